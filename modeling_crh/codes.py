@@ -1,0 +1,101 @@
+"""From float to bit to byte and back, and the distance between codes."""
+
+import torch
+from torch import Tensor
+
+
+def binarize(hash_logits: Tensor) -> Tensor:
+    """Turn hash logits into codes by their sign; an exact 0 (and -0.0) counts as +1.
+
+    Args:
+        hash_logits: Any shape, floating point.
+
+    Returns:
+        `int8` of the same shape, every entry -1 or +1.
+
+    Raises:
+        ValueError: If an entry is NaN, which has no sign.
+
+    Example:
+        >>> binarize(torch.tensor([[0.3, -2.0, 0.0]]))
+        tensor([[ 1, -1,  1]], dtype=torch.int8)
+    """
+    if torch.isnan(hash_logits).any():
+        raise ValueError("`hash_logits` must not hold NaN, which has no sign, but does.")
+    return torch.where(hash_logits >= 0, 1, -1).to(torch.int8)
+
+
+def pack_codes(codes: Tensor) -> Tensor:
+    """Pack +-1 codes eight to a byte, in the bit order of `numpy.packbits`.
+
+    Args:
+        codes: `(N, K)`, every entry -1 or +1, `K` a multiple of 8.
+
+    Returns:
+        `(N, K // 8)` `uint8`, on the device of `codes`.
+
+    Raises:
+        ValueError: If `codes` has another shape, or an entry other than -1 and +1.
+
+    Example:
+        >>> pack_codes(torch.tensor([[1, -1, -1, -1, -1, -1, -1, 1]]))
+        tensor([[129]], dtype=torch.uint8)
+    """
+    if codes.ndim != 2 or codes.shape[1] % 8:
+        raise ValueError(f"`codes` must be (N, K) with K a multiple of 8, but got shape {tuple(codes.shape)}.")
+    if not torch.all(codes.abs() == 1):
+        raise ValueError("`codes` must hold only -1 and +1; pass hash logits through `binarize` first.")
+    bits = (codes > 0).view(len(codes), codes.shape[1] // 8, 8)  # (N, K // 8, 8)
+    return (bits * _bit_weights(codes.device)).sum(-1).to(torch.uint8)
+
+
+def unpack_codes(packed: Tensor) -> Tensor:
+    """Undo `pack_codes`.
+
+    Args:
+        packed: `(N, B)` `uint8`.
+
+    Returns:
+        `(N, 8 * B)` `int8`, every entry -1 or +1.
+
+    Raises:
+        ValueError: If `packed` has another shape or type.
+
+    Example:
+        >>> unpack_codes(torch.tensor([[129]], dtype=torch.uint8))
+        tensor([[ 1, -1, -1, -1, -1, -1, -1,  1]], dtype=torch.int8)
+    """
+    if packed.ndim != 2 or packed.dtype != torch.uint8:
+        raise ValueError(f"`packed` must be (N, B) uint8, but got {packed.dtype} of shape {tuple(packed.shape)}.")
+    bits = (packed.unsqueeze(-1) & _bit_weights(packed.device)) != 0  # (N, B, 8)
+    return torch.where(bits, 1, -1).to(torch.int8).flatten(1)
+
+
+def hamming_distance(query_codes: Tensor, database_codes: Tensor) -> Tensor:
+    """Number of bits in which each query differs from each item of the database.
+
+    Args:
+        query_codes: `(Q, K)`, every entry -1 or +1.
+        database_codes: `(N, K)`, every entry -1 or +1.
+
+    Returns:
+        `(Q, N)` `int16`, from 0 to `K`. Exact: the products are small integers, which float32 holds.
+
+    Raises:
+        ValueError: If the two differ in `K`.
+
+    Example:
+        >>> hamming_distance(torch.tensor([[1, 1, -1]]), torch.tensor([[1, 1, 1], [-1, -1, 1]]))
+        tensor([[1, 3]], dtype=torch.int16)
+    """
+    if query_codes.ndim != 2 or database_codes.ndim != 2 or query_codes.shape[1] != database_codes.shape[1]:
+        raise ValueError(
+            "`query_codes` and `database_codes` must be (Q, K) and (N, K) with the same K, "
+            f"but got {tuple(query_codes.shape)} and {tuple(database_codes.shape)}."
+        )
+    agreement = query_codes.float() @ database_codes.float().T  # (Q, N), K - 2 distance
+    return ((query_codes.shape[1] - agreement) / 2).to(torch.int16)
+
+
+def _bit_weights(device: torch.device) -> Tensor:
+    return torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=device)
