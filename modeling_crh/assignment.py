@@ -1,0 +1,157 @@
+"""Which class gets which codeword: class statistics, their cost, greedy and Hungarian assignment (Eqs. 5 to 7)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from .codes import binarize
+from .labels import check_labels, label_weights
+
+AssignmentMethod = Literal["hungarian", "greedy"]
+
+
+@dataclass
+class ClassStatistics:
+    """Weighted sums of the codes of every class, and the weights: all that reassignment needs to know of an epoch.
+
+    Sums of signs are integers, which float64 adds exactly, so neither order nor number of processes changes them.
+
+    Attributes:
+        sums: `(C, K)` float64.
+        weights: `(C,)` float64.
+        soft: Add tanh(v) instead of sign(v).
+    """
+
+    sums: Tensor
+    weights: Tensor
+    soft: bool = False
+
+    @classmethod
+    def zeros(cls, num_labels: int, num_bits: int, soft: bool = False) -> "ClassStatistics":
+        """Statistics of nothing yet."""
+        return cls(
+            torch.zeros(num_labels, num_bits, dtype=torch.float64), torch.zeros(num_labels, dtype=torch.float64), soft
+        )
+
+    def update(self, hash_logits: Tensor, labels: Tensor) -> None:
+        """Add a batch; samples without a label add nothing.
+
+        Args:
+            hash_logits: `(N, K)`, on any device.
+            labels: `(N,)` or `(N, C)`, as in `check_labels`.
+        """
+        check_labels(labels, len(self.weights))
+        values = hash_logits.detach().cpu()
+        codes = (values.float().tanh() if self.soft else binarize(values)).double()  # (N, K)
+        labels = labels.cpu()
+        if labels.ndim == 1:
+            labelled = labels >= 0
+            self.sums.index_add_(0, labels[labelled], codes[labelled])
+            self.weights += torch.bincount(labels[labelled], minlength=len(self.weights))
+        else:
+            weights = label_weights(labels, len(self.weights)).double()
+            self.sums += weights.T @ codes
+            self.weights += weights.sum(0)
+
+    def means(self) -> Tensor:
+        """Mean code of every class, `(C, K)` float64; a class without samples has zeros."""
+        return self.sums / torch.where(self.weights > 0, self.weights, 1.0).unsqueeze(1)
+
+
+def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
+    """Mean squared distance from the codes of each class to each codeword, D = 2d - 2 mu . Z (Eq. 5).
+
+    Args:
+        means: `(C, d)`, mean codes of the classes in one head.
+        words: `(M, d)`, every entry -1 or +1.
+
+    Returns:
+        `(C, M)` float64. Exact for codes of -1 and +1.
+    """
+    cost: np.ndarray = (2 * words.shape[1] - 2 * means.double() @ words.double().T).numpy()
+    return cost
+
+
+def assign_greedy(cost: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Visit the classes in the given order; each takes its cheapest word still free (Eq. 6). Ties: the lowest word.
+
+    Args:
+        cost: `(C, M)`, C at most M.
+        order: A permutation of the C classes.
+
+    Returns:
+        `(C,)` int64, the word of each class, no word twice.
+
+    Example:
+        >>> assign_greedy(np.array([[0.0, 1.0], [0.0, 9.0]]), np.array([0, 1]))
+        array([0, 1])
+    """
+    free_cost = np.array(cost, dtype=np.float64)
+    words = np.empty(len(cost), np.int64)
+    for label in order:
+        words[label] = free_cost[label].argmin()
+        free_cost[:, words[label]] = np.inf
+    return words
+
+
+def assign_hungarian(cost: np.ndarray) -> np.ndarray:
+    """The assignment of least total cost (Eq. 7), by `scipy.optimize.linear_sum_assignment`.
+
+    Args:
+        cost: `(C, M)`, C at most M.
+
+    Returns:
+        `(C,)` int64, the word of each class, no word twice.
+
+    Example:
+        >>> assign_hungarian(np.array([[0.0, 1.0], [0.0, 9.0]]))
+        array([1, 0])
+    """
+    _, words = linear_sum_assignment(cost)
+    return np.asarray(words, np.int64)
+
+
+def reassign(
+    codebook: Tensor,
+    assignment: Tensor,
+    statistics: ClassStatistics,
+    method: AssignmentMethod = "hungarian",
+    generator: np.random.Generator | None = None,
+) -> Tensor:
+    """Give every class a word of its own in every head, near to the codes of its samples.
+
+    A class that had no sample keeps its words, and no other class may take them.
+
+    Args:
+        codebook: `(H, M, d)`.
+        assignment: `(H, C)`, who holds which word so far.
+        statistics: Of the epoch, over all processes.
+        method: `"hungarian"` for the least total cost, `"greedy"` for the paper's cheaper choice.
+        generator: Draws the order in which greedy visits the classes, anew for each head. Hungarian has no use for it.
+
+    Returns:
+        The new assignment `(H, C)` int64, on the device of `assignment`.
+
+    Raises:
+        ValueError: If `method` is neither of the two, or greedy comes without a generator.
+    """
+    if method not in ("hungarian", "greedy"):
+        raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
+    if method == "greedy" and generator is None:
+        raise ValueError("`generator` must be given with `method='greedy'`, but got None.")
+    head_means = statistics.means().split(codebook.shape[2], dim=1)  # H times (C, d)
+    seen = (statistics.weights > 0).numpy()
+    new = assignment.cpu().numpy().copy()
+    for head, (means, words) in enumerate(zip(head_means, codebook.cpu(), strict=True)):
+        free = np.setdiff1d(np.arange(len(words)), new[head, ~seen])
+        cost = assignment_cost(means[seen], words[free])
+        if generator is not None and method == "greedy":
+            chosen = assign_greedy(cost, generator.permutation(len(cost)))
+        else:
+            chosen = assign_hungarian(cost)
+        new[head, seen] = free[chosen]
+    return torch.from_numpy(new).to(assignment.device)

@@ -1,0 +1,109 @@
+"""ReassignCentersCallback: collects class statistics during an epoch and moves the centers at its end."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from modeling_crh.assignment import AssignmentMethod, ClassStatistics, reassign
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.training_arguments import CRHTrainingArguments
+
+STATISTICS_NAME = "class_statistics.safetensors"
+
+
+class ReassignCentersCallback(TrainerCallback):
+    """Moves every class to codewords near its samples, at the cadence of the training arguments (Eqs. 5 to 7).
+
+    Statistics come from the codes that training emits anyway, so there is no second pass. They are part of every
+    checkpoint: a run resumed in the middle of an epoch, or between an epoch's last step and its reassignment, goes on
+    as if it had never stopped.
+
+    Args:
+        args: Cadence, way of assignment and seed.
+        num_labels: C.
+        num_bits: K.
+
+    Attributes:
+        statistics: Of this process, since the last end of an epoch.
+        batches: How many batches this process has added to them.
+        moved_share: Share of the C classes whose center the last reassignment changed; None before the first.
+    """
+
+    def __init__(self, args: CRHTrainingArguments, num_labels: int, num_bits: int) -> None:
+        self.args = args
+        self._shape = (num_labels, num_bits)
+        self.moved_share: float | None = None
+        self._reset()
+
+    def observe(self, hash_logits: Tensor, labels: Tensor) -> None:
+        """Add a training batch: `(N, K)` hash logits and their labels, `(N,)` or `(N, C)`."""
+        self.statistics.update(hash_logits, labels)
+        self.batches += 1
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start from nothing, or make up for a reassignment that a checkpoint was saved just before."""
+        if state.global_step == 0:
+            self.moved_share = None
+            self._reset()
+        else:
+            self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Reassign the centers if this epoch is one of those, and start anew."""
+        self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
+
+    def save(self, folder: str | Path) -> None:
+        """Write the statistics of all processes into a checkpoint; every process must call this."""
+        sums, weights, batches = self._total()
+        if PartialState().is_main_process:
+            moved = torch.tensor(-1.0 if self.moved_share is None else self.moved_share, dtype=torch.float64)
+            tensors = {"sums": sums, "weights": weights, "batches": batches, "moved_share": moved}
+            save_file(tensors, Path(folder, STATISTICS_NAME))
+
+    def load(self, folder: str | Path) -> None:
+        """Read them back: the first process takes all of the sums, so that they count once."""
+        saved = load_file(Path(folder, STATISTICS_NAME))
+        self._reset()
+        self.batches = int(saved["batches"])
+        moved = saved["moved_share"].item()
+        self.moved_share = None if moved < 0 else moved
+        if PartialState().is_main_process:
+            self.statistics.sums += saved["sums"]
+            self.statistics.weights += saved["weights"]
+
+    def _reset(self) -> None:
+        self.statistics = ClassStatistics.zeros(*self._shape, soft=self.args.soft_statistics)
+        self.batches = 0
+
+    def _end_epoch(self, state: TrainerState, model: CRHModel, train_dataloader: Any) -> None:
+        if self.batches < len(train_dataloader):
+            return  # training stopped half-way, and a checkpoint of it keeps the statistics so far
+        epoch = round(state.epoch or 0)
+        if self.args.reassigns_after(epoch):
+            sums, weights, _ = self._total()
+            totals = ClassStatistics(sums, weights)
+            method = cast(AssignmentMethod, self.args.reassignment)
+            generator = np.random.default_rng([self.args.seed, epoch])
+            new = reassign(model.codebook, model.assignment, totals, method, generator)
+            self.moved_share = (new != model.assignment).any(0).double().mean().item()
+            model.assignment.copy_(new)
+        self._reset()
+
+    def _total(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums and weights over all processes, and the batches of one."""
+        state = PartialState()
+        sums, weights = self.statistics.sums, self.statistics.weights
+        if state.num_processes > 1:
+            sums, weights = (reduce(part.to(state.device), reduction="sum").cpu() for part in (sums, weights))
+        return sums, weights, torch.tensor(self.batches)

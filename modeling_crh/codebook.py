@@ -1,0 +1,167 @@
+"""The codebook: how many bits a head has, how words are drawn, and how the words of a class make its center."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def choose_head_dim(num_bits: int, codebook_size: int) -> int:
+    """Bits per head: the smallest power of two d with 2^d >= M that divides K, else the smallest such divisor.
+
+    Args:
+        num_bits: K, the bits of a code.
+        codebook_size: M, the codewords of each head.
+
+    Returns:
+        d. The number of heads is K / d.
+
+    Raises:
+        ValueError: If even one head of K bits has fewer than M words; it names the least K that would do.
+
+    Example:
+        >>> choose_head_dim(64, 200), choose_head_dim(64, 392), choose_head_dim(24, 200)
+        (8, 16, 8)
+    """
+    least = max(1, (codebook_size - 1).bit_length())  # 2^d >= M
+    divisors = [d for d in range(least, num_bits + 1) if num_bits % d == 0]
+    if not divisors:
+        enough = 8 * -(-least // 8)
+        raise ValueError(
+            f"`num_bits` must be at least {enough} for M={codebook_size} codewords, since {num_bits} bits make only "
+            f"{2**num_bits} words, but got {num_bits}."
+        )
+    powers = [d for d in divisors if d & (d - 1) == 0]
+    return (powers or divisors)[0]
+
+
+def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: np.random.Generator) -> Tensor:
+    """Draw M different words of d bits for every head, uniformly.
+
+    Args:
+        num_heads: H.
+        codebook_size: M, at most 2^d.
+        head_dim: d.
+        generator: Where the randomness comes from; NumPy's streams are the same on every machine.
+
+    Returns:
+        `(H, M, d)` `int8`, every entry -1 or +1.
+
+    Raises:
+        ValueError: If there are no M different words of d bits.
+    """
+    if codebook_size > 2**head_dim:
+        raise ValueError(
+            f"`codebook_size` must be at most 2^d={2**head_dim} for d={head_dim} bits a head, but got {codebook_size}."
+        )
+    words = [_draw_words(codebook_size, head_dim, generator) for _ in range(num_heads)]
+    return torch.from_numpy(np.stack(words) * 2 - 1)
+
+
+def draw_assignment(num_heads: int, num_labels: int, codebook_size: int, generator: np.random.Generator) -> Tensor:
+    """Give the C classes C different words at random, in every head anew.
+
+    Args:
+        num_heads: H.
+        num_labels: C, at most M.
+        codebook_size: M.
+        generator: Where the randomness comes from.
+
+    Returns:
+        `(H, C)` `int64`, entries from 0 to M - 1, no entry twice in a row.
+    """
+    words = [generator.permutation(codebook_size)[:num_labels] for _ in range(num_heads)]
+    return torch.from_numpy(np.stack(words))
+
+
+def compose_centers(codebook: Tensor, assignment: Tensor) -> Tensor:
+    """Concatenate the codewords that each class holds in the H heads (Eq. 8).
+
+    Args:
+        codebook: `(H, M, d)`.
+        assignment: `(H, C)`.
+
+    Returns:
+        `(C, H * d)`, of the type of `codebook`.
+
+    Example:
+        >>> codebook = torch.tensor([[[1, 1], [-1, 1]], [[1, -1], [-1, -1]]])
+        >>> compose_centers(codebook, torch.tensor([[0, 1], [1, 0]]))
+        tensor([[ 1,  1, -1, -1],
+                [-1,  1,  1, -1]])
+    """
+    heads = torch.arange(len(codebook), device=codebook.device).unsqueeze(1)  # (H, 1)
+    words = codebook[heads, assignment]  # (H, C, d)
+    return words.transpose(0, 1).flatten(1)
+
+
+def draw_centers(
+    num_heads: int, codebook_size: int, head_dim: int, num_labels: int, *, draws: int = 1, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Draw a codebook and a first assignment; of several draws keep the one whose closest centers lie furthest apart.
+
+    Args:
+        num_heads: H.
+        codebook_size: M.
+        head_dim: d.
+        num_labels: C.
+        draws: How many to draw; 1 is the paper's method. Ties keep the earliest.
+        seed: Same seed, same result, on every machine.
+
+    Returns:
+        The codebook `(H, M, d)` `int8` and the assignment `(H, C)` `int64`.
+
+    Raises:
+        ValueError: If `draws` is less than 1, or there are no M different words of d bits.
+    """
+    if draws < 1:
+        raise ValueError(f"`draws` must be at least 1, but got {draws}.")
+    generator = np.random.default_rng(seed)
+    best_distance = -1
+    for _ in range(draws):
+        codebook = draw_codebook(num_heads, codebook_size, head_dim, generator)
+        assignment = draw_assignment(num_heads, num_labels, codebook_size, generator)
+        distance = center_distances(compose_centers(codebook, assignment))[0] if draws > 1 else 0
+        if distance > best_distance:
+            best, best_distance = (codebook, assignment), distance
+    return best
+
+
+def center_distances(centers: Tensor, block: int = 1024) -> tuple[int, float]:
+    """Least and mean Hamming distance over all pairs of different classes.
+
+    Args:
+        centers: `(C, K)`, every entry -1 or +1, C at least 2.
+        block: Rows compared at a time, which bounds the memory to block * C.
+
+    Returns:
+        The least distance and the mean distance, in bits.
+
+    Raises:
+        ValueError: If there are fewer than two centers.
+
+    Example:
+        >>> center_distances(torch.tensor([[1, 1, 1], [1, 1, -1], [-1, 1, 1]]))
+        (1, 1.3333333333333333)
+    """
+    num_labels, num_bits = centers.shape
+    if num_labels < 2:
+        raise ValueError(f"`centers` must hold at least two centers, but got {num_labels}.")
+    floats = centers.float()
+    least, total = num_bits, 0
+    for start in range(0, num_labels, block):
+        agreement = floats[start : start + block] @ floats[start:].T  # (B, C - start), K - 2 distance
+        distance = ((num_bits - agreement) / 2).to(torch.int64)
+        pairs = distance[torch.ones_like(distance, dtype=torch.bool).triu(1)]  # each pair once
+        total += int(pairs.sum())
+        least = min(least, int(pairs.min())) if len(pairs) else least
+    return least, total / (num_labels * (num_labels - 1) / 2)
+
+
+def _draw_words(codebook_size: int, head_dim: int, generator: np.random.Generator) -> np.ndarray:
+    words = np.empty((0, head_dim), np.int8)
+    while len(words) < codebook_size:
+        more = generator.integers(0, 2, size=(codebook_size, head_dim), dtype=np.int8)
+        words = np.concatenate([words, more])
+        _, first = np.unique(words, axis=0, return_index=True)
+        words = words[np.sort(first)]  # in the order drawn, so that cutting to M stays uniform
+    return words[:codebook_size]

@@ -1,0 +1,163 @@
+"""What a CRH model is made of."""
+
+import difflib
+from dataclasses import field, fields
+from typing import Any, Literal, cast
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig, ViTConfig
+
+from .codebook import choose_head_dim
+from .losses import default_scale
+
+# What transformers itself hands to a config beside the fields.
+_TRANSFORMERS_KEYS = {
+    "attn_implementation",
+    "auto_map",
+    "custom_pipelines",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "quantization_config",
+    "torch_dtype",
+}
+
+
+@strict
+class CRHConfig(PreTrainedConfig):
+    """Backbone, hash head, codebook and loss of a `CRHModel`. Defaults are the paper's wherever it names one.
+
+    Args:
+        backbone_config: Config of any model that `AutoModel` can build, or its dict with a `model_type`. Left out, it
+            is a ViT; None stands for no backbone, and the model then reads stored `features`.
+        num_features: Width of the stored features; only without a backbone, and then required.
+        pooling: How the backbone's output becomes one vector: `"pooler"` (its own pooled output), `"cls"` (the first
+            token), `"mean"` (the mean over tokens or positions, masked for text). None takes the first that the
+            backbone has of pooler and, for text, mean, for images, cls. Dense tanh poolers such as ViT's do not count.
+        num_bits: K, the bits of a code, a multiple of 8.
+        codebook_size: M, codewords of each head. None stands for 2 C.
+        head_dim: d, bits of each head, a divisor of K with 2^d at least M. None follows the paper's rule.
+        codebook_draws: Of how many random draws the one with the furthest apart centers is kept.
+        codebook_seed: Seed of those draws.
+        hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
+        hash_head_hidden_size: Width of the MLP's hidden layer.
+        hash_head_dropout: Share of the hidden units dropped in training.
+        margin: m of Eq. 1.
+        scale: s of Eq. 1. None stands for sqrt(2) ln(C - 1).
+        quantization_weight: lambda of Eq. 4. None stands for 0.1 with single-label and 0 with multi-label data.
+        initializer_range: Standard deviation of the hash head's first weights.
+        num_labels: C, at least 2; or give `id2label`.
+        problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
+
+    Raises:
+        ValueError: If a field breaks its rule or is unknown.
+
+    Example:
+        >>> config = CRHConfig(backbone_config=None, num_features=512, num_labels=100)
+        >>> config.codebook_size, config.head_dim, config.num_heads
+        (200, 8, 8)
+    """
+
+    model_type = "crh"
+    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 - transformers' own way to say so
+
+    backbone_config: dict[str, Any] | PreTrainedConfig | None = field(default_factory=ViTConfig)
+    num_features: int | None = None
+    pooling: Literal["pooler", "cls", "mean"] | None = None
+    num_bits: int = 64
+    codebook_size: int | None = None
+    head_dim: int | None = None
+    codebook_draws: int = 1
+    codebook_seed: int = 0
+    hash_head: Literal["linear", "mlp"] = "linear"
+    hash_head_hidden_size: int = 1024
+    hash_head_dropout: float | int = 0.0
+    margin: float | int = 0.2
+    scale: float | int | None = None
+    quantization_weight: float | int | None = None
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Refuse what cannot work, and fill in what follows from the rest."""
+        self._refuse_unknown_keys(kwargs)
+        self._read_backbone_config()
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        self._check_ranges()
+        if self.problem_type is None:
+            self.problem_type = "single_label_classification"
+        num_labels = cast(int, self.num_labels)
+        self._choose_codebook(num_labels)
+        if self.scale is None:
+            self.scale = default_scale(num_labels)
+        if self.quantization_weight is None:
+            self.quantization_weight = 0.1 if self.problem_type == "single_label_classification" else 0.0
+
+    @property
+    def codebook_shape(self) -> tuple[int, int, int]:
+        """H, M and d, where H = K / d."""
+        head_dim = cast(int, self.head_dim)
+        return self.num_bits // head_dim, cast(int, self.codebook_size), head_dim
+
+    @property
+    def num_heads(self) -> int:
+        """H = K / d."""
+        return self.codebook_shape[0]
+
+    def _refuse_unknown_keys(self, kwargs: dict[str, Any]) -> None:
+        if self.transformers_version is not None:
+            return  # read from a saved config, to which transformers may have added keys of its own
+        known = {entry.name for entry in fields(self)} | _TRANSFORMERS_KEYS
+        for key in kwargs:
+            if key not in known and not key.startswith("_"):
+                close = difflib.get_close_matches(key, sorted(known), n=1)
+                hint = f"; did you mean `{close[0]}`?" if close else "."
+                raise ValueError(f"`{key}` is no field of CRHConfig{hint}")
+
+    def _read_backbone_config(self) -> None:
+        if isinstance(self.backbone_config, dict):
+            if "model_type" not in self.backbone_config:
+                raise ValueError(
+                    "`backbone_config` must name its `model_type` (such as 'vit'), but got a dict with the keys "
+                    f"{sorted(self.backbone_config)}."
+                )
+            self.backbone_config = AutoConfig.for_model(**self.backbone_config)
+        if self.backbone_config is None and self.num_features is None:
+            raise ValueError("`num_features` must be given where `backbone_config` is None, but got None.")
+        if self.backbone_config is not None and self.num_features is not None:
+            raise ValueError(
+                "`num_features` must be None where there is a backbone, which has its own width, but got "
+                f"{self.num_features}."
+            )
+
+    def _check_ranges(self) -> None:
+        if cast(int, self.num_labels) < 2:
+            raise ValueError(
+                f"`num_labels` must be at least 2, or there is nothing to learn, but got {self.num_labels}."
+            )
+        if self.num_bits < 8 or self.num_bits % 8:
+            raise ValueError(f"`num_bits` must be a positive multiple of 8, but got {self.num_bits}.")
+        if self.problem_type == "regression":
+            raise ValueError("`problem_type` must be single- or multi-label classification, but got 'regression'.")
+        for name in ("num_features", "codebook_draws", "hash_head_hidden_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, but got {value}.")
+        if not 0 <= self.hash_head_dropout < 1:
+            raise ValueError(f"`hash_head_dropout` must lie in [0, 1), but got {self.hash_head_dropout}.")
+
+    def _choose_codebook(self, num_labels: int) -> None:
+        if self.codebook_size is None:
+            self.codebook_size = 2 * num_labels
+        if self.codebook_size < num_labels:
+            raise ValueError(f"`codebook_size` must be at least C={num_labels}, but got {self.codebook_size}.")
+        if self.head_dim is None:
+            self.head_dim = choose_head_dim(self.num_bits, self.codebook_size)
+        if self.head_dim < 1 or self.num_bits % self.head_dim:
+            raise ValueError(f"`head_dim` must divide K={self.num_bits}, but got {self.head_dim}.")
+        if 2**self.head_dim < self.codebook_size:
+            raise ValueError(
+                f"`head_dim` must give 2^d words, at least M={self.codebook_size}, but got {self.head_dim}, "
+                f"which gives {2**self.head_dim}."
+            )

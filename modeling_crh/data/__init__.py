@@ -1,0 +1,30 @@
+"""Labelled images as `datasets.DatasetDict` with the splits `train`, `validation`, `query` and `database`."""
+
+from modeling_crh.data.benchmarks import BENCHMARKS, load_benchmark
+from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
+from modeling_crh.data.folder import load_folder
+from modeling_crh.data.image_dataset import ImageDataset
+from modeling_crh.data.images import BadImage, check_images
+from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.splits import held_out_rows, split_dataset
+from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
+
+__all__ = [
+    "BENCHMARKS",
+    "PRESETS",
+    "Augmentation",
+    "BadImage",
+    "ImageDataset",
+    "TrainTransform",
+    "check_images",
+    "count_unlabelled",
+    "held_out_rows",
+    "is_multi_label",
+    "label_names",
+    "label_tensor",
+    "load_benchmark",
+    "load_folder",
+    "prepare_dataset",
+    "sample_draws",
+    "split_dataset",
+]

@@ -1,0 +1,75 @@
+"""The two columns that every prepared dataset has, and how the rest of the library reads them."""
+
+from typing import Any
+
+import torch
+from datasets import ClassLabel, Dataset, Features, Image, List
+from torch import Tensor
+
+
+def canonical_features(label_names: list[str], *, multi_label: bool = False) -> Features:
+    """Features of a prepared dataset: `image`, and `label` as one class or a list of classes.
+
+    Example:
+        >>> canonical_features(["cat", "dog"])["label"]
+        ClassLabel(names=['cat', 'dog'])
+    """
+    label = ClassLabel(names=label_names)
+    return Features({"image": Image(), "label": List(label) if multi_label else label})
+
+
+def is_multi_label(dataset: Dataset) -> bool:
+    """Whether `label` holds a list of classes in each row, rather than one class."""
+    return isinstance(_label_feature(dataset), List)
+
+
+def label_names(dataset: Dataset) -> list[str]:
+    """Names of the C classes, in the order of their ids."""
+    feature = _label_feature(dataset)
+    names: list[str] = (feature.feature if isinstance(feature, List) else feature).names
+    return names
+
+
+def label_tensor(dataset: Dataset) -> Tensor:
+    """Labels of all rows, read without decoding an image.
+
+    Returns:
+        `(N,)` int64 with one class a row, or `(N, C)` float32 of 0 and 1 with a list of classes a row. A row of zeros
+        is an image without a label.
+
+    Raises:
+        ValueError: If `dataset` has no `label` column of classes.
+    """
+    multi_label = is_multi_label(dataset)
+    rows = dataset.select_columns("label")[:]["label"]
+    if not multi_label:
+        return torch.tensor(rows, dtype=torch.int64)
+    multi_hot = torch.zeros(len(rows), len(label_names(dataset)))
+    row_of = [row for row, labels in enumerate(rows) for _ in labels]
+    multi_hot[row_of, [label for labels in rows for label in labels]] = 1
+    return multi_hot  # (N, C)
+
+
+def count_unlabelled(dataset: Dataset) -> int:
+    """Number of rows without a label, which have no loss and are relevant to no query; 0 with one class a row."""
+    if not is_multi_label(dataset):
+        return 0
+    return int((label_tensor(dataset).sum(1) == 0).sum())
+
+
+def row_name(dataset: Dataset, row: int) -> str:
+    """What a message calls a row: its file where it has one, its number otherwise."""
+    image = dataset.select([row]).cast_column("image", Image(decode=False))[0]["image"]
+    path = None if image is None else image["path"]
+    return f"row {row}" if path is None else f"{path!r}"
+
+
+def _label_feature(dataset: Dataset) -> Any:
+    feature = dataset.features.get("label")
+    inner = feature.feature if isinstance(feature, List) else feature
+    if not isinstance(inner, ClassLabel):
+        raise ValueError(
+            "`dataset` must have a column `label` of ClassLabel or of lists of ClassLabel, as `prepare_dataset` makes, "
+            f"but got {feature}."
+        )
+    return feature

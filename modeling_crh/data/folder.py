@@ -1,0 +1,132 @@
+"""A folder of image files as the four splits of a retrieval experiment."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from datasets import Dataset, DatasetDict
+
+from modeling_crh.data.columns import label_names
+from modeling_crh.data.images import BadImage, check_images
+from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.splits import split_dataset
+
+METADATA = "metadata.jsonl"
+OFFICIAL_DIVISIONS = [{"train", "test"}, {"train", "query"}]
+
+
+def load_folder(
+    path: str | Path,
+    *,
+    validation_fraction: float = 0.1,
+    query_fraction: float = 0.2,
+    seed: int = 0,
+    skip_bad_images: bool = False,
+) -> tuple[DatasetDict, list[BadImage]]:
+    """Load labelled image files.
+
+    The folder holds one sub-folder a class, named after it, with image files and nothing else. Or it holds image files
+    and a `metadata.jsonl` with a line `{"file_name": "a/1.jpg", "label": "cat"}` for each, where `label` may also be a
+    list of classes, even an empty one; only the files that it lists are read. If the sub-folders are exactly `train`
+    and `test` (or `query`), each of the two is such a folder, and they are the official division. Names that start with
+    a dot are passed over. Classes and files are sorted by name, so ids are the same on every machine. Every image is
+    decoded once, to find those that would stop a training run later; none is kept in memory.
+
+    Args:
+        path: The folder.
+        validation_fraction: Share of `database` to hold out for model selection.
+        query_fraction: Share of all images to cut as queries, if there is no official division.
+        seed: Decides which images are held out; see `held_out_rows`.
+        skip_bad_images: Leave out images that cannot be decoded, rather than raise.
+
+    Returns:
+        The splits `train`, `validation`, `query` and `database`, and the images that were left out.
+
+    Raises:
+        ValueError: If the folder is missing, empty, or laid out otherwise; a line of `metadata.jsonl` is no good; an
+            image cannot be decoded (unless `skip_bad_images`); or the images cannot be split, see `split_dataset`.
+    """
+    root = Path(path).absolute()  # images are opened later, perhaps from another working directory
+    if not root.is_dir():
+        raise ValueError(f"`path` must be a folder, but got {str(path)!r}.")
+    sub_folders = {child.name for child in _visible(root) if child.is_dir()}
+    parts = [root]
+    if sub_folders in OFFICIAL_DIVISIONS and not (root / METADATA).is_file():
+        parts = [root / name for name in sorted(sub_folders, key=["train", "test", "query"].index)]
+    prepared: list[Dataset] = []
+    bad: list[BadImage] = []
+    for part in parts:
+        names = label_names(prepared[0]) if prepared else None
+        rows = _read_metadata(part) if (part / METADATA).is_file() else _read_class_folders(part)
+        dataset, left_out = check_images(prepare_dataset(rows, label_names=names), skip_bad_images=skip_bad_images)
+        prepared.append(dataset)
+        bad += left_out
+    splits = split_dataset(*prepared, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
+    return splits, bad
+
+
+def _read_class_folders(folder: Path) -> Dataset:
+    rows: dict[str, list[str]] = {"image": [], "label": []}
+    for child in _visible(folder):
+        if child.is_file() and child.suffix.lower() in PIL.Image.registered_extensions():
+            raise ValueError(
+                f"{folder} must hold images in one sub-folder a class, but {child.name} lies outside of them."
+            )
+        if not child.is_dir():
+            continue
+        files = _visible(child)
+        if not files:
+            raise ValueError(f"{child} must hold an image of the class {child.name!r}, but is empty.")
+        for file in files:
+            if file.is_dir():
+                raise ValueError(f"{child} must hold only images, but holds the folder {file.name!r}.")
+            rows["image"].append(str(file))
+            rows["label"].append(child.name)
+    if not rows["image"]:
+        raise ValueError(f"{folder} must hold one sub-folder a class, or a {METADATA}, but holds neither.")
+    return Dataset.from_dict(rows)
+
+
+def _read_metadata(folder: Path) -> Dataset:
+    file = folder / METADATA
+    rows: dict[str, list[Any]] = {"image": [], "label": []}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            name, label = _read_line(line, f"Line {number} of {file}")
+            image = folder / name
+            if not image.is_file():
+                raise ValueError(f"Line {number} of {file} must name a file, but {image} does not exist.")
+            rows["image"].append(str(image))
+            rows["label"].append(label)
+    if not rows["image"]:
+        raise ValueError(f"{file} must list at least one image, but lists none.")
+    _check_kinds(rows["label"], file)
+    return Dataset.from_dict(rows)
+
+
+def _read_line(line: str, place: str) -> tuple[str, Any]:
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{place} must be one JSON object, but is not: {error}.") from error
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str) or "label" not in entry:
+        raise ValueError(f'{place} must have a "file_name" and a "label", but is {line.strip()[:80]}.')
+    label = entry["label"]
+    for value in label if isinstance(label, list) else [label]:
+        if not isinstance(value, int | str):
+            raise ValueError(f"{place} must give labels as whole numbers or strings, but gives {value!r}.")
+    return entry["file_name"], label
+
+
+def _check_kinds(labels: list[Any], file: Path) -> None:
+    lists = [label for label in labels if isinstance(label, list)]
+    if 0 < len(lists) < len(labels):
+        raise ValueError(f"{file} must give every image one label, or every image a list, but mixes the two.")
+    types = {type(value).__name__ for label in labels for value in (label if lists else [label])}
+    if len(types) > 1:
+        raise ValueError(f"{file} must give labels of one type, but gives {' and '.join(sorted(types))}.")
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted((child for child in folder.iterdir() if not child.name.startswith(".")), key=lambda child: child.name)

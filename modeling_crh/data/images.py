@@ -1,0 +1,134 @@
+"""Decode images in the one way that training and encoding share, and find those that cannot be decoded."""
+
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import PIL.Image
+import torch
+from datasets import Dataset
+from datasets.utils import tqdm
+from torch import Tensor
+from transformers.image_transforms import convert_to_rgb
+
+DECODE_ERRORS = (
+    OSError,  # also no image at all, and a file that ends too early
+    SyntaxError,  # what Pillow raises for a broken PNG
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # AVIF
+    struct.error,
+    zlib.error,
+    PIL.Image.DecompressionBombError,
+)
+"""Everything that Pillow has been seen to raise on a damaged file."""
+
+_IMAGE = datasets.Image()
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that was left out.
+
+    Args:
+        path: Its file, or "row 17" if it has none.
+        reason: Why it cannot be decoded.
+    """
+
+    path: str
+    reason: str
+
+    def as_error(self) -> ValueError:
+        """The same as an error to raise."""
+        return ValueError(f"`image` must be a complete image, but {self.path} is not: {self.reason}.")
+
+
+def decode_image(value: dict[str, Any] | None, name: str) -> Tensor:
+    """Decode one image as stored in an undecoded `datasets.Image` column.
+
+    The EXIF orientation is applied, and transparency is laid over white: what `transformers` image processors make of
+    the upright image with `do_convert_rgb=True`.
+
+    Args:
+        value: `{"bytes": ..., "path": ...}`, or None where the image is missing.
+        name: What an error calls an image without a path.
+
+    Returns:
+        `(3, H, W)` uint8.
+
+    Raises:
+        ValueError: If this is no image, is cut short, or has over twice the pixels of `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    try:
+        pixels = convert_to_rgb(_open(value), return_numpy=True)  # (H, W, 3)
+    except DECODE_ERRORS as error:
+        raise _bad_image(value, name, error).as_error() from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def without_decoding(dataset: Dataset) -> Dataset:
+    """The `image` column alone, as `{"bytes": ..., "path": ...}`."""
+    return dataset.select_columns("image").cast_column("image", datasets.Image(decode=False))
+
+
+def check_images(
+    dataset: Dataset, *, skip_bad_images: bool = False, num_threads: int = 4
+) -> tuple[Dataset, list[BadImage]]:
+    """Decode every image once, to find those that would stop a training run.
+
+    Args:
+        dataset: With a column `image`.
+        skip_bad_images: Leave bad images out and go on, rather than raise.
+        num_threads: Images to decode at a time.
+
+    Returns:
+        The rows that can be decoded, and what was left out.
+
+    Raises:
+        ValueError: If an image cannot be decoded, unless `skip_bad_images`; or if none is left.
+    """
+    images = without_decoding(dataset)
+    bad: dict[int, BadImage] = {}
+    with ThreadPoolExecutor(num_threads) as threads, tqdm(total=len(images), desc="Checking images", delay=2) as bar:
+        for start in range(0, len(images), 256):
+            values = images[start : start + 256]["image"]
+            faults = threads.map(_find_fault, values, (f"row {start + offset}" for offset in range(len(values))))
+            bad.update({row: fault for row, fault in enumerate(faults, start) if fault is not None})
+            if bad and not skip_bad_images:
+                raise next(iter(bad.values())).as_error()
+            bar.update(len(values))
+    if len(bad) == len(images):
+        raise ValueError(
+            f"`dataset` must hold at least one image that can be decoded, but holds none of {len(images)}."
+        )
+    if not bad:
+        return dataset, []
+    return dataset.select([row for row in range(len(images)) if row not in bad]), list(bad.values())
+
+
+def _open(value: dict[str, Any] | None) -> PIL.Image.Image:
+    if value is None:
+        raise ValueError("it is missing")
+    image: PIL.Image.Image = _IMAGE.decode_example(value)
+    return image
+
+
+def _find_fault(value: dict[str, Any] | None, name: str) -> BadImage | None:
+    try:
+        _open(value)
+    except DECODE_ERRORS as error:
+        return _bad_image(value, name, error)
+    return None
+
+
+def _bad_image(value: dict[str, Any] | None, name: str, error: Exception) -> BadImage:
+    path = None if value is None else value["path"]
+    reason = "no known image format" if isinstance(error, PIL.UnidentifiedImageError) else str(error).rstrip(".")
+    return BadImage(path or name, reason or type(error).__name__)

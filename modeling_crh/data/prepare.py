@@ -1,0 +1,109 @@
+"""Bring any labelled image dataset into the canonical columns `image` and `label`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset, Image, LargeList, List
+
+from modeling_crh.data.columns import canonical_features, row_name
+
+
+def prepare_dataset(
+    dataset: Dataset,
+    *,
+    image_column: str = "image",
+    label_column: str = "label",
+    label_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Keep two columns, called `image` and `label`, with labels as `ClassLabel` or as lists of `ClassLabel`.
+
+    Args:
+        dataset: One split. `image_column` holds images, paths or bytes; `label_column` holds one class a row, or a list
+            of classes a row (not a multi-hot vector): `ClassLabel`, whole numbers or strings. A list may be empty: such
+            an image has no loss; `count_unlabelled` counts them.
+        image_column: Name of the column of images.
+        label_column: Name of the column of labels.
+        label_names: Names of the classes in the order of their ids. By default those of a `ClassLabel` column; for
+            strings, all that occur, sorted; for whole numbers, "0" to the largest. Pass those of the training set to
+            prepare its test set.
+
+    Returns:
+        The rows of `dataset`, in their order.
+
+    Raises:
+        ValueError: If a column is missing or of another type, a label is missing, fractional, out of range or not among
+            `label_names`.
+
+    Example:
+        >>> rows = Dataset.from_dict({"file": ["a.png", "b.png"], "kind": ["dog", "cat"]})
+        >>> prepare_dataset(rows, image_column="file", label_column="kind").features["label"]
+        ClassLabel(names=['cat', 'dog'])
+    """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
+    images = _image_column(dataset, image_column)
+    if label_column not in dataset.column_names:
+        raise ValueError(f"`label_column` must be one of {dataset.column_names}, but got {label_column!r}.")
+    feature = dataset.features[label_column]
+    multi_label = isinstance(feature, List | LargeList)
+    known = feature.feature if multi_label else feature
+    labels = dataset.select_columns(label_column)[:][label_column]
+    rows = labels if multi_label else [[label] for label in labels]
+    _check_values(rows, images)
+    if isinstance(known, ClassLabel):
+        rows = [[_class_name(label, known.names, row, images) for label in labels] for row, labels in enumerate(rows)]
+        label_names = known.names if label_names is None else label_names
+    ids, names = _class_ids(rows, images, label_names)
+    features = canonical_features(names, multi_label=multi_label)
+    column = ids if multi_label else [row[0] for row in ids]
+    if feature == features["label"] and column == labels:  # then the stored column serves, and nothing is copied
+        columns = dataset.select_columns([image_column, label_column])
+        return columns.rename_columns({image_column: "image", label_column: "label"}).cast_column("image", Image())
+    return images.add_column("label", column, feature=features["label"])
+
+
+def _image_column(dataset: Dataset, image_column: str) -> Dataset:
+    """The column of images alone, called `image`."""
+    if image_column not in dataset.column_names:
+        raise ValueError(f"`image_column` must be one of {dataset.column_names}, but got {image_column!r}.")
+    images = dataset.select_columns(image_column)
+    if image_column != "image":
+        images = images.rename_column(image_column, "image")
+    feature = images.features["image"]
+    stored_as = {"string", "large_string", "binary", "large_binary"}
+    if not isinstance(feature, Image) and getattr(feature, "dtype", None) not in stored_as:
+        raise ValueError(f"`image_column` {image_column!r} must hold images, paths or bytes, but holds {feature}.")
+    return images.cast_column("image", Image())
+
+
+def _check_values(rows: list[Any], images: Dataset) -> None:
+    for row, labels in enumerate(rows):
+        for label in [None] if labels is None else labels:
+            if not isinstance(label, int | str):
+                what = "none" if label is None else repr(label)
+                raise ValueError(f"`label` must be a whole number or a string, but {row_name(images, row)} has {what}.")
+
+
+def _class_name(label: int, names: list[str], row: int, images: Dataset) -> str:
+    if not 0 <= label < len(names):
+        raise ValueError(f"`label` must be from 0 to C-1={len(names) - 1}, but {row_name(images, row)} has {label}.")
+    return names[label]
+
+
+def _class_ids(
+    rows: list[list[Any]], images: Dataset, label_names: Sequence[str] | None
+) -> tuple[list[list[int]], list[str]]:
+    """Sorted ids of every row without repetition, and the names of all ids."""
+    values = {label for labels in rows for label in labels}
+    if all(isinstance(value, str) for value in values):
+        names = sorted(values) if label_names is None else list(label_names)
+        id_of = {name: index for index, name in enumerate(names)}
+    else:
+        names = [str(index) for index in range(max(values) + 1)] if label_names is None else list(label_names)
+        id_of = {index: index for index in range(len(names))}
+    for row, labels in enumerate(rows):
+        for label in labels:
+            if label not in id_of:
+                rule = "0 or larger" if label_names is None else f"one of the {len(names)} classes of `label_names`"
+                raise ValueError(f"`label` must be {rule}, but {row_name(images, row)} has {label!r}.")
+    return [sorted({id_of[label] for label in labels}) for labels in rows], names

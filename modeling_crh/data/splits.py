@@ -1,0 +1,139 @@
+"""Cut a labelled dataset into train, validation, query and database, the same way on every machine."""
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
+
+
+def split_dataset(
+    dataset: Dataset,
+    query: Dataset | None = None,
+    *,
+    validation_fraction: float = 0.1,
+    query_fraction: float = 0.2,
+    seed: int = 0,
+) -> DatasetDict:
+    """Make the four splits of a retrieval experiment.
+
+    `database` is what queries search: the official training set, or what is left after the queries are cut. `train` and
+    `validation` are its two parts, so model selection never sees a query. How rows are chosen: see `held_out_rows`.
+
+    Args:
+        dataset: A prepared dataset; the official training set if `query` is given.
+        query: The official test set, with the features of `dataset`. Without one, queries are cut from `dataset`.
+        validation_fraction: Share of `database` to hold out for validation, above 0 and below 1.
+        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. Unused if `query` is given.
+        seed: Decides which rows are held out.
+
+    Returns:
+        The splits `train`, `validation`, `query` and `database`.
+
+    Raises:
+        ValueError: If the two datasets differ in their features, there is only one class, a class has no sample in
+            `database`, or a split would be empty.
+    """
+    _check_classes(dataset)
+    if query is None:
+        dataset, query = _cut(dataset, query_fraction, "query_fraction", seed)
+    elif query.features != dataset.features:
+        raise ValueError(
+            f"`query` must have the features of `dataset`, but got {dict(query.features)} and {dict(dataset.features)}."
+        )
+    if len(query) == 0:
+        raise ValueError("`query` must hold at least one image, but is empty.")
+    train, validation = _cut(dataset, validation_fraction, "validation_fraction", seed)
+    return DatasetDict({"train": train, "validation": validation, "query": query, "database": dataset})
+
+
+def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.int64]:
+    """Choose a stratified share of the rows; the same seed gives the same rows on every machine.
+
+    Rows are shuffled, sorted by class (classes in shuffled order too), and taken at even steps. The total is
+    rounded, but at least 1, and each class gives its own share of it, rounded up or down. A row with several labels
+    counts as its rarest label (the smaller id if two are equally rare), and rows without a label form a class of their
+    own. At the end every label that would have no row left gets one back, so a class of one sample is never held out.
+
+    Args:
+        labels: `(N,)` class ids, or `(N, C)` of 0 and 1.
+        fraction: Share to hold out, above 0 and below 1.
+        seed: Of the generator, 0 or larger.
+
+    Returns:
+        Row numbers, ascending.
+
+    Raises:
+        ValueError: If `fraction` is not between 0 and 1, `seed` is negative, or there are no rows.
+
+    Example:
+        >>> held_out_rows(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.25, seed=0)
+        array([2, 4])
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"`fraction` must be above 0 and below 1, but got {fraction}.")
+    if seed < 0:
+        raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
+    if len(labels) == 0:
+        raise ValueError("`labels` must have at least one row, but has none.")
+    rows, ids = _pairs(labels)
+    strata = _rarest_label(rows, ids, len(labels))
+    generator = np.random.default_rng(seed)
+    class_order = generator.permutation(int(strata.max()) + 1)
+    order = generator.permutation(len(labels))
+    order = order[np.argsort(class_order[strata[order]], kind="stable")]
+    total = max(round(len(order) * fraction), 1)
+    steps = (np.arange(total) * len(order) + generator.integers(len(order))) // total
+    kept = np.ones(len(order), dtype=bool)
+    kept[order[steps]] = False
+    for label in np.setdiff1d(ids, ids[kept[rows]]):
+        owners = rows[ids == label]
+        if not kept[owners].any():  # an earlier label may have brought one back
+            kept[owners[0]] = True
+    return np.flatnonzero(~kept)
+
+
+def _pairs(labels: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Every label of every row, as row numbers (ascending) and label ids."""
+    if labels.ndim == 1:
+        return np.arange(len(labels)), labels.numpy()
+    rows, ids = np.nonzero(labels.numpy())
+    return rows, ids
+
+
+def _rarest_label(rows: NDArray[np.int64], ids: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
+    """Rarest label of each row, `(num_rows,)`; a row without one gets the id after the last."""
+    counts = np.bincount(ids)
+    strata = np.full(num_rows, len(counts))
+    order = np.lexsort((ids, counts[ids]))[::-1]  # the rarest last, which is what assignment keeps
+    strata[rows[order]] = ids[order]
+    return strata
+
+
+def _cut(dataset: Dataset, fraction: float, argument: str, seed: int) -> tuple[Dataset, Dataset]:
+    """Split off a share of the rows: what is kept, and what is held out."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"`{argument}` must be above 0 and below 1, but got {fraction}.")
+    held_out = held_out_rows(label_tensor(dataset), fraction, seed=seed)
+    if len(held_out) == 0:
+        raise ValueError(
+            f"`{argument}` must hold out at least one of the {len(dataset)} images and leave one of every class, "
+            f"but {fraction} does not."
+        )
+    kept = np.setdiff1d(np.arange(len(dataset)), held_out)
+    return dataset.select(kept), dataset.select(held_out)
+
+
+def _check_classes(dataset: Dataset) -> None:
+    names = label_names(dataset)
+    if len(names) < 2:
+        raise ValueError(f"`dataset` must have at least two classes, but has only {names}.")
+    labels = label_tensor(dataset)
+    counts = labels.sum(0).numpy() if is_multi_label(dataset) else np.bincount(labels.numpy(), minlength=len(names))
+    empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
+    if empty:
+        others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
+        raise ValueError(f"`dataset` must have a training image of every class, but has none of {empty[0]!r}{others}.")
+    if count_unlabelled(dataset) == len(dataset):
+        raise ValueError("`dataset` must have a labelled image, but no row has a label.")

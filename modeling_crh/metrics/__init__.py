@@ -1,0 +1,38 @@
+"""Retrieval figures: every one a function of how many items, and how many relevant ones, lie at each distance."""
+
+from pathlib import Path
+
+from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
+from modeling_crh.metrics.bits import CenterDistances, bit_balance, bit_correlation, center_distances
+from modeling_crh.metrics.convention import convention_average_precision
+from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
+from modeling_crh.metrics.figures import retrieval_figures
+from modeling_crh.metrics.precision_recall import (
+    PrecisionRecallCurve,
+    precision_at,
+    precision_recall_curve,
+    precision_within_radius,
+    recall_at,
+)
+
+HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
+"""Path of the `evaluate` module that gives every figure, for `evaluate.load`."""
+
+__all__ = [
+    "HAMMING_RETRIEVAL",
+    "CenterDistances",
+    "DistanceCounts",
+    "PrecisionRecallCurve",
+    "average_precision",
+    "average_precision_bounds",
+    "bit_balance",
+    "bit_correlation",
+    "center_distances",
+    "convention_average_precision",
+    "count_by_distance",
+    "precision_at",
+    "precision_recall_curve",
+    "precision_within_radius",
+    "recall_at",
+    "retrieval_figures",
+]

@@ -1,0 +1,80 @@
+"""mAP@R as papers print it: ties keep database order, and the divisor is what was found.
+
+Kept for comparison with published tables. It depends on the order of the database, so the headline is the tie-aware
+figure of `average_precision`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modeling_crh.metrics.blocks import RetrievalBlock, check_top, prepare_retrieval
+
+
+def convention_average_precision(
+    query_codes: Tensor,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+    *,
+    top_r: int | None = None,
+    leave_one_out: bool = False,
+) -> Tensor:
+    """Compute the average precision of each query over the first `top_r` places of a stable sort by distance.
+
+    Args:
+        query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
+        database_codes: `(N, K)`, every entry -1 or +1, in the order that resolves ties.
+        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        database_labels: `(N,)` or `(N, C)`, of the same kind.
+        top_r: From 1 to the number of items that each query ranks, which is the default.
+        leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
+
+    Returns:
+        `(Q,)` `float64`. The divisor is the number of relevant items in the first `top_r` places; a query that finds
+        none there scores 0.
+
+    Raises:
+        ValueError: If `top_r` is out of range, or as `count_by_distance` raises it.
+
+    Example:
+        >>> database = torch.tensor([[1, 1], [1, -1], [-1, -1]])
+        >>> labels = torch.tensor([1, 1, 0])
+        >>> convention_average_precision(database[:1], database, torch.tensor([0]), labels)
+        tensor([0.3333], dtype=torch.float64)
+    """
+    task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
+    places = task.num_items if top_r is None else top_r
+    check_top("top_r", places, task.num_items)
+    return torch.cat(task.map_blocks(lambda block: convention_block(block, [places])[0]))
+
+
+def convention_block(block: RetrievalBlock, tops: Sequence[int]) -> list[Tensor]:
+    """Compute the convention's average precision of a block, with one sort for every cut.
+
+    Args:
+        block: Some queries against the whole database.
+        tops: The cuts R, each from 1 to the number of items that each query ranks.
+
+    Returns:
+        For each cut, `(B,)` `float64`.
+    """
+    num_queries, num_items = block.distance.shape
+    order = np.argsort(block.distance, axis=1, kind="stable")  # (B, N), a radix sort; the item left out comes last
+    order += np.arange(num_queries)[:, None] * num_items
+    ranked = block.relevant.ravel().take(order)  # (B, N)
+    place = np.flatnonzero(ranked)  # (hits,), of all queries one after the other
+    hits = block.relevant.sum(axis=1)  # (B,)
+    before = hits.cumsum() - hits  # (B,), the hits of the queries before
+    place -= np.repeat(np.arange(num_queries) * num_items - 1, hits)  # from 1 within each query
+    precision = (np.arange(1, len(place) + 1) - np.repeat(before, hits)) / place
+    some = hits > 0  # `reduceat` knows no empty sum
+    scores = torch.zeros(len(tops), num_queries, dtype=torch.float64)
+    for row, top in zip(scores.numpy(), tops, strict=True):
+        inside = place <= top
+        total = np.add.reduceat(precision * inside, before[some])
+        found = np.add.reduceat(inside, before[some], dtype=np.int64)
+        row[some] = total / np.maximum(found, 1)
+    return list(scores)

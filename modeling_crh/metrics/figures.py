@@ -1,0 +1,87 @@
+"""Every retrieval figure in one pass over the blocks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
+from modeling_crh.metrics.blocks import RetrievalBlock, check_top, prepare_retrieval
+from modeling_crh.metrics.convention import convention_block
+from modeling_crh.metrics.counting import count_block
+from modeling_crh.metrics.precision_recall import precision_at, precision_within_radius, recall_at
+
+
+def retrieval_figures(
+    query_codes: Tensor,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+    *,
+    leave_one_out: bool = False,
+    top_k: Sequence[int] = (10,),
+    top_r: Sequence[int] = (),
+    radius: int = 2,
+) -> dict[str, float]:
+    """Compute every retrieval figure, each a mean over all queries.
+
+    Tie-aware, so independent of the order of the database:
+
+    - `map`, the headline: expected average precision over all orders of the tied items.
+    - `map_lower`, `map_upper`: every tie resolved against, or for, the query.
+    - `precision_at_<k>`, `recall_at_<k>` for each k of `top_k`: expected values.
+    - `precision_within_radius_<radius>`: a query that finds nothing counts 0.
+
+    As papers print it, with ties in database order: `map_convention` over the whole ranking, and
+    `map_convention_at_<R>` for each R of `top_r`.
+
+    And counts: `queries`; `queries_without_relevant`, which have 0 for every figure and stay in every mean;
+    `database`, the number of items that each query ranks.
+
+    Args:
+        query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
+        database_codes: `(N, K)`, every entry -1 or +1.
+        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        database_labels: `(N,)` or `(N, C)`, of the same kind.
+        leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
+        top_k: Places for precision and recall, each from 1 to `database`.
+        top_r: Cuts for the convention, each from 1 to `database`.
+        radius: In bits, from 0 up.
+
+    Returns:
+        The figures by name.
+
+    Raises:
+        ValueError: If `top_k`, `top_r` or `radius` is out of range, or as `count_by_distance` raises it.
+
+    Example:
+        >>> codes = torch.tensor([[1, 1], [1, -1], [-1, -1]])
+        >>> figures = retrieval_figures(codes[:1], codes, torch.tensor([0]), torch.tensor([0, 1, 0]), top_k=[2])
+        >>> round(figures["map"], 4), figures["precision_at_2"], figures["database"]
+        (0.8333, 0.5, 3)
+    """
+    task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
+    for name, tops in (("top_k", top_k), ("top_r", top_r)):
+        for top in tops:
+            check_top(name, top, task.num_items)
+    cuts = (task.num_items, *top_r)
+    parts = task.map_blocks(lambda block: _block_figures(block, top_k, cuts, radius))
+    per_query = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}  # each (Q,)
+    without = per_query.pop("queries_without_relevant")
+    means = {name: values.mean().item() for name, values in per_query.items()}
+    counts = {"queries": len(without), "queries_without_relevant": int(without.sum()), "database": task.num_items}
+    return means | counts
+
+
+def _block_figures(block: RetrievalBlock, top_k: Sequence[int], cuts: Sequence[int], radius: int) -> dict[str, Tensor]:
+    counts = count_block(block)
+    lower, upper = average_precision_bounds(counts)
+    figures = {"map": average_precision(counts), "map_lower": lower, "map_upper": upper}
+    names = ["map_convention", *(f"map_convention_at_{cut}" for cut in cuts[1:])]
+    figures |= dict(zip(names, convention_block(block, cuts), strict=True))
+    for top in top_k:
+        figures[f"precision_at_{top}"] = precision_at(counts, top)
+        figures[f"recall_at_{top}"] = recall_at(counts, top)
+    figures[f"precision_within_radius_{radius}"] = precision_within_radius(counts, radius)
+    figures["queries_without_relevant"] = counts.num_relevant == 0
+    return figures

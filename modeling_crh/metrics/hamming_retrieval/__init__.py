@@ -1,0 +1,1 @@
+"""The retrieval figures as a module of `evaluate`."""

@@ -1,0 +1,108 @@
+"""The retrieval figures as a module of `evaluate`, loaded from this folder by `evaluate.load`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import torch
+from torch import Tensor
+
+from modeling_crh.codes import unpack_codes
+from modeling_crh.metrics import retrieval_figures
+
+_DESCRIPTION = """
+Figures of a Hamming ranking. The headline is `map`: the expected average precision over all orders of the items at
+equal distance, which depends on nothing but the codes. `map_convention` is what papers print: a stable sort, so ties
+keep database order.
+"""
+
+_INPUTS = """
+Args:
+    predictions: Codes of the queries, each K entries -1 or +1, or K / 8 bytes with `packed=True`.
+    references: Labels of the queries, each a class number, or C entries 0 or 1.
+    database_codes: `(N, K)` or `(N, K / 8)`, array or tensor. Without it every query ranks the other queries.
+    database_labels: `(N,)` or `(N, C)`, array or tensor.
+    packed: Whether codes come as bytes, in the bit order of `numpy.packbits`.
+    top_k: Places for precision and recall.
+    top_r: Cuts for the convention.
+    radius: In bits, for the precision of a lookup.
+
+Returns:
+    What `modeling_crh.metrics.retrieval_figures` returns: `map`, `map_lower`, `map_upper`, `map_convention`,
+    `precision_at_10`, `recall_at_10`, `precision_within_radius_2`, `queries`, `queries_without_relevant`, `database`.
+"""
+
+_CITATION = """
+@inproceedings{mcsherry2008computing,
+  title = {Computing Information Retrieval Performance Measures Efficiently in the Presence of Tied Scores},
+  author = {McSherry, Frank and Najork, Marc},
+  booktitle = {European Conference on Information Retrieval},
+  year = {2008}
+}
+"""
+
+
+class HammingRetrieval(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+    """Every figure of `retrieval_figures`, over queries that may come batch by batch.
+
+    Example:
+        >>> import evaluate
+        >>> from modeling_crh.metrics import HAMMING_RETRIEVAL
+        >>> metric = evaluate.load(HAMMING_RETRIEVAL)
+        >>> figures = metric.compute(predictions=[[1, 1], [1, -1], [-1, -1]], references=[0, 1, 0], top_k=[1])
+        >>> figures["map"]
+        0.3333333333333333
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        codes = datasets.Sequence(datasets.Value("int16"))  # holds -1 and +1 as well as bytes
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=[
+                datasets.Features({"predictions": codes, "references": datasets.Value("int64")}),
+                datasets.Features({"predictions": codes, "references": datasets.Sequence(datasets.Value("int8"))}),
+            ],
+        )
+
+    def _compute(
+        self,
+        predictions: Any,
+        references: Any,
+        database_codes: Any = None,
+        database_labels: Any = None,
+        packed: bool = False,
+        top_k: Sequence[int] = (10,),
+        top_r: Sequence[int] = (),
+        radius: int = 2,
+    ) -> dict[str, float]:
+        if (database_codes is None) != (database_labels is None):
+            missing = "database_codes" if database_codes is None else "database_labels"
+            raise ValueError(f"`database_codes` and `database_labels` must come together, but `{missing}` is missing.")
+        queries = (_codes(predictions, packed), torch.as_tensor(references))
+        alone = database_codes is None
+        database = queries if alone else (_codes(database_codes, packed), torch.as_tensor(database_labels))
+        return retrieval_figures(
+            queries[0],
+            database[0],
+            queries[1],
+            database[1],
+            leave_one_out=alone,
+            top_k=top_k,
+            top_r=top_r,
+            radius=radius,
+        )
+
+
+def _codes(codes: Any, packed: bool) -> Tensor:
+    table = torch.as_tensor(codes)
+    if not packed:
+        return table
+    wrong = table[(table < 0) | (table > 255)]
+    if len(wrong):
+        raise ValueError(
+            f"`packed` must be False unless codes are bytes from 0 to 255, but they hold {wrong[0].item()}."
+        )
+    return unpack_codes(table.to(torch.uint8))

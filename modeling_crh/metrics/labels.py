@@ -1,0 +1,74 @@
+"""Which item of the database is relevant to which query: the one that shares at least one label with it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modeling_crh.metrics.words import pack_words
+
+
+def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[int, int]) -> tuple[Any, Any]:
+    """Check the labels of both sides and lay them out for `relevance`.
+
+    Args:
+        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        database_labels: `(N,)` or `(N, C)`, of the same kind.
+        sizes: `Q` and `N`, the number of codes on either side.
+
+    Returns:
+        For class numbers, the `int64` arrays `(Q,)` and `(N,)`; for multi-hot rows, the `uint64` words
+        `(W, Q)` and `(W, N)` of `pack_words`.
+
+    Raises:
+        ValueError: If a side has another shape or length, an entry that no label can have, or if one side is
+            multi-hot and the other not.
+    """
+    for name, labels, size in zip(
+        ("query_labels", "database_labels"), (query_labels, database_labels), sizes, strict=True
+    ):
+        _check_labels(name, labels, size)
+    if query_labels.shape[1:] != database_labels.shape[1:]:
+        raise ValueError(
+            "`query_labels` and `database_labels` must both be class numbers, or both be multi-hot with the same C, "
+            f"but got shapes {tuple(query_labels.shape)} and {tuple(database_labels.shape)}."
+        )
+    if query_labels.ndim == 2:
+        return pack_words(query_labels), pack_words(database_labels)
+    return query_labels.long().cpu().numpy(), database_labels.long().cpu().numpy()
+
+
+def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell for each pair whether the two share a label.
+
+    Args:
+        query_labels: `(Q,)` class numbers or `(W, Q)` words, from `pack_label_pair`.
+        database_labels: `(N,)` or `(W, N)`, of the same kind.
+
+    Returns:
+        `(Q, N)`. A multi-hot row without a label is relevant to nothing, itself included.
+    """
+    if query_labels.ndim == 1:
+        equal: NDArray[np.bool_] = query_labels[:, None] == database_labels
+        return equal
+    shared = np.zeros((query_labels.shape[1], database_labels.shape[1]), dtype=np.bool_)
+    for query_word, database_word in zip(query_labels, database_labels, strict=True):
+        shared |= (query_word[:, None] & database_word) != 0  # (Q, N)
+    return shared
+
+
+def _check_labels(name: str, labels: Tensor, size: int) -> None:
+    if labels.ndim not in (1, 2) or len(labels) != size or 0 in labels.shape:
+        raise ValueError(
+            f"`{name}` must be ({size},) class numbers or ({size}, C) multi-hot rows, one for each code, "
+            f"but got shape {tuple(labels.shape)}."
+        )
+    if labels.ndim == 2:
+        wrong, rule = labels[(labels != 0) & (labels != 1)], "only 0 and 1 where it is (N, C)"
+    else:
+        whole = torch.isfinite(labels) & (labels == labels.floor()) if labels.is_floating_point() else labels == labels
+        wrong, rule = labels[~(whole & (labels >= 0))], "class numbers, whole and from 0 up, where it is (N,)"
+    if len(wrong):
+        raise ValueError(f"`{name}` must hold {rule}, but holds {wrong[0].item()}.")

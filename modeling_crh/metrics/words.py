@@ -1,0 +1,55 @@
+"""Codes as 64-bit words, and their distance by XOR and popcount."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def check_codes(name: str, codes: Tensor) -> None:
+    """Check that `codes` is a non-empty table of -1 and +1.
+
+    Args:
+        name: What the caller calls `codes`, for the message.
+        codes: `(N, K)`.
+
+    Raises:
+        ValueError: If `codes` has another shape, no row, no bit, or an entry other than -1 and +1.
+    """
+    if codes.ndim != 2 or 0 in codes.shape:
+        raise ValueError(
+            f"`{name}` must be (N, K) with at least one row and one bit, but got shape {tuple(codes.shape)}."
+        )
+    if not torch.all((codes == 1) | (codes == -1)):
+        raise ValueError(f"`{name}` must hold only -1 and +1; pass hash logits through `binarize` first.")
+
+
+def pack_words(bits: Tensor) -> NDArray[np.uint64]:
+    """Pack the positive entries of each row into 64-bit words, the last of them filled up with zeros.
+
+    Args:
+        bits: `(N, K)`, any `K` from 1 up; a positive entry is a set bit.
+
+    Returns:
+        `(W, N)` with `W` = `K / 64` rounded up: one contiguous row per word.
+    """
+    packed = np.packbits((bits > 0).cpu().numpy(), axis=1)  # (N, K / 8 rounded up)
+    missing = -packed.shape[1] % 8
+    filled = np.pad(packed, ((0, 0), (0, missing)))  # (N, 8 * W)
+    return np.ascontiguousarray(filled.view(np.uint64).T)
+
+
+def word_distance(query_words: NDArray[np.uint64], database_words: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Number of bits in which each query differs from each item of the database.
+
+    Args:
+        query_words: `(W, Q)`, from `pack_words`.
+        database_words: `(W, N)`, from `pack_words`.
+
+    Returns:
+        `(Q, N)`, from 0 to `K`.
+    """
+    distance = np.zeros((query_words.shape[1], database_words.shape[1]), dtype=np.uint16)
+    for query_word, database_word in zip(query_words, database_words, strict=True):
+        distance += np.bitwise_count(query_word[:, None] ^ database_word)  # (Q, N)
+    return distance

@@ -1,0 +1,274 @@
+"""CRHModel: a backbone, a hash head, and the codebook and assignment that make the class centers."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils.generic import ModelOutput
+
+from .codebook import compose_centers, draw_centers
+from .codes import binarize
+from .configuration_crh import CRHConfig
+from .losses import crh_loss
+
+# Model types whose pooled output is a dense tanh layer trained for something else, or not at all.
+_DENSE_POOLERS = {"bert", "beit", "deit", "roberta", "vit", "xlm-roberta"}
+
+
+@dataclass
+class CRHModelOutput(ModelOutput):
+    """What `CRHModel` returns.
+
+    Attributes:
+        loss: Scalar, Eq. 4; there only when labels were given.
+        hash_logits: `(N, K)`; their sign is the code.
+        hidden_states: The backbone's, where asked for.
+        attentions: The backbone's, where asked for.
+    """
+
+    loss: Tensor | None = None
+    hash_logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class MLPHashHead(nn.Sequential):
+    """Linear, batch norm, ReLU, dropout, linear: for features that nothing before the head adapts."""
+
+    def __init__(self, num_features: int, config: CRHConfig) -> None:
+        width = config.hash_head_hidden_size
+        super().__init__(
+            nn.Linear(num_features, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Dropout(config.hash_head_dropout),
+            nn.Linear(width, config.num_bits),
+        )
+
+
+class CRHModel(PreTrainedModel):
+    """A backbone with a hash head whose K outputs' signs are the code (CRH, arXiv 2511.12162).
+
+    The buffers `codebook` `(H, M, d)` int8 and `assignment` `(H, C)` int64 hold the class centers; they are saved with
+    the weights, and training moves the assignment.
+
+    Example:
+        >>> config = CRHConfig(backbone_config=None, num_features=4, num_labels=3, num_bits=16)
+        >>> model = CRHModel(config)
+        >>> model(features=torch.ones(2, 4)).hash_logits.shape, model.centers.shape
+        (torch.Size([2, 16]), torch.Size([3, 16]))
+    """
+
+    config: CRHConfig
+    config_class = CRHConfig
+    base_model_prefix = "crh"
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False  # or Trainer multiplies the loss by the accumulation steps
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    codebook: Tensor
+    assignment: Tensor
+
+    def __init__(self, config: CRHConfig) -> None:
+        super().__init__(config)
+        self._backbone_frozen = False
+        self.backbone: PreTrainedModel | None = None
+        if config.backbone_config is None:
+            num_features = config.num_features or 0
+            self.main_input_name = "features"
+        else:
+            backbone_config = cast(PreTrainedConfig, config.backbone_config)
+            self.backbone = AutoModel.from_config(backbone_config, **_pooling_arguments(backbone_config))
+            num_features = _pooled_width(backbone_config, self.backbone)
+            self.main_input_name = self.backbone.main_input_name
+        if config.hash_head == "mlp":
+            self.hash_head: nn.Module = MLPHashHead(num_features, config)
+        else:
+            self.hash_head = nn.Linear(num_features, config.num_bits)
+        num_labels = cast(int, config.num_labels)
+        self.register_buffer("codebook", torch.zeros(config.codebook_shape, dtype=torch.int8))
+        self.register_buffer("assignment", torch.zeros(config.num_heads, num_labels, dtype=torch.int64))
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_backbone(cls, backbone: str, *, revision: str = "main", **config: Any) -> "CRHModel":
+        """Start from a pretrained backbone, with a fresh hash head and fresh centers.
+
+        Args:
+            backbone: Hub id or folder of any model that `AutoModel` loads.
+            revision: Of the backbone on the Hub.
+            **config: Fields of `CRHConfig`, such as `num_bits` and `num_labels`.
+
+        Returns:
+            The model, in evaluation mode as `from_pretrained` leaves it.
+
+        Raises:
+            ValueError: If a config field breaks its rule.
+            OSError: If the backbone cannot be found.
+        """
+        backbone_config = AutoConfig.from_pretrained(backbone, revision=revision)
+        pretrained = AutoModel.from_pretrained(
+            backbone, config=backbone_config, revision=revision, **_pooling_arguments(backbone_config)
+        )
+        model = cls(CRHConfig(backbone_config=backbone_config, **config))
+        model.backbone = pretrained
+        model.eval()  # type: ignore[no-untyped-call]
+        return model
+
+    @property
+    def centers(self) -> Tensor:
+        """Hash centers of the classes, `(C, K)` int8: the codewords they hold, concatenated (Eq. 8)."""
+        return compose_centers(self.codebook, self.assignment)
+
+    def freeze_backbone(self) -> "CRHModel":
+        """Train the hash head alone: the backbone gets no gradient, no dropout, and keeps its running statistics."""
+        if self.backbone is None:
+            raise ValueError("`freeze_backbone` needs a backbone, but this model reads stored features.")
+        self.backbone.requires_grad_(False)
+        self._backbone_frozen = True
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "CRHModel":
+        """Set training mode; a frozen backbone stays in evaluation mode."""
+        super().train(mode)
+        if self._backbone_frozen and self.backbone is not None:
+            self.backbone.eval()
+        return self
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        features: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> CRHModelOutput | tuple[Any, ...]:
+        """Hash logits of a batch, and the loss where labels are given.
+
+        Args:
+            pixel_values: `(N, 3, H, W)`, for an image backbone.
+            input_ids: `(N, T)`, for a text backbone.
+            attention_mask: `(N, T)`, 1 for real tokens.
+            token_type_ids: `(N, T)`.
+            features: `(N, num_features)`, for a model without a backbone.
+            labels: `(N,)` integers from 0 to C - 1, or `(N, C)` of 0 and 1. A sample with -100, or with a row of zeros,
+                has no loss.
+            output_hidden_states: Return the backbone's hidden states too.
+            output_attentions: Return the backbone's attention weights too.
+            return_dict: False for a plain tuple.
+
+        Returns:
+            `CRHModelOutput`.
+
+        Raises:
+            ValueError: If the input that the model reads is missing, or labels are out of range or fractional.
+        """
+        inputs = {
+            "pixel_values": pixel_values,
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "features": features,
+            "output_hidden_states": output_hidden_states,
+            "output_attentions": output_attentions,
+        }
+        given = {name: value for name, value in inputs.items() if value is not None}
+        if self.main_input_name not in given:
+            raise ValueError(
+                f"`{self.main_input_name}` is what this model reads, but got {sorted(given) or 'nothing'}."
+            )
+        pooled, outputs = self._pooled_features(given)
+        hash_logits = self.hash_head(pooled.to(self.dtype))
+        output = CRHModelOutput(
+            loss=None if labels is None else self._loss(hash_logits, labels),
+            hash_logits=hash_logits,
+            hidden_states=outputs.get("hidden_states"),
+            attentions=outputs.get("attentions"),
+        )
+        use_dict = self.config.return_dict if return_dict is None else return_dict
+        return output if use_dict else output.to_tuple()
+
+    @torch.no_grad()
+    def encode(self, **inputs: Tensor) -> Tensor:
+        """Codes of a batch: `(N, K)` int8, every entry -1 or +1. Takes what `forward` takes."""
+        return binarize(self(**inputs).hash_logits)
+
+    def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        config = self.config
+        return crh_loss(
+            hash_logits,
+            labels,
+            self.centers,
+            scale=cast(float, config.scale),
+            margin=config.margin,
+            quantization_weight=cast(float, config.quantization_weight),
+        )
+
+    def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        if self.backbone is None:
+            return inputs["features"], {}
+        outputs = self.backbone(**inputs, return_dict=True)
+        pooled = _pool(outputs, inputs.get("attention_mask"), self.config.pooling, "input_ids" in inputs)
+        return pooled, outputs
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
+        if module is self:
+            codebook, assignment = draw_first_centers(self.config)
+            init.copy_(self.codebook, codebook)
+            init.copy_(self.assignment, assignment)
+
+
+def draw_first_centers(config: CRHConfig) -> tuple[Tensor, Tensor]:
+    """The codebook `(H, M, d)` and the assignment `(H, C)` that a fresh model of this config starts from."""
+    num_labels = cast(int, config.num_labels)
+    return draw_centers(*config.codebook_shape, num_labels, draws=config.codebook_draws, seed=config.codebook_seed)
+
+
+def _pooling_arguments(backbone_config: PreTrainedConfig) -> dict[str, bool]:
+    return {"add_pooling_layer": False} if backbone_config.model_type in _DENSE_POOLERS else {}
+
+
+def _pooled_width(backbone_config: PreTrainedConfig, backbone: PreTrainedModel) -> int:
+    if backbone_config.model_type == "timm_wrapper":
+        return int(cast(Any, backbone.timm_model).num_features)
+    for name in ("hidden_sizes", "embed_dim"):  # one width a stage: ResNet, ConvNeXt, RegNet; CvT
+        widths = getattr(backbone_config, name, None)
+        if isinstance(widths, (list, tuple)):
+            return int(widths[-1])
+    for name in ("hidden_size", "hidden_dim"):
+        width = getattr(backbone_config, name, None)
+        if isinstance(width, int):
+            return width
+    raise ValueError(
+        f"`backbone_config` must have a `hidden_size` or `hidden_sizes`, but got {backbone_config.model_type!r} "
+        "with neither."
+    )
+
+
+def _pool(outputs: Any, attention_mask: Tensor | None, pooling: str | None, is_text: bool) -> Tensor:
+    """One vector a sample, `(N, num_features)`, by the rule of `CRHConfig.pooling`."""
+    pooled: Tensor | None = outputs.get("pooler_output")
+    if pooling == "pooler" and pooled is None:
+        raise ValueError("`pooling` must be 'cls' or 'mean' for this backbone, which pools nothing, but got 'pooler'.")
+    if pooling in ("pooler", None) and pooled is not None:
+        return pooled.flatten(1)
+    hidden: Tensor = outputs["last_hidden_state"]
+    if hidden.ndim == 4:  # (N, D, h, w), without a token for the whole image
+        return hidden.mean((2, 3))
+    if pooling == "cls" or (pooling is None and not is_text):
+        return hidden[:, 0]
+    if attention_mask is None:
+        return hidden.mean(1)
+    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (N, T, 1)
+    return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)

@@ -1,0 +1,188 @@
+"""CRHTrainer: transformers' own, with centers that move, and with retrieval figures at every evaluation."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import EvalPrediction, Trainer
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import TrainOutput
+
+from modeling_crh.callbacks import STATISTICS_NAME, ReassignCentersCallback
+from modeling_crh.codebook import center_distances
+from modeling_crh.codes import binarize
+from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.training_arguments import CRHTrainingArguments
+
+
+class CRHTrainer(Trainer):
+    """Trains a `CRHModel`, moves its centers, and evaluates by retrieval.
+
+    Every evaluation ranks `eval_dataset` against itself, each query left out of its own ranking, and logs all figures
+    of `retrieval_figures`, the balance and correlation of the bits, the least and mean distance between centers, and
+    the share of classes that the last reassignment moved.
+
+    Args:
+        model: The model.
+        args: The settings.
+        **kwargs: What `transformers.Trainer` takes: `train_dataset`, `eval_dataset`, `processing_class` and so on.
+
+    Raises:
+        ValueError: If the last batch would give the MLP's batch norm a single sample; or if a loss is not finite, which
+            stops the training and leaves the last checkpoint in place.
+        OSError: If a checkpoint cannot be saved; what was half-written is removed.
+    """
+
+    model: CRHModel
+    args: CRHTrainingArguments
+
+    def __init__(self, model: CRHModel, args: CRHTrainingArguments, **kwargs: Any) -> None:
+        kwargs.setdefault("compute_metrics", self._figures)
+        super().__init__(model=model, args=args, **kwargs)
+        self.reassignment = ReassignCentersCallback(args, *model.centers.shape)
+        self.add_callback(self.reassignment)
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved whole."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = find_last_checkpoint(cast(str, self.args.output_dir))
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """Batches of the training set; refuses a last batch that batch norm could not normalise."""
+        loader: Any = super().get_train_dataloader()
+        single = loader.total_dataset_length % loader.total_batch_size == 1 and not self.args.dataloader_drop_last
+        if single and self.args.world_size == 1 and self.model.config.hash_head == "mlp":
+            raise ValueError(
+                "`per_device_train_batch_size` must not leave a last batch of one sample to an MLP head's batch norm, "
+                f"but got {loader.total_batch_size} for {loader.total_dataset_length} samples."
+            )
+        return cast(DataLoader[Any], loader)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Eq. 4 of a batch; while training, its codes enter the class statistics."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training:
+            if not torch.isfinite(loss).all():
+                raise ValueError(
+                    f"The loss must be finite, but is {loss.detach().mean().item()} at step {self.state.global_step}; "
+                    "try a smaller `learning_rate`. The last checkpoint is untouched."
+                )
+            own = self._own_samples(len(outputs.hash_logits))
+            self.reassignment.observe(outputs.hash_logits[:own], inputs["labels"][:own])
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Adam or AdamW over four groups: backbone and hash head, with and without weight decay."""
+        if self.optimizer is None and self.args.optim in ("adamw_torch", "adamw_torch_fused"):
+            args = self.args
+            self.optimizer = torch.optim.Adam(
+                self._parameter_groups(self.model if model is None else model),
+                lr=args.learning_rate,
+                betas=(args.adam_beta1, args.adam_beta2),
+                eps=args.adam_epsilon,
+                fused=args.optim == "adamw_torch_fused",
+                decoupled_weight_decay=args.decoupled_weight_decay,
+            )
+        return super().create_optimizer(model)
+
+    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        decayed = set(self.get_decay_parameter_names(model))
+        rates = {True: self.args.head_learning_rate, False: self.args.learning_rate}
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(("hash_head." in name, name in decayed), []).append(parameter)
+        return [
+            {
+                "params": parameters,
+                "lr": self.args.learning_rate if rates[in_head] is None else rates[in_head],
+                "weight_decay": self.args.weight_decay if decays else 0.0,
+            }
+            for (in_head, decays), parameters in groups.items()
+        ]
+
+    def _own_samples(self, batch_size: int) -> int:
+        """How many samples of this process's batch are no repetitions that fill up the last batch of the epoch."""
+        loader: Any = self.callback_handler.train_dataloader
+        rest = loader.total_dataset_length % loader.total_batch_size
+        if self.args.dataloader_drop_last or rest == 0 or self.reassignment.batches < len(loader) - 1:
+            return batch_size
+        before = self.args.process_index * (loader.total_batch_size // self.args.world_size)
+        return int(min(max(rest - before, 0), batch_size))
+
+    def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
+        codes = binarize(torch.as_tensor(prediction.predictions))
+        labels = torch.as_tensor(prediction.label_ids)
+        figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=(min(10, len(codes) - 1),))
+        least, mean = center_distances(self.model.centers)
+        figures |= {"center_distance_least": least, "center_distance_mean": mean}
+        figures |= {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
+        if self.reassignment.moved_share is not None:
+            figures["centers_moved"] = self.reassignment.moved_share
+        return figures
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+        try:
+            super()._save_checkpoint(model, trial)
+        except BaseException as error:
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, Exception):
+                raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
+            raise
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        self.reassignment.save(output_dir)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and Path(checkpoint, STATISTICS_NAME).exists():
+            self.reassignment.load(checkpoint)
+
+    # Trainer's own loading is not strict: weights of ViT and DINOv2, saved under other names, would stay as they are.
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        self._load_exactly(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        self._load_exactly(str(self.state.best_model_checkpoint))
+
+    def _load_exactly(self, folder: str) -> None:
+        saved = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
+        self.model.load_state_dict(saved.state_dict(), strict=True)
+
+
+def find_last_checkpoint(folder: str | Path) -> str:
+    """The newest checkpoint in a run's folder that was saved whole; its trainer state is the last thing written.
+
+    Args:
+        folder: The `output_dir` of a run.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    numbered = [(int(path.name.rpartition("-")[2]), path) for path in Path(folder).glob("checkpoint-*[0-9]")]
+    for _, path in sorted(numbered, reverse=True):
+        try:
+            TrainerState.load_from_json(str(path / "trainer_state.json"))
+        except (OSError, json.JSONDecodeError):
+            continue  # killed while it was being saved
+        return str(path)
+    raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint in {str(folder)!r}, but there is none.")

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, LargeList, List, Value
+
+from modeling_crh.data.prepare import prepare_dataset
+
+
+def dataset_of(labels, feature=None, **names):
+    """Rows whose images are never decoded: `1.png`, `2.png` and so on."""
+    rows = {"image": [f"{row + 1}.png" for row in range(len(labels))], "label": labels}
+    return Dataset.from_dict(rows, features=feature and Features({"image": Value("string"), "label": feature}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "feature", "ids", "names"),
+    [
+        (["dog", "cat", "dog"], None, [1, 0, 1], ["cat", "dog"]),
+        ([2, 0], None, [2, 0], ["0", "1", "2"]),
+        ([True, False], None, [1, 0], ["0", "1"]),
+        ([1, 0], ClassLabel(names=["b", "a"]), [1, 0], ["b", "a"]),
+        ([1, 0], Value("uint8"), [1, 0], ["0", "1"]),
+        ([["dog"], ["dog", "cat", "dog"], []], None, [[1], [0, 1], []], ["cat", "dog"]),
+        ([[1, 0], []], None, [[0, 1], []], ["0", "1"]),
+        ([[1, 0], []], List(ClassLabel(names=["b", "a"])), [[0, 1], []], ["b", "a"]),
+        ([[1], []], LargeList(Value("int64")), [[1], []], ["0", "1"]),
+    ],
+)
+def test_every_kind_of_label_becomes_classes(labels, feature, ids, names):
+    prepared = prepare_dataset(dataset_of(labels, feature))
+    assert prepared[:]["label"] == ids if not isinstance(ids[0], int) else prepared["label"][:] == ids
+    label = ClassLabel(names=names)
+    assert prepared.features == Features(
+        {"image": Image(), "label": List(label) if isinstance(ids[0], list) else label}
+    )
+
+
+def test_the_columns_may_have_other_names_and_neighbours():
+    rows = Dataset.from_dict({"id": [1, 2], "kind": ["b", "a"], "file": ["1.png", "2.png"]})
+    prepared = prepare_dataset(rows, image_column="file", label_column="kind")
+    assert prepared.column_names == ["image", "label"]
+
+
+def test_images_may_be_bytes(write_image, tmp_path):
+    content = write_image(tmp_path / "1.png").read_bytes()
+    prepared = prepare_dataset(Dataset.from_dict({"image": [content] * 2, "label": [0, 1]}))
+    assert np.asarray(prepared[1]["image"]).shape == (8, 10, 3)
+
+
+def test_a_test_set_takes_the_ids_of_the_training_set():
+    test = dataset_of([0, 1], ClassLabel(names=["dog", "bird"]))
+    assert prepare_dataset(test, label_names=["bird", "cat", "dog"])["label"][:] == [2, 0]
+    assert prepare_dataset(dataset_of(["dog"]), label_names=["cat", "dog"])["label"][:] == [1]
+    assert prepare_dataset(dataset_of([1]), label_names=["cat", "dog"])["label"][:] == [1]
+
+
+def test_a_prepared_dataset_stays_as_it_is():
+    prepared = prepare_dataset(dataset_of([1, 0, 1]))
+    again = prepare_dataset(prepared)
+    assert again.features == prepared.features
+    assert again["label"][:] == prepared["label"][:]
+
+
+def test_rows_keep_their_order_under_a_selection():
+    prepared = prepare_dataset(dataset_of(["a", "b", "c", "b"]).select([3, 0]))
+    assert prepared["label"][:] == [1, 0]
+    assert [image["path"] for image in prepared.cast_column("image", Image(decode=False))["image"]] == [
+        "4.png",
+        "1.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "feature", "settings", "message"),
+    [
+        (["a", None], None, {}, r"`label` must be a whole number or a string, but '2\.png' has none"),
+        ([[0], None], None, {}, r"but '2\.png' has none"),
+        ([[0, None], [1]], None, {}, r"but '1\.png' has none"),
+        ([0.0, 1.5], None, {}, r"but '1\.png' has 0\.0"),
+        ([[0, 1.5]], None, {}, r"has 0\.0"),
+        ([0, -1], None, {}, r"`label` must be 0 or larger, but '2\.png' has -1"),
+        ([0, -1], ClassLabel(names=["a", "b"]), {}, r"`label` must be from 0 to C-1=1, but '2\.png' has -1"),
+        ([0, 2], None, {"label_names": ["a", "b"]}, r"one of the 2 classes of `label_names`, but '2\.png' has 2"),
+        (["a", "z"], None, {"label_names": ["a", "b"]}, r"one of the 2 classes of `label_names`, but '2\.png' has 'z'"),
+        ([0], None, {"label_column": "y"}, r"`label_column` must be one of \['image', 'label'\], but got 'y'"),
+        ([0], None, {"image_column": "x"}, r"`image_column` must be one of \['image', 'label'\], but got 'x'"),
+        ([0], None, {"image_column": "label"}, "`image_column` 'label' must hold images, paths or bytes"),
+    ],
+)
+def test_a_row_that_is_no_good_is_an_error_that_names_it(labels, feature, settings, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_dataset(dataset_of(labels, feature), **settings)
+
+
+def test_several_splits_at_once_are_an_error():
+    with pytest.raises(
+        ValueError, match=r"`dataset` must be one datasets\.Dataset, such as a split, but got DatasetDict"
+    ):
+        prepare_dataset(DatasetDict({"train": dataset_of([0, 1])}))

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Image
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeling_crh.data.columns import canonical_features, label_tensor
+from modeling_crh.data.splits import held_out_rows, split_dataset
+
+
+def dataset_of(labels, *, num_classes=3):
+    rows = {"image": [{"bytes": b"", "path": f"{row}.png"} for row in range(len(labels))], "label": labels}
+    multi_label = isinstance(labels[0], list)
+    names = [f"class {index}" for index in range(num_classes)]
+    return Dataset.from_dict(rows, features=canonical_features(names, multi_label=multi_label))
+
+
+def files(split):
+    return [image["path"] for image in split.cast_column("image", Image(decode=False))["image"]]
+
+
+def test_the_rows_of_a_seed_never_change():
+    labels = torch.arange(100) % 4
+    assert held_out_rows(labels, 0.1, seed=0).tolist() == [0, 9, 14, 27, 30, 31, 43, 45, 52, 74]
+    assert held_out_rows(labels, 0.1, seed=1).tolist() == [7, 8, 22, 42, 43, 49, 64, 76, 86, 89]
+
+
+def test_each_class_gives_its_share():
+    labels = torch.tensor([0] * 100 + [1] * 50 + [2] * 10)
+    assert np.bincount(labels[held_out_rows(labels, 0.2, seed=3)]).tolist() == [20, 10, 2]
+
+
+def test_small_classes_together_give_the_share_that_none_of_them_could_give_alone():
+    labels = torch.arange(200) // 4  # 50 classes of 4
+    held_out = held_out_rows(labels, 0.1, seed=0)
+    assert len(held_out) == 20
+    assert np.bincount(labels[held_out]).max() == 1
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 1000),
+)
+def test_every_class_gives_its_share_rounded_up_or_down_and_keeps_a_row(labels, fraction, seed):
+    held_out = held_out_rows(torch.tensor(labels), fraction, seed=seed)
+    assert held_out.tolist() == sorted(set(held_out.tolist()))
+    share = max(round(len(labels) * fraction), 1) / len(labels)
+    for label in set(labels):
+        total, taken = labels.count(label), sum(labels[row] == label for row in held_out)
+        assert taken < total
+        assert taken <= np.ceil(total * share - 1e-9)
+        assert taken >= min(np.floor(total * share + 1e-9), total - 1)
+
+
+@given(
+    rows=st.lists(st.sets(st.integers(0, 4)), min_size=1, max_size=40),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 1000),
+)
+def test_every_label_of_a_multi_label_dataset_keeps_a_row(rows, fraction, seed):
+    multi_hot = torch.tensor([[float(label in labels) for label in range(5)] for labels in rows])
+    kept = np.setdiff1d(np.arange(len(rows)), held_out_rows(multi_hot, fraction, seed=seed))
+    assert torch.equal(multi_hot[kept].any(0), multi_hot.any(0))
+
+
+def test_one_label_a_row_is_split_alike_as_integers_and_as_multi_hot():
+    labels = torch.arange(60) % 6
+    multi_hot = torch.nn.functional.one_hot(labels, 6)
+    assert held_out_rows(labels, 0.2, seed=5).tolist() == held_out_rows(multi_hot, 0.2, seed=5).tolist()
+
+
+def test_rows_with_several_labels_are_stratified_by_the_rarest():
+    rare = torch.tensor([[1.0, 1.0]] * 10 + [[1.0, 0.0]] * 90)
+    assert (held_out_rows(rare, 0.2, seed=0) < 10).sum() == 2
+
+
+def test_an_official_division_keeps_the_test_set_and_calls_the_whole_training_set_database():
+    train, test = dataset_of([0, 1, 2] * 10), dataset_of([0, 1] * 3)
+    splits = split_dataset(train, test, validation_fraction=0.2)
+    assert splits.num_rows == {"train": 24, "validation": 6, "query": 6, "database": 30}
+    assert sorted(files(splits["train"]) + files(splits["validation"])) == sorted(files(splits["database"]))
+    assert label_tensor(splits["validation"]).bincount().tolist() == [2, 2, 2]
+
+
+def test_without_an_official_division_queries_are_cut_first():
+    dataset = dataset_of([0, 1, 2] * 50)
+    splits = split_dataset(dataset, query_fraction=0.2, validation_fraction=0.1, seed=1)
+    assert splits.num_rows == {"train": 108, "validation": 12, "query": 30, "database": 120}
+    parts = [set(files(splits[name])) for name in ("train", "validation", "query")]
+    assert len(set.union(*parts)) == 150
+
+
+def test_the_seed_decides_the_split():
+    dataset = dataset_of([0, 1, 2] * 50)
+    first, again, other = (files(split_dataset(dataset, seed=seed)["query"]) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "settings", "message"),
+    [
+        ([0, 0, 0, 0], 1, {}, r"at least two classes, but has only \['class 0'\]"),
+        ([0, 2] * 10, 3, {}, "a training image of every class, but has none of 'class 1'"),
+        ([0] * 10, 4, {}, r"none of 'class 1' \(and 2 more\)"),
+        ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least one of the 3 images"),
+        ([0, 1] * 9, 2, {"query_fraction": 1.0}, "`query_fraction` must be above 0 and below 1, but got 1.0"),
+        ([0, 1] * 9, 2, {"validation_fraction": 0}, "`validation_fraction` must be above 0 and below 1, but got 0"),
+        ([0, 1] * 9, 2, {"seed": -1}, "`seed` must be 0 or larger, but got -1"),
+        ([[]] * 20, 2, {}, "a training image of every class"),
+    ],
+)
+def test_what_cannot_be_split_is_an_error(labels, num_classes, settings, message):
+    with pytest.raises(ValueError, match=message):
+        split_dataset(dataset_of(labels, num_classes=num_classes), **settings)
+
+
+def test_a_test_set_of_other_classes_is_an_error():
+    with pytest.raises(ValueError, match="`query` must have the features of `dataset`"):
+        split_dataset(dataset_of([0, 1, 2] * 9), dataset_of([0, 1], num_classes=2))
+
+
+def test_an_empty_test_set_is_an_error():
+    dataset = dataset_of([0, 1, 2] * 9)
+    with pytest.raises(ValueError, match="`query` must hold at least one image"):
+        split_dataset(dataset, dataset.select([]))
