@@ -1,10 +1,14 @@
-"""Names that the examples in docstrings use without importing them."""
+"""What all tests share: settings of hypothesis, and names that the examples in docstrings use."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

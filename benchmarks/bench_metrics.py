@@ -14,7 +14,6 @@ multi-hot labels are timed too.
 import argparse
 import json
 import resource
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -97,54 +96,68 @@ def peak_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median and upper quartile.
+
+    Args:
+        values: One for each round.
+
+    Returns:
+        The three.
+    """
+    return [float(quartile) for quartile in np.quantile(values, [0.25, 0.5, 0.75])]
+
+
+def measure(rounds: int, num_queries: int, num_items: int) -> dict[str, float | list[float]]:
+    """Run both sides.
+
+    Args:
+        rounds: How often each is timed.
+        num_queries: `Q`.
+        num_items: `N`.
+
+    Returns:
+        What the benchmark prints.
+    """
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randint(2, (NUM_CLASSES, NUM_BITS), generator=generator, dtype=torch.int8) * 2 - 1
+    queries, labels = noisy_codes(centers, num_queries, generator)
+    database, database_labels = noisy_codes(centers, num_items, generator)
+    hot, database_hot = (
+        (torch.randint(25, (size, NUM_LABELS), generator=generator, dtype=torch.int8) == 0).to(torch.int8)
+        for size in (num_queries, num_items)
+    )
+    one_hot, subset = np.eye(NUM_CLASSES, dtype=np.float32), slice(0, LOOP_QUERIES)
+    loop_database = (database.float().numpy(), one_hot[database_labels])
+    loop_queries = (queries[subset].float().numpy(), one_hot[labels[subset]])
+    sides: dict[str, Callable[[], object]] = {
+        "seconds": lambda: retrieval_figures(queries, database, labels, database_labels),
+        "multi_label_seconds": lambda: retrieval_figures(queries, database, hot, database_hot),
+        "loop_seconds": lambda: research_loop(loop_queries[0], loop_database[0], loop_queries[1], loop_database[1]),
+    }
+    memory = {"peak_mb_before": peak_mb()}
+    for name, run in sides.items():  # warms up; the loop comes last
+        run()
+        memory |= {} if name == "loop_seconds" else {"peak_mb": peak_mb()}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, run in sides.items():
+            times[name].append(seconds_of(run))
+    found = {name: quartiles(values) for name, values in times.items()}
+    ratio = found["loop_seconds"][1] / len(loop_queries[0]) * num_queries / found["seconds"][1]
+    medians = {name: values[1] for name, values in found.items()}
+    return {"ratio": ratio} | medians | {f"{name}_quartiles": values for name, values in found.items()} | memory
+
+
 def main() -> None:
-    """Run both sides and print one JSON document."""
+    """Print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--queries", type=int, default=10_000)
     parser.add_argument("--database", type=int, default=60_000)
     arguments = parser.parse_args()
-    generator = torch.Generator().manual_seed(0)
-    centers = torch.randint(2, (NUM_CLASSES, NUM_BITS), generator=generator, dtype=torch.int8) * 2 - 1
-    query_codes, query_labels = noisy_codes(centers, arguments.queries, generator)
-    database_codes, database_labels = noisy_codes(centers, arguments.database, generator)
-    multi_hot = [
-        (torch.randint(25, (size, NUM_LABELS), generator=generator, dtype=torch.int8) == 0).to(torch.int8)
-        for size in (arguments.queries, arguments.database)
-    ]
-    one_hot = np.eye(NUM_CLASSES, dtype=np.float32)
-    loop_codes = (query_codes[:LOOP_QUERIES].float().numpy(), database_codes.float().numpy())
-    loop_labels = (one_hot[query_labels[:LOOP_QUERIES]], one_hot[database_labels])
-
-    before_mb = peak_mb()
-    figures = retrieval_figures(query_codes, database_codes, query_labels, database_labels)  # warms up
-    retrieval_figures(query_codes[:100], database_codes, multi_hot[0][:100], multi_hot[1])
-    after_mb = peak_mb()
-    research_loop(loop_codes[0][:10], loop_codes[1], loop_labels[0][:10], loop_labels[1])
-
-    ours, multi_label, loop = [], [], []
-    for _ in range(arguments.rounds):
-        ours.append(seconds_of(lambda: retrieval_figures(query_codes, database_codes, query_labels, database_labels)))
-        multi_label.append(seconds_of(lambda: retrieval_figures(query_codes, database_codes, *multi_hot)))
-        loop.append(seconds_of(lambda: research_loop(*loop_codes, *loop_labels)))
-    print(f"figures: {figures}")
-    per_query = statistics.median(loop) / len(loop_codes[0])
-    result = {
-        "queries": arguments.queries,
-        "database": arguments.database,
-        "num_bits": NUM_BITS,
-        "rounds": arguments.rounds,
-        "ratio": per_query * arguments.queries / statistics.median(ours),
-        "seconds": statistics.median(ours),
-        "seconds_quartiles": np.quantile(ours, [0.25, 0.75]).tolist(),
-        "multi_label_seconds": statistics.median(multi_label),
-        "multi_label_seconds_quartiles": np.quantile(multi_label, [0.25, 0.75]).tolist(),
-        "loop_ms_per_query": per_query * 1e3,
-        "loop_ms_per_query_quartiles": (np.quantile(loop, [0.25, 0.75]) / len(loop_codes[0]) * 1e3).tolist(),
-        "peak_mb": after_mb,
-        "peak_mb_before": before_mb,
-    }
-    print(json.dumps(result))
+    setting = {**vars(arguments), "num_bits": NUM_BITS, "loop_queries": LOOP_QUERIES}
+    print(json.dumps(setting | measure(arguments.rounds, arguments.queries, arguments.database)))
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ from transformers import AutoConfig, AutoModel
 
 from .configuration_crh import CRHConfig
 from .modeling_crh import CRHModel, CRHModelOutput
+from .pipeline_crh import CRHPipeline, register_pipeline
 
 __version__ = "0.1.0"
 
 AutoConfig.register(CRHConfig.model_type, CRHConfig)
 AutoModel.register(CRHConfig, CRHModel)
+register_pipeline()
 
 # Imported when first asked for: they bring `datasets`, and with it pandas.
 _LAZY = {
@@ -22,7 +24,7 @@ _LAZY = {
     "load_folder": "data",
 }
 
-__all__ = ["CRHConfig", "CRHModel", "CRHModelOutput", *_LAZY]
+__all__ = ["CRHConfig", "CRHModel", "CRHModelOutput", "CRHPipeline", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

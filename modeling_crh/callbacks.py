@@ -1,4 +1,4 @@
-"""ReassignCentersCallback: collects class statistics during an epoch and moves the centers at its end."""
+"""What happens between epochs: centers move, and augmentation learns which epoch it is."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -12,10 +12,23 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from modeling_crh.assignment import AssignmentMethod, ClassStatistics, reassign
+from modeling_crh.data import ImageDataset
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training_arguments import CRHTrainingArguments
 
 STATISTICS_NAME = "class_statistics.safetensors"
+
+
+class SetEpochCallback(TrainerCallback):
+    """Tells an `ImageDataset` its epoch; accelerate's loader does not when it is resumed or sharded."""
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Pass on the number of the epoch, counted from 0."""
+        dataset = kwargs["train_dataloader"].dataset
+        if isinstance(dataset, ImageDataset):
+            dataset.set_epoch(int(state.epoch or 0))
 
 
 class ReassignCentersCallback(TrainerCallback):

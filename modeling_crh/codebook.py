@@ -1,5 +1,7 @@
 """The codebook: how many bits a head has, how words are drawn, and how the words of a class make its center."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -120,13 +122,25 @@ def draw_centers(
     for _ in range(draws):
         codebook = draw_codebook(num_heads, codebook_size, head_dim, generator)
         assignment = draw_assignment(num_heads, num_labels, codebook_size, generator)
-        distance = center_distances(compose_centers(codebook, assignment))[0] if draws > 1 else 0
+        distance = center_distances(compose_centers(codebook, assignment)).least if draws > 1 else 0
         if distance > best_distance:
             best, best_distance = (codebook, assignment), distance
     return best
 
 
-def center_distances(centers: Tensor, block: int = 1024) -> tuple[int, float]:
+class CenterDistances(NamedTuple):
+    """Hamming distance between pairs of different classes, in bits.
+
+    Attributes:
+        least: The smallest; 0 if two classes share all their words.
+        mean: The mean over all pairs.
+    """
+
+    least: int
+    mean: float
+
+
+def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
     """Least and mean Hamming distance over all pairs of different classes.
 
     Args:
@@ -134,27 +148,27 @@ def center_distances(centers: Tensor, block: int = 1024) -> tuple[int, float]:
         block: Rows compared at a time, which bounds the memory to block * C.
 
     Returns:
-        The least distance and the mean distance, in bits.
+        Both distances.
 
     Raises:
         ValueError: If there are fewer than two centers.
 
     Example:
-        >>> center_distances(torch.tensor([[1, 1, 1], [1, 1, -1], [-1, 1, 1]]))
-        (1, 1.3333333333333333)
+        >>> center_distances(torch.tensor([[1, 1, 1], [1, 1, -1], [-1, -1, -1]]))
+        CenterDistances(least=1, mean=2.0)
     """
     num_labels, num_bits = centers.shape
     if num_labels < 2:
         raise ValueError(f"`centers` must hold at least two centers, but got {num_labels}.")
     floats = centers.float()
-    least, total = num_bits, 0
+    most_agreement = -num_bits
     for start in range(0, num_labels, block):
         agreement = floats[start : start + block] @ floats[start:].T  # (B, C - start), K - 2 distance
-        distance = ((num_bits - agreement) / 2).to(torch.int64)
-        pairs = distance[torch.ones_like(distance, dtype=torch.bool).triu(1)]  # each pair once
-        total += int(pairs.sum())
-        least = min(least, int(pairs.min())) if len(pairs) else least
-    return least, total / (num_labels * (num_labels - 1) / 2)
+        agreement.diagonal().fill_(-num_bits)  # a center and itself are no pair
+        most_agreement = max(most_agreement, int(agreement.max()))
+    ones = (centers > 0).sum(0)  # (K,); a bit parts each center with +1 from each with -1
+    pairs = num_labels * (num_labels - 1) // 2
+    return CenterDistances((num_bits - most_agreement) // 2, int((ones * (num_labels - ones)).sum()) / pairs)
 
 
 def _draw_words(codebook_size: int, head_dim: int, generator: np.random.Generator) -> np.ndarray:

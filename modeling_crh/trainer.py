@@ -12,7 +12,7 @@ from transformers import EvalPrediction, Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from modeling_crh.callbacks import STATISTICS_NAME, ReassignCentersCallback
+from modeling_crh.callbacks import STATISTICS_NAME, ReassignCentersCallback, SetEpochCallback
 from modeling_crh.codebook import center_distances
 from modeling_crh.codes import binarize
 from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
@@ -46,6 +46,7 @@ class CRHTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         self.reassignment = ReassignCentersCallback(args, *model.centers.shape)
         self.add_callback(self.reassignment)
+        self.add_callback(SetEpochCallback)
 
     def train(
         self,
@@ -127,8 +128,8 @@ class CRHTrainer(Trainer):
         codes = binarize(torch.as_tensor(prediction.predictions))
         labels = torch.as_tensor(prediction.label_ids)
         figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=(min(10, len(codes) - 1),))
-        least, mean = center_distances(self.model.centers)
-        figures |= {"center_distance_least": least, "center_distance_mean": mean}
+        distances = center_distances(self.model.centers)
+        figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
         figures |= {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
         if self.reassignment.moved_share is not None:
             figures["centers_moved"] = self.reassignment.moved_share

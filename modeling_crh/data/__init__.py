@@ -6,6 +6,7 @@ from modeling_crh.data.folder import load_folder
 from modeling_crh.data.image_dataset import ImageDataset
 from modeling_crh.data.images import BadImage, check_images
 from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.sources import load_images
 from modeling_crh.data.splits import held_out_rows, split_dataset
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
 
@@ -24,6 +25,7 @@ __all__ = [
     "label_tensor",
     "load_benchmark",
     "load_folder",
+    "load_images",
     "prepare_dataset",
     "sample_draws",
     "split_dataset",

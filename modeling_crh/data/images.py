@@ -1,7 +1,5 @@
 """Decode images in the one way that training and encoding share, and find those that cannot be decoded."""
 
-import struct
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -14,21 +12,7 @@ from datasets.utils import tqdm
 from torch import Tensor
 from transformers.image_transforms import convert_to_rgb
 
-DECODE_ERRORS = (
-    OSError,  # also no image at all, and a file that ends too early
-    SyntaxError,  # what Pillow raises for a broken PNG
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,  # AVIF
-    struct.error,
-    zlib.error,
-    PIL.Image.DecompressionBombError,
-)
-"""Everything that Pillow has been seen to raise on a damaged file."""
+from modeling_crh.images import DECODE_ERRORS
 
 _IMAGE = datasets.Image()
 

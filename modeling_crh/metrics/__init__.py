@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
-from modeling_crh.metrics.bits import CenterDistances, bit_balance, bit_correlation, center_distances
+from modeling_crh.metrics.bits import bit_balance, bit_correlation
 from modeling_crh.metrics.convention import convention_average_precision
 from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
 from modeling_crh.metrics.figures import retrieval_figures
@@ -20,14 +20,12 @@ HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
 
 __all__ = [
     "HAMMING_RETRIEVAL",
-    "CenterDistances",
     "DistanceCounts",
     "PrecisionRecallCurve",
     "average_precision",
     "average_precision_bounds",
     "bit_balance",
     "bit_correlation",
-    "center_distances",
     "convention_average_precision",
     "count_by_distance",
     "precision_at",

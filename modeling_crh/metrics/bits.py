@@ -1,27 +1,11 @@
-"""How well codes use their bits, and how far apart centers lie."""
-
-from dataclasses import dataclass
+"""How well codes use their bits."""
 
 import torch
 from torch import Tensor
 
-from modeling_crh.metrics.blocks import PAIRS_PER_BLOCK
-from modeling_crh.metrics.words import check_codes, pack_words, word_distance
+from modeling_crh.metrics.words import check_codes
 
 ROWS_PER_PRODUCT = 2**16  # float32 holds every integer up to 2**24, so a product of so many rows is exact
-
-
-@dataclass(frozen=True)
-class CenterDistances:
-    """Hamming distance between distinct pairs of centers, in bits.
-
-    Attributes:
-        least: The smallest; 0 if two centers are equal.
-        mean: The mean over all pairs.
-    """
-
-    least: int
-    mean: float
 
 
 def bit_balance(codes: Tensor) -> float:
@@ -78,34 +62,3 @@ def bit_correlation(codes: Tensor) -> float:
     correlation = torch.where(scale > 0, (products / num_rows - mean[:, None] * mean) / scale, 1.0).abs()
     above = torch.triu_indices(num_bits, num_bits, offset=1)
     return correlation[above[0], above[1]].clamp(max=1).mean().item()
-
-
-def center_distances(centers: Tensor) -> CenterDistances:
-    """Compute the least and the mean Hamming distance between distinct pairs of centers.
-
-    Args:
-        centers: `(C, K)`, every entry -1 or +1, `C` at least 2. Block by block, so `C` may be large.
-
-    Returns:
-        Both distances, in bits.
-
-    Raises:
-        ValueError: If `centers` has another shape, fewer than two rows, no bit, or an entry other than -1 and +1.
-
-    Example:
-        >>> center_distances(torch.tensor([[1, 1, 1], [1, 1, -1], [-1, -1, -1]]))
-        CenterDistances(least=1, mean=2.0)
-    """
-    check_codes("centers", centers)
-    num_centers, num_bits = centers.shape
-    if num_centers < 2:
-        raise ValueError("`centers` must have at least 2 rows to be apart, but has 1.")
-    words = pack_words(centers)
-    step = max(1, PAIRS_PER_BLOCK // num_centers)
-    least = num_bits
-    for first in range(0, num_centers, step):
-        distance = word_distance(words[:, first : first + step], words[:, first:])  # (B, C - first)
-        distance.ravel()[:: distance.shape[1] + 1] = num_bits  # a center and itself are no pair
-        least = min(least, int(distance.min()))
-    ones = (centers > 0).sum(dim=0)  # (K,); a bit parts each center with +1 from each with -1
-    return CenterDistances(least, int((ones * (num_centers - ones)).sum()) / (num_centers * (num_centers - 1) // 2))

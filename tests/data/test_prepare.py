@@ -5,7 +5,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, LargeLis
 from modeling_crh.data.prepare import prepare_dataset
 
 
-def dataset_of(labels, feature=None, **names):
+def dataset_of(labels, feature=None):
     """Rows whose images are never decoded: `1.png`, `2.png` and so on."""
     rows = {"image": [f"{row + 1}.png" for row in range(len(labels))], "label": labels}
     return Dataset.from_dict(rows, features=feature and Features({"image": Value("string"), "label": feature}))
@@ -27,7 +27,7 @@ def dataset_of(labels, feature=None, **names):
 )
 def test_every_kind_of_label_becomes_classes(labels, feature, ids, names):
     prepared = prepare_dataset(dataset_of(labels, feature))
-    assert prepared[:]["label"] == ids if not isinstance(ids[0], int) else prepared["label"][:] == ids
+    assert list(prepared["label"]) == ids
     label = ClassLabel(names=names)
     assert prepared.features == Features(
         {"image": Image(), "label": List(label) if isinstance(ids[0], list) else label}
@@ -48,21 +48,21 @@ def test_images_may_be_bytes(write_image, tmp_path):
 
 def test_a_test_set_takes_the_ids_of_the_training_set():
     test = dataset_of([0, 1], ClassLabel(names=["dog", "bird"]))
-    assert prepare_dataset(test, label_names=["bird", "cat", "dog"])["label"][:] == [2, 0]
-    assert prepare_dataset(dataset_of(["dog"]), label_names=["cat", "dog"])["label"][:] == [1]
-    assert prepare_dataset(dataset_of([1]), label_names=["cat", "dog"])["label"][:] == [1]
+    assert list(prepare_dataset(test, label_names=["bird", "cat", "dog"])["label"]) == [2, 0]
+    assert list(prepare_dataset(dataset_of(["dog"]), label_names=["cat", "dog"])["label"]) == [1]
+    assert list(prepare_dataset(dataset_of([1]), label_names=["cat", "dog"])["label"]) == [1]
 
 
 def test_a_prepared_dataset_stays_as_it_is():
     prepared = prepare_dataset(dataset_of([1, 0, 1]))
     again = prepare_dataset(prepared)
     assert again.features == prepared.features
-    assert again["label"][:] == prepared["label"][:]
+    assert list(again["label"]) == list(prepared["label"])
 
 
 def test_rows_keep_their_order_under_a_selection():
     prepared = prepare_dataset(dataset_of(["a", "b", "c", "b"]).select([3, 0]))
-    assert prepared["label"][:] == [1, 0]
+    assert list(prepared["label"]) == [1, 0]
     assert [image["path"] for image in prepared.cast_column("image", Image(decode=False))["image"]] == [
         "4.png",
         "1.png",

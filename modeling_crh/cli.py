@@ -1,0 +1,210 @@
+"""The command `crh`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from huggingface_hub.errors import StrictDataclassError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from modeling_crh.recipe import DEMO_RECIPE, Recipe
+
+app = typer.Typer(
+    help="Learn short binary codes from labelled images, and find images by them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+_errors = Console(stderr=True)
+
+_DATASET_HELP = "Name of a benchmark, or a folder with one sub-folder of images a class."
+DataDir = Annotated[Path | None, typer.Option(help="Folder of a benchmark's official files.")]
+SkipBadImages = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe in YAML. Without one: the bundled sample, in minutes on a CPU.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The run's folder: new or empty.")] = Path("runs/latest"),
+    dataset: Annotated[str | None, typer.Option(help=_DATASET_HELP)] = None,
+    data_dir: DataDir = None,
+    backbone: Annotated[str | None, typer.Option(help="Hub id or folder of a pretrained backbone.")] = None,
+    num_bits: Annotated[int | None, typer.Option(help="Bits of a code, a multiple of 8.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training set.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step and device.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Of the backbone, and of the head too.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is random.")] = None,
+    skip_bad_images: SkipBadImages = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in `--out`.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model, evaluate it and save it. Options take precedence over the recipe."""
+    from modeling_crh import experiment
+
+    fields = {"dataset": dataset, "data_dir": data_dir, "backbone": backbone, "seed": seed}
+    training = {
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    chosen = _recipe(recipe, fields, {"num_bits": num_bits}, training, skip_bad_images)
+    run = experiment.train(chosen, out, resume=resume)
+    if not _is_main_process():
+        return
+    _report_bad_images(run.bad_images)
+    figures = experiment.evaluate(run.model, run.image_processor, run.splits)
+    experiment.write_json(out / experiment.FIGURES_NAME, figures)
+    _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="Folder or Hub id of a model. Without one: the Fashion-MNIST model that ships.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help=_DATASET_HELP)] = "fashion_mnist_sample",
+    data_dir: DataDir = None,
+    skip_bad_images: SkipBadImages = False,
+    batch_size: BatchSize = 256,
+    as_json: Json = False,
+) -> None:
+    """Every retrieval figure of a model: the queries of a dataset against its database."""
+    from modeling_crh import experiment
+    from modeling_crh.checkpoints import FASHION_MNIST_64
+
+    name = checkpoint or str(FASHION_MNIST_64)
+    model, image_processor = experiment.load_checkpoint(name)
+    folder = None if data_dir is None else str(data_dir)
+    splits, bad_images = experiment.load_splits(dataset, folder, skip_bad_images=skip_bad_images)
+    _report_bad_images(bad_images)
+    figures = experiment.evaluate(model, image_processor, splits, batch_size=batch_size)
+    context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
+    _print_figures(figures, f"{name} on {dataset}", as_json, context)
+
+
+@app.command()
+def encode(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a model.")],
+    source: Annotated[str, typer.Argument(help="A folder of images, a parquet file, or a benchmark's name.")],
+    out: Annotated[Path, typer.Option(help="Folder for `codes.parquet`; it must not hold one yet.")],
+    skip_bad_images: SkipBadImages = False,
+    batch_size: BatchSize = 256,
+    as_json: Json = False,
+) -> None:
+    """Encode images into a parquet file of packed codes."""
+    from modeling_crh import encoding, experiment
+    from modeling_crh.data import ImageDataset, load_images
+
+    model, image_processor = experiment.load_checkpoint(checkpoint)
+    dataset, paths, bad_images = load_images(source, skip_bad_images=skip_bad_images)
+    _report_bad_images(bad_images)
+    images = ImageDataset(dataset, image_processor)
+    path = encoding.write_codes(model, images, paths, out, model_name=checkpoint, batch_size=batch_size)
+    summary = {
+        "codes": str(path),
+        "images": len(images),
+        "left_out": len(bad_images),
+        "num_bits": model.config.num_bits,
+    }
+    _print(summary, f"{len(images)} codes of {model.config.num_bits} bits in {path}", as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The demo's folder: new or empty.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
+) -> None:
+    """All of it on the bundled sample: train, evaluate, search, and write a report. The last line is JSON."""
+    from modeling_crh.demo import run_demo
+
+    typer.echo(json.dumps(run_demo(out, seed)))
+
+
+def main() -> None:
+    """Run `crh`; bad input ends with one sentence and exit code 2. `CRH_DEBUG=1` shows the whole traceback."""
+    run(app)
+
+
+def run(command: Any) -> None:
+    """Run a typer app or a function as a command line of its own, with `crh`'s way to end on an error."""
+    _quiet_libraries()
+    if not isinstance(command, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        single.command()(command)
+        command = single
+    try:
+        command()
+    except (ValueError, OSError, StrictDataclassError) as error:
+        if os.environ.get("CRH_DEBUG"):
+            raise
+        _errors.print(f"[bold red]Error:[/] {_one_sentence(error)}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _errors.print("Interrupted.")
+        sys.exit(130)
+
+
+def _recipe(
+    path: Path | None, fields: dict[str, Any], model: dict[str, Any], training: dict[str, Any], skip_bad_images: bool
+) -> Recipe:
+    """The recipe that a file and options make; None stands for an option that was not given."""
+    overrides: dict[str, Any] = {
+        name: str(value) if isinstance(value, Path) else value for name, value in fields.items() if value is not None
+    }
+    overrides["model"] = {name: value for name, value in model.items() if value is not None}
+    overrides["training"] = {name: value for name, value in training.items() if value is not None}
+    if skip_bad_images:
+        overrides["skip_bad_images"] = True
+    if path is None and fields["dataset"] is not None and fields["backbone"] is not None:
+        return Recipe.from_dict({"augmentation": "standard"}, **overrides)
+    return Recipe.load(path or DEMO_RECIPE, **overrides)
+
+
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
+def _report_bad_images(bad_images: list[Any]) -> None:
+    if bad_images:
+        _errors.print(f"Left out {len(bad_images)} images that cannot be decoded:", highlight=False)
+        for bad in bad_images:
+            _errors.print(f"  {bad.path}: {bad.reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_figures(figures: dict[str, float], title: str, as_json: bool, context: dict[str, Any]) -> None:
+    if as_json:
+        typer.echo(json.dumps(context | figures))
+        return
+    table = Table("figure", "value", title=title, title_justify="left")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+    Console().print(table)
+
+
+def _print(summary: dict[str, Any], sentence: str, as_json: bool) -> None:
+    typer.echo(json.dumps(summary) if as_json else sentence)
+
+
+def _quiet_libraries() -> None:
+    """Leave standard error to what a person wants to see."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _one_sentence(error: Exception) -> str:
+    text = escape(" ".join(str(error).split()))
+    return text or type(error).__name__

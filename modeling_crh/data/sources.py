@@ -1,0 +1,87 @@
+"""What can be encoded: images with labels or without, in a folder, a parquet file, a saved dataset or a benchmark."""
+
+from pathlib import Path
+
+import PIL.Image
+from datasets import ClassLabel, Dataset, Features, Image, List, load_dataset, load_from_disk
+
+from modeling_crh.data.benchmarks import BENCHMARKS
+from modeling_crh.data.columns import row_name
+from modeling_crh.data.images import BadImage, check_images
+from modeling_crh.data.prepare import prepare_dataset
+
+
+def load_images(
+    source: str | Path,
+    *,
+    image_column: str = "image",
+    label_column: str = "label",
+    split: str = "train",
+    skip_bad_images: bool = False,
+) -> tuple[Dataset, list[str], list[BadImage]]:
+    """Load images to encode.
+
+    Args:
+        source: A folder, whose image files are taken at any depth, in the order of their paths; a parquet file; a
+            folder that `Dataset.save_to_disk` made; the name of a benchmark, of which the whole database is taken; or
+            the Hub id of a dataset.
+        image_column: Of a parquet file or a dataset.
+        label_column: Of a parquet file or a dataset; where it is missing, images have no label.
+        split: Of a dataset on the Hub.
+        skip_bad_images: Leave out images that cannot be decoded.
+
+    Returns:
+        A dataset with the columns `image` and `label` (an empty list a row where there are no labels), the path or row
+        of every image, and the images that were left out.
+
+    Raises:
+        ValueError: If there is no such source, it holds no image, or an image cannot be decoded (unless
+            `skip_bad_images`).
+    """
+    rows = _read_rows(str(source), split)
+    if label_column in rows.column_names:
+        dataset = prepare_dataset(rows, image_column=image_column, label_column=label_column)
+    else:
+        dataset = _without_labels(rows, image_column)
+    dataset, bad_images = check_images(dataset, skip_bad_images=skip_bad_images)
+    return dataset, [row_name(dataset, row).strip("'") for row in range(len(dataset))], bad_images
+
+
+def _read_rows(source: str, split: str) -> Dataset:
+    path = Path(source)
+    if source in BENCHMARKS:
+        database, _ = BENCHMARKS[source](None)
+        return database
+    if path.is_file():
+        if path.suffix != ".parquet":
+            raise ValueError(f"`source` must be a folder, a parquet file or a dataset, but {source!r} is another file.")
+        return Dataset.from_parquet(source)
+    if (path / "state.json").is_file():
+        return load_from_disk(source)
+    if path.is_dir():
+        return _read_folder(path)
+    try:
+        return load_dataset(source, split=split)
+    except (OSError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"`source` must be a folder, a file or a dataset, but got {source!r}: {reason}") from error
+
+
+def _read_folder(folder: Path) -> Dataset:
+    suffixes = PIL.Image.registered_extensions()
+    files = sorted(
+        str(file)
+        for file in folder.absolute().rglob("*")
+        if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
+    )
+    if not files:
+        raise ValueError(f"`source` must hold at least one image file, but the folder {str(folder)!r} holds none.")
+    return Dataset.from_dict({"image": files})
+
+
+def _without_labels(rows: Dataset, image_column: str) -> Dataset:
+    if image_column not in rows.column_names:
+        raise ValueError(f"`image_column` must be one of {rows.column_names}, but got {image_column!r}.")
+    images = rows.select_columns(image_column).rename_columns({image_column: "image"}).cast_column("image", Image())
+    nothing = Features({"label": List(ClassLabel(names=[]))})
+    return images.add_column("label", [[]] * len(images), feature=nothing["label"])

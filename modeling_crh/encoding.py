@@ -1,0 +1,125 @@
+"""Codes of a whole dataset: as a tensor, or as a parquet file."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from datasets.utils import tqdm
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.data import ImageDataset
+from modeling_crh.modeling_crh import CRHModel
+
+CODES_NAME = "codes.parquet"
+
+
+def encode_batches(
+    model: CRHModel, images: ImageDataset, *, batch_size: int = 256, num_workers: int = 0
+) -> Iterator[Tensor]:
+    """Codes of the images in their order, a batch at a time, on the model's device, with a progress bar.
+
+    Args:
+        model: Put into evaluation mode.
+        images: Not augmented.
+        batch_size: Images at a time.
+        num_workers: Processes that decode; 0 decodes in this one.
+
+    Yields:
+        `(N, K)` int8 on the CPU, every entry -1 or +1.
+    """
+    model.eval()  # type: ignore[no-untyped-call]
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(images, batch_size=batch_size, num_workers=num_workers)
+    for batch in tqdm(loader, desc="Encoding", unit="batch", delay=2):
+        with torch.inference_mode():
+            output = model(pixel_values=batch["pixel_values"].to(model.device, model.dtype))
+        yield binarize(output.hash_logits).cpu()
+
+
+def encode_images(model: CRHModel, images: ImageDataset, *, batch_size: int = 256, num_workers: int = 0) -> Tensor:
+    """All codes at once: `(N, K)` int8, every entry -1 or +1. See `encode_batches`."""
+    return torch.cat(list(encode_batches(model, images, batch_size=batch_size, num_workers=num_workers)))
+
+
+def write_codes(
+    model: CRHModel,
+    images: ImageDataset,
+    paths: list[str],
+    folder: str | Path,
+    *,
+    model_name: str,
+    batch_size: int = 256,
+    num_workers: int = 0,
+) -> Path:
+    """Encode images into `codes.parquet`: columns `id`, `path`, `code`, and `label` where there are labels.
+
+    `id` is the row's number, `code` the packed code as fixed-size binary, `label` the name
+    of the class, or a list of names. The schema's
+    metadata names the model and its bits. The file appears when it is complete, and not before.
+
+    Args:
+        model: The model.
+        images: Not augmented.
+        paths: Where each image comes from, in the order of `images`.
+        folder: Made if it is missing.
+        model_name: What the metadata calls the model.
+        batch_size: Images at a time.
+        num_workers: Processes that decode.
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ValueError: If `paths` and `images` differ in length, or the file is there already.
+    """
+    if len(paths) != len(images):
+        raise ValueError(f"`paths` must have one entry an image, but got {len(paths)} for {len(images)} images.")
+    target = Path(folder, CODES_NAME)
+    if target.exists():
+        raise ValueError(f"`folder` must hold no {CODES_NAME} yet, but {str(folder)!r} does.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    schema = _schema(model, images, model_name)
+    partial = target.with_name(f".{CODES_NAME}.partial")
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            start = 0
+            for codes in encode_batches(model, images, batch_size=batch_size, num_workers=num_workers):
+                rows = slice(start, start + len(codes))
+                writer.write_batch(_rows(codes, images, paths[rows], rows, schema))
+                start += len(codes)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def _schema(model: CRHModel, images: ImageDataset, model_name: str) -> pa.Schema:
+    fields = [
+        pa.field("id", pa.int64()),
+        pa.field("path", pa.string()),
+        pa.field("code", pa.binary(model.config.num_bits // 8)),
+    ]
+    if images.label_names:
+        fields.append(pa.field("label", pa.list_(pa.string()) if images.is_multi_label else pa.string()))
+    return pa.schema(fields, metadata={"model": model_name, "num_bits": str(model.config.num_bits)})
+
+
+def _rows(codes: Tensor, images: ImageDataset, paths: list[str], rows: slice, schema: pa.Schema) -> pa.RecordBatch:
+    columns: list[list[Any]] = [
+        list(range(rows.start, rows.stop)),
+        paths,
+        [code.tobytes() for code in pack_codes(codes).numpy()],
+    ]
+    names, labels = images.label_names, images.labels[rows]
+    if names and images.is_multi_label:
+        columns.append([[names[label] for label in row.nonzero().flatten().tolist()] for row in labels])
+    elif names:
+        columns.append([names[label] for label in labels.tolist()])
+    return pa.record_batch(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema
+    )

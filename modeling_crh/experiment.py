@@ -1,0 +1,263 @@
+"""Train from a recipe and evaluate a checkpoint: what `crh train`, `crh evaluate` and their scripts call."""
+
+import dataclasses
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset, DatasetDict
+from transformers import AutoImageProcessor, BaseImageProcessor, ViTImageProcessor, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.data import (
+    BENCHMARKS,
+    Augmentation,
+    BadImage,
+    ImageDataset,
+    is_multi_label,
+    label_names,
+    load_benchmark,
+    load_folder,
+)
+from modeling_crh.encoding import encode_images
+from modeling_crh.metrics import retrieval_figures
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.progress import TrainingProgress
+from modeling_crh.recipe import Recipe
+from modeling_crh.trainer import CRHTrainer
+from modeling_crh.training_arguments import CRHTrainingArguments
+
+RECIPE_NAME = "recipe.yaml"
+FIGURES_NAME = "figures.json"
+HISTORY_NAME = "history.json"
+
+_TRAINING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "save_total_limit": 1,
+}
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a training run leaves behind.
+
+    Attributes:
+        model: The best model on the validation split, in evaluation mode.
+        image_processor: Its image processor.
+        splits: `train`, `validation`, `query` and `database`.
+        history: What was logged, as `transformers.Trainer` keeps it.
+        bad_images: Images that were left out.
+    """
+
+    model: CRHModel
+    image_processor: BaseImageProcessor
+    splits: DatasetDict
+    history: list[dict[str, Any]]
+    bad_images: list[BadImage]
+
+
+def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
+    """Train a model, choose its best epoch on the validation split, and save it in a folder of its own.
+
+    Args:
+        recipe: All settings.
+        out: The run's folder: new or empty, or with `resume` that of the same recipe's interrupted run.
+        resume: Go on from the newest checkpoint in `out`, if there is one.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: If `out` holds another run, or a setting or the data break a rule.
+        OSError: If a checkpoint cannot be saved.
+    """
+    out = Path(out)
+    state = PartialState()
+    with state.main_process_first():
+        if state.is_main_process:
+            _claim_folder(out, recipe, resume)
+        splits, bad_images = load_splits(recipe.dataset, recipe.data_dir, recipe.seed, recipe.skip_bad_images)
+    set_seed(recipe.seed)
+    model, image_processor = _build(recipe, splits["train"])
+    progress = TrainingProgress()
+    trainer = _build_trainer(recipe, out, model, image_processor, splits, progress)
+    resumable = resume and any((out / "checkpoints").glob("checkpoint-*"))
+    try:
+        trainer.train(resume_from_checkpoint=resumable or None)
+    finally:
+        progress.stop()
+    if state.is_main_process:
+        _save(model, image_processor, trainer.state.log_history, out)
+    state.wait_for_everyone()
+    model.eval()
+    return TrainedRun(model, image_processor, splits, trainer.state.log_history, bad_images)
+
+
+def evaluate(
+    model: CRHModel,
+    image_processor: BaseImageProcessor,
+    splits: DatasetDict,
+    *,
+    batch_size: int = 256,
+    num_workers: int = 0,
+) -> dict[str, float]:
+    """All retrieval figures of `query` against `database`.
+
+    Args:
+        model: The model.
+        image_processor: Its image processor.
+        splits: With `query` and `database`.
+        batch_size: Images at a time.
+        num_workers: Processes that decode.
+
+    Returns:
+        The figures by name, see `retrieval_figures`.
+    """
+    sides = {name: ImageDataset(splits[name], image_processor) for name in ("query", "database")}
+    codes = {
+        name: encode_images(model, images, batch_size=batch_size, num_workers=num_workers)
+        for name, images in sides.items()
+    }
+    top_k = [k for k in (1, 10, 100) if k <= len(codes["database"])]
+    return retrieval_figures(
+        codes["query"], codes["database"], sides["query"].labels, sides["database"].labels, top_k=top_k
+    )
+
+
+def load_checkpoint(name: str | Path) -> tuple[CRHModel, BaseImageProcessor]:
+    """A trained model in evaluation mode and its image processor.
+
+    Args:
+        name: A folder or a Hub id.
+
+    Raises:
+        ValueError: If there is no such checkpoint.
+    """
+    try:
+        model = CRHModel.from_pretrained(name)
+        return model, AutoImageProcessor.from_pretrained(name)
+    except OSError as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"`checkpoint` must be a model's folder or Hub id, but got {str(name)!r}: {reason}") from error
+
+
+def load_splits(
+    dataset: str, data_dir: str | None = None, seed: int = 0, skip_bad_images: bool = False
+) -> tuple[DatasetDict, list[BadImage]]:
+    """The four splits of a benchmark or of a folder of images, and the images that were left out.
+
+    Args:
+        dataset: Name of a benchmark, or path of a folder.
+        data_dir: Folder of a benchmark's official files.
+        seed: Decides what is held out.
+        skip_bad_images: Leave out images of a folder that cannot be decoded.
+
+    Raises:
+        ValueError: If `dataset` is neither, or its data break a rule.
+    """
+    if dataset in BENCHMARKS:
+        return load_benchmark(dataset, data_dir, seed=seed), []
+    if not Path(dataset).is_dir():
+        raise ValueError(
+            f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, but got {dataset!r}."
+        )
+    return load_folder(dataset, seed=seed, skip_bad_images=skip_bad_images)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def _claim_folder(out: Path, recipe: Recipe, resume: bool) -> None:
+    """Make `out` this run's folder, or refuse."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
+    if out.is_dir() and any(out.iterdir()):
+        same = (out / RECIPE_NAME).is_file() and Recipe.load(out / RECIPE_NAME) == recipe
+        if not (same and resume):
+            advice = "pass `--resume` to go on with it, or choose" if same else "choose"
+            what = "this run already" if same else "another run"
+            raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}: {advice} another.")
+        if (out / "config.json").exists():
+            raise ValueError(f"`out` must hold an unfinished run to resume, but the one in {str(out)!r} is finished.")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / RECIPE_NAME).write_text(recipe.dump())
+
+
+def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, BaseImageProcessor]:
+    names = label_names(train_split)
+    fields = dict(recipe.model) | {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
+    }
+    if recipe.backbone is None:
+        model = CRHModel(CRHConfig(**fields))
+    else:
+        model = CRHModel.from_backbone(recipe.backbone, **fields)
+    if recipe.freeze_backbone:
+        model.freeze_backbone()
+    if recipe.image_processor is None:
+        image_processor = AutoImageProcessor.from_pretrained(recipe.backbone)
+        image_processor.do_convert_rgb = True
+    else:
+        image_processor = ViTImageProcessor(do_convert_rgb=True, **recipe.image_processor)
+    return model, image_processor
+
+
+def _build_trainer(
+    recipe: Recipe,
+    out: Path,
+    model: CRHModel,
+    image_processor: BaseImageProcessor,
+    splits: DatasetDict,
+    progress: TrainingProgress,
+) -> CRHTrainer:
+    known = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
+    for name in recipe.training:
+        if name not in known:
+            raise ValueError(f"`{name}` is no field of CRHTrainingArguments, but stands under `training`.")
+    settings = _TRAINING_DEFAULTS | recipe.training
+    arguments = CRHTrainingArguments(output_dir=str(out / "checkpoints"), seed=recipe.seed, **settings)
+    augment = recipe.augmentation
+    trainer = CRHTrainer(
+        model,
+        arguments,
+        train_dataset=ImageDataset(
+            splits["train"],
+            image_processor,
+            augment=augment if isinstance(augment, str) else Augmentation(**augment),
+            seed=recipe.seed,
+        ),
+        eval_dataset=ImageDataset(splits["validation"], image_processor),
+        processing_class=image_processor,
+        callbacks=[progress],
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _save(model: CRHModel, image_processor: BaseImageProcessor, history: list[dict[str, Any]], out: Path) -> None:
+    """Save beside, then move: `config.json`, the mark of a finished run, comes last."""
+    partial = out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(partial)
+        image_processor.save_pretrained(partial)
+        write_json(partial / HISTORY_NAME, history)
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

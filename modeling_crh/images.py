@@ -1,0 +1,62 @@
+"""From a path, a URL or a PIL image to RGB pixels, upright and with transparency laid over white."""
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from huggingface_hub import get_session
+from transformers.image_transforms import convert_to_rgb
+
+DECODE_ERRORS = (
+    OSError,  # also no image at all, and a file that ends too early
+    SyntaxError,  # what Pillow raises for a broken PNG
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # AVIF
+    struct.error,
+    zlib.error,
+    PIL.Image.DecompressionBombError,
+)
+"""Everything that Pillow has been seen to raise on a damaged file."""
+
+
+def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
+    """Read one image as training and encoding see it.
+
+    Args:
+        source: A path, an http(s) URL or an opened image.
+
+    Returns:
+        `(H, W, 3)` uint8.
+
+    Raises:
+        ValueError: If there is nothing to read, or it is no image, is cut short, or has over twice the pixels of
+            `PIL.Image.MAX_IMAGE_PIXELS`.
+
+    Example:
+        >>> read_image(PIL.Image.new("RGBA", (2, 1))).tolist()
+        [[[255, 255, 255], [255, 255, 255]]]
+    """
+    try:
+        image = source if isinstance(source, PIL.Image.Image) else PIL.Image.open(_open(str(source)))
+        return np.asarray(convert_to_rgb(PIL.ImageOps.exif_transpose(image), return_numpy=True))
+    except DECODE_ERRORS as error:
+        reason = "no known image format" if isinstance(error, PIL.UnidentifiedImageError) else str(error).rstrip(".")
+        raise ValueError(f"`image` must be a complete image, but {source} is not: {reason}.") from error
+
+
+def _open(source: str) -> str | BytesIO:
+    if not source.startswith(("http://", "https://")):
+        return source
+    response = get_session().get(source, follow_redirects=True, timeout=30)
+    if response.is_error:
+        raise OSError(f"the server answered {response.status_code}")
+    return BytesIO(response.content)

@@ -1,0 +1,103 @@
+"""Recipe: all that a training run is made of, as one YAML file."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+DEMO_RECIPE = Path(__file__).parent / "demo.yaml"
+"""Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a run; `Recipe.load` reads them from YAML, whose keys are these fields.
+
+    Args:
+        dataset: Name of a benchmark, or path of a folder of labelled images.
+        data_dir: Folder of a benchmark's official files; None takes them from the Hub, or from the bundled sample.
+        backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
+        freeze_backbone: Train the hash head alone.
+        model: Fields of `CRHConfig`; labels come from the data.
+        image_processor: Fields of an image processor with its `image_processor_type`; None takes the backbone's.
+        augmentation: Name of a preset of `modeling_crh.data`, or its settings.
+        training: Fields of `CRHTrainingArguments`.
+        seed: Of everything that is random.
+        skip_bad_images: Leave out images of a folder that cannot be decoded.
+
+    Raises:
+        ValueError: If a field is missing, unknown or contradicts another.
+    """
+
+    dataset: str
+    data_dir: str | None = None
+    backbone: str | None = None
+    freeze_backbone: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+    image_processor: dict[str, Any] | None = None
+    augmentation: str | dict[str, float] = "light"
+    training: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    skip_bad_images: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.backbone is None) == (self.model.get("backbone_config") is None):
+            raise ValueError(
+                "The recipe must name either a pretrained `backbone` or a `backbone_config` under `model`, but has "
+                f"{'neither' if self.backbone is None else 'both'}."
+            )
+        if self.backbone is None and self.image_processor is None:
+            raise ValueError("`image_processor` must be given with a `backbone_config`, but is not.")
+        for name in ("seed", "output_dir"):
+            if name in self.training:
+                raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
+
+    @classmethod
+    def load(cls, path: str | Path, **overrides: Any) -> "Recipe":
+        """Read a recipe from YAML.
+
+        Args:
+            path: The file.
+            **overrides: Fields that take precedence over the file's; dicts are merged into the file's dicts.
+
+        Raises:
+            ValueError: If the file is not a recipe.
+        """
+        try:
+            values = yaml.safe_load(Path(path).read_text())
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"`recipe` must hold a mapping of fields, but {str(path)!r} does not.")
+        return cls.from_dict(values, **overrides)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], **overrides: Any) -> "Recipe":
+        """A recipe from plain values, see `load`.
+
+        Example:
+            >>> Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"}, model={"num_bits": 32}).model
+            {'num_bits': 32}
+        """
+        merged = dict(values)
+        for key, value in overrides.items():
+            both_dicts = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = merged[key] | value if both_dicts else value
+        names = [entry.name for entry in dataclasses.fields(cls)]
+        for key in merged:
+            if key not in names:
+                close = difflib.get_close_matches(str(key), names, n=1)
+                hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(names)}."
+                raise ValueError(f"`{key}` is no field of a recipe; {hint}")
+        if not isinstance(merged.get("dataset"), str):
+            raise ValueError(
+                f"`dataset` must be the name of a benchmark or a folder, but got {merged.get('dataset')!r}."
+            )
+        return cls(**merged)
+
+    def dump(self) -> str:
+        """The recipe as YAML, all fields spelled out."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)

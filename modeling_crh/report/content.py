@@ -1,0 +1,124 @@
+"""What a report shows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modeling_crh.metrics import PrecisionRecallCurve
+from modeling_crh.metrics.words import check_codes
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """An item of the database that a query found.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        labels: Names of its labels; any text.
+        distance: From the query, in bits.
+        relevant: Whether it shares a label with the query.
+
+    Raises:
+        ValueError: If `image` or `distance` breaks its rule.
+    """
+
+    image: NDArray[np.uint8]
+    labels: tuple[str, ...]
+    distance: int
+    relevant: bool
+
+    def __post_init__(self) -> None:
+        _check_image(self.image)
+        if self.distance < 0:
+            raise ValueError(f"`distance` must be 0 or more bits, but got {self.distance}.")
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """A query and its nearest items.
+
+    Args:
+        image: `(H, W, 3)` uint8.
+        labels: Names of its labels; any text.
+        neighbours: At least one, nearest first.
+
+    Raises:
+        ValueError: If `image` or `neighbours` breaks its rule.
+    """
+
+    image: NDArray[np.uint8]
+    labels: tuple[str, ...]
+    neighbours: tuple[Neighbour, ...]
+
+    def __post_init__(self) -> None:
+        _check_image(self.image)
+        distances = [item.distance for item in self.neighbours]
+        if not distances or distances != sorted(distances):
+            raise ValueError(
+                f"`neighbours` must hold at least one item, nearest first, but got the distances {distances}."
+            )
+
+    @property
+    def hits(self) -> int:
+        """Number of relevant neighbours."""
+        return sum(item.relevant for item in self.neighbours)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Everything that a report shows.
+
+    Args:
+        title: Headline of the page.
+        summary: What was run: data set, backbone, seed, seconds and so on, in the order to show it.
+        figures: From `retrieval_figures`. What is missing is not shown.
+        history: `log_history` of the trainer's state; may be empty.
+        curve: From `precision_recall_curve`.
+        centers_before: `(C, K)`, every entry -1 or +1: the centers before the first reassignment.
+        centers_after: `(C, K)`, after the last one; equal to `centers_before` if no class moved.
+        label_names: C names, in the order of the centers; any text.
+        results: At least one search; some ten queries with ten neighbours each read best.
+
+    Raises:
+        ValueError: If centers, names and curve do not belong together, or `results` is empty.
+    """
+
+    title: str
+    summary: Mapping[str, str | float | int]
+    figures: Mapping[str, float]
+    history: Sequence[Mapping[str, Any]]
+    curve: PrecisionRecallCurve
+    centers_before: Tensor
+    centers_after: Tensor
+    label_names: Sequence[str]
+    results: Sequence[SearchResult]
+
+    def __post_init__(self) -> None:
+        check_codes("centers_before", self.centers_before)
+        check_codes("centers_after", self.centers_after)
+        before, after = tuple(self.centers_before.shape), tuple(self.centers_after.shape)
+        if before != after:
+            raise ValueError(f"`centers_after` must have the shape of `centers_before`, {before}, but got {after}.")
+        if len(self.label_names) != after[0]:
+            raise ValueError(f"`label_names` must hold C={after[0]} names, but got {len(self.label_names)}.")
+        if len(self.curve.radius) != after[1] + 1:
+            raise ValueError(
+                f"`curve` must have a point for each radius from 0 to K={after[1]}, "
+                f"but got {len(self.curve.radius)} points."
+            )
+        if not self.results:
+            raise ValueError("`results` must hold at least one search, but is empty.")
+
+    @property
+    def num_bits(self) -> int:
+        """K."""
+        return self.centers_after.shape[1]
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
+        raise ValueError(f"`image` must be (H, W, 3) uint8, but got shape {image.shape} of {image.dtype}.")

@@ -1,0 +1,146 @@
+"""The HTML page: what stands in it, and how it becomes text."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from modeling_crh.report.canvas import DARK, LIGHT
+from modeling_crh.report.centers_plot import draw_centers, similarities
+from modeling_crh.report.contact_sheet import SMALL_SIDE
+from modeling_crh.report.content import ReportContent
+from modeling_crh.report.meanings import explain_figure, format_figure
+from modeling_crh.report.precision_recall_plot import draw_precision_recall
+from modeling_crh.report.training_plot import draw_training, read_series
+
+TEMPLATES = Path(__file__).parent / "templates"
+LARGEST_SIDE = 200  # of an embedded picture; the page shows none larger than half of that
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """One plot as PNG files, for light and dark pages, for desks and phones."""
+
+    light: bytes
+    dark: bytes
+    light_narrow: bytes
+    dark_narrow: bytes
+
+
+def draw_plots(content: ReportContent) -> dict[str, Plot]:
+    """Draw every plot four times.
+
+    Args:
+        content: What to show.
+
+    Returns:
+        The plots `precision_recall`, `centers` and `training`.
+    """
+    cases = [(palette, narrow) for narrow in (False, True) for palette in (LIGHT, DARK)]
+    return {
+        "precision_recall": Plot(*(draw_precision_recall(content.curve, color, narrow=way) for color, way in cases)),
+        "centers": Plot(*(draw_centers(content, color, narrow=way) for color, way in cases)),
+        "training": Plot(*(draw_training(content.history, color, narrow=way) for color, way in cases)),
+    }
+
+
+def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
+    """Fill in the template, which escapes all text.
+
+    Args:
+        content: What to show.
+        plots: From `draw_plots`.
+
+    Returns:
+        A page that holds all of its pictures and asks for no other file.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"picture": _picture_uri, "png": _png_uri, "fact": _format_fact}
+    return environment.get_template("report.html").render(
+        content=content,
+        plots=plots,
+        precision=_headline_precision(content),
+        num_bytes=-(-content.num_bits // 8),
+        hits=sum(result.hits for result in content.results),
+        shown=sum(len(result.neighbours) for result in content.results),
+        small_side=SMALL_SIDE,
+        curve_text=_describe_curve(content),
+        centers_text=_describe_centers(content),
+        training_text=_describe_training(content),
+        rows=[(*explain_figure(name), format_figure(value)) for name, value in content.figures.items()],
+    )
+
+
+def _headline_precision(content: ReportContent) -> tuple[str, float] | None:
+    """Words and value of precision@10, or of the first precision@k that there is."""
+    names = [name for name in content.figures if name.startswith("precision_at_")]
+    if not names:
+        return None
+    name = "precision_at_10" if "precision_at_10" in names else names[0]
+    return explain_figure(name)[0], content.figures[name]
+
+
+def _describe_curve(content: ReportContent) -> str:
+    precision, recall = content.curve.precision.tolist(), content.curve.recall.tolist()
+    radius = min(2, content.num_bits)
+    return (
+        f"Looking up everything within {radius} bits finds {recall[radius]:.0%} of the relevant items at a precision "
+        f"of {precision[radius]:.2f}."
+    )
+
+
+def _describe_centers(content: ReportContent) -> str:
+    changed = int((content.centers_before != content.centers_after).any(dim=1).sum())
+    if not changed:
+        return "No class moved, so both tables are the same."
+    moved = f"{changed} of {len(content.label_names)} classes hold another center than at the start."
+    if len(content.label_names) < 2:
+        return moved
+    table = similarities(content.centers_after)
+    np.fill_diagonal(table, -2)  # a class and itself are no pair
+    one, other = np.unravel_index(table.argmax(), table.shape)
+    bits = round(content.num_bits * (1 - table[one, other]) / 2)
+    names = f"{content.label_names[one]} and {content.label_names[other]}"
+    return f"{moved} The closest two are now {names}, {bits} of {content.num_bits} bits apart."
+
+
+def _describe_training(content: ReportContent) -> str:
+    parts = []
+    for key, words, form in (("loss", "Loss", ".3g"), ("eval_map", "mAP on validation", ".3f")):
+        values = read_series(content.history, key)[1]
+        if values:
+            parts.append(f"{words} went from {values[0]:{form}} to {values[-1]:{form}}.")
+    return " ".join(parts) or "The history holds neither losses nor evaluations."
+
+
+def _format_fact(value: str | float | int) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return str(value)
+
+
+def _picture_uri(pixels: NDArray[np.uint8]) -> str:
+    image = PIL.Image.fromarray(pixels)
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    file = io.BytesIO()
+    if max(pixels.shape) <= SMALL_SIDE:
+        image.save(file, "PNG")
+        return _png_uri(file.getvalue())
+    image.save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _png_uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,46 @@
+"""Small random retrieval cases, and the slow way to every order of the ties."""
+
+from collections.abc import Callable, Iterator
+from itertools import permutations, product
+
+import pytest
+import torch
+from torch import Tensor
+
+Case = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@pytest.fixture(scope="session")
+def random_case() -> Callable[..., Case]:
+    """Give query codes, database codes, query labels and database labels, drawn from a seed."""
+
+    def draw(seed: int, queries: int = 7, items: int = 40, bits: int = 5, labels: int = 3, multi: bool = False) -> Case:
+        generator = torch.Generator().manual_seed(seed)
+        codes = [torch.randint(2, (size, bits), generator=generator) * 2 - 1 for size in (queries, items)]
+        shape = (labels,) if multi else ()
+        high = 2 if multi else labels
+        drawn = [torch.randint(high, (size, *shape), generator=generator) for size in (queries, items)]
+        return codes[0].to(torch.int8), codes[1].to(torch.int8), drawn[0], drawn[1]
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def tied_orders() -> Callable[[Case, int], Iterator[list[bool]]]:
+    """Give, for one query, the relevance of the ranking under every order of the items at equal distance."""
+
+    def orders(case: Case, query: int) -> Iterator[list[bool]]:
+        query_codes, database_codes, query_labels, database_labels = case
+        distance = (query_codes[query] != database_codes).sum(dim=1).tolist()
+        if query_labels.ndim == 1:
+            relevant = (query_labels[query] == database_labels).tolist()
+        else:
+            relevant = ((query_labels[query] * database_labels).sum(dim=1) > 0).tolist()
+        groups = [
+            [hit for hit, item in zip(relevant, distance, strict=True) if item == radius]
+            for radius in sorted(set(distance))
+        ]
+        for order in product(*(permutations(group) for group in groups)):
+            yield [hit for group in order for hit in group]
+
+    return orders

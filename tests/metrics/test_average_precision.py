@@ -1,0 +1,78 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeling_crh.metrics import DistanceCounts, average_precision, average_precision_bounds, count_by_distance
+
+
+def average_precision_of(ranking):
+    hits = [place for place, hit in enumerate(ranking, start=1) if hit]
+    return sum(number / place for number, place in enumerate(hits, start=1)) / max(1, len(hits))
+
+
+def test_one_tie_is_worked_by_hand():
+    # Two tied items, one of them relevant, then a relevant one: AP is (1/1 + 2/3) / 2 or (1/2 + 2/3) / 2.
+    counts = DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[1, 1]]))
+    lower, upper = average_precision_bounds(counts)
+    assert average_precision(counts).item() == pytest.approx((5 / 6 + 7 / 12) / 2, abs=1e-15)
+    assert lower.item() == pytest.approx(7 / 12, abs=1e-15)
+    assert upper.item() == pytest.approx(5 / 6, abs=1e-15)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    items=st.integers(1, 6),
+    bits=st.integers(1, 4),
+    labels=st.integers(1, 3),
+    multi=st.booleans(),
+)
+def test_value_and_bounds_are_mean_least_and_greatest_over_all_orders(
+    random_case, tied_orders, seed, items, bits, labels, multi
+):
+    case = random_case(seed, queries=1, items=items, bits=bits, labels=labels, multi=multi)
+    every = [average_precision_of(ranking) for ranking in tied_orders(case, 0)]
+    counts = count_by_distance(*case)
+    lower, upper = average_precision_bounds(counts)
+    assert average_precision(counts).item() == pytest.approx(sum(every) / len(every), abs=1e-12)
+    assert lower.item() == pytest.approx(min(every), abs=1e-12)
+    assert upper.item() == pytest.approx(max(every), abs=1e-12)
+
+
+def test_the_closed_form_agrees_with_the_sum_over_places_in_a_large_database():
+    generator = torch.Generator().manual_seed(0)
+    items = torch.randint(0, 9_000, (1, 17), generator=generator)
+    relevant = (items * torch.rand(items.shape, generator=generator)).long()
+    expected, before, found = 0.0, 0, 0
+    for n, r in zip(items[0].tolist(), relevant[0].tolist(), strict=True):
+        for i in range(1, n + 1):  # McSherry and Najork 2008, place by place
+            expected += r / n * (found + 1 + (i - 1) * (r - 1) / max(1, n - 1)) / (before + i)
+        before, found = before + n, found + r
+    value = average_precision(DistanceCounts(items, relevant)).item()
+    assert value == pytest.approx(expected / found, abs=1e-12)
+
+
+@given(seed=st.integers(0, 2**32 - 1), multi=st.booleans())
+def test_the_order_of_the_database_changes_no_bit_and_the_bounds_hold(random_case, seed, multi):
+    queries, database, query_labels, labels = random_case(seed, multi=multi)
+    order = torch.randperm(len(database), generator=torch.Generator().manual_seed(seed))
+    counts = count_by_distance(queries, database, query_labels, labels)
+    value, (lower, upper) = average_precision(counts), average_precision_bounds(counts)
+    shuffled = count_by_distance(queries, database[order], query_labels, labels[order])
+    assert torch.equal(value, average_precision(shuffled))
+    assert (lower <= value + 1e-12).all()
+    assert (value <= upper + 1e-12).all()
+    assert (lower >= 0).all()
+    assert (upper <= 1 + 1e-12).all()
+
+
+def test_a_perfect_ranking_scores_exactly_1():
+    counts = DistanceCounts(items=torch.tensor([[1, 4, 7]]), relevant=torch.tensor([[1, 4, 0]]))
+    lower, upper = average_precision_bounds(counts)
+    assert average_precision(counts).item() == lower.item() == upper.item() == 1
+
+
+def test_a_query_without_a_relevant_item_scores_0():
+    counts = DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[0, 0]]))
+    lower, upper = average_precision_bounds(counts)
+    assert average_precision(counts).item() == lower.item() == upper.item() == 0

@@ -1,0 +1,107 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeling_crh.metrics import (
+    average_precision,
+    average_precision_bounds,
+    blocks,
+    convention_average_precision,
+    count_by_distance,
+    precision_at,
+    precision_within_radius,
+    recall_at,
+    retrieval_figures,
+)
+
+
+def test_every_figure_of_three_items_is_worked_by_hand():
+    # The query finds a tie of a relevant and another item, then a relevant one.
+    database, labels = torch.tensor([[1, 1], [1, 1], [-1, -1]]), torch.tensor([1, 0, 0])
+    figures = retrieval_figures(torch.ones(1, 2), database, torch.tensor([0]), labels, top_k=[1, 3], top_r=[2])
+    assert figures == pytest.approx(
+        {
+            "map": 17 / 24,
+            "map_lower": 7 / 12,
+            "map_upper": 5 / 6,
+            "map_convention": 7 / 12,
+            "map_convention_at_2": 1 / 2,
+            "precision_at_1": 1 / 2,
+            "recall_at_1": 1 / 4,
+            "precision_at_3": 2 / 3,
+            "recall_at_3": 1,
+            "precision_within_radius_2": 2 / 3,
+            "queries": 1,
+            "queries_without_relevant": 0,
+            "database": 3,
+        }
+    )
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_figures_are_means_of_what_each_function_gives(random_case, multi):
+    case = random_case(0, queries=30, multi=multi)
+    counts = count_by_distance(*case)
+    lower, upper = average_precision_bounds(counts)
+    figures = retrieval_figures(*case, top_k=[7], top_r=[5], radius=1)
+    assert figures == pytest.approx(
+        {
+            "map": average_precision(counts).mean().item(),
+            "map_lower": lower.mean().item(),
+            "map_upper": upper.mean().item(),
+            "map_convention": convention_average_precision(*case).mean().item(),
+            "map_convention_at_5": convention_average_precision(*case, top_r=5).mean().item(),
+            "precision_at_7": precision_at(counts, 7).mean().item(),
+            "recall_at_7": recall_at(counts, 7).mean().item(),
+            "precision_within_radius_1": precision_within_radius(counts, 1).mean().item(),
+            "queries": 30,
+            "queries_without_relevant": int((counts.num_relevant == 0).sum()),
+            "database": 40,
+        },
+        abs=1e-12,
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_the_database_changes_no_figure_but_the_convention(random_case, seed):
+    queries, database, query_labels, labels = random_case(seed)
+    order = torch.randperm(len(database), generator=torch.Generator().manual_seed(seed))
+    figures = retrieval_figures(queries, database, query_labels, labels)
+    shuffled = retrieval_figures(queries, database[order], query_labels, labels[order])
+    assert set(figures) == set(shuffled)
+    assert {name for name in figures if figures[name] != shuffled[name]} <= {"map_convention"}
+
+
+def test_the_size_of_a_block_changes_no_figure(random_case, monkeypatch):
+    case = random_case(1)
+    figures = retrieval_figures(*case)
+    monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", 1)
+    assert retrieval_figures(*case) == figures
+
+
+def test_queries_without_a_relevant_item_are_counted_and_score_0():
+    codes = torch.ones(4, 4)
+    figures = retrieval_figures(codes, codes, torch.tensor([0, 0, 7, 8]), torch.zeros(4), top_k=[1])
+    assert figures["queries_without_relevant"] == 2
+    assert figures["map"] == figures["map_upper"] == figures["map_convention"] == figures["precision_at_1"] == 0.5
+
+
+def test_a_query_left_out_of_its_own_ranking_does_not_find_itself():
+    codes, labels = torch.tensor([[1, 1], [1, -1], [-1, 1]]), torch.tensor([0, 1, 2])
+    figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=[2])
+    assert (figures["map"], figures["database"], figures["queries_without_relevant"]) == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"top_k": [10, 41]}, r"`top_k` must be from 1 to N=40, but got 41"),
+        ({"top_r": [0]}, r"`top_r` must be from 1 to N=40, but got 0"),
+        ({"radius": -1}, r"`radius` must be 0 or more, but got -1"),
+        ({"leave_one_out": True}, r"`leave_one_out` must be False unless"),
+    ],
+)
+def test_arguments_out_of_range_are_an_error(random_case, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        retrieval_figures(*random_case(0), **arguments)

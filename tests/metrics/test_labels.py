@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from modeling_crh.metrics.labels import pack_label_pair, relevance
+
+
+def test_class_numbers_are_relevant_where_they_are_equal():
+    query, database = torch.tensor([0, 2]), torch.tensor([2, 0, 1])
+    found = relevance(*pack_label_pair(query, database, (2, 3)))
+    assert found.tolist() == [[False, True, False], [True, False, False]]
+
+
+def test_multi_hot_rows_are_relevant_where_they_share_a_label_and_an_empty_row_never_is():
+    rows = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0]])
+    found = relevance(*pack_label_pair(rows, rows, (4, 4)))
+    assert found.tolist() == [
+        [True, False, True, False],
+        [False, True, False, False],
+        [True, False, True, False],
+        [False, False, False, False],
+    ]
+
+
+@pytest.mark.parametrize("num_labels", [1, 63, 64, 65, 200])
+def test_multi_hot_relevance_is_the_sign_of_the_product_of_the_rows(num_labels):
+    generator = torch.Generator().manual_seed(num_labels)
+    rows = (torch.rand(30, num_labels, generator=generator) < 1 / num_labels).float()
+    found = relevance(*pack_label_pair(rows[:10], rows, (10, 30)))
+    assert found.tolist() == ((rows[:10] @ rows.T) > 0).tolist()
+
+
+def test_whole_floats_and_booleans_are_labels_too():
+    expected = relevance(*pack_label_pair(torch.tensor([0, 1]), torch.tensor([1]), (2, 1)))
+    assert (relevance(*pack_label_pair(torch.tensor([0.0, 1.0]), torch.tensor([1]), (2, 1))) == expected).all()
+    assert relevance(*pack_label_pair(torch.tensor([[True]]), torch.tensor([[1]]), (1, 1))).tolist() == [[True]]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 1, 2]), r"`query_labels` must be \(2,\) .* one for each code, but got shape \(3,\)"),
+        (torch.zeros(2, 3, 1), r"`query_labels` must be \(2,\) .* but got shape \(2, 3, 1\)"),
+        (torch.zeros(2, 0), r"`query_labels` must be \(2,\) .* but got shape \(2, 0\)"),
+        (torch.tensor([0.0, 0.5]), r"`query_labels` must hold class numbers, whole and from 0 up, .* but holds 0.5"),
+        (torch.tensor([0.0, float("inf")]), r"`query_labels` must hold class numbers, .* but holds inf"),
+        (torch.tensor([0, -100]), r"`query_labels` must hold class numbers, .* but holds -100"),
+        (torch.tensor([[0, 1], [2, 0]]), r"`query_labels` must hold only 0 and 1 where it is \(N, C\), but holds 2"),
+        (torch.tensor([[0, 1], [0.5, 0]]), r"`query_labels` must hold only 0 and 1 where .* but holds 0.5"),
+        (torch.eye(2), r"must both be class numbers, or both .* but got shapes \(2, 2\) and \(2,\)"),
+    ],
+)
+def test_malformed_labels_are_an_error(labels, message):
+    with pytest.raises(ValueError, match=message):
+        pack_label_pair(labels, torch.tensor([0, 1]), (2, 2))
+
+
+def test_multi_hot_labels_of_two_widths_are_an_error():
+    with pytest.raises(ValueError, match=r"multi-hot with the same C, but got shapes \(2, 2\) and \(3, 3\)"):
+        pack_label_pair(torch.eye(2), torch.eye(3), (2, 3))

@@ -1,0 +1,41 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeling_crh.codes import hamming_distance
+from modeling_crh.metrics.words import check_codes, pack_words, word_distance
+
+
+def test_the_distance_of_two_codes_is_the_number_of_bits_that_differ():
+    query, database = torch.tensor([[1, 1, -1]]), torch.tensor([[1, 1, -1], [1, 1, 1], [-1, -1, 1]])
+    assert word_distance(pack_words(query), pack_words(database)).tolist() == [[0, 1, 3]]
+
+
+@given(seed=st.integers(0, 2**32 - 1), bits=st.sampled_from([1, 7, 8, 63, 64, 65, 128, 255, 256, 300, 512]))
+def test_xor_and_popcount_agree_with_the_product_at_any_number_of_bits(seed, bits):
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(2, (9, bits), generator=generator) * 2 - 1
+    found = word_distance(pack_words(codes[:4]), pack_words(codes))
+    assert found.tolist() == hamming_distance(codes[:4], codes).tolist()
+
+
+def test_opposite_codes_differ_in_all_512_bits():
+    codes = torch.ones(1, 512)
+    assert word_distance(pack_words(codes), pack_words(-codes)).tolist() == [[512]]
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.ones(4), r"`codes` must be \(N, K\) with at least one row and one bit, but got shape \(4,\)"),
+        (torch.ones(0, 8), r"at least one row and one bit, but got shape \(0, 8\)"),
+        (torch.ones(8, 0), r"at least one row and one bit, but got shape \(8, 0\)"),
+        (torch.tensor([[1, 0]]), r"`codes` must hold only -1 and \+1"),
+        (torch.tensor([[1.0, float("nan")]]), r"`codes` must hold only -1 and \+1"),
+        (torch.tensor([[129]], dtype=torch.uint8), r"`codes` must hold only -1 and \+1"),
+    ],
+)
+def test_anything_but_a_table_of_signs_is_an_error(codes, message):
+    with pytest.raises(ValueError, match=message):
+        check_codes("codes", codes)
