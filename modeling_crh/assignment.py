@@ -43,12 +43,20 @@ class ClassStatistics:
         Args:
             hash_logits: `(N, K)`, on any device.
             labels: `(N,)` or `(N, C)`, as in `check_labels`.
+
+        Raises:
+            ValueError: If labels are out of range, fractional, or not one row a sample, or a hash logit is NaN.
         """
         check_labels(labels, len(self.weights))
+        if len(labels) != len(hash_logits):
+            raise ValueError(
+                f"`labels` must have one row a sample, but got {len(labels)} for {len(hash_logits)} samples."
+            )
         values = hash_logits.detach().cpu()
         codes = (values.float().tanh() if self.soft else binarize(values)).double()  # (N, K)
         labels = labels.cpu()
         if labels.ndim == 1:
+            labels = labels.long()
             labelled = labels >= 0
             self.sums.index_add_(0, labels[labelled], codes[labelled])
             self.weights += torch.bincount(labels[labelled], minlength=len(self.weights))

@@ -62,7 +62,7 @@ def train(
     if not _is_main_process():
         return
     _report_bad_images(run.bad_images)
-    figures = experiment.evaluate(run.model, run.image_processor, run.splits)
+    figures = experiment.figures_of(experiment.encode_splits(run.model, run.image_processor, run.splits))
     experiment.write_json(out / experiment.FIGURES_NAME, figures)
     _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
 
@@ -87,7 +87,8 @@ def evaluate(
     folder = None if data_dir is None else str(data_dir)
     splits, bad_images = experiment.load_splits(dataset, folder, skip_bad_images=skip_bad_images)
     _report_bad_images(bad_images)
-    figures = experiment.evaluate(model, image_processor, splits, batch_size=batch_size)
+    encoded = experiment.encode_splits(model, image_processor, splits, batch_size=batch_size)
+    figures = experiment.figures_of(encoded)
     context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
     _print_figures(figures, f"{name} on {dataset}", as_json, context)
 

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import field, fields
+from numbers import Integral
 from typing import Any, Literal, cast
 
 from huggingface_hub.dataclasses import strict
@@ -83,6 +84,8 @@ class CRHConfig(PreTrainedConfig):
         """Refuse what cannot work, and fill in what follows from the rest."""
         self._refuse_unknown_keys(kwargs)
         self._read_backbone_config()
+        if not isinstance(kwargs.get("num_labels", 2), Integral):
+            raise ValueError(f"`num_labels` must be an integer, but got {kwargs['num_labels']!r}.")
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_ranges()
         if self.problem_type is None:
@@ -138,12 +141,21 @@ class CRHConfig(PreTrainedConfig):
             )
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"`num_bits` must be a positive multiple of 8, but got {self.num_bits}.")
-        if self.problem_type == "regression":
-            raise ValueError("`problem_type` must be single- or multi-label classification, but got 'regression'.")
+        if self.problem_type not in (None, "single_label_classification", "multi_label_classification"):
+            raise ValueError(
+                "`problem_type` must be 'single_label_classification' or 'multi_label_classification', but got "
+                f"{self.problem_type!r}."
+            )
         for name in ("num_features", "codebook_draws", "hash_head_hidden_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, but got {value}.")
+        for name in ("codebook_seed", "quantization_weight", "initializer_range"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"`{name}` must not be negative, but got {value}.")
+        if self.scale is not None and not self.scale > 0:
+            raise ValueError(f"`scale` must be positive, but got {self.scale}.")
         if not 0 <= self.hash_head_dropout < 1:
             raise ValueError(f"`hash_head_dropout` must lie in [0, 1), but got {self.hash_head_dropout}.")
 

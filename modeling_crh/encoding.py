@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,21 @@ from modeling_crh.data import ImageDataset
 from modeling_crh.modeling_crh import CRHModel
 
 CODES_NAME = "codes.parquet"
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Codes and labels of a dataset.
+
+    Attributes:
+        codes: `(N, K)` int8, every entry -1 or +1.
+        labels: `(N,)` int64, or `(N, C)` of 0 and 1.
+        label_names: Of the C classes.
+    """
+
+    codes: Tensor
+    labels: Tensor
+    label_names: list[str]
 
 
 def encode_batches(
@@ -41,9 +57,12 @@ def encode_batches(
         yield binarize(output.hash_logits).cpu()
 
 
-def encode_images(model: CRHModel, images: ImageDataset, *, batch_size: int = 256, num_workers: int = 0) -> Tensor:
-    """All codes at once: `(N, K)` int8, every entry -1 or +1. See `encode_batches`."""
-    return torch.cat(list(encode_batches(model, images, batch_size=batch_size, num_workers=num_workers)))
+def encode_images(
+    model: CRHModel, images: ImageDataset, *, batch_size: int = 256, num_workers: int = 0
+) -> EncodedImages:
+    """All codes at once, with the labels of the images. See `encode_batches`."""
+    codes = torch.cat(list(encode_batches(model, images, batch_size=batch_size, num_workers=num_workers)))
+    return EncodedImages(codes, images.labels, images.label_names)
 
 
 def write_codes(

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
+from torch import nn
 from transformers import AutoImageProcessor, BaseImageProcessor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -24,7 +26,7 @@ from modeling_crh.data import (
     load_benchmark,
     load_folder,
 )
-from modeling_crh.encoding import encode_images
+from modeling_crh.encoding import EncodedImages, encode_images
 from modeling_crh.metrics import retrieval_figures
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.progress import TrainingProgress
@@ -42,6 +44,7 @@ _TRAINING_DEFAULTS: dict[str, Any] = {
     "logging_strategy": "epoch",
     "load_best_model_at_end": True,
     "save_total_limit": 1,
+    "dataloader_pin_memory": torch.cuda.is_available(),
 }
 
 
@@ -81,55 +84,44 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     """
     out = Path(out)
     state = PartialState()
+    _check_folder(out, recipe, resume)
     with state.main_process_first():
-        if state.is_main_process:
-            _claim_folder(out, recipe, resume)
         splits, bad_images = load_splits(recipe.dataset, recipe.data_dir, recipe.seed, recipe.skip_bad_images)
     set_seed(recipe.seed)
     model, image_processor = _build(recipe, splits["train"])
     progress = TrainingProgress()
     trainer = _build_trainer(recipe, out, model, image_processor, splits, progress)
+    if state.is_main_process:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / RECIPE_NAME, recipe.dump())
     resumable = resume and any((out / "checkpoints").glob("checkpoint-*"))
+    nn.Module.to(model, memory_format=torch.channels_last)  # convolutions are faster so, on CPUs as on tensor cores
     try:
         trainer.train(resume_from_checkpoint=resumable or None)
     finally:
         progress.stop()
+    nn.Module.to(model, memory_format=torch.contiguous_format)
     if state.is_main_process:
         _save(model, image_processor, trainer.state.log_history, out)
     state.wait_for_everyone()
-    model.eval()
-    return TrainedRun(model, image_processor, splits, trainer.state.log_history, bad_images)
+    return TrainedRun(model.train(False), image_processor, splits, trainer.state.log_history, bad_images)
 
 
-def evaluate(
-    model: CRHModel,
-    image_processor: BaseImageProcessor,
-    splits: DatasetDict,
-    *,
-    batch_size: int = 256,
-    num_workers: int = 0,
-) -> dict[str, float]:
-    """All retrieval figures of `query` against `database`.
-
-    Args:
-        model: The model.
-        image_processor: Its image processor.
-        splits: With `query` and `database`.
-        batch_size: Images at a time.
-        num_workers: Processes that decode.
-
-    Returns:
-        The figures by name, see `retrieval_figures`.
-    """
-    sides = {name: ImageDataset(splits[name], image_processor) for name in ("query", "database")}
-    codes = {
-        name: encode_images(model, images, batch_size=batch_size, num_workers=num_workers)
-        for name, images in sides.items()
+def encode_splits(
+    model: CRHModel, image_processor: BaseImageProcessor, splits: DatasetDict, *, batch_size: int = 256
+) -> dict[str, EncodedImages]:
+    """Codes and labels of the splits `query` and `database`."""
+    return {
+        name: encode_images(model, ImageDataset(splits[name], image_processor), batch_size=batch_size)
+        for name in ("query", "database")
     }
-    top_k = [k for k in (1, 10, 100) if k <= len(codes["database"])]
-    return retrieval_figures(
-        codes["query"], codes["database"], sides["query"].labels, sides["database"].labels, top_k=top_k
-    )
+
+
+def figures_of(encoded: dict[str, EncodedImages]) -> dict[str, float]:
+    """All retrieval figures of `query` against `database`, by name; see `retrieval_figures`."""
+    query, database = encoded["query"], encoded["database"]
+    top_k = [k for k in (1, 10, 100) if k <= len(database.codes)]
+    return retrieval_figures(query.codes, database.codes, query.labels, database.labels, top_k=top_k)
 
 
 def load_checkpoint(name: str | Path) -> tuple[CRHModel, BaseImageProcessor]:
@@ -172,27 +164,32 @@ def load_splits(
     return load_folder(dataset, seed=seed, skip_bad_images=skip_bad_images)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that is there whole or not at all."""
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.write_text(text)
     os.replace(partial, path)
 
 
-def _claim_folder(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Make `out` this run's folder, or refuse."""
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file that is there whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse a folder that this run must not write to."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
-    if out.is_dir() and any(out.iterdir()):
-        same = (out / RECIPE_NAME).is_file() and Recipe.load(out / RECIPE_NAME) == recipe
-        if not (same and resume):
-            advice = "pass `--resume` to go on with it, or choose" if same else "choose"
-            what = "this run already" if same else "another run"
-            raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}: {advice} another.")
-        if (out / "config.json").exists():
-            raise ValueError(f"`out` must hold an unfinished run to resume, but the one in {str(out)!r} is finished.")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RECIPE_NAME).write_text(recipe.dump())
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    same = (out / RECIPE_NAME).is_file() and Recipe.load(out / RECIPE_NAME) == recipe
+    if (out / "config.json").exists() or not same:
+        what = "this run, finished" if same else "another run"
+        raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
+    if not resume:
+        raise ValueError(
+            f"`out` must be a new or empty folder, but {str(out)!r} holds this run, interrupted; `--resume` goes on."
+        )
 
 
 def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, BaseImageProcessor]:

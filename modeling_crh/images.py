@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from huggingface_hub import get_session
+from huggingface_hub.utils import httpx
 from transformers.image_transforms import convert_to_rgb
 
 DECODE_ERRORS = (
@@ -56,7 +57,10 @@ def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
 def _open(source: str) -> str | BytesIO:
     if not source.startswith(("http://", "https://")):
         return source
-    response = get_session().get(source, follow_redirects=True, timeout=30)
+    try:
+        response = get_session().get(source, follow_redirects=True, timeout=30)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OSError(f"the server could not be reached: {error}") from error
     if response.is_error:
         raise OSError(f"the server answered {response.status_code}")
     return BytesIO(response.content)

@@ -28,6 +28,7 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
         raise ValueError(f"`labels` must be (N,) or (N, C), but got shape {tuple(labels.shape)}.")
     if labels.is_floating_point():
         raise ValueError(f"`labels` of shape (N,) must be integers, but got {labels.dtype}.")
+    labels = labels.long()
     wrong = labels[((labels < 0) & (labels != NO_LABEL)) | (labels >= num_labels)]
     if len(wrong):
         raise ValueError(f"`labels` must lie from 0 to C-1={num_labels - 1}, but got {wrong[0].item()}.")
@@ -35,7 +36,7 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
 
 def has_label(labels: Tensor) -> Tensor:
     """Which samples carry a label: `(N,)` bool for labels of either shape of `check_labels`."""
-    return labels.bool().any(1) if labels.ndim == 2 else labels != NO_LABEL
+    return labels.bool().any(1) if labels.ndim == 2 else labels.long() != NO_LABEL
 
 
 def label_weights(labels: Tensor, num_labels: int) -> Tensor:
@@ -58,4 +59,4 @@ def label_weights(labels: Tensor, num_labels: int) -> Tensor:
     """
     if labels.ndim == 2:
         return labels.float() / labels.float().sum(1, keepdim=True).clamp(min=1)
-    return F.one_hot(labels.clamp(min=0), num_labels).float() * has_label(labels).unsqueeze(1)
+    return F.one_hot(labels.long().clamp(min=0), num_labels).float() * has_label(labels).unsqueeze(1)

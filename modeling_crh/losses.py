@@ -50,6 +50,7 @@ def classification_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor, sc
     if labels.ndim == 2:
         logits = scale * (cosine - margin * labels.float())
         return F.cross_entropy(logits, label_weights(labels, len(centers)))
+    labels = labels.long()
     own = torch.zeros_like(cosine).scatter_(1, labels.unsqueeze(1), margin)
     return F.cross_entropy(scale * (cosine - own), labels, ignore_index=NO_LABEL)
 

@@ -83,7 +83,11 @@ class CRHModel(PreTrainedModel):
             self.main_input_name = "features"
         else:
             backbone_config = cast(PreTrainedConfig, config.backbone_config)
-            self.backbone = AutoModel.from_config(backbone_config, **_pooling_arguments(backbone_config))
+            self.backbone = AutoModel.from_config(
+                backbone_config,
+                dtype=torch.get_default_dtype(),  # that of the hash head, whatever the backbone was saved in
+                **_pooling_arguments(backbone_config),
+            )
             num_features = _pooled_width(backbone_config, self.backbone)
             self.main_input_name = self.backbone.main_input_name
         if config.hash_head == "mlp":
@@ -97,7 +101,7 @@ class CRHModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(cls, backbone: str, *, revision: str = "main", **config: Any) -> "CRHModel":
-        """Start from a pretrained backbone, with a fresh hash head and fresh centers.
+        """Start from a pretrained backbone in float32, with a fresh hash head and fresh centers.
 
         Args:
             backbone: Hub id or folder of any model that `AutoModel` loads.
@@ -112,11 +116,14 @@ class CRHModel(PreTrainedModel):
             OSError: If the backbone cannot be found.
         """
         backbone_config = AutoConfig.from_pretrained(backbone, revision=revision)
-        pretrained = AutoModel.from_pretrained(
-            backbone, config=backbone_config, revision=revision, **_pooling_arguments(backbone_config)
-        )
         model = cls(CRHConfig(backbone_config=backbone_config, **config))
-        model.backbone = pretrained
+        model.backbone = AutoModel.from_pretrained(
+            backbone,
+            config=backbone_config,
+            revision=revision,
+            dtype=model.dtype,
+            **_pooling_arguments(backbone_config),
+        )
         model.eval()  # type: ignore[no-untyped-call]
         return model
 

@@ -8,6 +8,19 @@ from typing import Any
 
 import yaml
 
+_TYPES: dict[str, Any] = {
+    "dataset": str,
+    "data_dir": str | None,
+    "backbone": str | None,
+    "freeze_backbone": bool,
+    "model": dict,
+    "image_processor": dict | None,
+    "augmentation": str | dict,
+    "training": dict,
+    "seed": int,
+    "skip_bad_images": bool,
+}
+
 DEMO_RECIPE = Path(__file__).parent / "demo.yaml"
 """Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
 
@@ -29,7 +42,8 @@ class Recipe:
         skip_bad_images: Leave out images of a folder that cannot be decoded.
 
     Raises:
-        ValueError: If a field is missing, unknown or contradicts another.
+        ValueError: If a field is missing, unknown, of another type or contradicts another; or if a number is a text,
+            as `1e-3` is in YAML.
     """
 
     dataset: str
@@ -44,6 +58,7 @@ class Recipe:
     skip_bad_images: bool = False
 
     def __post_init__(self) -> None:
+        self._check_types()
         if (self.backbone is None) == (self.model.get("backbone_config") is None):
             raise ValueError(
                 "The recipe must name either a pretrained `backbone` or a `backbone_config` under `model`, but has "
@@ -92,12 +107,36 @@ class Recipe:
                 close = difflib.get_close_matches(str(key), names, n=1)
                 hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(names)}."
                 raise ValueError(f"`{key}` is no field of a recipe; {hint}")
-        if not isinstance(merged.get("dataset"), str):
-            raise ValueError(
-                f"`dataset` must be the name of a benchmark or a folder, but got {merged.get('dataset')!r}."
-            )
+        if "dataset" not in merged:
+            raise ValueError("`dataset` must be the name of a benchmark or a folder, but is missing.")
         return cls(**merged)
 
     def dump(self) -> str:
         """The recipe as YAML, all fields spelled out."""
         return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+
+    def _check_types(self) -> None:
+        for name, kind in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                words = kind.__name__ if isinstance(kind, type) else kind
+                raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.")
+            if isinstance(value, dict):
+                _refuse_numbers_as_text(value, name)
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be 0 or larger, but got {self.seed}.")
+
+
+def _refuse_numbers_as_text(value: Any, name: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_numbers_as_text(inner, f"{name}.{key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_numbers_as_text(inner, name)
+    elif isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return
+        raise ValueError(f"`{name}` must be a number, but got the text {value!r}; YAML reads 1.0e-3, but not 1e-3.")

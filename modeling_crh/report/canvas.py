@@ -74,7 +74,7 @@ def draw_png(
     draw: Callable[[Figure], None],
     size: tuple[float, float],
     palette: Palette,
-    layout: Literal["constrained", "compressed", "none"] = "constrained",
+    layout: Literal["constrained", "compressed"] | None = "constrained",
 ) -> bytes:
     """Let `draw` fill a figure, whatever style the user's matplotlib is set to, and encode it.
 
@@ -82,7 +82,7 @@ def draw_png(
         draw: Adds axes to the figure it is given.
         size: Width and height in pixels of the page.
         palette: Its colours.
-        layout: How matplotlib places the axes.
+        layout: How matplotlib places the axes; None if `draw` does.
 
     Returns:
         A PNG file of twice that size.
@@ -97,10 +97,10 @@ def draw_png(
 
 
 def shorten(text: str, limit: int) -> str:
-    """Fit a label into one line of a plot, of at most `limit` characters, without what no font can draw.
+    r"""Fit a label into one line of a plot, of at most `limit` characters, without what no font can draw.
 
     Example:
-        >>> shorten("a label\\nof two lines", 9)
+        >>> shorten("a label\nof two lines", 9)
         'a label…'
     """
     line = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())

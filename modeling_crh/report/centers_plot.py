@@ -33,13 +33,14 @@ def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> b
         similarities(centers)[np.ix_(order, order)] for centers in (content.centers_before, content.centers_after)
     ]
     limit = color_limit(tables)
-    names = [content.label_names[row] for row in order] if len(order) <= MOST_NAMES[narrow] else []
+    named = order if len(order) <= MOST_NAMES[narrow] else []
+    names = [shorten(content.label_names[row], 12 if narrow else 18) for row in named]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
         images = [_draw_table(axes, table, limit, palette) for axes, table in zip(panels, tables, strict=True)]
-        panels[0].set_title("Before the first reassignment")
-        panels[1].set_title("After the last reassignment")
+        panels[0].set_title("Before" if narrow else "Before the first reassignment")
+        panels[1].set_title("After" if narrow else "After the last reassignment")
         points = min(9.0, (170 if narrow else 260) / len(order))
         for axes, has_column_names, has_row_names in zip(panels, (not narrow, True), (True, narrow), strict=True):
             _name_classes(axes, names, points, has_column_names, has_row_names)
@@ -80,7 +81,7 @@ def cluster_order(centers: Tensor) -> list[int]:
         The C rows in that order.
 
     Example:
-        >>> cluster_order(torch.tensor([[1, 1, 1, 1], [-1, -1, -1, -1], [1, 1, 1, -1], [-1, -1, -1, 1]]))
+        >>> cluster_order(torch.tensor([[1, 1, 1, 1], [-1, -1, -1, -1], [1, 1, 1, -1], [-1, -1, 1, -1]]))
         [0, 2, 3, 1]
     """
     if len(centers) < 3:
@@ -104,19 +105,21 @@ def color_limit(tables: list[NDArray[np.float64]]) -> float:
 
 
 def _draw_table(axes: Axes, table: NDArray[np.float64], limit: float, palette: Palette) -> AxesImage:
-    scale = LinearSegmentedColormap.from_list("similarity", [palette.low, palette.middle, palette.high])
-    scale.set_bad(palette.muted)
+    colors = LinearSegmentedColormap.from_list("similarity", [palette.low, palette.middle, palette.high])
+    scale = colors.with_extremes(bad=palette.muted)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    return axes.imshow(np.where(np.eye(len(table)), np.nan, table), cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
+    return axes.imshow(
+        np.where(np.eye(len(table)), np.nan, table), cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest"
+    )
 
 
 def _name_classes(axes: Axes, names: list[str], points: float, has_column_names: bool, has_row_names: bool) -> None:
-    short, places = [shorten(name, 18) for name in names], range(len(names))
+    places = range(len(names))
     axes.tick_params(length=0)
     axes.set_xticks(places if has_column_names else [])
     axes.set_yticks(places if has_row_names else [])
     if has_column_names:
-        axes.set_xticklabels(short, rotation=90, fontsize=points)
+        axes.set_xticklabels(names, rotation=90, fontsize=points)
     if has_row_names:
-        axes.set_yticklabels(short, fontsize=points)
+        axes.set_yticklabels(names, fontsize=points)

@@ -42,15 +42,13 @@ def draw_contact_sheet(results: Sequence[SearchResult], palette: Palette) -> byt
             _write(axes, (0, row * ROW), _name(result.labels), palette.ink, hits, palette.muted)
             for column, item in enumerate(result.neighbours, 1):
                 corner = (column * COLUMN + GAP, row * ROW)
-                color, dashes = (palette.hit, "-") if item.relevant else (palette.miss, (0, (3, 2)))
+                color = palette.hit if item.relevant else palette.miss
                 _draw_tile(axes, item.image, corner)
-                axes.add_patch(
-                    Rectangle(corner, TILE, TILE, fill=False, edgecolor=color, linewidth=2.4, linestyle=dashes)
-                )
-                mark = f"{'✓' if item.relevant else '✗'} {item.distance} bits"
+                axes.add_patch(_frame(corner, color, dashed=not item.relevant))
+                mark = f"{'✓' if item.relevant else '✗'} {item.distance} {'bit' if item.distance == 1 else 'bits'}"
                 _write(axes, corner, mark, color, _name(item.labels), palette.muted)
 
-    return draw_png(draw, (width, height), palette, "none")
+    return draw_png(draw, (width, height), palette, None)
 
 
 def _draw_tile(axes: Axes, image: NDArray[np.uint8], corner: tuple[int, int]) -> None:
@@ -59,6 +57,21 @@ def _draw_tile(axes: Axes, image: NDArray[np.uint8], corner: tuple[int, int]) ->
     left, top = corner[0] + (TILE - width * scale) / 2, corner[1] + (TILE - height * scale) / 2
     way = "nearest" if max(height, width) <= SMALL_SIDE else "antialiased"
     axes.imshow(image, extent=(left, left + width * scale, top + height * scale, top), interpolation=way, aspect="auto")
+
+
+def _frame(corner: tuple[int, int], color: str, *, dashed: bool) -> Rectangle:
+    line = (0, (3, 2)) if dashed else "-"
+    return Rectangle(
+        corner,
+        TILE,
+        TILE,
+        fill=False,
+        edgecolor=color,
+        linewidth=2.4,
+        linestyle=line,
+        capstyle="butt",
+        joinstyle="miter",
+    )
 
 
 def _write(axes: Axes, corner: tuple[int, int], first: str, first_color: str, second: str, second_color: str) -> None:

@@ -48,6 +48,11 @@ class SearchResult:
 
     Raises:
         ValueError: If `image` or `neighbours` breaks its rule.
+
+    Example:
+        >>> black = np.zeros((28, 28, 3), np.uint8)
+        >>> SearchResult(black, ("Coat",), (Neighbour(black, ("Coat",), distance=3, relevant=True),)).hits
+        1
     """
 
     image: NDArray[np.uint8]

@@ -83,13 +83,13 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
     )
 
 
-def _headline_precision(content: ReportContent) -> tuple[str, float] | None:
-    """Words and value of precision@10, or of the first precision@k that there is."""
+def _headline_precision(content: ReportContent) -> tuple[str, str, float] | None:
+    """Words, meaning and value of precision@10, or of the first precision@k that there is."""
     names = [name for name in content.figures if name.startswith("precision_at_")]
     if not names:
         return None
     name = "precision_at_10" if "precision_at_10" in names else names[0]
-    return explain_figure(name)[0], content.figures[name]
+    return *explain_figure(name), content.figures[name]
 
 
 def _describe_curve(content: ReportContent) -> str:
@@ -105,12 +105,12 @@ def _describe_centers(content: ReportContent) -> str:
     changed = int((content.centers_before != content.centers_after).any(dim=1).sum())
     if not changed:
         return "No class moved, so both tables are the same."
-    moved = f"{changed} of {len(content.label_names)} classes hold another center than at the start."
+    moved = f"Classes that hold another center than at the start: {changed} of {len(content.label_names)}."
     if len(content.label_names) < 2:
         return moved
     table = similarities(content.centers_after)
     np.fill_diagonal(table, -2)  # a class and itself are no pair
-    one, other = np.unravel_index(table.argmax(), table.shape)
+    one, other = divmod(int(table.argmax()), len(table))
     bits = round(content.num_bits * (1 - table[one, other]) / 2)
     names = f"{content.label_names[one]} and {content.label_names[other]}"
     return f"{moved} The closest two are now {names}, {bits} of {content.num_bits} bits apart."
@@ -121,7 +121,10 @@ def _describe_training(content: ReportContent) -> str:
     for key, words, form in (("loss", "Loss", ".3g"), ("eval_map", "mAP on validation", ".3f")):
         values = read_series(content.history, key)[1]
         if values:
-            parts.append(f"{words} went from {values[0]:{form}} to {values[-1]:{form}}.")
+            start = f"went from {values[0]:{form}} to" if len(values) > 1 else "was"
+            parts.append(f"{words} {start} {values[-1]:{form}}.")
+    if parts and read_series(content.history, "eval_map_lower")[1]:
+        parts.append("The band around mAP lies between its lower and upper bound.")
     return " ".join(parts) or "The history holds neither losses nor evaluations."
 
 

@@ -3,6 +3,7 @@
 import math
 
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from modeling_crh.metrics import PrecisionRecallCurve
 from modeling_crh.report.canvas import Palette, draw_png
@@ -32,7 +33,8 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
         axes.plot(recall, precision, color=palette.accent, marker="o", markersize=4, clip_on=False)
         for radius in labelled_radii(recall, precision):
             point = (recall[radius], precision[radius])
-            axes.annotate(str(radius), point, (5, 5), textcoords="offset points", color=palette.ink)
+            text = axes.annotate(str(radius), point, (5, 5), textcoords="offset points", color=palette.ink)
+            text.set_path_effects([withStroke(linewidth=3, foreground=palette.surface)])
 
     return draw_png(draw, (350, 300) if narrow else (620, 400), palette)
 

@@ -32,7 +32,9 @@ def draw_training(history: Sequence[Mapping[str, Any]], palette: Palette, *, nar
         _draw_moved(panels[2], history, palette)
         for axes in panels:
             axes.grid(visible=False, axis="x")
-            axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+            if axes.lines:
+                axes.set_xlim(0, 1.04 * max(1.0, axes.dataLim.x1))
+                axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         for axes in panels[-1:] if narrow else panels:
             axes.set_xlabel("epoch")
 

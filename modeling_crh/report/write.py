@@ -11,7 +11,7 @@ from modeling_crh.report.content import ReportContent
 from modeling_crh.report.page import draw_plots, render_page
 
 
-def write_report(content: ReportContent, folder: Path) -> Path:
+def write_report(content: ReportContent, folder: str | Path) -> Path:
     """Write `report.html`, which needs nothing else, and its pictures as PNG files beside it.
 
     Everything is drawn before anything is written, and every file takes its place only once it is whole; files of

@@ -3,7 +3,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_crh.codes import hamming_distance
 from modeling_crh.metrics import bit_balance, bit_correlation, bits
 
 

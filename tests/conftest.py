@@ -1,0 +1,68 @@
+"""Models small enough to be made anew in every test."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    ConvNextConfig,
+    Dinov2Config,
+    PreTrainedConfig,
+    ResNetConfig,
+    ViTConfig,
+    ViTImageProcessor,
+)
+
+from modeling_crh import CRHConfig, CRHModel
+
+_TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+_IMAGE = {"image_size": 16, "patch_size": 8}
+_CONVOLUTIONS = {"hidden_sizes": [8, 16], "depths": [1, 1]}
+_BACKBONES = {
+    "vit": lambda: ViTConfig(**_TRANSFORMER, **_IMAGE, intermediate_size=32),
+    "dinov2": lambda: Dinov2Config(**_TRANSFORMER, **_IMAGE, mlp_ratio=2),
+    "resnet": lambda: ResNetConfig(**_CONVOLUTIONS, embedding_size=8, layer_type="basic"),
+    "convnext": lambda: ConvNextConfig(**_CONVOLUTIONS, num_stages=2),
+    "bert": lambda: BertConfig(**_TRANSFORMER, intermediate_size=32, vocab_size=50, max_position_embeddings=32),
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone() -> Callable[[str], PreTrainedConfig]:
+    """Give the config of a backbone for images of 16 x 16 pixels, or of `"bert"` for 50 tokens."""
+    return lambda name: _BACKBONES[name]()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_backbone: Callable[[str], PreTrainedConfig]) -> Callable[..., CRHModel]:
+    """Give a seeded model of 3 classes and 16 bits in evaluation mode; None stands for 4 stored features."""
+
+    def make(backbone: str | None = "vit", seed: int = 0, **fields: object) -> CRHModel:
+        fields = {"num_labels": 3, "num_bits": 16} | fields
+        if backbone is None:
+            config = CRHConfig(backbone_config=None, num_features=4, **fields)
+        else:
+            config = CRHConfig(backbone_config=tiny_backbone(backbone), **fields)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return CRHModel(config).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_pixels() -> Callable[..., Tensor]:
+    """Give seeded pixels, `(N, 3, 16, 16)`."""
+    return lambda num_images=2: torch.randn(num_images, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_model: Callable[..., CRHModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a ViT with random weights and its image processor."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tiny_model("vit", initializer_range=1.0).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(folder)
+    return folder

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from modeling_crh.report import Neighbour, SearchResult
+
+
+def test_hits_are_the_relevant_neighbours(make_content):
+    assert [result.hits for result in make_content().results] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (np.zeros((4, 4), np.uint8), r"\(4, 4\) of uint8"),
+        (np.zeros((4, 4, 4), np.uint8), r"\(4, 4, 4\) of uint8"),
+        (np.zeros((4, 4, 3)), r"\(4, 4, 3\) of float64"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\) of uint8"),
+    ],
+)
+def test_an_image_that_is_not_rgb_bytes_is_an_error(image, got):
+    with pytest.raises(ValueError, match=rf"`image` must be \(H, W, 3\) uint8, but got shape {got}"):
+        Neighbour(image, ("coat",), 0, True)
+
+
+def test_a_negative_distance_is_an_error(picture):
+    with pytest.raises(ValueError, match="`distance` must be 0 or more bits, but got -1"):
+        Neighbour(picture(), ("coat",), -1, True)
+
+
+@pytest.mark.parametrize("distances", [[], [2, 1]])
+def test_neighbours_out_of_order_or_missing_are_an_error(picture, distances):
+    neighbours = tuple(Neighbour(picture(), (), distance, False) for distance in distances)
+    with pytest.raises(ValueError, match="`neighbours` must hold at least one item, nearest first"):
+        SearchResult(picture(), (), neighbours)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"centers_before": torch.zeros(3, 8)}, "`centers_before` must hold only -1 and"),
+        ({"centers_after": torch.ones(8)}, r"`centers_after` must be \(N, K\)"),
+        ({"centers_after": torch.ones(3, 4)}, r"shape of `centers_before`, \(3, 8\), but got \(3, 4\)"),
+        ({"label_names": ["coat"]}, "`label_names` must hold C=3 names, but got 1"),
+        ({"results": []}, "`results` must hold at least one search"),
+    ],
+)
+def test_content_that_does_not_belong_together_is_an_error(make_content, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_content(**changes)
+
+
+def test_a_curve_of_other_codes_is_an_error(make_content):
+    centers = torch.ones(3, 16)
+    with pytest.raises(ValueError, match="from 0 to K=16, but got 9 points"):
+        make_content(centers_before=centers, centers_after=centers)

@@ -1,0 +1,114 @@
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import PIL.Image
+import pytest
+
+from modeling_crh.report import Neighbour, SearchResult
+from modeling_crh.report.page import Plot, render_page
+
+NO_PLOTS = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
+
+
+class _Elements(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def _elements(page, tag):
+    parser = _Elements()
+    parser.feed(page)
+    return [attributes for name, attributes in parser.found if name == tag]
+
+
+def test_hits_and_misses_are_counted(make_content):
+    page = render_page(make_content(), NO_PLOTS)
+    assert "3 of 5 items shown are hits" in page
+    assert re.findall(r"(\d of \d) hits", page) == ["2 of 3", "1 of 2"]
+    assert [item.get("class") for item in _elements(page, "li")][2:] == [None, "miss", None, "miss", None]
+    assert page.count("✓ 0 bits") == 1
+    assert page.count("✗ 1 bit<") == page.count("✓ 1 bit<") == 2
+
+
+def test_the_headline_is_map_with_its_bounds(make_content):
+    page = render_page(make_content(), NO_PLOTS)
+    assert '<p class="value">0.625</p>' in page
+    assert "Between 0.500 and 0.750" in page
+    assert '<p class="value">0.300</p>\n    <p>Share of relevant items among the 10 nearest.</p>' in page
+    assert "8 bits" in page
+    assert "1 byte for" in page
+    assert '<td class="number">1,000</td>' in page
+
+
+def test_any_text_is_escaped(make_content, picture):
+    nasty = "<script>alert('a & \"b\"')</script>"
+    results = [SearchResult(picture(), (nasty,), (Neighbour(picture(), (nasty, "b"), 0, True),))]
+    content = make_content(
+        title=nasty,
+        summary={nasty: nasty},
+        figures={nasty: 1.0},
+        label_names=[nasty] * 3,
+        results=results,
+    )
+    page = render_page(content, NO_PLOTS)
+    assert "<script" not in page
+    assert _elements(page, "script") == []
+    assert f"Hit: {nasty}, b" in [image["alt"] for image in _elements(page, "img")]
+
+
+def test_the_page_asks_for_nothing_else(report):
+    page = report.read_text(encoding="utf-8")
+    images = _elements(page, "img")
+    sources = [image["src"] for image in images] + [source["srcset"] for source in _elements(page, "source")]
+    assert len(sources) == 2 + 5 + 3 * 4
+    for source in sources:
+        assert PIL.Image.open(io.BytesIO(base64.b64decode(source.partition("base64,")[2]))).size
+    assert all(source.startswith("data:image/") for source in sources)
+    assert all(image["alt"] for image in images)
+    assert not re.search(r"https?://|file:|url\(|@import|<link|<script|<iframe", page)
+
+
+def test_a_phone_and_a_dark_screen_are_provided_for(report):
+    page = report.read_text(encoding="utf-8")
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in _elements(page, "meta")
+    assert _elements(page, "html") == [{"lang": "en"}]
+    assert len({source["media"] for source in _elements(page, "source")}) == 3
+    assert "@media (prefers-color-scheme: dark)" in page
+
+
+@pytest.mark.parametrize(("shape", "sharp", "size"), [((28, 28), True, (28, 28)), ((400, 800), False, (200, 100))])
+def test_small_pictures_stay_sharp_and_large_ones_are_reduced(make_content, picture, shape, sharp, size):
+    results = [SearchResult(picture(*shape), ("coat",), (Neighbour(picture(), (), 0, False),))]
+    image = _elements(render_page(make_content(results=results), NO_PLOTS), "img")[0]
+    assert ("sharp" in image["class"]) == sharp
+    assert PIL.Image.open(io.BytesIO(base64.b64decode(image["src"].partition("base64,")[2]))).size == size
+
+
+def test_what_is_missing_is_left_out(make_content):
+    content = make_content(figures={}, history=[], summary={}, centers_after=make_content().centers_before)
+    page = render_page(content, NO_PLOTS)
+    assert "Mean average precision" not in page
+    assert "All figures" not in page
+    assert "No class moved, so both tables are the same." in page
+    assert "The history holds neither losses nor evaluations." in page
+
+
+def test_training_and_centers_are_put_into_words(make_content):
+    page = render_page(make_content(), NO_PLOTS)
+    assert "Loss went from 2 to 1. mAP on validation went from 0.400 to 0.600." in page
+    assert re.search(r"at the start: \d of 3\. The closest two are now \w+ and \w+, \d of 8 bits apart\.", page)
+
+
+@pytest.mark.parametrize("labels", [(), ("coat", "bag"), ("",)])
+def test_any_number_of_labels_is_shown(make_content, picture, labels):
+    results = [SearchResult(picture(), labels, (Neighbour(picture(), labels, 0, True),))]
+    shown = ", ".join(labels) or "no label"
+    assert f"Query: {shown}" in [
+        image["alt"] for image in _elements(render_page(make_content(results=results), NO_PLOTS), "img")
+    ]

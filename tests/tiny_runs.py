@@ -1,0 +1,113 @@
+"""Training runs that take a second: shared by the tests of training, and run by the tests of several processes."""
+
+import sys
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import set_seed
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.trainer import CRHTrainer
+from modeling_crh.training_arguments import CRHTrainingArguments
+
+NUM_LABELS = 5
+VIT = {
+    "model_type": "vit",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 8,
+    "patch_size": 4,
+    "hidden_dropout_prob": 0.1,
+}
+DINOV2 = {
+    "model_type": "dinov2",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+    "hidden_dropout_prob": 0.1,
+}
+RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+CONVNEXT = {"model_type": "convnext", "num_stages": 2, "hidden_sizes": [8, 16], "depths": [1, 1], "patch_size": 2}
+
+
+class Clusters(Dataset[dict[str, Tensor]]):
+    """Points around one mean a class, as stored features or as small images."""
+
+    def __init__(self, size: int, shape: tuple[int, ...] = (8,), seed: int = 0, multi_label: bool = False) -> None:
+        means = torch.randn(NUM_LABELS, *shape, generator=torch.Generator().manual_seed(99))
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.randint(0, NUM_LABELS, (size,), generator=generator)
+        self.values = means[labels] + 0.5 * torch.randn(size, *shape, generator=generator)
+        self.labels = torch.nn.functional.one_hot(labels, NUM_LABELS).float() if multi_label else labels
+        self.input_name = "features" if len(shape) == 1 else "pixel_values"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {self.input_name: self.values[index], "labels": self.labels[index]}
+
+
+def tiny_trainer(folder, backbone=None, size=101, multi_label=False, model_fields=None, callbacks=None, **settings):
+    """A trainer of a tiny model, from a fixed seed."""
+    set_seed(0)
+    shape = (8,) if backbone is None else (3, 8, 8)
+    config = CRHConfig(
+        backbone_config=backbone,
+        num_features=8 if backbone is None else None,
+        num_labels=NUM_LABELS,
+        num_bits=16,
+        problem_type="multi_label_classification" if multi_label else "single_label_classification",
+        **(model_fields or {}),
+    )
+    defaults = {
+        "num_train_epochs": 3,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 1e-2,
+        "logging_strategy": "epoch",
+        "save_strategy": "no",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "report_to": "none",
+        "dataloader_pin_memory": False,
+    }
+    return CRHTrainer(
+        CRHModel(config),
+        CRHTrainingArguments(output_dir=str(folder), **(defaults | settings)),
+        train_dataset=Clusters(size, shape, multi_label=multi_label),
+        eval_dataset=Clusters(40, shape, seed=1, multi_label=multi_label),
+        callbacks=callbacks,
+    )
+
+
+def same_state(one: CRHModel, other: CRHModel) -> bool:
+    """Whether all weights and buffers are equal bit for bit."""
+    states = one.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(states[0][key], states[1][key]) for key in states[0]
+    )
+
+
+if __name__ == "__main__":  # torchrun tests/tiny_runs.py FOLDER BATCH_SIZE
+    run = tiny_trainer(
+        sys.argv[1], per_device_train_batch_size=int(sys.argv[2]), learning_rate=1e-3, save_strategy="epoch", size=22
+    )
+    totals = []
+    end_epoch = run.reassignment._end_epoch
+
+    def remember(*args):
+        totals.append(run.reassignment._total())
+        end_epoch(*args)
+
+    run.reassignment._end_epoch = remember
+    run.train()
+    if run.is_world_process_zero():
+        weights = torch.stack([weights for _, weights, _ in totals[1:]])
+        torch.save({"assignment": run.model.assignment, "weights": weights}, f"{sys.argv[1]}/result.pt")
+    run.accelerator.wait_for_everyone()
+    run.accelerator.end_training()
