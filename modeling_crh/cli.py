@@ -49,6 +49,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model, evaluate it and save it. Options take precedence over the recipe."""
+    from accelerate import PartialState
+
     from modeling_crh import experiment
 
     fields = {"dataset": dataset, "data_dir": data_dir, "backbone": backbone, "seed": seed}
@@ -59,12 +61,14 @@ def train(
     }
     chosen = _recipe(recipe, fields, {"num_bits": num_bits}, training, skip_bad_images)
     run = experiment.train(chosen, out, resume=resume)
-    if not _is_main_process():
-        return
-    _report_bad_images(run.bad_images)
-    figures = experiment.figures_of(experiment.encode_splits(run.model, run.image_processor, run.splits))
-    experiment.write_json(out / experiment.FIGURES_NAME, figures)
-    _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
+    processes = PartialState()
+    if processes.is_main_process:
+        _report_bad_images(run.bad_images)
+        figures = experiment.figures_of(experiment.encode_splits(run.model, run.image_processor, run.splits))
+        experiment.write_json(out / experiment.FIGURES_NAME, figures)
+        _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
+    processes.wait_for_everyone()  # gloo hangs where one process leaves the group before another
+    processes.destroy_process_group()
 
 
 @app.command()
@@ -169,12 +173,6 @@ def _recipe(
     if path is None and fields["dataset"] is not None and fields["backbone"] is not None:
         return Recipe.from_dict({"augmentation": "standard"}, **overrides)
     return Recipe.load(path or DEMO_RECIPE, **overrides)
-
-
-def _is_main_process() -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)
 
 
 def _report_bad_images(bad_images: list[Any]) -> None:

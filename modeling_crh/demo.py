@@ -21,12 +21,13 @@ NUM_QUERIES = 10
 NUM_NEIGHBOURS = 10
 
 
-def run_demo(out: str | Path, seed: int = 0) -> dict[str, Any]:
+def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -> dict[str, Any]:
     """Run all of it.
 
     Args:
         out: New or empty folder.
         seed: Of everything that is random.
+        recipe: Of the training run; its dataset has one class an image.
 
     Returns:
         `map`, `map_lower`, `map_upper`, `precision_at_10`, `seconds`, `num_bits`, `seed` and the path of the `report`.
@@ -35,13 +36,13 @@ def run_demo(out: str | Path, seed: int = 0) -> dict[str, Any]:
         ValueError: If `out` holds another run.
     """
     started = time.monotonic()
-    recipe = Recipe.load(DEMO_RECIPE, seed=seed)
-    run = train(recipe, out)
+    chosen = Recipe.load(recipe, seed=seed)
+    run = train(chosen, out)
     encoded = encode_splits(run.model, run.image_processor, run.splits)
     figures = figures_of(encoded)
     write_json(Path(out, FIGURES_NAME), figures)
     seconds = round(time.monotonic() - started, 1)
-    content = _report_content(recipe, run, encoded, figures, seconds)
+    content = _report_content(chosen, run, encoded, figures, seconds)
     report = write_report(content, Path(out))
     headline = {name: figures[name] for name in ("map", "map_lower", "map_upper", "precision_at_10")}
     seconds = round(time.monotonic() - started, 1)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor
@@ -65,4 +67,18 @@ def tiny_checkpoint(tiny_model: Callable[..., CRHModel], tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("checkpoint")
     tiny_model("vit", initializer_range=1.0).save_pretrained(folder)
     ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 3 classes with 20 images of 16 x 16 pixels each, easy to tell apart."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    means = {"bright": np.full((16, 16), 200), "dark": np.full((16, 16), 50), "striped": np.tile([40, 210], (16, 8))}
+    for name, mean in means.items():
+        (folder / name).mkdir()
+        for number in range(20):
+            noise = generator.integers(-30, 31, size=(16, 16))
+            PIL.Image.fromarray((mean + noise).astype(np.uint8)).save(folder / name / f"{number:02d}.png")
     return folder

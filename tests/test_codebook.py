@@ -122,7 +122,7 @@ def test_every_class_starts_with_a_word_of_its_own(seed, num_labels, spare):
 def test_centers_are_the_words_of_each_class_side_by_side():
     codebook = draw_codebook(3, 6, 4, np.random.default_rng(0))
     assignment = draw_assignment(3, 5, 6, np.random.default_rng(1))
-    expected = [sum((codebook[h, assignment[h, c]].tolist() for h in range(3)), []) for c in range(5)]
+    expected = [[bit for h in range(3) for bit in codebook[h, assignment[h, c]].tolist()] for c in range(5)]
     assert compose_centers(codebook, assignment).tolist() == expected
 
 

@@ -107,7 +107,7 @@ if __name__ == "__main__":  # torchrun tests/tiny_runs.py FOLDER BATCH_SIZE
     run.reassignment._end_epoch = remember
     run.train()
     if run.is_world_process_zero():
-        weights = torch.stack([weights for _, weights, _ in totals[1:]])
+        weights = torch.stack([weights for _, weights, _ in totals])
         torch.save({"assignment": run.model.assignment, "weights": weights}, f"{sys.argv[1]}/result.pt")
     run.accelerator.wait_for_everyone()
     run.accelerator.end_training()

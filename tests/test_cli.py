@@ -1,0 +1,158 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from tiny_runs import RESNET
+from typer.testing import CliRunner
+
+from modeling_crh import cli, demo
+from modeling_crh.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def recipe_file(image_folder, tmp_path):
+    recipe = Recipe.from_dict(
+        {
+            "dataset": str(image_folder),
+            "model": {"num_bits": 16, "backbone_config": RESNET},
+            "image_processor": {"size": {"height": 16, "width": 16}},
+            "training": {"num_train_epochs": 1, "learning_rate": 1.0e-2, "use_cpu": True, "report_to": "none"},
+        }
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.dump())
+    return path
+
+
+@pytest.fixture
+def crh(capfd, monkeypatch):
+    """Run a command line in this process; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crh", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output, errors = capfd.readouterr()
+        return ended.value.code or 0, output, errors
+
+    return run
+
+
+def test_train_evaluate_and_encode_work_one_after_the_other(crh, recipe_file, image_folder, tmp_path):
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    assert "epoch 1/1" in errors
+    assert json.loads((tmp_path / "run" / "figures.json").read_text())["map"] == trained["map"]
+
+    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--json")
+    assert code == 0, errors
+    evaluated = json.loads(output)
+    assert evaluated["map"] == trained["map"]
+    assert (evaluated["num_bits"], evaluated["queries"]) == (16, 12)
+
+    code, output, errors = crh("encode", tmp_path / "run", image_folder, "--out", tmp_path / "codes", "--json")
+    assert code == 0, errors
+    summary = json.loads(output)
+    table = pq.read_table(summary["codes"])
+    assert (summary["images"], table.num_rows) == (60, 60)
+    assert all(len(row) == 2 for row in table["code"].to_pylist())
+
+
+def test_options_take_precedence_over_the_recipe(crh, recipe_file, tmp_path):
+    options = ["--num-bits", "24", "--epochs", "2", "--batch-size", "7", "--learning-rate", "0.02", "--seed", "3"]
+    code, _, errors = crh("train", recipe_file, "--out", tmp_path / "run", *options)
+    assert code == 0, errors
+    recipe = Recipe.load(tmp_path / "run" / "recipe.yaml")
+    assert (recipe.model["num_bits"], recipe.seed) == (24, 3)
+    assert recipe.training["num_train_epochs"] == 2
+    assert recipe.training["per_device_train_batch_size"] == 7
+    assert recipe.training["learning_rate"] == 0.02
+
+
+def test_a_table_is_shown_to_a_person(crh, recipe_file, tmp_path):
+    code, output, _ = crh("train", recipe_file, "--out", tmp_path / "run")
+    assert code == 0
+    assert "map_lower" in output
+
+
+def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny_checkpoint, image_folder, tmp_path):
+    source = tmp_path / "pictures"
+    source.mkdir()
+    (source / "good.png").write_bytes((image_folder / "dark" / "00.png").read_bytes())
+    (source / "cut.png").write_bytes((image_folder / "dark" / "01.png").read_bytes()[:100])
+    code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes")
+    assert (code, output) == (2, "")
+    assert "cut.png" in errors
+    assert not (tmp_path / "codes").exists()
+    code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes", "--skip-bad-images")
+    assert code == 0
+    assert "Left out 1 images" in errors
+    assert pq.read_table(tmp_path / "codes" / "codes.parquet").num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
+        (["train", "--dataset", "nowhere"], "`dataset` must be a folder or one of the benchmarks"),
+        (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
+        (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a model's folder or Hub id"),
+        (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a model's folder or Hub id"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output, errors = crh(*arguments)
+    assert (code, output) == (2, "")
+    lines = errors.strip().splitlines()
+    assert message in lines[-1]
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_explains_itself():
+    for command in ([], ["train"], ["evaluate"], ["encode"], ["demo"]):
+        result = CliRunner().invoke(cli.app, [*command, "--help"])
+        assert result.exit_code == 0
+        assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("script", ["training/train.py", "training/evaluate_model.py", "pipelines/encode.py"])
+def test_the_scripts_are_the_same_commands(script):
+    shown = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "--json" in shown.stdout
+
+
+def test_accelerate_launches_training_on_two_processes(recipe_file, tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    arguments = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "training/train.py"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *arguments, recipe_file, "--out", tmp_path / "run", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["queries"] == 12
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_the_demo_ends_with_its_figures_and_a_report(recipe_file, tmp_path):
+    summary = demo.run_demo(tmp_path / "demo", seed=1, recipe=recipe_file)
+    keys = {"map", "map_lower", "map_upper", "precision_at_10", "seconds", "num_bits", "seed", "report"}
+    assert set(summary) == keys
+    assert summary["map_lower"] <= summary["map"] <= summary["map_upper"]
+    assert (summary["num_bits"], summary["seed"]) == (16, 1)
+    page = Path(summary["report"]).read_text()
+    assert all(name in page for name in ("bright", "dark", "striped"))
+    pictures = {path.name for path in (tmp_path / "demo").glob("*.png")}
+    assert pictures == {"precision_recall.png", "centers.png", "training.png", "contact_sheet.png"}

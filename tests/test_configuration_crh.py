@@ -1,0 +1,158 @@
+import json
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig, ConvNextConfig, Dinov2Config, PreTrainedConfig, ResNetConfig, ViTConfig
+
+from modeling_crh import CRHConfig
+from modeling_crh.losses import default_scale
+
+HEAD = {"backbone_config": None, "num_features": 4, "num_labels": 100}
+BACKBONES = ["vit", "dinov2", "resnet", "convnext", "bert"]
+
+
+def test_the_defaults_are_those_of_the_paper():
+    config = CRHConfig(**HEAD)
+    assert (config.num_bits, config.codebook_size, config.head_dim, config.num_heads) == (64, 200, 8, 8)
+    assert config.codebook_shape == (8, 200, 8)
+    assert config.scale == default_scale(100)
+    assert (config.margin, config.quantization_weight, config.hash_head) == (0.2, 0.1, "linear")
+    assert (config.problem_type, config.codebook_draws) == ("single_label_classification", 1)
+    assert isinstance(CRHConfig(num_labels=100).backbone_config, ViTConfig)
+
+
+def test_multi_label_data_has_no_quantization_loss_unless_asked_for():
+    multi = HEAD | {"problem_type": "multi_label_classification"}
+    assert CRHConfig(**multi).quantization_weight == 0
+    assert CRHConfig(**multi, quantization_weight=0.3).quantization_weight == 0.3
+    assert CRHConfig(**HEAD, quantization_weight=0).quantization_weight == 0
+
+
+@pytest.mark.parametrize(
+    ("num_bits", "num_labels", "shape"),
+    [
+        (16, 100, (2, 200, 8)),
+        (24, 100, (3, 200, 8)),
+        (24, 196, (2, 392, 12)),
+        (64, 555, (4, 1110, 16)),
+        (8, 2, (8, 4, 1)),
+    ],
+)
+def test_the_codebook_follows_from_bits_and_classes(num_bits, num_labels, shape):
+    if shape == (8, 4, 1):
+        shape = (4, 4, 2)  # four words need two bits
+    assert CRHConfig(**HEAD | {"num_bits": num_bits, "num_labels": num_labels}).codebook_shape == shape
+
+
+def test_what_is_given_is_not_replaced():
+    config = CRHConfig(**HEAD, num_bits=48, codebook_size=150, head_dim=12, scale=3, margin=0)
+    assert (config.codebook_shape, config.scale, config.margin) == ((4, 150, 12), 3, 0)
+
+
+def test_the_names_of_the_classes_are_their_number():
+    config = CRHConfig(backbone_config=None, num_features=4, id2label={0: "cat", 1: "dog", 2: "owl"})
+    assert (config.num_labels, config.codebook_size) == (3, 6)
+
+
+def test_two_classes_have_a_scale():
+    assert CRHConfig(**HEAD | {"num_labels": 2}).scale == default_scale(3)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_a_backbone_may_be_given_as_a_config_or_as_its_dict(tiny_backbone, name):
+    backbone = tiny_backbone(name)
+    by_dict = CRHConfig(backbone_config=backbone.to_dict(), num_labels=3)
+    assert type(by_dict.backbone_config) is type(backbone)
+    assert by_dict.to_dict() == CRHConfig(backbone_config=backbone, num_labels=3).to_dict()
+
+
+@pytest.mark.parametrize("name", [None, *BACKBONES])
+def test_a_saved_config_comes_back_the_same(tmp_path, tiny_backbone, name):
+    inputs = {"backbone_config": tiny_backbone(name)} if name else {"backbone_config": None, "num_features": 4}
+    config = CRHConfig(**inputs, id2label={0: "a", 1: "b"}, num_bits=24, margin=0.3, codebook_seed=5, hash_head="mlp")
+    config.save_pretrained(tmp_path)
+    for loaded in (CRHConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(loaded) is CRHConfig
+        assert _without_name(loaded) == _without_name(config)
+        assert type(loaded.backbone_config) is type(config.backbone_config)
+
+
+@pytest.mark.parametrize("backbone", [ViTConfig, Dinov2Config, ResNetConfig, ConvNextConfig])
+def test_a_saved_config_names_its_backbone_whole(tmp_path, backbone):
+    CRHConfig(backbone_config=backbone(), num_labels=3).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["model_type"] == "crh"
+    assert saved["backbone_config"]["model_type"] == backbone.model_type
+
+
+def test_keys_that_another_version_of_transformers_saved_are_let_through(tmp_path):
+    CRHConfig(**HEAD).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"of_some_later_version": 1}))
+    assert CRHConfig.from_pretrained(tmp_path).num_bits == 64
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_bits": 12}, "`num_bits` must be a positive multiple of 8, but got 12"),
+        ({"num_bits": 0}, "`num_bits` must be a positive multiple of 8, but got 0"),
+        ({"num_bits": -8}, "`num_bits` must be a positive multiple of 8, but got -8"),
+        ({"num_bits": 8, "num_labels": 200}, "`num_bits` must be at least 16 for M=400 codewords"),
+        ({"num_labels": 1}, "`num_labels` must be at least 2, or there is nothing to learn, but got 1"),
+        ({"num_labels": 0}, "`num_labels` must be at least 2, .* but got 0"),
+        ({"num_labels": "3"}, "`num_labels` must be an integer, but got '3'"),
+        ({"num_labels": None}, "`num_labels` must be an integer, but got None"),
+        ({"codebook_size": 99}, "`codebook_size` must be at least C=100, but got 99"),
+        ({"head_dim": 12}, "`head_dim` must divide K=64, but got 12"),
+        ({"head_dim": 0}, "`head_dim` must divide K=64, but got 0"),
+        ({"head_dim": 4}, r"`head_dim` must give 2\^d words, at least M=200, but got 4, which gives 16"),
+        ({"num_features": None}, "`num_features` must be given where `backbone_config` is None, but got None"),
+        ({"num_features": 0}, "`num_features` must be at least 1, but got 0"),
+        ({"backbone_config": {"model_type": "vit"}}, "`num_features` must be None where there is a backbone, .* got 4"),
+        (
+            {"backbone_config": {"hidden_size": 8}, "num_features": None},
+            r"`backbone_config` must name its `model_type` \(such as 'vit'\), but got .* keys \['hidden_size'\]",
+        ),
+        ({"backbone_config": {}, "num_features": None}, r"`backbone_config` must name its `model_type`"),
+        ({"problem_type": "regression"}, "`problem_type` must be 'single_label_class.* but got 'regression'"),
+        ({"problem_type": "multi_label"}, "`problem_type` must be .* but got 'multi_label'"),
+        ({"codebook_draws": 0}, "`codebook_draws` must be at least 1, but got 0"),
+        ({"codebook_seed": -1}, "`codebook_seed` must not be negative, but got -1"),
+        ({"quantization_weight": -0.1}, "`quantization_weight` must not be negative, but got -0.1"),
+        ({"initializer_range": float("nan")}, "`initializer_range` must not be negative, but got nan"),
+        ({"scale": 0}, "`scale` must be positive, but got 0"),
+        ({"hash_head_hidden_size": 0}, "`hash_head_hidden_size` must be at least 1, but got 0"),
+        ({"hash_head_dropout": 1.0}, r"`hash_head_dropout` must lie in \[0, 1\), but got 1.0"),
+        ({"hash_head_dropout": -0.1}, r"`hash_head_dropout` must lie in \[0, 1\), but got -0.1"),
+        ({"num_bit": 64}, "`num_bit` is no field of CRHConfig; did you mean `num_bits`"),
+        ({"codebook_sizes": 64}, "did you mean `codebook_size`"),
+        ({"zzz": 1}, r"`zzz` is no field of CRHConfig\.$"),
+    ],
+)
+def test_a_field_that_breaks_its_rule_is_an_error(fields, message):
+    with pytest.raises(ValueError, match=message):
+        CRHConfig(**HEAD | fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_bits": "64"},
+        {"num_bits": 64.0},
+        {"num_bits": True},
+        {"margin": "0.2"},
+        {"scale": "1e-3"},
+        {"pooling": "max"},
+        {"hash_head": "deep"},
+        {"num_features": "4"},
+        {"backbone_config": "vit"},
+    ],
+)
+def test_a_field_of_another_type_is_an_error_that_names_it(fields):
+    with pytest.raises(StrictDataclassError, match=f"'{next(iter(fields))}'"):
+        CRHConfig(**HEAD | fields)
+
+
+def _without_name(config: PreTrainedConfig) -> dict:
+    return {key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "architectures")}

@@ -1,0 +1,161 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_runs import RESNET, same_state
+
+from modeling_crh import CRHModel
+from modeling_crh.experiment import encode_splits, figures_of, load_checkpoint, load_splits, train
+from modeling_crh.recipe import Recipe
+
+
+@pytest.fixture
+def recipe(image_folder):
+    return Recipe.from_dict(
+        {
+            "dataset": str(image_folder),
+            "model": {"num_bits": 16, "backbone_config": RESNET},
+            "image_processor": {"size": {"height": 16, "width": 16}},
+            "training": {
+                "num_train_epochs": 3,
+                "per_device_train_batch_size": 8,
+                "learning_rate": 1.0e-2,
+                "use_cpu": True,
+                "report_to": "none",
+            },
+        }
+    )
+
+
+def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
+    run = train(recipe, tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    files = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "history.json"}
+    assert names == files | {"checkpoints"}
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+    assert json.loads((tmp_path / "run" / "history.json").read_text()) == run.history
+    assert run.model.config.id2label == {0: "bright", 1: "dark", 2: "striped"}
+    model, image_processor = load_checkpoint(tmp_path / "run")
+    assert same_state(model, run.model)
+    figures = figures_of(encode_splits(model, image_processor, run.splits))
+    assert figures == figures_of(encode_splits(run.model, run.image_processor, run.splits))
+    assert figures["map"] > 0.6
+
+
+def test_the_same_recipe_gives_the_same_checkpoint(recipe, tmp_path):
+    runs = [train(recipe, tmp_path / name) for name in ("one", "two")]
+    assert same_state(runs[0].model, runs[1].model)
+
+
+def test_a_pretrained_backbone_is_where_training_starts(recipe, tmp_path):
+    first = train(recipe, tmp_path / "first")
+    first.model.backbone.save_pretrained(tmp_path / "backbone")
+    first.image_processor.save_pretrained(tmp_path / "backbone")
+    fields = {"dataset": recipe.dataset, "backbone": str(tmp_path / "backbone"), "freeze_backbone": True}
+    second = train(Recipe.from_dict(fields | {"training": recipe.training}), tmp_path / "second")
+    before, after = first.model.backbone.state_dict(), second.model.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from transformers import TrainerCallback
+from modeling_crh import experiment
+from modeling_crh.recipe import Recipe
+
+class Kill(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.epoch > 1.3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Trainer(experiment.CRHTrainer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_callback(Kill())
+
+experiment.CRHTrainer = Trainer
+experiment.train(Recipe.load(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, str(tmp_path / "recipe.yaml"), str(tmp_path / "run")],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
+    with pytest.raises(ValueError, match=r"holds this run, interrupted; `--resume` goes on"):
+        train(recipe, tmp_path / "run")
+    resumed = train(recipe, tmp_path / "run", resume=True)
+    whole = train(recipe, tmp_path / "whole")
+    assert same_state(resumed.model, whole.model)
+
+
+def test_a_folder_that_holds_another_run_is_left_alone(recipe, tmp_path):
+    train(recipe, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds this run, finished"):
+        train(recipe, tmp_path / "run", resume=True)
+    other = Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=1)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds another run"):
+            train(other, tmp_path / "run", resume=resume)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+
+def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds another run"):
+        train(recipe, tmp_path)
+    with pytest.raises(ValueError, match=re.escape("notes.txt' is a file")):
+        train(recipe, tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "images"] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"training": {"learning_rat": 1.0}}, "`learning_rat` is no field of CRHTrainingArguments"),
+        ({"model": {"num_bits": 12}}, "`num_bits` must be a positive multiple of 8, but got 12"),
+        ({"dataset": "no/such/folder"}, "`dataset` must be a folder or one of the benchmarks"),
+        ({"augmentation": "wild"}, "`augment` must be an Augmentation or one of"),
+    ],
+)
+def test_a_mistake_in_a_recipe_writes_nothing(recipe, overrides, message, tmp_path):
+    wrong = Recipe.from_dict(yaml.safe_load(recipe.dump()), **overrides)
+    with pytest.raises(ValueError, match=message):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_are_named_or_left_out(recipe, image_folder):
+    bad = image_folder / "dark" / "bad.png"
+    bad.write_bytes(b"no image")
+    try:
+        with pytest.raises(ValueError, match=r"bad\.png is not: no known image format"):
+            load_splits(recipe.dataset)
+        _, left_out = load_splits(recipe.dataset, skip_bad_images=True)
+    finally:
+        bad.unlink()
+    assert [Path(image.path).name for image in left_out] == ["bad.png"]
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"`checkpoint` must be a model's folder or Hub id, but got"):
+        load_checkpoint(tmp_path / "nothing")
+
+
+def test_the_final_checkpoint_is_in_the_default_layout(recipe, tmp_path):
+    train(recipe, tmp_path / "run")
+    model = CRHModel.from_pretrained(tmp_path / "run")
+    assert all(weight.is_contiguous() for weight in model.state_dict().values())

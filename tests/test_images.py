@@ -1,0 +1,177 @@
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import huggingface_hub
+import numpy as np
+import PIL.Image
+import pytest
+
+from modeling_crh.images import read_image
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Save an image in the format of its name, and give its path."""
+
+    def save(image, name, **settings):
+        path = tmp_path / name
+        image.save(path, **settings)
+        return path
+
+    return save
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """A folder over HTTP that also redirects `/moved/x` to `/x`, without a log."""
+
+    def do_GET(self):
+        if self.path.startswith("/moved/"):
+            self.send_response(302)
+            self.send_header("Location", self.path.removeprefix("/moved"))
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Address at which `tmp_path` is served."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    huggingface_hub.close_session()  # the next one reads the environment again
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+    huggingface_hub.close_session()
+
+
+def random_image(mode="RGB", size=(5, 4)):
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    return PIL.Image.fromarray(pixels, "RGBA").convert(mode)
+
+
+def test_pixels_come_as_rows_of_rgb():
+    image = PIL.Image.new("RGB", (3, 2))
+    image.putpixel((2, 1), (10, 20, 30))
+    pixels = read_image(image)
+    assert (pixels.shape, pixels.dtype) == ((2, 3, 3), np.uint8)
+    assert pixels[1, 2].tolist() == [10, 20, 30]
+    assert pixels.sum() == 60
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_jpeg_is_read_upright(write, orientation):
+    upright = np.zeros((16, 32, 3), np.uint8)
+    upright[:8, 16:] = 255  # white in the upper right quarter
+    turn = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE"}
+    turn |= {6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270"}  # what the camera did, against the clock
+    stored = PIL.Image.fromarray(upright)
+    if orientation > 1:
+        stored = stored.transpose(PIL.Image.Transpose[turn[orientation]])
+    exif = PIL.Image.Exif()
+    exif[PIL.Image.ExifTags.Base.Orientation] = orientation
+    pixels = read_image(write(stored, "photo.jpg", quality=95, exif=exif))
+    assert np.array_equal(pixels > 127, upright > 127)
+
+
+def test_transparency_is_laid_over_white(write):
+    image = PIL.Image.new("RGBA", (3, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (255, 0, 0, 0))
+    image.putpixel((2, 0), (0, 0, 0, 51))  # a fifth of black
+    expected = [[[255, 0, 0], [255, 255, 255], [204, 204, 204]]]
+    assert read_image(image).tolist() == expected
+    assert read_image(write(image, "transparent.png")).tolist() == expected
+
+
+def test_gray_is_the_same_in_every_channel(write):
+    image = random_image("L")
+    expected = np.repeat(np.asarray(image)[:, :, None], 3, axis=2)
+    assert np.array_equal(read_image(image), expected)
+    assert np.array_equal(read_image(write(image, "gray.png")), expected)
+
+
+def test_a_palette_is_looked_up_and_its_transparent_colour_is_white(write):
+    image = PIL.Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert read_image(write(image, "palette.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert read_image(write(image, "hole.png", transparency=1)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_every_mode_has_three_channels(mode):
+    assert read_image(random_image("L").convert(mode) if mode == "I;16" else random_image(mode)).shape == (4, 5, 3)
+
+
+def test_a_path_a_string_and_an_opened_image_are_read_alike(write):
+    image = random_image()
+    path = write(image, "image.png")
+    for source in (path, str(path), PIL.Image.open(path), image):
+        assert np.array_equal(read_image(source), np.asarray(image))
+
+
+def test_a_url_is_read_even_where_it_has_moved(write, server):
+    image = random_image()
+    write(image, "image.png")
+    for address in (f"{server}/image.png", f"{server}/moved/image.png"):
+        assert np.array_equal(read_image(address), np.asarray(image))
+
+
+def test_what_the_server_does_not_have_is_an_error(server, tmp_path):
+    (tmp_path / "page.html").write_text("<html></html>")
+    with pytest.raises(ValueError, match=r"`image` must be .* but http://.*/no\.png is not: the server answered 404"):
+        read_image(f"{server}/no.png")
+    with pytest.raises(ValueError, match=r"page\.html is not: no known image format"):
+        read_image(f"{server}/page.html")
+
+
+@pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:1/x.png", "http://127.0.0.1:port/x.png"])
+def test_a_server_that_cannot_be_reached_is_an_error(server, address):
+    with pytest.raises(ValueError, match=f"but {address} is not: the server could not be reached: "):
+        read_image(address)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "webp"])
+def test_a_file_that_is_cut_short_is_an_error(write, suffix):
+    path = write(random_image(size=(40, 40)), f"short.{suffix}")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"`image` must be a complete image, but .*short\.{suffix} is not: \w"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"", "no known image format"),
+        (b"just text", "no known image format"),
+        (b"\x89PNG\r\n\x1a\n", "is not: "),
+    ],
+)
+def test_what_is_no_image_is_an_error(tmp_path, content, message):
+    path = tmp_path / "thing.png"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"`image` must be a complete image, but .*thing\.png is not: .*"):
+        read_image(path)
+    with pytest.raises(ValueError, match=message):
+        read_image(str(path))
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(ValueError, match="Is a directory|Permission denied"):
+        read_image(tmp_path)
+
+
+def test_an_image_of_too_many_pixels_is_an_error(write, monkeypatch):
+    path = write(random_image(), "bomb.png")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 9)  # the image has 20
+    with pytest.raises(ValueError, match=r"bomb\.png is not: .*decompression bomb"):
+        read_image(path)

@@ -1,0 +1,182 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modeling_crh.codes import binarize, hamming_distance
+from modeling_crh.labels import NO_LABEL
+from modeling_crh.losses import center_cosine, classification_loss, crh_loss, default_scale, quantization_loss
+
+SETTINGS = {"scale": 5.0, "margin": 0.2, "quantization_weight": 0.1}
+
+
+def case(seed, samples=6, num_labels=4, num_bits=8, multi=False):
+    """Seeded hash logits, labels (with `multi`, at least one a row) and centers."""
+    generator = torch.Generator().manual_seed(seed)
+    hash_logits = torch.randn(samples, num_bits, generator=generator)
+    labels = torch.randint(num_labels, (samples,), generator=generator)
+    if multi:
+        more = torch.randint(2, (samples, num_labels), generator=generator)
+        labels = torch.nn.functional.one_hot(labels, num_labels) | more
+    centers = torch.randint(2, (num_labels, num_bits), generator=generator) * 2 - 1
+    return hash_logits, labels, centers.to(torch.int8)
+
+
+def loss_by_definition(hash_logits, rows, centers, scale, margin, quantization_weight):
+    """Eqs. 1 to 4 for multi-hot rows, one number at a time."""
+    cross_entropy, quantization = 0.0, 0.0
+    for v, y in zip(hash_logits.tolist(), rows, strict=True):
+        logits = []
+        for z, own in zip(centers.tolist(), y, strict=True):
+            norms = math.sqrt(sum(a * a for a in v)) * math.sqrt(sum(b * b for b in z))
+            cosine = sum(a * b for a, b in zip(v, z, strict=True)) / norms
+            logits.append(scale * (cosine - margin * own))
+        total = sum(math.exp(logit) for logit in logits)
+        for logit, own in zip(logits, y, strict=True):
+            cross_entropy -= own / sum(y) * math.log(math.exp(logit) / total) / len(rows)
+        quantization += sum((abs(math.tanh(a)) - 1) ** 2 for a in v) / len(v) / len(rows)
+    return cross_entropy + quantization_weight * quantization
+
+
+def loss_and_gradient(hash_logits, labels, centers):
+    leaf = hash_logits.clone().requires_grad_()
+    loss = crh_loss(leaf, labels, centers, **SETTINGS)
+    loss.backward()
+    return loss.detach(), leaf.grad
+
+
+def test_the_loss_of_one_sample_is_worked_by_hand():
+    centers = torch.tensor([[1, 1], [1, -1]])
+    hash_logits = torch.tensor([[2.0, 0.0]])  # as near to one center as to the other: cosine sqrt(1/2)
+    found = crh_loss(hash_logits, torch.tensor([0]), centers, scale=3.0, margin=0.2, quantization_weight=0.1)
+    cross_entropy = math.log(1 + math.exp(3.0 * 0.2))
+    quantization = ((math.tanh(2) - 1) ** 2 + 1) / 2
+    assert found.item() == pytest.approx(cross_entropy + 0.1 * quantization, rel=1e-6)
+
+
+@pytest.mark.parametrize(("num_labels", "scale"), [(100, 6.498), (196, 7.457), (555, 8.934), (80, 6.179)])
+def test_the_data_sets_of_the_paper_have_its_scales(num_labels, scale):
+    assert default_scale(num_labels) == pytest.approx(scale, abs=5e-4)
+
+
+def test_two_classes_take_the_scale_of_three():
+    assert default_scale(2) == default_scale(3) == pytest.approx(math.sqrt(2) * math.log(2))
+    assert default_scale(4) > default_scale(3)
+
+
+@given(seed=st.integers(0, 2**32 - 1), num_labels=st.integers(2, 6), num_bits=st.sampled_from([8, 16]))
+def test_the_single_label_loss_is_that_of_the_definition(seed, num_labels, num_bits):
+    hash_logits, labels, centers = case(seed, num_labels=num_labels, num_bits=num_bits)
+    rows = [[int(c == label) for c in range(num_labels)] for label in labels.tolist()]
+    expected = loss_by_definition(hash_logits, rows, centers, **SETTINGS)
+    assert crh_loss(hash_logits, labels, centers, **SETTINGS).item() == pytest.approx(expected, rel=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1), num_labels=st.integers(2, 6), num_bits=st.sampled_from([8, 16]))
+def test_the_multi_label_loss_is_that_of_the_definition(seed, num_labels, num_bits):
+    hash_logits, labels, centers = case(seed, num_labels=num_labels, num_bits=num_bits, multi=True)
+    expected = loss_by_definition(hash_logits, labels.tolist(), centers, **SETTINGS)
+    assert crh_loss(hash_logits, labels, centers, **SETTINGS).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_parts_add_up_to_the_whole():
+    hash_logits, labels, centers = case(0)
+    parts = classification_loss(hash_logits, labels, centers, 5.0, 0.2) + 0.1 * quantization_loss(hash_logits)
+    assert torch.equal(crh_loss(hash_logits, labels, centers, **SETTINGS), parts)
+
+
+def test_rows_of_one_label_have_the_loss_of_that_label():
+    hash_logits, labels, centers = case(1)
+    rows = torch.nn.functional.one_hot(labels, 4)
+    single, gradient = loss_and_gradient(hash_logits, labels, centers)
+    for multi_hot in (rows, rows.float(), rows.bool()):
+        multi, multi_gradient = loss_and_gradient(hash_logits, multi_hot, centers)
+        torch.testing.assert_close(multi, single)
+        torch.testing.assert_close(multi_gradient, gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_integers_of_any_width_have_the_same_loss(dtype):
+    hash_logits, labels, centers = case(2)
+    expected = crh_loss(hash_logits, labels, centers, **SETTINGS)
+    assert torch.equal(crh_loss(hash_logits, labels.to(dtype), centers, **SETTINGS), expected)
+
+
+def test_the_length_of_the_logits_changes_no_cosine():
+    hash_logits, _, centers = case(3)
+    torch.testing.assert_close(center_cosine(hash_logits * 37, centers), center_cosine(hash_logits, centers))
+    assert center_cosine(centers.float(), centers).diagonal().tolist() == pytest.approx([1] * 4)
+
+
+def test_logits_of_zero_have_a_finite_loss_and_gradient():
+    hash_logits, labels, centers = case(4)
+    loss, gradient = loss_and_gradient(torch.zeros_like(hash_logits), labels, centers)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_samples_without_a_label_change_neither_loss_nor_gradient(multi):
+    hash_logits, labels, centers = case(5, multi=multi)
+    unlabelled = [0, 3, 5]
+    labels[unlabelled] = 0 if multi else NO_LABEL
+    rest = [1, 2, 4]
+    expected_loss, expected_gradient = loss_and_gradient(hash_logits[rest], labels[rest], centers)
+    loss, gradient = loss_and_gradient(hash_logits, labels, centers)
+    assert torch.equal(loss, expected_loss)
+    assert torch.equal(gradient[rest], expected_gradient)
+    assert not gradient[unlabelled].any()
+
+
+@pytest.mark.parametrize("labels", [torch.full((6,), NO_LABEL), torch.zeros(6, 4)])
+def test_a_batch_without_any_label_has_a_loss_of_zero_and_no_gradient(labels):
+    hash_logits, _, centers = case(6)
+    loss, gradient = loss_and_gradient(hash_logits, labels, centers)
+    assert loss.item() == 0
+    assert torch.equal(gradient, torch.zeros_like(hash_logits))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])  # the square of the last overflows float16
+@pytest.mark.parametrize("multi", [False, True])
+def test_half_precision_logits_have_a_finite_float32_loss(dtype, size, multi):
+    hash_logits, labels, centers = case(7, multi=multi)
+    loss, gradient = loss_and_gradient((size * hash_logits).to(dtype), labels, centers)
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+    expected = crh_loss((size * hash_logits).to(dtype).float(), labels, centers, **SETTINGS)
+    assert torch.equal(loss, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 1, 2, 3, 4, 0]), "`labels` must lie from 0 to C-1=3, but got 4"),
+        (torch.tensor([0, 1, -1, 3, 0, 0]), "but got -1"),
+        (torch.zeros(6), "must be integers, but got torch.float32"),
+        (torch.full((6, 4), 0.5), "must hold only 0 and 1"),
+        (torch.zeros(6, 5), r"with C=4, but got shape \(6, 5\)"),
+        (torch.zeros(6, 4, 1), r"but got shape \(6, 4, 1\)"),
+        (torch.tensor([0, 1]), "`labels` must have one row a sample, but got 2 for 6 samples"),
+        (torch.zeros(5, 4), "`labels` must have one row a sample, but got 5 for 6 samples"),
+    ],
+)
+def test_labels_without_a_loss_are_an_error(labels, message):
+    hash_logits, _, centers = case(8)
+    with pytest.raises(ValueError, match=message):
+        crh_loss(hash_logits, labels, centers, **SETTINGS)
+
+
+def test_descending_the_loss_brings_every_code_nearest_to_its_own_center():
+    hash_logits, labels, centers = case(9, num_labels=3)
+    assert not torch.equal(hamming_distance(binarize(hash_logits), centers).argmin(1), labels)
+    leaf = hash_logits.requires_grad_()
+    optimizer = torch.optim.Adam([leaf], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        crh_loss(leaf, labels, centers, **SETTINGS).backward()
+        optimizer.step()
+    assert torch.equal(hamming_distance(binarize(leaf.detach()), centers).argmin(1), labels)

@@ -1,0 +1,341 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoConfig, AutoModel, TimmWrapperConfig
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.codebook import center_distances, draw_centers
+from modeling_crh.losses import crh_loss
+
+IMAGE_BACKBONES = ["vit", "dinov2", "resnet", "convnext"]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def inputs_of(name, size=3):
+    """A batch for a tiny model, drawn from a seed."""
+    generator = torch.Generator().manual_seed(1)
+    if name is None:
+        return {"features": torch.randn(size, 4, generator=generator)}
+    if name == "bert":
+        return {"input_ids": torch.randint(1, 50, (size, 7), generator=generator)}
+    return {"pixel_values": torch.randn(size, 3, 16, 16, generator=generator)}
+
+
+def in_dtype(inputs, dtype):
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+
+
+def assert_same_state(model, other):
+    state, others = model.state_dict(), other.state_dict()
+    assert state.keys() == others.keys()
+    for name, value in state.items():
+        assert value.dtype == others[name].dtype, name
+        assert torch.equal(value, others[name]), name
+
+
+def move_centers(model):
+    """Put every class on another word than a fresh model gives it."""
+    generator = torch.Generator().manual_seed(7)
+    words = [torch.randperm(model.codebook.shape[1], generator=generator)[:3] for _ in model.assignment]
+    moved = torch.stack(words)
+    assert not torch.equal(moved, model.assignment)
+    model.assignment.copy_(moved)
+    return moved
+
+
+def test_a_linear_head_is_worked_by_hand(tiny_model):
+    model = tiny_model(None, num_bits=8)
+    with torch.no_grad():
+        model.hash_head.weight.zero_()
+        model.hash_head.weight[:4] = torch.eye(4)
+        model.hash_head.bias.copy_(torch.tensor([0.0, 0, 0, 0, 1, -1, 2, -2]))
+    output = model(features=torch.tensor([[3.0, -2.0, 0.0, 0.5]]))
+    assert output.hash_logits.tolist() == [[3, -2, 0, 0.5, 1, -1, 2, -2]]
+    assert model.encode(features=torch.tensor([[3.0, -2.0, 0.0, 0.5]])).tolist() == [[1, -1, 1, 1, 1, -1, 1, -1]]
+
+
+def test_a_fresh_model_holds_the_centers_of_its_seed(tiny_model):
+    model = tiny_model(None, codebook_seed=3)
+    codebook, assignment = draw_centers(*model.config.codebook_shape, 3, seed=3)
+    assert torch.equal(model.codebook, codebook)
+    assert torch.equal(model.assignment, assignment)
+    for label in range(3):
+        words = [codebook[head, assignment[head, label]] for head in range(model.config.num_heads)]
+        assert torch.equal(model.centers[label], torch.cat(words))
+
+
+def test_more_draws_part_the_centers_of_a_fresh_model(tiny_model):
+    single, best = (center_distances(tiny_model(None, codebook_draws=draws).centers).least for draws in (1, 50))
+    assert best > single
+
+
+@pytest.mark.parametrize("name", [None, "bert", *IMAGE_BACKBONES])
+def test_the_weights_of_the_hash_head_have_the_width_of_the_config(tiny_model, name):
+    weight = tiny_model(name, num_bits=128, initializer_range=0.5).hash_head.weight
+    assert weight.std().item() == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [None, "bert", *IMAGE_BACKBONES])
+def test_the_hash_logits_are_those_of_head_and_backbone_called_by_hand(tiny_model, name):
+    model, inputs = tiny_model(name), inputs_of(name)
+    if name is None:
+        pooled = inputs["features"]
+    else:
+        outputs = model.backbone(**inputs)
+        pooled = {
+            "vit": lambda: outputs.last_hidden_state[:, 0],
+            "bert": lambda: outputs.last_hidden_state.mean(1),
+            "dinov2": lambda: outputs.last_hidden_state[:, 0],
+            "resnet": lambda: outputs.last_hidden_state.mean((2, 3)),
+            "convnext": lambda: model.backbone.layernorm(outputs.last_hidden_state.mean((2, 3))),
+        }[name]()
+    expected = F.linear(pooled, model.hash_head.weight, model.hash_head.bias)
+    torch.testing.assert_close(model(**inputs).hash_logits, expected, rtol=1e-4, atol=1e-6)
+    assert torch.equal(model.encode(**inputs), torch.where(model(**inputs).hash_logits >= 0, 1, -1).to(torch.int8))
+
+
+@pytest.mark.parametrize(
+    ("name", "pooling", "by_hand"),
+    [
+        ("vit", "mean", lambda outputs: outputs.last_hidden_state.mean(1)),
+        ("vit", "cls", lambda outputs: outputs.last_hidden_state[:, 0]),
+        ("dinov2", "mean", lambda outputs: outputs.last_hidden_state.mean(1)),
+        ("dinov2", "pooler", lambda outputs: outputs.pooler_output),
+        ("bert", "cls", lambda outputs: outputs.last_hidden_state[:, 0]),
+        ("resnet", "mean", lambda outputs: outputs.last_hidden_state.mean((2, 3))),
+        ("convnext", "mean", lambda outputs: outputs.last_hidden_state.mean((2, 3))),
+    ],
+)
+def test_the_pooling_can_be_chosen(tiny_model, name, pooling, by_hand):
+    model, inputs = tiny_model(name, pooling=pooling), inputs_of(name)
+    expected = model.hash_head(by_hand(model.backbone(**inputs)))
+    torch.testing.assert_close(model(**inputs).hash_logits, expected)
+
+
+@pytest.mark.parametrize("pooling", [None, "mean", "cls"])
+def test_padding_does_not_change_the_code_of_a_text(tiny_model, pooling):
+    model, tokens = tiny_model("bert", pooling=pooling), inputs_of("bert")["input_ids"]
+    padded = F.pad(tokens, (0, 5))
+    mask = F.pad(torch.ones_like(tokens), (0, 5))
+    alone = model(input_ids=tokens).hash_logits
+    torch.testing.assert_close(model(input_ids=padded, attention_mask=mask).hash_logits, alone)
+    if pooling != "cls":
+        assert not torch.allclose(model(input_ids=padded).hash_logits, alone)
+
+
+def test_a_timm_model_is_a_backbone_like_any_other(tmp_path):
+    pytest.importorskip("timm")
+    backbone = TimmWrapperConfig(architecture="test_resnet")
+    model = CRHModel(CRHConfig(backbone_config=backbone, num_labels=3, num_bits=16)).eval()
+    model.save_pretrained(tmp_path)
+    loaded = CRHModel.from_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    pooled = model.backbone.timm_model(pixels)
+    torch.testing.assert_close(model(pixel_values=pixels).hash_logits, model.hash_head(pooled))
+    assert_same_state(loaded, model)
+    assert torch.equal(loaded(pixel_values=pixels).hash_logits, model(pixel_values=pixels).hash_logits)
+
+
+@pytest.mark.parametrize("name", [None, "vit", "bert"])
+def test_there_is_a_loss_only_with_labels(tiny_model, name):
+    model, labels = tiny_model(name), torch.tensor([2, 0, 1])
+    plain = model(**inputs_of(name))
+    assert plain.loss is None
+    output = model(**inputs_of(name), labels=labels)
+    config = model.config
+    expected = crh_loss(plain.hash_logits, labels, model.centers, scale=config.scale, margin=config.margin)
+    assert torch.equal(output.loss, expected)
+    assert torch.equal(output.hash_logits, plain.hash_logits)
+
+
+def test_multi_label_models_take_rows_and_leave_the_quantization_out(tiny_model):
+    model = tiny_model(None, problem_type="multi_label_classification", scale=4, margin=0.1)
+    labels = torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 1, 1]])
+    output = model(**inputs_of(None), labels=labels)
+    expected = crh_loss(output.hash_logits, labels, model.centers, scale=4, margin=0.1, quantization_weight=0)
+    assert torch.equal(output.loss, expected)
+
+
+def test_without_return_dict_the_output_is_a_tuple(tiny_model):
+    model, labels = tiny_model("vit"), torch.tensor([0, 1, 2])
+    output = model(**inputs_of("vit"), labels=labels)
+    loss, hash_logits = model(**inputs_of("vit"), labels=labels, return_dict=False)
+    assert torch.equal(loss, output.loss)
+    assert torch.equal(hash_logits, output.hash_logits)
+    assert len(model(**inputs_of("vit"), return_dict=False)) == 1
+
+
+def test_hidden_states_and_attentions_are_the_backbones(tiny_model):
+    model = tiny_model("vit")
+    model.set_attn_implementation("eager")
+    output = model(**inputs_of("vit"), output_hidden_states=True, output_attentions=True)
+    assert len(output.hidden_states) == 3
+    assert len(output.attentions) == 2
+    assert model(**inputs_of("vit")).hidden_states is None
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [None, "bert", *IMAGE_BACKBONES])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, tiny_model, name, dtype):
+    model = tiny_model(name, hash_head="mlp" if name is None else "linear").to(dtype)
+    moved = move_centers(model)
+    inputs = in_dtype(inputs_of(name), dtype)
+    model.save_pretrained(tmp_path / "first")
+    first = CRHModel.from_pretrained(tmp_path / "first")
+    first.save_pretrained(tmp_path / "second")
+    second = AutoModel.from_pretrained(tmp_path / "second")
+    assert type(second) is CRHModel
+    for loaded in (first, second):
+        assert loaded.dtype == dtype
+        assert not loaded.training
+        assert_same_state(loaded, model)
+        assert (loaded.codebook.dtype, loaded.assignment.dtype) == (torch.int8, torch.int64)
+        assert torch.equal(loaded.assignment, moved)
+        assert torch.equal(loaded(**inputs).hash_logits, model(**inputs).hash_logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_centers_keep_their_types_in_half_precision(tmp_path, tiny_model, dtype):
+    model = tiny_model("vit")
+    moved = move_centers(model)
+    model.save_pretrained(tmp_path)
+    loaded = CRHModel.from_pretrained(tmp_path, dtype=dtype)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {dtype}
+    assert (loaded.codebook.dtype, loaded.assignment.dtype) == (torch.int8, torch.int64)
+    assert torch.equal(loaded.assignment, moved)
+    loss = loaded(**in_dtype(inputs_of("vit"), dtype), labels=torch.tensor([0, 1, 2])).loss
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", IMAGE_BACKBONES)
+@pytest.mark.parametrize("saved_dtype", [torch.float32, torch.bfloat16])
+def test_a_pretrained_backbone_keeps_its_weights(tmp_path, tiny_backbone, name, saved_dtype):
+    pretrained = AutoModel.from_config(tiny_backbone(name)).to(saved_dtype)
+    for buffer in pretrained.buffers():
+        if buffer.is_floating_point():
+            buffer.add_(0.5)  # running statistics are weights too
+    pretrained.save_pretrained(tmp_path)
+    model = CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bits=16, codebook_seed=4)
+    kept = pretrained.state_dict()
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, kept[key].to(value.dtype)), key
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert not model.training
+    assert model(**inputs_of(name)).hash_logits.shape == (3, 16)
+    assert torch.equal(model.codebook, draw_centers(*model.config.codebook_shape, 3, seed=4)[0])
+
+
+def test_a_backbone_saved_in_half_precision_gives_one_type_of_weights(tiny_backbone):
+    backbone = tiny_backbone("vit")
+    backbone.dtype = torch.bfloat16
+    model = CRHModel(CRHConfig(backbone_config=backbone, num_labels=3))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_wrong_field_is_an_error_before_the_weights_are_loaded(tmp_path, tiny_backbone):
+    tiny_backbone("vit").save_pretrained(tmp_path)  # no weights at all
+    with pytest.raises(ValueError, match="`num_bit` is no field of CRHConfig"):
+        CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bit=16)
+    with pytest.raises(OSError, match="no file named"):
+        CRHModel.from_backbone(str(tmp_path), num_labels=3)
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit"])
+def test_a_frozen_backbone_stands_still_while_the_head_learns(tiny_backbone, name):
+    backbone = tiny_backbone(name)
+    if name == "vit":
+        backbone.hidden_dropout_prob = 0.5
+    model = CRHModel(CRHConfig(backbone_config=backbone, num_labels=3, num_bits=16)).freeze_backbone().train()
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    inputs, labels = inputs_of(name), torch.tensor([0, 1, 2])
+    assert torch.equal(model(**inputs).hash_logits, model(**inputs).hash_logits)  # no dropout
+    head = model.hash_head.weight.detach().clone()
+    model(**inputs, labels=labels).loss.backward()
+    assert all(parameter.grad is None for parameter in model.backbone.parameters())
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    assert not torch.equal(model.hash_head.weight, head)
+    assert all(torch.equal(value, before[key]) for key, value in model.backbone.state_dict().items())
+    assert model.training
+    assert model.hash_head.training
+    assert not model.backbone.training
+
+
+def test_a_backbone_that_is_not_frozen_learns(tiny_model):
+    model = tiny_model("resnet").train()
+    statistics = model.backbone.state_dict()["embedder.embedder.normalization.running_mean"].clone()
+    model(**inputs_of("resnet"), labels=torch.tensor([0, 1, 2])).loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not torch.equal(model.backbone.state_dict()["embedder.embedder.normalization.running_mean"], statistics)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny_model):
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_model("vit").train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        model(**inputs_of("vit"), labels=torch.tensor([0, 1, 2])).loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    torch.testing.assert_close(*gradients)
+
+
+def test_the_trainer_must_not_scale_the_loss(tiny_model):
+    assert tiny_model(None).accepts_loss_kwargs is False
+
+
+@pytest.mark.parametrize(
+    ("name", "main_input"),
+    [(None, "features"), ("bert", "input_ids"), *((name, "pixel_values") for name in IMAGE_BACKBONES)],
+)
+def test_a_missing_input_is_an_error_that_names_it(tiny_model, name, main_input):
+    model = tiny_model(name)
+    assert model.main_input_name == main_input
+    with pytest.raises(ValueError, match=f"`{main_input}` is what this model reads, but got nothing"):
+        model()
+    with pytest.raises(ValueError, match=rf"`{main_input}` is what this model reads, but got \['token_type_ids'\]"):
+        model(token_type_ids=torch.ones(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda make: make(None)(features=torch.ones(1, 4), labels=torch.tensor([3])), "from 0 to C-1=2, but got 3"),
+        (lambda make: make(None)(features=torch.ones(1, 4), labels=torch.tensor([0.5])), "must be integers"),
+        (lambda make: make(None).freeze_backbone(), "`freeze_backbone` needs a backbone"),
+        (lambda make: make("vit", pooling="pooler")(**inputs_of("vit")), "`pooling` must be 'cls' or 'mean'"),
+        (
+            lambda make: CRHModel(CRHConfig(backbone_config=AutoConfig.for_model("mobilenet_v2"), num_labels=3)),
+            "`backbone_config` must have a `hidden_size` or `hidden_sizes`, but got 'mobilenet_v2' with neither",
+        ),
+    ],
+)
+def test_what_the_model_cannot_do_is_an_error(tiny_model, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tiny_model)
+
+
+def test_importing_the_library_leaves_the_heavy_packages_out():
+    heavy = ["faiss", "lancedb", "gradio", "matplotlib", "pandas", "datasets"]
+    code = f"import sys, modeling_crh; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("hash_head", ["linear", "mlp"])
+def test_a_head_over_features_learns_to_put_every_class_on_its_center(tiny_model, hash_head):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat(10)
+    features = torch.eye(4)[labels] + 0.05 * torch.randn(30, 4, generator=generator)
+    model = tiny_model(None, hash_head=hash_head, hash_head_hidden_size=16).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(features=features, labels=labels).loss.backward()
+        optimizer.step()
+    codes = model.eval().encode(features=features)
+    distances = (codes[:, None] != model.centers[None]).sum(-1)
+    assert torch.equal(distances.argmin(1), labels)

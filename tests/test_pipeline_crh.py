@@ -1,0 +1,154 @@
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import Dataset, Image
+from transformers import AutoImageProcessor, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from modeling_crh import CRHModel, CRHPipeline
+from modeling_crh.codes import binarize, pack_codes
+
+
+@pytest.fixture(scope="module")
+def hashing(tiny_checkpoint):
+    """The pipeline of the tiny ViT of 16 bits."""
+    return pipeline("crh-hashing", model=str(tiny_checkpoint))
+
+
+@pytest.fixture
+def images():
+    """Five images of several sizes and modes."""
+    generator = np.random.default_rng(0)
+    shapes = [(16, 16), (20, 30), (9, 7), (16, 16), (40, 16)]
+    pixels = [PIL.Image.fromarray(generator.integers(0, 256, (*shape, 4), dtype=np.uint8), "RGBA") for shape in shapes]
+    return [image.convert(mode) for image, mode in zip(pixels, ["RGB", "RGBA", "L", "P", "RGB"], strict=True)]
+
+
+@pytest.fixture
+def paths(images, tmp_path):
+    """The same five images as PNG files."""
+    names = [str(tmp_path / f"{number}.png") for number in range(len(images))]
+    for image, name in zip(images, names, strict=True):
+        image.save(name)
+    return names
+
+
+def by_hand(folder, images):
+    """Packed codes of images, each sent through image processor and model alone."""
+    model, processor = CRHModel.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    packed = []
+    for image in images:
+        over_white = PIL.Image.new("RGBA", image.size, "white")
+        over_white.alpha_composite(image.convert("RGBA"))
+        inputs = processor(over_white.convert("RGB"), return_tensors="pt")
+        with torch.no_grad():
+            packed.append(pack_codes(binarize(model(**inputs).hash_logits))[0].numpy())
+    return np.stack(packed)
+
+
+def codes_of(results):
+    assert all(list(result) == ["code"] for result in results)
+    return np.stack([result["code"] for result in results])
+
+
+def test_the_formats_hold_the_same_bits(hashing, images):
+    packed, bits, digits = (hashing(images[1], code_format=name)["code"] for name in ("packed", "bits", "hex"))
+    assert (packed.shape, packed.dtype) == ((2,), np.uint8)
+    assert (bits.shape, bits.dtype) == ((16,), np.uint8)
+    assert np.array_equal(np.packbits(bits), packed)
+    assert digits == f"{packed[0]:02x}{packed[1]:02x}"
+    assert np.array_equal(hashing(images[1])["code"], packed)
+
+
+def test_the_codes_are_those_of_processor_and_model_called_by_hand(hashing, images, tiny_checkpoint):
+    expected = by_hand(tiny_checkpoint, images)
+    assert np.array_equal(codes_of(hashing(images)), expected)
+    assert len(np.unique(expected, axis=0)) == len(images)
+
+
+def test_a_single_image_gives_a_single_dict(hashing, images, paths):
+    expected = hashing(images)[2]["code"]
+    for source in (images[2], paths[2]):
+        result = hashing(source)
+        assert list(result) == ["code"]
+        assert np.array_equal(result["code"], expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+def test_every_way_to_hand_over_images_gives_the_same_codes_in_their_order(hashing, images, paths, batch_size):
+    expected = codes_of(hashing(images))
+    dataset = Dataset.from_dict({"image": paths, "name": paths}, features=None).cast_column("image", Image())
+    ways = {
+        "list of images": images,
+        "list of paths": paths,
+        "mixed list": [images[0], *paths[1:]],
+        "tuple": tuple(images),
+        "generator": (path for path in paths),
+        "KeyDataset": KeyDataset(dataset, "image"),
+        "column": dataset["image"],
+        "column of paths": dataset["name"],
+    }
+    for name, way in ways.items():
+        assert np.array_equal(codes_of(hashing(way, batch_size=batch_size)), expected), name
+
+
+def test_a_list_keeps_its_shape(hashing, images):
+    assert len(hashing(images[:1])) == 1
+    assert hashing([]) == []
+
+
+def test_transparency_is_laid_over_white(hashing):
+    clear, white = PIL.Image.new("RGBA", (16, 16), (200, 0, 0, 0)), PIL.Image.new("RGB", (16, 16), "white")
+    assert hashing(clear, code_format="hex") == hashing(white, code_format="hex")
+
+
+def test_a_model_and_a_processor_may_be_given_loaded(hashing, images, tiny_checkpoint):
+    model, processor = CRHModel.from_pretrained(tiny_checkpoint), AutoImageProcessor.from_pretrained(tiny_checkpoint)
+    loaded = pipeline("crh-hashing", model=model, image_processor=processor, code_format="hex")
+    assert isinstance(loaded, CRHPipeline)
+    assert loaded(images) == hashing(images, code_format="hex")
+    assert np.array_equal(loaded(images[0], code_format="packed")["code"], hashing(images[0])["code"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_agrees_on_most_bits(hashing, images, tiny_checkpoint, dtype):
+    half = pipeline("crh-hashing", model=str(tiny_checkpoint), dtype=dtype)
+    assert half.model.dtype == dtype
+    bits, exact = (codes_of(pipe(images, code_format="bits")) for pipe in (half, hashing))
+    assert (bits == exact).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"code_format": "binary"}, "`code_format` must be 'packed', 'bits' or 'hex', but got 'binary'"),
+        ({"top_k": 3}, r"takes `batch_size` and `code_format`, but got \['top_k'\]"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_an_error(hashing, images, tiny_checkpoint, settings, message):
+    with pytest.raises(ValueError, match=message):
+        hashing(images[0], **settings)
+    with pytest.raises(ValueError, match=message):
+        pipeline("crh-hashing", model=str(tiny_checkpoint), **settings)
+
+
+def test_an_image_that_cannot_be_read_is_an_error_that_names_it(hashing, paths, tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"`image` must be a complete image, but .*text\.png is not: no known image"):
+        hashing([paths[0], str(tmp_path / "text.png")])
+    with pytest.raises(ValueError, match=r"missing\.png is not: .*No such file"):
+        hashing(str(tmp_path / "missing.png"))
+
+
+def test_a_saved_pipeline_comes_back_the_same(hashing, images, tmp_path):
+    hashing.save_pretrained(tmp_path / "saved")
+    loaded = pipeline("crh-hashing", model=str(tmp_path / "saved"))
+    assert np.array_equal(codes_of(loaded(images)), codes_of(hashing(images)))
+
+
+def test_without_a_model_the_one_that_ships_is_used():
+    hashing = pipeline("crh-hashing")
+    image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8))
+    assert hashing.model.config.num_bits == 64
+    assert hashing(image)["code"].shape == (8,)
