@@ -28,5 +28,15 @@ check: setup
 bench: setup
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+# Debian's package dataset-fashion-mnist puts the official files there.
+FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
+CHECKPOINT := modeling_crh/checkpoints/fashion-mnist-64
+
+checkpoint: setup  ## train the checkpoint that ships, from the official files
+	$(BIN)/crh train training/recipes/fashion-mnist-64.yaml --data-dir $(FASHION_MNIST) --out runs/fashion-mnist-64
+	cp runs/fashion-mnist-64/config.json runs/fashion-mnist-64/preprocessor_config.json $(CHECKPOINT)/
+	cp runs/fashion-mnist-64/model.safetensors $(CHECKPOINT)/
+	$(BIN)/crh evaluate $(CHECKPOINT) --dataset fashion_mnist --data-dir $(FASHION_MNIST) --json
+
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

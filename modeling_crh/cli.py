@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
@@ -52,6 +51,7 @@ def train(
     from accelerate import PartialState
 
     from modeling_crh import experiment
+    from modeling_crh.data import count_unlabelled
 
     fields = {"dataset": dataset, "data_dir": data_dir, "backbone": backbone, "seed": seed}
     training = {
@@ -60,10 +60,17 @@ def train(
         "learning_rate": learning_rate,
     }
     chosen = _recipe(recipe, fields, {"num_bits": num_bits}, training, skip_bad_images)
-    run = experiment.train(chosen, out, resume=resume)
+    try:
+        run = experiment.train(chosen, out, resume=resume)
+    except KeyboardInterrupt:
+        _errors.print(f"Interrupted; `--resume` goes on from the last checkpoint in {out}.", highlight=False)
+        raise typer.Exit(130) from None
     processes = PartialState()
     if processes.is_main_process:
         _report_bad_images(run.bad_images)
+        unlabelled = count_unlabelled(run.splits["train"])
+        if unlabelled:
+            _errors.print(f"{unlabelled} training images have no label, and so no loss.", highlight=False)
         figures = experiment.figures_of(experiment.encode_splits(run.model, run.image_processor, run.splits))
         experiment.write_json(out / experiment.FIGURES_NAME, figures)
         _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
@@ -154,9 +161,6 @@ def run(command: Any) -> None:
             raise
         _errors.print(f"[bold red]Error:[/] {_one_sentence(error)}", highlight=False, soft_wrap=True)
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _errors.print("Interrupted.")
-        sys.exit(130)
 
 
 def _recipe(

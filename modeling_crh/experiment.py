@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoImageProcessor, BaseImageProcessor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -256,5 +257,7 @@ def _save(model: CRHModel, image_processor: BaseImageProcessor, history: list[di
         write_json(partial / HISTORY_NAME, history)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
             os.replace(path, out / path.name)
+    except SafetensorError as error:
+        raise OSError(f"The model could not be saved in {out}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from huggingface_hub import get_session
-from huggingface_hub.utils import httpx
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported by its `__getattr__`
 from transformers.image_transforms import convert_to_rgb
 
 DECODE_ERRORS = (
@@ -48,10 +48,22 @@ def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
     """
     try:
         image = source if isinstance(source, PIL.Image.Image) else PIL.Image.open(_open(str(source)))
-        return np.asarray(convert_to_rgb(PIL.ImageOps.exif_transpose(image), return_numpy=True))
+        return to_rgb(image)
     except DECODE_ERRORS as error:
         reason = "no known image format" if isinstance(error, PIL.UnidentifiedImageError) else str(error).rstrip(".")
         raise ValueError(f"`image` must be a complete image, but {source} is not: {reason}.") from error
+
+
+def to_rgb(image: PIL.Image.Image) -> np.ndarray:
+    """Pixels of an opened image, upright, with transparency laid over white: `(H, W, 3)` uint8.
+
+    Raises:
+        OSError: If the file behind it is cut short; see `DECODE_ERRORS` for what else.
+    """
+    image = PIL.ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # a palette may hold transparency that `convert_to_rgb` does not look for
+    return np.asarray(convert_to_rgb(image, return_numpy=True))
 
 
 def _open(source: str) -> str | BytesIO:

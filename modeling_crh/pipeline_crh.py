@@ -1,6 +1,7 @@
 """CRHPipeline: the task "crh-hashing", images in and binary codes out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -47,7 +48,15 @@ class CRHPipeline(Pipeline):
         """See the class."""
         if isinstance(images, Sequence) and not isinstance(images, str | list):
             images = list(images)  # a column of a data set, say
+        if isinstance(images, list) and not images:
+            return []
         return super().__call__(images, **kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Save model and image processor; the pipeline's own code comes from this library, and not from the folder."""
+        self.model.save_pretrained(save_directory, **kwargs)
+        if self.image_processor is not None:
+            self.image_processor.save_pretrained(save_directory, **kwargs)
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any

@@ -7,7 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from torch import Tensor
 from transformers import (
     BertConfig,
     ConvNextConfig,
@@ -42,12 +41,13 @@ def tiny_backbone() -> Callable[[str], PreTrainedConfig]:
 def tiny_model(tiny_backbone: Callable[[str], PreTrainedConfig]) -> Callable[..., CRHModel]:
     """Give a seeded model of 3 classes and 16 bits in evaluation mode; None stands for 4 stored features."""
 
-    def make(backbone: str | None = "vit", seed: int = 0, **fields: object) -> CRHModel:
+    def make(backbone: str | PreTrainedConfig | None = "vit", seed: int = 0, **fields: object) -> CRHModel:
         fields = {"num_labels": 3, "num_bits": 16} | fields
         if backbone is None:
             config = CRHConfig(backbone_config=None, num_features=4, **fields)
         else:
-            config = CRHConfig(backbone_config=tiny_backbone(backbone), **fields)
+            backbone = tiny_backbone(backbone) if isinstance(backbone, str) else backbone
+            config = CRHConfig(backbone_config=backbone, **fields)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CRHModel(config).eval()
@@ -56,16 +56,20 @@ def tiny_model(tiny_backbone: Callable[[str], PreTrainedConfig]) -> Callable[...
 
 
 @pytest.fixture(scope="session")
-def tiny_pixels() -> Callable[..., Tensor]:
-    """Give seeded pixels, `(N, 3, 16, 16)`."""
-    return lambda num_images=2: torch.randn(num_images, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+def telling_model(
+    tiny_backbone: Callable[[str], PreTrainedConfig], tiny_model: Callable[..., CRHModel]
+) -> Callable[[], CRHModel]:
+    """Give a ViT with dropout whose random weights are large enough to give random images different codes."""
+    backbone = tiny_backbone("vit")
+    backbone.initializer_range = backbone.hidden_dropout_prob = 0.5
+    return lambda: tiny_model(backbone, initializer_range=1.0)
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tiny_model: Callable[..., CRHModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a ViT with random weights and its image processor."""
+def tiny_checkpoint(telling_model: Callable[[], CRHModel], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of such a ViT and its image processor."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    tiny_model("vit", initializer_range=1.0).save_pretrained(folder)
+    telling_model().save_pretrained(folder)
     ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(folder)
     return folder
 

@@ -33,9 +33,9 @@ def make_images():
 
 
 @pytest.fixture
-def model(tiny_model):
+def model(telling_model):
     """A ViT of 16 bits."""
-    return tiny_model("vit", initializer_range=1.0)
+    return telling_model()
 
 
 def by_hand(model, images):

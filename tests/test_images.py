@@ -44,7 +44,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     huggingface_hub.close_session()  # the next one reads the environment again
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as http:
-        thread = threading.Thread(target=http.serve_forever)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}"
         http.shutdown()
@@ -103,6 +103,12 @@ def test_a_palette_is_looked_up_and_its_transparent_colour_is_white(write):
     image.putpixel((1, 0), 1)
     assert read_image(write(image, "palette.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     assert read_image(write(image, "hole.png", transparency=1)).tolist() == [[[10, 20, 30], [255, 255, 255]]]
+
+
+def test_a_palette_with_transparency_is_read_alike_from_memory_and_from_its_file(write):
+    image = random_image("P")
+    assert image.palette.mode == "RGBA"
+    assert np.array_equal(read_image(image), read_image(write(image, "palette.png")))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
@@ -166,7 +172,7 @@ def test_what_is_no_image_is_an_error(tmp_path, content, message):
 
 
 def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(ValueError, match="Is a directory|Permission denied"):
+    with pytest.raises(ValueError, match=r"Is a directory|Permission denied"):
         read_image(tmp_path)
 
 

@@ -48,6 +48,7 @@ def by_hand(folder, images):
 
 
 def codes_of(results):
+    results = list(results)  # of a generator they come one by one
     assert all(list(result) == ["code"] for result in results)
     return np.stack([result["code"] for result in results])
 
@@ -119,6 +120,13 @@ def test_a_model_in_half_precision_agrees_on_most_bits(hashing, images, tiny_che
     assert (bits == exact).mean() > 0.9
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_convolutions_in_half_precision_take_images_too(images, tiny_model, tiny_checkpoint, dtype):
+    processor = AutoImageProcessor.from_pretrained(tiny_checkpoint)
+    half = pipeline("crh-hashing", model=tiny_model("resnet").to(dtype), image_processor=processor)
+    assert codes_of(half(images)).shape == (5, 2)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -143,6 +151,8 @@ def test_an_image_that_cannot_be_read_is_an_error_that_names_it(hashing, paths, 
 
 def test_a_saved_pipeline_comes_back_the_same(hashing, images, tmp_path):
     hashing.save_pretrained(tmp_path / "saved")
+    names = {"config.json", "model.safetensors", "preprocessor_config.json"}
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == names  # and no code
     loaded = pipeline("crh-hashing", model=str(tmp_path / "saved"))
     assert np.array_equal(codes_of(loaded(images)), codes_of(hashing(images)))
 

@@ -10,9 +10,8 @@ import torch
 from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
-from transformers.image_transforms import convert_to_rgb
 
-from modeling_crh.images import DECODE_ERRORS
+from modeling_crh.images import DECODE_ERRORS, to_rgb
 
 _IMAGE = datasets.Image()
 
@@ -51,7 +50,7 @@ def decode_image(value: dict[str, Any] | None, name: str) -> Tensor:
         ValueError: If this is no image, is cut short, or has over twice the pixels of `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     try:
-        pixels = convert_to_rgb(_open(value), return_numpy=True)  # (H, W, 3)
+        pixels = to_rgb(_open(value))  # (H, W, 3)
     except DECODE_ERRORS as error:
         raise _bad_image(value, name, error).as_error() from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
