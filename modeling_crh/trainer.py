@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,8 +34,8 @@ class CRHTrainer(Trainer):
         **kwargs: What `transformers.Trainer` takes: `train_dataset`, `eval_dataset`, `processing_class` and so on.
 
     Raises:
-        ValueError: If the last batch would give the MLP's batch norm a single sample; or if a loss is not finite, which
-            stops the training and leaves the last checkpoint in place.
+        ValueError: If `train_dataset` has no length, or the last batch would give the MLP's batch norm a single sample;
+            or if a loss is not finite, which stops the training and leaves the last checkpoint in place.
         OSError: If a checkpoint cannot be saved; what was half-written is removed.
     """
 
@@ -61,6 +62,11 @@ class CRHTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training set; refuses a last batch that batch norm could not normalise."""
+        if not isinstance(self.train_dataset, Sized):
+            raise ValueError(
+                "`train_dataset` must have a length, since class statistics are collected over an epoch, but "
+                f"{type(self.train_dataset).__name__} has none."
+            )
         loader: Any = super().get_train_dataloader()
         single = loader.total_dataset_length % loader.total_batch_size == 1 and not self.args.dataloader_drop_last
         if single and self.args.world_size == 1 and self.model.config.hash_head == "mlp":

@@ -238,6 +238,28 @@ def test_a_last_batch_of_one_sample_is_refused_for_an_mlp_head(tmp_path):
     tiny_trainer(tmp_path, size=33, model_fields=fields, dataloader_drop_last=True).train()
 
 
+def test_a_training_set_without_a_length_is_refused(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(Clusters(8))
+
+    trainer = tiny_trainer(tmp_path, max_steps=3)
+    trainer.train_dataset = Stream()
+    with pytest.raises(ValueError, match=r"`train_dataset` must have a length, .* but Stream has none"):
+        trainer.train()
+
+
+def test_a_run_is_logged_for_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    tiny_trainer(tmp_path, report_to="tensorboard", eval_strategy="epoch").train()
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert {"eval/map", "eval/centers_moved", "eval/bit_balance", "train/loss"} <= set(events.Tags()["scalars"])
+
+
 def test_a_checkpoint_that_cannot_be_written_is_removed(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     trainer = tiny_trainer(tmp_path, VIT, save_strategy="epoch")
