@@ -6,7 +6,7 @@ from numbers import Integral
 from typing import Any, Literal, cast
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig, ViTConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 
 from .codebook import choose_head_dim
 from .losses import default_scale
@@ -124,6 +124,13 @@ class CRHConfig(PreTrainedConfig):
                 raise ValueError(
                     "`backbone_config` must name its `model_type` (such as 'vit'), but got a dict with the keys "
                     f"{sorted(self.backbone_config)}."
+                )
+            model_type = self.backbone_config["model_type"]
+            if model_type not in CONFIG_MAPPING:
+                close = difflib.get_close_matches(str(model_type), list(CONFIG_MAPPING.keys()), n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else "."
+                raise ValueError(
+                    f"`backbone_config` must have a `model_type` of transformers, but got {model_type!r}{hint}"
                 )
             self.backbone_config = AutoConfig.for_model(**self.backbone_config)
         if self.backbone_config is None and self.num_features is None:

@@ -210,7 +210,7 @@ def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, BaseImagePro
         image_processor = AutoImageProcessor.from_pretrained(recipe.backbone)
         image_processor.do_convert_rgb = True
     else:
-        image_processor = ViTImageProcessor(do_convert_rgb=True, **recipe.image_processor)
+        image_processor = ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
     return model, image_processor
 
 

@@ -13,9 +13,7 @@ from .codebook import compose_centers, draw_centers
 from .codes import binarize
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
-
-# Model types whose pooled output is a dense tanh layer trained for something else, or not at all.
-_DENSE_POOLERS = {"bert", "beit", "deit", "roberta", "vit", "xlm-roberta"}
+from .pooling import pool, pooled_width, pooling_arguments
 
 
 @dataclass
@@ -86,9 +84,9 @@ class CRHModel(PreTrainedModel):
             self.backbone = AutoModel.from_config(
                 backbone_config,
                 dtype=torch.get_default_dtype(),  # that of the hash head, whatever the backbone was saved in
-                **_pooling_arguments(backbone_config),
+                **pooling_arguments(backbone_config),
             )
-            num_features = _pooled_width(backbone_config, self.backbone)
+            num_features = pooled_width(backbone_config, self.backbone)
             self.main_input_name = self.backbone.main_input_name
         if config.hash_head == "mlp":
             self.hash_head: nn.Module = MLPHashHead(num_features, config)
@@ -122,7 +120,7 @@ class CRHModel(PreTrainedModel):
             config=backbone_config,
             revision=revision,
             dtype=model.dtype,
-            **_pooling_arguments(backbone_config),
+            **pooling_arguments(backbone_config),
         )
         model.eval()  # type: ignore[no-untyped-call]
         return model
@@ -222,9 +220,14 @@ class CRHModel(PreTrainedModel):
 
     def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         if self.backbone is None:
-            return inputs["features"], {}
+            features = inputs["features"]
+            if features.ndim != 2 or features.shape[1] != self.config.num_features:
+                raise ValueError(
+                    f"`features` must be (N, {self.config.num_features}), but got shape {tuple(features.shape)}."
+                )
+            return features, {}
         outputs = self.backbone(**inputs, return_dict=True)
-        pooled = _pool(outputs, inputs.get("attention_mask"), self.config.pooling, "input_ids" in inputs)
+        pooled = pool(outputs, inputs.get("attention_mask"), self.config.pooling, "input_ids" in inputs)
         return pooled, outputs
 
     @torch.no_grad()
@@ -240,42 +243,3 @@ def draw_first_centers(config: CRHConfig) -> tuple[Tensor, Tensor]:
     """The codebook `(H, M, d)` and the assignment `(H, C)` that a fresh model of this config starts from."""
     num_labels = cast(int, config.num_labels)
     return draw_centers(*config.codebook_shape, num_labels, draws=config.codebook_draws, seed=config.codebook_seed)
-
-
-def _pooling_arguments(backbone_config: PreTrainedConfig) -> dict[str, bool]:
-    return {"add_pooling_layer": False} if backbone_config.model_type in _DENSE_POOLERS else {}
-
-
-def _pooled_width(backbone_config: PreTrainedConfig, backbone: PreTrainedModel) -> int:
-    if backbone_config.model_type == "timm_wrapper":
-        return int(cast(Any, backbone.timm_model).num_features)
-    for name in ("hidden_sizes", "embed_dim"):  # one width a stage: ResNet, ConvNeXt, RegNet; CvT
-        widths = getattr(backbone_config, name, None)
-        if isinstance(widths, (list, tuple)):
-            return int(widths[-1])
-    for name in ("hidden_size", "hidden_dim"):
-        width = getattr(backbone_config, name, None)
-        if isinstance(width, int):
-            return width
-    raise ValueError(
-        f"`backbone_config` must have a `hidden_size` or `hidden_sizes`, but got {backbone_config.model_type!r} "
-        "with neither."
-    )
-
-
-def _pool(outputs: Any, attention_mask: Tensor | None, pooling: str | None, is_text: bool) -> Tensor:
-    """One vector a sample, `(N, num_features)`, by the rule of `CRHConfig.pooling`."""
-    pooled: Tensor | None = outputs.get("pooler_output")
-    if pooling == "pooler" and pooled is None:
-        raise ValueError("`pooling` must be 'cls' or 'mean' for this backbone, which pools nothing, but got 'pooler'.")
-    if pooling in ("pooler", None) and pooled is not None:
-        return pooled.flatten(1)
-    hidden: Tensor = outputs["last_hidden_state"]
-    if hidden.ndim == 4:  # (N, D, h, w), without a token for the whole image
-        return hidden.mean((2, 3))
-    if pooling == "cls" or (pooling is None and not is_text):
-        return hidden[:, 0]
-    if attention_mask is None:
-        return hidden.mean(1)
-    mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (N, T, 1)
-    return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)

@@ -35,7 +35,7 @@ class Recipe:
         backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
         freeze_backbone: Train the hash head alone.
         model: Fields of `CRHConfig`; labels come from the data.
-        image_processor: Fields of an image processor with its `image_processor_type`; None takes the backbone's.
+        image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
         augmentation: Name of a preset of `modeling_crh.data`, or its settings.
         training: Fields of `CRHTrainingArguments`.
         seed: Of everything that is random.
