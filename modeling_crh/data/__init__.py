@@ -1,24 +1,31 @@
 """Labelled images as `datasets.DatasetDict` with the splits `train`, `validation`, `query` and `database`."""
 
-from modeling_crh.data.benchmarks import BENCHMARKS, load_benchmark
+from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
 from modeling_crh.data.folder import load_folder
 from modeling_crh.data.image_dataset import ImageDataset
 from modeling_crh.data.images import BadImage, check_images
+from modeling_crh.data.nabirds import nabirds_hierarchy
 from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
 from modeling_crh.data.sources import load_images
-from modeling_crh.data.splits import held_out_rows, split_dataset
+from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
 
 __all__ = [
     "BENCHMARKS",
+    "OFFICIAL",
     "PRESETS",
+    "PROTOCOLS",
     "Augmentation",
     "BadImage",
     "ImageDataset",
+    "Protocol",
     "TrainTransform",
+    "benchmark_rows",
     "check_images",
     "count_unlabelled",
+    "find_protocol",
     "held_out_rows",
     "is_multi_label",
     "label_names",
@@ -26,7 +33,10 @@ __all__ = [
     "load_benchmark",
     "load_folder",
     "load_images",
+    "nabirds_hierarchy",
     "prepare_dataset",
+    "read_benchmark",
     "sample_draws",
     "split_dataset",
+    "split_rows",
 ]

@@ -7,15 +7,20 @@ from datasets import ClassLabel, Dataset, Features, Image, List
 from torch import Tensor
 
 
-def canonical_features(label_names: list[str], *, multi_label: bool = False) -> Features:
-    """Features of a prepared dataset: `image`, and `label` as one class or a list of classes.
+def label_feature(label_names: list[str], *, multi_label: bool = False) -> ClassLabel | List:
+    """The type of a prepared `label` column: one class, or a list of classes.
 
     Example:
-        >>> canonical_features(["cat", "dog"])["label"]
+        >>> label_feature(["cat", "dog"])
         ClassLabel(names=['cat', 'dog'])
     """
     label = ClassLabel(names=label_names)
-    return Features({"image": Image(), "label": List(label) if multi_label else label})
+    return List(label) if multi_label else label
+
+
+def canonical_features(label_names: list[str], *, multi_label: bool = False) -> Features:
+    """Features of a prepared dataset of images: `image`, and `label` as one class or a list of classes."""
+    return Features({"image": Image(), "label": label_feature(label_names, multi_label=multi_label)})
 
 
 def is_multi_label(dataset: Dataset) -> bool:
@@ -59,6 +64,8 @@ def count_unlabelled(dataset: Dataset) -> int:
 
 def row_name(dataset: Dataset, row: int) -> str:
     """What a message calls a row: its file where it has one, its number otherwise."""
+    if "image" not in dataset.column_names:
+        return f"row {row}"
     image = dataset.select([row]).cast_column("image", Image(decode=False))[0]["image"]
     path = None if image is None else image["path"]
     return f"row {row}" if path is None else f"{path!r}"

@@ -1,20 +1,18 @@
 """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017): 70,000 grayscale pictures of clothes, 28 x 28, in ten classes."""
 
 import gzip
-import io
 import zlib
 from pathlib import Path
 
-import datasets
 import numpy as np
-import PIL.Image
 import pyarrow.parquet
 from datasets import Dataset
 from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from modeling_crh.data.columns import canonical_features
-from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.hub_pair import load_hub_pair
+from modeling_crh.data.png import encode_png
 
 HUB_ID = "zalando-datasets/fashion_mnist"
 SAMPLE_DIR = Path(__file__).parent / "fashion_mnist_sample"
@@ -48,9 +46,7 @@ def load_fashion_mnist(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
         ValueError: If a file is missing, cut short, or not what its name says.
     """
     if data_dir is None:
-        splits = datasets.load_dataset(HUB_ID)
-        train, test = (prepare_dataset(splits[name], label_names=CLASS_NAMES) for name in ("train", "test"))
-        return train, test
+        return load_hub_pair(HUB_ID, label_names=CLASS_NAMES)
     return _read_pair(data_dir, "train"), _read_pair(data_dir, "t10k")
 
 
@@ -101,13 +97,6 @@ def read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
             f"but holds {len(content) - header_size}."
         )
     return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
-
-
-def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
-    """Encode `(H, W)` gray values; `optimize` takes several times as long and saves a few per cent."""
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, "PNG", optimize=optimize, compress_level=9 if optimize else 1)
-    return file.getvalue()
 
 
 def _read_pair(data_dir: Path, prefix: str) -> Dataset:

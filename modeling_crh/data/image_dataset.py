@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -10,12 +9,12 @@ from datasets.utils import tqdm
 from torch import Tensor
 from transformers import BaseImageProcessor
 
-from modeling_crh.data.columns import is_multi_label, label_names, label_tensor
 from modeling_crh.data.images import decode_image, without_decoding
+from modeling_crh.data.labelled_dataset import LabelledDataset
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
 
 
-class ImageDataset(torch.utils.data.Dataset[dict[str, Any]]):
+class ImageDataset(LabelledDataset):
     """Map-style dataset of `pixel_values` and `labels`.
 
     Without `augment` the pixels are those of `image_processor` called by hand, so training, evaluation and the pipeline
@@ -23,8 +22,7 @@ class ImageDataset(torch.utils.data.Dataset[dict[str, Any]]):
     it resizes itself, the processor's own resizing and center crop are switched off.
 
     The augmentation of sample i in epoch e depends on `seed`, e and i only: not on the order, the batch, the worker
-    process or any global generator. The epoch lies in shared memory, so worker processes that outlive an epoch see
-    `set_epoch` too.
+    process or any global generator.
 
     Args:
         dataset: A prepared dataset: columns `image` and `label`.
@@ -58,15 +56,10 @@ class ImageDataset(torch.utils.data.Dataset[dict[str, Any]]):
             raise ValueError(f"`augment` must be an Augmentation or one of {', '.join(PRESETS)}, but got {augment!r}.")
         if seed < 0:
             raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
-        if len(dataset) == 0:
-            raise ValueError("`dataset` must hold at least one image, but is empty.")
-        self.labels: Tensor = label_tensor(dataset)  # (N,) int64 or (N, C) float32
-        self.label_names = label_names(dataset)
-        self.is_multi_label = is_multi_label(dataset)
+        super().__init__(dataset)
         self.seed = seed
         self._images = without_decoding(dataset)
         self._cache = _decode_all(self._images, cache_bytes)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
         self._processor = image_processor
@@ -77,49 +70,19 @@ class ImageDataset(torch.utils.data.Dataset[dict[str, Any]]):
             self._processor = copy.deepcopy(image_processor)
             vars(self._processor).update(do_resize=False, do_center_crop=False)
 
-    @property
-    def num_labels(self) -> int:
-        """Number of classes, C."""
-        return len(self.label_names)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next samples are augmented for; `accelerate` and `CRHTrainer` call this."""
-        if epoch < 0:
-            raise ValueError(f"`epoch` must be 0 or larger, but got {epoch}.")
-        self._epoch.fill_(epoch)
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample: see `__getitems__`."""
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Several samples, processed at once; torch's `DataLoader` calls this for a batch.
-
-        Returns:
-            For each index `{"pixel_values": (3, H, W) float, "labels": int64 scalar or (C,) float32}`.
+    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """`pixel_values` of some rows, `(len(indices), 3, H, W)`.
 
         Raises:
-            IndexError: If an index is not from 0 to N-1.
-            ValueError: If an image cannot be decoded, or `image_processor` makes images of several sizes.
+            ValueError: If an image cannot be decoded.
         """
-        for index in indices:
-            if not 0 <= index < len(self):
-                raise IndexError(f"`index` must be from 0 to N-1={len(self) - 1}, but got {index}.")
         images = [self._decode(index) for index in indices]
         if self._transform is not None:
-            epoch = int(self._epoch)
             images = [
-                self._transform(image, sample_draws(self.seed, epoch, index))
+                self._transform(image, sample_draws(self.seed, self.epoch, index))
                 for image, index in zip(images, indices, strict=True)
             ]
-        pixels = self._process(images)  # (len(indices), 3, H, W)
-        return [
-            {"pixel_values": values, "labels": self.labels[index]}
-            for values, index in zip(pixels, indices, strict=True)
-        ]
+        return {"pixel_values": self._process(images)}
 
     def _decode(self, index: int) -> Tensor:
         if self._cache is not None:

@@ -7,7 +7,8 @@ import numpy as np
 from datasets import Dataset
 
 from modeling_crh.data.columns import canonical_features, label_tensor
-from modeling_crh.data.fashion_mnist import CLASS_NAMES, encode_png, load_fashion_mnist
+from modeling_crh.data.fashion_mnist import CLASS_NAMES, load_fashion_mnist
+from modeling_crh.data.png import encode_png
 from modeling_crh.data.splits import held_out_rows
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Image, LargeList, List
 
-from modeling_crh.data.columns import canonical_features, row_name
+from modeling_crh.data.columns import label_feature, row_name
 
 
 def prepare_dataset(
@@ -39,9 +39,58 @@ def prepare_dataset(
         >>> prepare_dataset(rows, image_column="file", label_column="kind").features["label"]
         ClassLabel(names=['cat', 'dog'])
     """
+    _check_dataset(dataset)
+    images = _image_column(dataset, image_column)
+    return _with_labels(images, dataset, label_column, label_names)
+
+
+def prepare_table(
+    dataset: Dataset,
+    *,
+    text_column: str | None = None,
+    features_column: str | None = None,
+    label_column: str = "label",
+    label_names: Sequence[str] | None = None,
+) -> Dataset:
+    """Keep two columns, called `text` or `features`, and `label`, with labels as `prepare_dataset` makes them.
+
+    Args:
+        dataset: One split.
+        text_column: Name of a column of strings; or
+        features_column: Name of a column of `(F,)` or `(V, F)` numbers a row.
+        label_column: Name of the column of labels.
+        label_names: See `prepare_dataset`.
+
+    Returns:
+        The rows of `dataset`, in their order.
+
+    Raises:
+        ValueError: If not exactly one of the two columns is named, a column is missing, or a label is no good.
+
+    Example:
+        >>> rows = Dataset.from_dict({"review": ["fine", "bad"], "stars": ["5", "1"]})
+        >>> prepare_table(rows, text_column="review", label_column="stars").column_names
+        ['text', 'label']
+    """
+    _check_dataset(dataset)
+    if (text_column is None) == (features_column is None):
+        raise ValueError("Either `text_column` or `features_column` must be named, and not both.")
+    name, column = ("text", text_column) if text_column is not None else ("features", features_column)
+    if column not in dataset.column_names:
+        raise ValueError(f"`{name}_column` must be one of {dataset.column_names}, but got {column!r}.")
+    inputs = dataset.select_columns(column)
+    if column != name:
+        inputs = inputs.rename_column(column, name)
+    return _with_labels(inputs, dataset, label_column, label_names)
+
+
+def _check_dataset(dataset: Dataset) -> None:
     if not isinstance(dataset, Dataset):
         raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
-    images = _image_column(dataset, image_column)
+
+
+def _with_labels(inputs: Dataset, dataset: Dataset, label_column: str, label_names: Sequence[str] | None) -> Dataset:
+    """One column of inputs, and beside it the labels of `dataset` in their canonical form."""
     if label_column not in dataset.column_names:
         raise ValueError(f"`label_column` must be one of {dataset.column_names}, but got {label_column!r}.")
     feature = dataset.features[label_column]
@@ -49,17 +98,13 @@ def prepare_dataset(
     known = feature.feature if multi_label else feature
     labels = dataset.select_columns(label_column)[:][label_column]
     rows = labels if multi_label else [[label] for label in labels]
-    _check_values(rows, images)
+    _check_values(rows, inputs)
     if isinstance(known, ClassLabel):
-        rows = [[_class_name(label, known.names, row, images) for label in labels] for row, labels in enumerate(rows)]
+        rows = [[_class_name(label, known.names, row, inputs) for label in labels] for row, labels in enumerate(rows)]
         label_names = known.names if label_names is None else label_names
-    ids, names = _class_ids(rows, images, label_names)
-    features = canonical_features(names, multi_label=multi_label)
+    ids, names = _class_ids(rows, inputs, label_names)
     column = ids if multi_label else [row[0] for row in ids]
-    if feature == features["label"] and column == labels:  # then the stored column serves, and nothing is copied
-        columns = dataset.select_columns([image_column, label_column])
-        return columns.rename_columns({image_column: "image", label_column: "label"}).cast_column("image", Image())
-    return images.add_column("label", column, feature=features["label"])
+    return inputs.add_column("label", column, feature=label_feature(names, multi_label=multi_label))
 
 
 def _image_column(dataset: Dataset, image_column: str) -> Dataset:
@@ -76,22 +121,22 @@ def _image_column(dataset: Dataset, image_column: str) -> Dataset:
     return images.cast_column("image", Image())
 
 
-def _check_values(rows: list[Any], images: Dataset) -> None:
+def _check_values(rows: list[Any], inputs: Dataset) -> None:
     for row, labels in enumerate(rows):
         for label in [None] if labels is None else labels:
             if not isinstance(label, int | str):
                 what = "none" if label is None else repr(label)
-                raise ValueError(f"`label` must be a whole number or a string, but {row_name(images, row)} has {what}.")
+                raise ValueError(f"`label` must be a whole number or a string, but {row_name(inputs, row)} has {what}.")
 
 
-def _class_name(label: int, names: list[str], row: int, images: Dataset) -> str:
+def _class_name(label: int, names: list[str], row: int, inputs: Dataset) -> str:
     if not 0 <= label < len(names):
-        raise ValueError(f"`label` must be from 0 to C-1={len(names) - 1}, but {row_name(images, row)} has {label}.")
+        raise ValueError(f"`label` must be from 0 to C-1={len(names) - 1}, but {row_name(inputs, row)} has {label}.")
     return names[label]
 
 
 def _class_ids(
-    rows: list[list[Any]], images: Dataset, label_names: Sequence[str] | None
+    rows: list[list[Any]], inputs: Dataset, label_names: Sequence[str] | None
 ) -> tuple[list[list[int]], list[str]]:
     """Sorted ids of every row without repetition, and the names of all ids."""
     values = {label for labels in rows for label in labels}
@@ -105,5 +150,5 @@ def _class_ids(
         for label in labels:
             if label not in id_of:
                 rule = "0 or larger" if label_names is None else f"one of the {len(names)} classes of `label_names`"
-                raise ValueError(f"`label` must be {rule}, but {row_name(images, row)} has {label!r}.")
+                raise ValueError(f"`label` must be {rule}, but {row_name(inputs, row)} has {label!r}.")
     return [sorted({id_of[label] for label in labels}) for labels in rows], names

@@ -1,51 +1,89 @@
 """Cut a labelled dataset into train, validation, query and database, the same way on every machine."""
 
 import numpy as np
-from datasets import Dataset, DatasetDict
+import torch
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
+from modeling_crh.data.protocols import OFFICIAL, Protocol
 
 
 def split_dataset(
     dataset: Dataset,
     query: Dataset | None = None,
     *,
+    protocol: Protocol = OFFICIAL,
     validation_fraction: float = 0.1,
     query_fraction: float = 0.2,
     seed: int = 0,
 ) -> DatasetDict:
     """Make the four splits of a retrieval experiment.
 
-    `database` is what queries search: the official training set, or what is left after the queries are cut. `train` and
-    `validation` are its two parts, so model selection never sees a query. How rows are chosen: see `held_out_rows`.
+    `database` is what queries search: the official training set, or what is left after the queries are cut, unless the
+    protocol says otherwise. `train` and `validation` are the two parts of the training images, which without a protocol
+    are those of `database`; so model selection never sees a query. How rows are chosen: see `held_out_rows`.
 
     Args:
         dataset: A prepared dataset; the official training set if `query` is given.
         query: The official test set, with the features of `dataset`. Without one, queries are cut from `dataset`.
-        validation_fraction: Share of `database` to hold out for validation, above 0 and below 1.
-        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. Unused if `query` is given.
-        seed: Decides which rows are held out.
+        protocol: Sizes to draw from both sets together; by default nothing is drawn and the two stay what they are.
+        validation_fraction: Share of the training images to hold out for validation, above 0 and below 1.
+        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. Unused if `query` is given, or
+            `protocol` has a number of queries.
+        seed: Decides which rows are drawn and held out.
 
     Returns:
         The splits `train`, `validation`, `query` and `database`.
 
     Raises:
         ValueError: If the two datasets differ in their features, there is only one class, a class has no sample in
-            `database`, or a split would be empty.
+            `dataset`, a split would be empty, or `protocol` takes more images than there are.
+    """
+    fractions = {"validation_fraction": validation_fraction, "query_fraction": query_fraction}
+    rows = split_rows(dataset, query, protocol=protocol, seed=seed, **fractions)
+    images = dataset if query is None else concatenate_datasets([dataset, query])
+    return DatasetDict({name: images.select(chosen) for name, chosen in rows.items()})
+
+
+def split_rows(
+    dataset: Dataset,
+    query: Dataset | None = None,
+    *,
+    protocol: Protocol = OFFICIAL,
+    validation_fraction: float = 0.1,
+    query_fraction: float = 0.2,
+    seed: int = 0,
+) -> dict[str, NDArray[np.int64]]:
+    """Which rows `split_dataset`, which takes the same arguments and raises the same errors, puts into which split.
+
+    Returns:
+        `train`, `validation`, `query` and `database` to row numbers, ascending. The rows of the argument `query` count
+        on from the last one of `dataset`.
     """
     _check_classes(dataset)
-    if query is None:
-        dataset, query = _cut(dataset, query_fraction, "query_fraction", seed)
-    elif query.features != dataset.features:
-        raise ValueError(
-            f"`query` must have the features of `dataset`, but got {dict(query.features)} and {dict(dataset.features)}."
-        )
-    if len(query) == 0:
-        raise ValueError("`query` must hold at least one image, but is empty.")
-    train, validation = _cut(dataset, validation_fraction, "validation_fraction", seed)
-    return DatasetDict({"train": train, "validation": validation, "query": query, "database": dataset})
+    labels = (
+        label_tensor(dataset) if query is None else torch.cat([label_tensor(dataset), _query_labels(dataset, query)])
+    )
+    _check_sizes(protocol, len(labels))
+    every = np.arange(len(labels))
+    if protocol.num_query is not None:
+        rest, queries = _draw(labels, every, protocol.num_query, seed)
+    elif query is not None:
+        rest, queries = every[: len(dataset)], every[len(dataset) :]
+    else:
+        rest, queries = _cut(labels, every, query_fraction, "query_fraction", seed)
+    training, others = rest, rest[:0]
+    if protocol.num_train is not None:
+        training, others = _draw(labels, rest, len(rest) - protocol.num_train, seed)
+    train, validation = _cut(labels, training, validation_fraction, "validation_fraction", seed)
+    return {
+        "train": train,
+        "validation": validation,
+        "query": queries,
+        "database": rest if protocol.train_in_database else others,
+    }
 
 
 def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.int64]:
@@ -73,17 +111,21 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
     """
     if not 0 < fraction < 1:
         raise ValueError(f"`fraction` must be above 0 and below 1, but got {fraction}.")
-    if seed < 0:
-        raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
     if len(labels) == 0:
         raise ValueError("`labels` must have at least one row, but has none.")
+    return _choose(labels, max(round(len(labels) * fraction), 1), seed)
+
+
+def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
+    """What `held_out_rows` does, for a number of rows rather than a share."""
+    if seed < 0:
+        raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
     rows, ids = _pairs(labels)
     strata = _rarest_label(rows, ids, len(labels))
     generator = np.random.default_rng(seed)
     class_order = generator.permutation(int(strata.max()) + 1)
     order = generator.permutation(len(labels))
     order = order[np.argsort(class_order[strata[order]], kind="stable")]
-    total = max(round(len(order) * fraction), 1)
     steps = (np.arange(total) * len(order) + generator.integers(len(order))) // total
     kept = np.ones(len(order), dtype=bool)
     kept[order[steps]] = False
@@ -111,18 +153,45 @@ def _rarest_label(rows: NDArray[np.int64], ids: NDArray[np.int64], num_rows: int
     return strata
 
 
-def _cut(dataset: Dataset, fraction: float, argument: str, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off a share of the rows: what is kept, and what is held out."""
+def _draw(
+    labels: Tensor, rows: NDArray[np.int64], total: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a number of `rows`: what is kept, with a row of every class, and what is drawn."""
+    drawn = _choose(labels[torch.from_numpy(rows)], total, seed)
+    return np.delete(rows, drawn), rows[drawn]
+
+
+def _cut(
+    labels: Tensor, rows: NDArray[np.int64], fraction: float, argument: str, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw a share of `rows`: what is kept, and what is held out."""
     if not 0 < fraction < 1:
         raise ValueError(f"`{argument}` must be above 0 and below 1, but got {fraction}.")
-    held_out = held_out_rows(label_tensor(dataset), fraction, seed=seed)
+    kept, held_out = _draw(labels, rows, max(round(len(rows) * fraction), 1), seed)
     if len(held_out) == 0:
         raise ValueError(
-            f"`{argument}` must hold out at least one of the {len(dataset)} images and leave one of every class, "
+            f"`{argument}` must hold out at least one of the {len(rows)} images and leave one of every class, "
             f"but {fraction} does not."
         )
-    kept = np.setdiff1d(np.arange(len(dataset)), held_out)
-    return dataset.select(kept), dataset.select(held_out)
+    return kept, held_out
+
+
+def _query_labels(dataset: Dataset, query: Dataset) -> Tensor:
+    if query.features != dataset.features:
+        raise ValueError(
+            f"`query` must have the features of `dataset`, but got {dict(query.features)} and {dict(dataset.features)}."
+        )
+    if len(query) == 0:
+        raise ValueError("`query` must hold at least one image, but is empty.")
+    return label_tensor(query)
+
+
+def _check_sizes(protocol: Protocol, num_images: int) -> None:
+    needed = (protocol.num_query or 0) + (protocol.num_train or 0)
+    if needed >= num_images:
+        raise ValueError(
+            f"`protocol` must leave an image to search, but takes {needed} of the {num_images} that there are."
+        )
 
 
 def _check_classes(dataset: Dataset) -> None:

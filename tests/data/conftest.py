@@ -1,4 +1,7 @@
 import gzip
+import io
+import pickle
+from typing import ClassVar
 
 import numpy as np
 import PIL.Image
@@ -6,7 +9,7 @@ import pytest
 from datasets import Dataset
 
 from modeling_crh.data.columns import canonical_features
-from modeling_crh.data.fashion_mnist import encode_png
+from modeling_crh.data.png import encode_png
 
 
 @pytest.fixture
@@ -49,3 +52,49 @@ def idx_folder(tmp_path):
         for kind, array in [("images-idx3", images), ("labels-idx1", rows % 10)]:
             (tmp_path / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(array)))
     return tmp_path
+
+
+@pytest.fixture
+def hub_replica(tmp_path, monkeypatch):
+    """Write splits as the parquet files of a Hub repository, and give the folder that stands for its id."""
+
+    def make(**splits):
+        replica = tmp_path / "hub"
+        (replica / "data").mkdir(parents=True)
+        for name, dataset in splits.items():
+            dataset.to_parquet(replica / "data" / f"{name}-00000-of-00001.parquet")
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+        return str(replica)
+
+    return make
+
+
+@pytest.fixture
+def png():
+    """Bytes of an 8 x 8 image of one shade of gray."""
+    return lambda shade: encode_png(np.full((8, 8, 3), shade, dtype=np.uint8))
+
+
+class PythonTwoPickler(pickle._Pickler):
+    """Write strings and bytes alike, as Python 2 did."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, value):
+        raw = value.encode("latin-1") if isinstance(value, str) else value
+        self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
+        self.memoize(value)
+
+    dispatch[str] = dispatch[bytes] = save_string
+
+
+@pytest.fixture
+def python_two_pickle():
+    """Pickle as the official files of CIFAR are: protocol 2, and the core of NumPy under its old name."""
+
+    def dump(value):
+        file = io.BytesIO()
+        PythonTwoPickler(file, protocol=2).dump(value)
+        return file.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+
+    return dump

@@ -1,7 +1,12 @@
-import pytest
+import inspect
 
-from modeling_crh.data.benchmarks import load_benchmark
+import numpy as np
+import pytest
+from datasets import Image
+
+from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
 from modeling_crh.data.columns import label_tensor
+from modeling_crh.data.protocols import PROTOCOLS
 
 
 def test_the_training_set_is_the_database_and_the_test_set_the_queries(idx_folder):
@@ -14,13 +19,68 @@ def test_a_folder_may_be_given_as_text(idx_folder):
     assert load_benchmark("fashion_mnist", str(idx_folder), validation_fraction=0.5)["train"].num_rows == 20
 
 
+@pytest.mark.parametrize("protocol", ["official", "disjoint"])
+def test_the_rows_that_a_run_can_save_give_back_its_splits(protocol):
+    rows = benchmark_rows("fashion_mnist_sample", protocol=protocol, seed=3)
+    splits = load_benchmark("fashion_mnist_sample", protocol=protocol, seed=3)
+    images = [
+        image["bytes"]
+        for dataset in read_benchmark("fashion_mnist_sample")
+        for image in dataset.cast_column("image", Image(decode=False))["image"]
+    ]
+    for name, split in splits.items():
+        stored = split.cast_column("image", Image(decode=False))["image"]
+        assert [image["bytes"] for image in stored] == [images[row] for row in rows[name]]
+
+
+def test_the_protocols_share_nothing_but_what_they_say():
+    rows = benchmark_rows("fashion_mnist_sample", protocol="disjoint")
+    assert {name: len(chosen) for name, chosen in rows.items()} == {
+        "train": 2700,
+        "validation": 300,
+        "query": 1000,
+        "database": 3000,
+    }
+    assert np.array_equal(np.sort(np.concatenate(list(rows.values()))), np.arange(7000))
+
+
+def test_the_seed_decides_what_is_drawn():
+    first, again, other = (
+        benchmark_rows("fashion_mnist_sample", protocol="disjoint", seed=seed)["query"].tolist() for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_is_read_from_one_optional_folder(name):
+    (parameter,) = inspect.signature(BENCHMARKS[name]).parameters.values()
+    assert (parameter.name, parameter.default) == ("data_dir", None)
+
+
+@pytest.mark.parametrize("read", [load_benchmark, benchmark_rows, read_benchmark])
 @pytest.mark.parametrize(
     ("name", "data_dir", "message"),
     [
-        ("mnist", None, "`name` must be one of fashion_mnist, .*, but got 'mnist'"),
+        ("mnist", None, "`name` must be one of cifar10, .*, stanford_cars, but got 'mnist'"),
         ("fashion_mnist", "/no/such/folder", "`data_dir` must be a folder, but got '/no/such/folder'"),
+        ("nabirds", None, "`data_dir` must be given for nabirds"),
     ],
 )
-def test_an_unknown_benchmark_or_folder_is_an_error(name, data_dir, message):
+def test_an_unknown_benchmark_or_folder_is_an_error(name, data_dir, message, read):
     with pytest.raises(ValueError, match=message):
-        load_benchmark(name, data_dir)
+        read(name, data_dir)
+
+
+@pytest.mark.parametrize("read", [load_benchmark, benchmark_rows])
+def test_an_unknown_protocol_is_an_error_before_anything_is_read(read):
+    with pytest.raises(
+        ValueError, match="`protocol` of coco must be one of official, sampled, disjoint, but got 'all'"
+    ):
+        read("coco", protocol="all")
+
+
+def test_a_folder_of_too_few_images_is_an_error(idx_folder):
+    assert "disjoint" in PROTOCOLS["fashion_mnist"]
+    with pytest.raises(ValueError, match="`protocol` must leave an image to search, but takes 15000 of the 60"):
+        load_benchmark("fashion_mnist", idx_folder, protocol="disjoint")

@@ -148,7 +148,7 @@ def test_a_setting_that_does_not_exist_is_an_error(gray_dataset, settings, messa
 
 def test_an_empty_dataset_a_wrong_index_and_a_wrong_epoch_are_errors(gray_dataset):
     images = ImageDataset(gray_dataset(), PROCESSOR)
-    with pytest.raises(ValueError, match="`dataset` must hold at least one image"):
+    with pytest.raises(ValueError, match="`dataset` must hold at least one row"):
         ImageDataset(gray_dataset().select([]), PROCESSOR)
     with pytest.raises(IndexError, match="from 0 to N-1=11, but got 12"):
         images[12]

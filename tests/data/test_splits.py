@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_crh.data.columns import canonical_features, label_tensor
-from modeling_crh.data.splits import held_out_rows, split_dataset
+from modeling_crh.data.protocols import OFFICIAL, Protocol
+from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
 
 
 def dataset_of(labels, *, num_classes=3):
@@ -97,6 +98,71 @@ def test_the_seed_decides_the_split():
     first, again, other = (files(split_dataset(dataset, seed=seed)["query"]) for seed in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+@pytest.mark.parametrize("train_in_database", [True, False])
+def test_a_protocol_draws_from_both_sets_in_equal_shares_of_every_class(train_in_database):
+    protocol = Protocol(num_query=30, num_train=60, train_in_database=train_in_database)
+    train, test = dataset_of([0, 1, 2] * 50), dataset_of([0, 1, 2] * 50)
+    splits = split_dataset(train, test, protocol=protocol, validation_fraction=0.2)
+    database = 270 if train_in_database else 210
+    assert splits.num_rows == {"train": 48, "validation": 12, "query": 30, "database": database}
+    for name, share in [("train", 16), ("validation", 4), ("query", 10), ("database", database // 3)]:
+        assert label_tensor(splits[name]).bincount().tolist() == [share] * 3
+
+
+def test_who_trains_lies_in_the_database_or_outside_of_it_as_the_protocol_says():
+    train, test = dataset_of([0, 1, 2] * 50), dataset_of([0, 1, 2] * 50)
+    sampled = split_rows(train, test, protocol=Protocol(num_query=30, num_train=60))
+    disjoint = split_rows(train, test, protocol=Protocol(num_query=30, num_train=60, train_in_database=False))
+    for name in ("train", "validation", "query"):
+        assert sampled[name].tolist() == disjoint[name].tolist()
+    training = np.union1d(sampled["train"], sampled["validation"])
+    assert np.isin(training, sampled["database"]).all()
+    assert not np.isin(training, disjoint["database"]).any()
+    everything = np.concatenate(list(disjoint.values()))
+    assert np.array_equal(np.sort(everything), np.arange(300))
+
+
+def test_the_rows_of_a_protocol_never_change():
+    train, test = dataset_of([0, 1, 2] * 10), dataset_of([2, 1, 0] * 10)
+    rows = split_rows(train, test, protocol=Protocol(6, 12, train_in_database=False), validation_fraction=0.25, seed=1)
+    assert {name: chosen.tolist() for name, chosen in rows.items() if name != "database"} == {
+        "train": [3, 9, 16, 25, 36, 38, 39, 46, 54],
+        "validation": [28, 35, 42],
+        "query": [5, 7, 10, 15, 17, 32],
+    }
+
+
+@pytest.mark.parametrize("protocol", [OFFICIAL, Protocol(20, 30), Protocol(20, 30, train_in_database=False)])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_splits_hold_the_images_of_their_rows(protocol, multi_label):
+    labels = [[row % 3, 2] if row % 4 else [] for row in range(100)] if multi_label else [0, 1, 2, 2] * 25
+    train, test = dataset_of(labels), dataset_of(labels[:80])
+    rows = split_rows(train, test, protocol=protocol, seed=5)
+    splits = split_dataset(train, test, protocol=protocol, seed=5)
+    names = files(train) + files(test)
+    for name, chosen in rows.items():
+        assert files(splits[name]) == [names[row] for row in chosen]
+        assert chosen.tolist() == sorted(set(chosen.tolist()))
+
+
+def test_every_class_keeps_a_training_image_however_few_are_drawn():
+    train = dataset_of([0] * 100 + [1] * 2 + [2] * 2)
+    splits = split_dataset(train, train, protocol=Protocol(10, 6), validation_fraction=0.1)
+    assert set(label_tensor(splits["train"]).tolist()) == {0, 1, 2}
+
+
+def test_a_protocol_may_divide_one_set():
+    splits = split_dataset(dataset_of([0, 1, 2] * 20), protocol=Protocol(12, 30), validation_fraction=0.1)
+    assert splits.num_rows == {"train": 27, "validation": 3, "query": 12, "database": 48}
+
+
+@pytest.mark.parametrize("protocol", [Protocol(20, 40), Protocol(59, 1), Protocol(60), Protocol(None, 60)])
+def test_a_protocol_that_takes_every_image_is_an_error(protocol):
+    train, test = dataset_of([0, 1, 2] * 10), dataset_of([0, 1, 2] * 10)
+    with pytest.raises(ValueError, match="`protocol` must leave an image to search, but takes 60 of the 60 that there"):
+        split_dataset(train, test, protocol=protocol)
 
 
 @pytest.mark.parametrize(

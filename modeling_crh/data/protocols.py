@@ -1,0 +1,103 @@
+"""Who trains, who queries and who is searched: the division of a benchmark's images, by name.
+
+`official` is every benchmark's default: the official test set queries the official training set. The two others take
+both official sets together and draw from all their images, evenly by class: `sampled` trains on images of the database,
+`disjoint` on images that are in neither the database nor the queries.
+
+| benchmark            | protocol | training | queries | database | sizes from |
+| -------------------- | -------- | -------: | ------: | -------: | ---------- |
+| fashion_mnist        | official |   60,000 |  10,000 |   60,000 | official   |
+|                      | disjoint |   10,000 |   5,000 |   55,000 | ours       |
+| fashion_mnist_sample | official |    6,000 |   1,000 |    6,000 | official   |
+|                      | disjoint |    3,000 |   1,000 |    3,000 | ours       |
+| cifar10              | official |   50,000 |  10,000 |   50,000 | official   |
+|                      | sampled  |    5,000 |   1,000 |   59,000 | papers     |
+|                      | disjoint |    5,000 |   1,000 |   54,000 | papers     |
+| cifar100             | official |   50,000 |  10,000 |   50,000 | official   |
+|                      | disjoint |   10,000 |   5,000 |   45,000 | papers     |
+| stanford_cars        | official |    8,144 |   8,041 |    8,144 | official   |
+|                      | disjoint |    8,000 |   1,600 |    6,585 | ours       |
+| nabirds              | official |   23,929 |  24,633 |   23,929 | official   |
+|                      | disjoint |   24,000 |   4,800 |   19,762 | ours       |
+| coco                 | official |  117,266 |   4,952 |  117,266 | official   |
+|                      | sampled  |   10,000 |   5,000 |  117,218 | papers     |
+|                      | disjoint |   10,000 |   5,000 |  107,218 | ours       |
+| coco_2014            | official |   82,081 |  40,137 |   82,081 | official   |
+|                      | sampled  |   10,000 |   5,000 |  117,218 | papers     |
+|                      | disjoint |   10,000 |   5,000 |  107,218 | ours       |
+
+Training images are those of `train` and `validation` together. Papers agree on these sizes, not on which images they
+drew; ours depend on the seed alone.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Sizes of a division; the default is the official one.
+
+    Args:
+        num_query: Queries to draw from all images. None keeps the official test set.
+        num_train: Images to train on, drawn from those that are no queries. None takes all of them.
+        train_in_database: Whether the database holds the training images.
+
+    Raises:
+        ValueError: If a size is below 1, or the database would be empty.
+    """
+
+    num_query: int | None = None
+    num_train: int | None = None
+    train_in_database: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_query", "num_train"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be 1 or larger, but got {value}.")
+        if self.num_train is None and not self.train_in_database:
+            raise ValueError("`num_train` must be given where the database does not hold the training images.")
+
+
+OFFICIAL = Protocol()
+
+
+def _sampled(num_train: int, num_query: int) -> Protocol:
+    return Protocol(num_query, num_train)
+
+
+def _disjoint(num_train: int, num_query: int) -> Protocol:
+    return Protocol(num_query, num_train, train_in_database=False)
+
+
+PROTOCOLS: dict[str, dict[str, Protocol]] = {
+    "fashion_mnist": {"disjoint": _disjoint(10_000, 5_000)},
+    "fashion_mnist_sample": {"disjoint": _disjoint(3_000, 1_000)},
+    "cifar10": {"sampled": _sampled(5_000, 1_000), "disjoint": _disjoint(5_000, 1_000)},
+    "cifar100": {"disjoint": _disjoint(10_000, 5_000)},
+    "stanford_cars": {"disjoint": _disjoint(8_000, 1_600)},
+    "nabirds": {"disjoint": _disjoint(24_000, 4_800)},
+    "coco": {"sampled": _sampled(10_000, 5_000), "disjoint": _disjoint(10_000, 5_000)},
+    "coco_2014": {"sampled": _sampled(10_000, 5_000), "disjoint": _disjoint(10_000, 5_000)},
+}
+"""Benchmark to the protocols that it has besides `official`."""
+
+
+def find_protocol(benchmark: str, name: str) -> Protocol:
+    """A protocol by name.
+
+    Args:
+        benchmark: Name of a benchmark.
+        name: `official`, or one that `PROTOCOLS` has for this benchmark.
+
+    Raises:
+        ValueError: If the benchmark has no such protocol.
+
+    Example:
+        >>> find_protocol("cifar100", "disjoint")
+        Protocol(num_query=5000, num_train=10000, train_in_database=False)
+    """
+    known = {"official": OFFICIAL, **PROTOCOLS.get(benchmark, {})}
+    if name not in known:
+        raise ValueError(f"`protocol` of {benchmark} must be one of {', '.join(known)}, but got {name!r}.")
+    return known[name]
