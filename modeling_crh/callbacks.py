@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from modeling_crh.assignment import AssignmentMethod, ClassStatistics, reassign
-from modeling_crh.data import ImageDataset
+from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training_arguments import CRHTrainingArguments
 
@@ -20,14 +20,14 @@ STATISTICS_NAME = "class_statistics.safetensors"
 
 
 class SetEpochCallback(TrainerCallback):
-    """Tells an `ImageDataset` its epoch; accelerate's loader does not when it is resumed or sharded."""
+    """Tells a `LabelledDataset` its epoch; accelerate's loader does not when it is resumed or sharded."""
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Pass on the number of the epoch, counted from 0."""
         dataset = kwargs["train_dataloader"].dataset
-        if isinstance(dataset, ImageDataset):
+        if isinstance(dataset, LabelledDataset):
             dataset.set_epoch(int(state.epoch or 0))
 
 

@@ -25,6 +25,10 @@ _errors = Console(stderr=True)
 _DATASET_HELP = "Name of a benchmark, or a folder with one sub-folder of images a class."
 DataDir = Annotated[Path | None, typer.Option(help="Folder of a benchmark's official files.")]
 SkipBadImages = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded.")]
+Protocol = Annotated[str | None, typer.Option(help="Division of a benchmark: official, sampled or disjoint.")]
+TextColumn = Annotated[str | None, typer.Option(help="Column of texts, where the dataset is a table of them.")]
+FeaturesColumn = Annotated[str | None, typer.Option(help="Column of stored features, likewise.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of labels of such a table.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")]
 
@@ -37,6 +41,10 @@ def train(
     out: Annotated[Path, typer.Option(help="The run's folder: new or empty.")] = Path("runs/latest"),
     dataset: Annotated[str | None, typer.Option(help=_DATASET_HELP)] = None,
     data_dir: DataDir = None,
+    protocol: Protocol = None,
+    text_column: TextColumn = None,
+    features_column: FeaturesColumn = None,
+    label_column: LabelColumn = "label",
     backbone: Annotated[str | None, typer.Option(help="Hub id or folder of a pretrained backbone.")] = None,
     num_bits: Annotated[int | None, typer.Option(help="Bits of a code, a multiple of 8.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training set.")] = None,
@@ -53,7 +61,16 @@ def train(
     from modeling_crh import experiment
     from modeling_crh.data import count_unlabelled
 
-    fields = {"dataset": dataset, "data_dir": data_dir, "backbone": backbone, "seed": seed}
+    fields = {
+        "dataset": dataset,
+        "data_dir": data_dir,
+        "protocol": protocol,
+        "text_column": text_column,
+        "features_column": features_column,
+        "label_column": None if label_column == "label" else label_column,
+        "backbone": backbone,
+        "seed": seed,
+    }
     training = {
         "num_train_epochs": epochs,
         "per_device_train_batch_size": batch_size,
@@ -71,7 +88,7 @@ def train(
         unlabelled = count_unlabelled(run.splits["train"])
         if unlabelled:
             _errors.print(f"{unlabelled} training images have no label, and so no loss.", highlight=False)
-        figures = experiment.figures_of(experiment.encode_splits(run.model, run.image_processor, run.splits))
+        figures = experiment.figures_of(experiment.encode_splits(run.model, run.processor, run.splits))
         experiment.write_json(out / experiment.FIGURES_NAME, figures)
         _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
     processes.wait_for_everyone()  # gloo hangs where one process leaves the group before another
@@ -85,6 +102,10 @@ def evaluate(
     ] = None,
     dataset: Annotated[str, typer.Option(help=_DATASET_HELP)] = "fashion_mnist_sample",
     data_dir: DataDir = None,
+    protocol: Protocol = None,
+    text_column: TextColumn = None,
+    features_column: FeaturesColumn = None,
+    label_column: LabelColumn = "label",
     skip_bad_images: SkipBadImages = False,
     batch_size: BatchSize = 256,
     as_json: Json = False,
@@ -92,14 +113,21 @@ def evaluate(
     """Every retrieval figure of a model: the queries of a dataset against its database."""
     from modeling_crh import experiment
     from modeling_crh.checkpoints import FASHION_MNIST_64
+    from modeling_crh.data import load_splits
 
     name = checkpoint or str(FASHION_MNIST_64)
-    model, image_processor = experiment.load_checkpoint(name)
-    folder = None if data_dir is None else str(data_dir)
-    splits, bad_images = experiment.load_splits(dataset, folder, skip_bad_images=skip_bad_images)
+    model, processor = experiment.load_checkpoint(name)
+    splits, bad_images = load_splits(
+        dataset,
+        None if data_dir is None else str(data_dir),
+        protocol=protocol or "official",
+        text_column=text_column,
+        features_column=features_column,
+        label_column=label_column,
+        skip_bad_images=skip_bad_images,
+    )
     _report_bad_images(bad_images)
-    encoded = experiment.encode_splits(model, image_processor, splits, batch_size=batch_size)
-    figures = experiment.figures_of(encoded)
+    figures = experiment.figures_of(experiment.encode_splits(model, processor, splits, batch_size=batch_size))
     context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
     _print_figures(figures, f"{name} on {dataset}", as_json, context)
 
@@ -107,28 +135,38 @@ def evaluate(
 @app.command()
 def encode(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a model.")],
-    source: Annotated[str, typer.Argument(help="A folder of images, a parquet file, or a benchmark's name.")],
+    source: Annotated[str, typer.Argument(help="A folder of images, a table, or the name of a benchmark or dataset.")],
     out: Annotated[Path, typer.Option(help="Folder for `codes.parquet`; it must not hold one yet.")],
+    text_column: TextColumn = None,
+    features_column: FeaturesColumn = None,
+    label_column: LabelColumn = "label",
     skip_bad_images: SkipBadImages = False,
     batch_size: BatchSize = 256,
     as_json: Json = False,
 ) -> None:
-    """Encode images into a parquet file of packed codes."""
+    """Encode images, texts or features into a parquet file of packed codes."""
     from modeling_crh import encoding, experiment
-    from modeling_crh.data import ImageDataset, load_images
+    from modeling_crh.data import BadImage, load_images, load_rows
+    from modeling_crh.processing import labelled_dataset
 
-    model, image_processor = experiment.load_checkpoint(checkpoint)
-    dataset, paths, bad_images = load_images(source, skip_bad_images=skip_bad_images)
+    model, processor = experiment.load_checkpoint(checkpoint)
+    bad_images: list[BadImage] = []
+    if text_column is None and features_column is None:
+        rows, paths, bad_images = load_images(source, label_column=label_column, skip_bad_images=skip_bad_images)
+    else:
+        rows, paths = load_rows(
+            source, text_column=text_column, features_column=features_column, label_column=label_column
+        )
     _report_bad_images(bad_images)
-    images = ImageDataset(dataset, image_processor)
-    path = encoding.write_codes(model, images, paths, out, model_name=checkpoint, batch_size=batch_size)
+    items = labelled_dataset(rows, processor)
+    path = encoding.write_codes(model, items, paths, out, model_name=checkpoint, batch_size=batch_size)
     summary = {
         "codes": str(path),
-        "images": len(images),
+        "items": len(items),
         "left_out": len(bad_images),
         "num_bits": model.config.num_bits,
     }
-    _print(summary, f"{len(images)} codes of {model.config.num_bits} bits in {path}", as_json)
+    _print(summary, f"{len(items)} codes of {model.config.num_bits} bits in {path}", as_json)
 
 
 @app.command()
@@ -174,7 +212,8 @@ def _recipe(
     overrides["training"] = {name: value for name, value in training.items() if value is not None}
     if skip_bad_images:
         overrides["skip_bad_images"] = True
-    if path is None and fields["dataset"] is not None and fields["backbone"] is not None:
+    own_model = fields["backbone"] is not None or fields["features_column"] is not None
+    if path is None and fields["dataset"] is not None and own_model:
         return Recipe.from_dict({"augmentation": "standard"}, **overrides)
     return Recipe.load(path or DEMO_RECIPE, **overrides)
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 from modeling_crh.codebook import compose_centers
 from modeling_crh.codes import hamming_distance
 from modeling_crh.data.images import decode_image, without_decoding
-from modeling_crh.encoding import EncodedImages
+from modeling_crh.encoding import EncodedItems
 from modeling_crh.experiment import FIGURES_NAME, TrainedRun, encode_splits, figures_of, train, write_json
 from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
@@ -38,7 +38,7 @@ def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -
     started = time.monotonic()
     chosen = Recipe.load(recipe, seed=seed)
     run = train(chosen, out)
-    encoded = encode_splits(run.model, run.image_processor, run.splits)
+    encoded = encode_splits(run.model, run.processor, run.splits)
     figures = figures_of(encoded)
     write_json(Path(out, FIGURES_NAME), figures)
     seconds = round(time.monotonic() - started, 1)
@@ -54,7 +54,7 @@ def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -
     }
 
 
-def search_examples(splits: dict[str, Dataset], encoded: dict[str, EncodedImages], seed: int) -> list[SearchResult]:
+def search_examples(splits: dict[str, Dataset], encoded: dict[str, EncodedItems], seed: int) -> list[SearchResult]:
     """One random query of each of the first ten classes, and what it finds; ties stand in database order."""
     query, database = encoded["query"], encoded["database"]
     names = query.label_names
@@ -78,7 +78,7 @@ def search_examples(splits: dict[str, Dataset], encoded: dict[str, EncodedImages
 
 
 def _report_content(
-    recipe: Recipe, run: TrainedRun, encoded: dict[str, EncodedImages], figures: dict[str, float], seconds: float
+    recipe: Recipe, run: TrainedRun, encoded: dict[str, EncodedItems], figures: dict[str, float], seconds: float
 ) -> ReportContent:
     model, query, database = run.model, encoded["query"], encoded["database"]
     counts = count_by_distance(query.codes, database.codes, query.labels, database.labels)

@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data import ImageDataset
+from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
 
 CODES_NAME = "codes.parquet"
 
 
 @dataclass(frozen=True)
-class EncodedImages:
+class EncodedItems:
     """Codes and labels of a dataset.
 
     Attributes:
@@ -36,38 +36,38 @@ class EncodedImages:
 
 
 def encode_batches(
-    model: CRHModel, images: ImageDataset, *, batch_size: int = 256, num_workers: int = 0
+    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0
 ) -> Iterator[Tensor]:
-    """Codes of the images in their order, a batch at a time, on the model's device, with a progress bar.
+    """Codes of the items in their order, a batch at a time, on the model's device, with a progress bar.
 
     Args:
         model: Put into evaluation mode.
-        images: Not augmented.
-        batch_size: Images at a time.
-        num_workers: Processes that decode; 0 decodes in this one.
+        items: Not augmented.
+        batch_size: Items at a time.
+        num_workers: Processes that prepare them; 0 does so in this one.
 
     Yields:
         `(N, K)` int8 on the CPU, every entry -1 or +1.
     """
     model.eval()  # type: ignore[no-untyped-call]
-    loader: DataLoader[dict[str, Tensor]] = DataLoader(images, batch_size=batch_size, num_workers=num_workers)
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
     for batch in tqdm(loader, desc="Encoding", unit="batch", delay=2):
         with torch.inference_mode():
-            output = model(pixel_values=batch["pixel_values"].to(model.device, model.dtype))
+            output = model(**{name: _to_model(values, model) for name, values in batch.items() if name != "labels"})
         yield binarize(output.hash_logits).cpu()
 
 
-def encode_images(
-    model: CRHModel, images: ImageDataset, *, batch_size: int = 256, num_workers: int = 0
-) -> EncodedImages:
-    """All codes at once, with the labels of the images. See `encode_batches`."""
-    codes = torch.cat(list(encode_batches(model, images, batch_size=batch_size, num_workers=num_workers)))
-    return EncodedImages(codes, images.labels, images.label_names)
+def encode_items(
+    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0
+) -> EncodedItems:
+    """All codes at once, with the labels of the items. See `encode_batches`."""
+    codes = torch.cat(list(encode_batches(model, items, batch_size=batch_size, num_workers=num_workers)))
+    return EncodedItems(codes, items.labels, items.label_names)
 
 
 def write_codes(
     model: CRHModel,
-    images: ImageDataset,
+    items: LabelledDataset,
     paths: list[str],
     folder: str | Path,
     *,
@@ -75,7 +75,7 @@ def write_codes(
     batch_size: int = 256,
     num_workers: int = 0,
 ) -> Path:
-    """Encode images into `codes.parquet`: columns `id`, `path`, `code`, and `label` where there are labels.
+    """Encode items into `codes.parquet`: columns `id`, `path`, `code`, and `label` where there are labels.
 
     `id` is the row's number, `code` the packed code as fixed-size binary, `label` the name
     of the class, or a list of names. The schema's
@@ -83,33 +83,33 @@ def write_codes(
 
     Args:
         model: The model.
-        images: Not augmented.
-        paths: Where each image comes from, in the order of `images`.
+        items: Not augmented.
+        paths: Where each item comes from, in the order of `items`.
         folder: Made if it is missing.
         model_name: What the metadata calls the model.
-        batch_size: Images at a time.
-        num_workers: Processes that decode.
+        batch_size: Items at a time.
+        num_workers: Processes that prepare them.
 
     Returns:
         Path of the file.
 
     Raises:
-        ValueError: If `paths` and `images` differ in length, or the file is there already.
+        ValueError: If `paths` and `items` differ in length, or the file is there already.
     """
-    if len(paths) != len(images):
-        raise ValueError(f"`paths` must have one entry an image, but got {len(paths)} for {len(images)} images.")
+    if len(paths) != len(items):
+        raise ValueError(f"`paths` must have one entry an item, but got {len(paths)} for {len(items)} items.")
     target = Path(folder, CODES_NAME)
     if target.exists():
         raise ValueError(f"`folder` must hold no {CODES_NAME} yet, but {str(folder)!r} does.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    schema = _schema(model, images, model_name)
+    schema = _schema(model, items, model_name)
     partial = target.with_name(f".{CODES_NAME}.partial")
     try:
         with pq.ParquetWriter(partial, schema) as writer:
             start = 0
-            for codes in encode_batches(model, images, batch_size=batch_size, num_workers=num_workers):
+            for codes in encode_batches(model, items, batch_size=batch_size, num_workers=num_workers):
                 rows = slice(start, start + len(codes))
-                writer.write_batch(_rows(codes, images, paths[rows], rows, schema))
+                writer.write_batch(_rows(codes, items, paths[rows], rows, schema))
                 start += len(codes)
         os.replace(partial, target)
     finally:
@@ -117,25 +117,29 @@ def write_codes(
     return target
 
 
-def _schema(model: CRHModel, images: ImageDataset, model_name: str) -> pa.Schema:
+def _to_model(values: Tensor, model: CRHModel) -> Tensor:
+    return values.to(model.device, model.dtype if values.is_floating_point() else None)
+
+
+def _schema(model: CRHModel, items: LabelledDataset, model_name: str) -> pa.Schema:
     fields = [
         pa.field("id", pa.int64()),
         pa.field("path", pa.string()),
         pa.field("code", pa.binary(model.config.num_bits // 8)),
     ]
-    if images.label_names:
-        fields.append(pa.field("label", pa.list_(pa.string()) if images.is_multi_label else pa.string()))
+    if items.label_names:
+        fields.append(pa.field("label", pa.list_(pa.string()) if items.is_multi_label else pa.string()))
     return pa.schema(fields, metadata={"model": model_name, "num_bits": str(model.config.num_bits)})
 
 
-def _rows(codes: Tensor, images: ImageDataset, paths: list[str], rows: slice, schema: pa.Schema) -> pa.RecordBatch:
+def _rows(codes: Tensor, items: LabelledDataset, paths: list[str], rows: slice, schema: pa.Schema) -> pa.RecordBatch:
     columns: list[list[Any]] = [
         list(range(rows.start, rows.stop)),
         paths,
         [code.tobytes() for code in pack_codes(codes).numpy()],
     ]
-    names, labels = images.label_names, images.labels[rows]
-    if names and images.is_multi_label:
+    names, labels = items.label_names, items.labels[rows]
+    if names and items.is_multi_label:
         columns.append([[names[label] for label in row.nonzero().flatten().tolist()] for row in labels])
     elif names:
         columns.append([names[label] for label in labels.tolist()])

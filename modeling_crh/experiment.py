@@ -8,28 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoImageProcessor, BaseImageProcessor, ViTImageProcessor, set_seed
+from torch.utils.data import default_collate
+from transformers import ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.data import (
-    BENCHMARKS,
-    Augmentation,
-    BadImage,
-    ImageDataset,
-    is_multi_label,
-    label_names,
-    load_benchmark,
-    load_folder,
-)
-from modeling_crh.encoding import EncodedImages, encode_images
+from modeling_crh.data import Augmentation, BadImage, is_multi_label, label_names, load_splits
+from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.metrics import retrieval_figures
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processing import Processor, labelled_dataset, load_processor
 from modeling_crh.progress import TrainingProgress
 from modeling_crh.recipe import Recipe
 from modeling_crh.trainer import CRHTrainer
@@ -55,14 +49,14 @@ class TrainedRun:
 
     Attributes:
         model: The best model on the validation split, in evaluation mode.
-        image_processor: Its image processor.
+        processor: Its image processor or tokenizer; None where it reads features.
         splits: `train`, `validation`, `query` and `database`.
         history: What was logged, as `transformers.Trainer` keeps it.
         bad_images: Images that were left out.
     """
 
     model: CRHModel
-    image_processor: BaseImageProcessor
+    processor: Processor
     splits: DatasetDict
     history: list[dict[str, Any]]
     bad_images: list[BadImage]
@@ -87,11 +81,20 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     state = PartialState()
     _check_folder(out, recipe, resume)
     with state.main_process_first():
-        splits, bad_images = load_splits(recipe.dataset, recipe.data_dir, recipe.seed, recipe.skip_bad_images)
+        splits, bad_images = load_splits(
+            recipe.dataset,
+            recipe.data_dir,
+            protocol=recipe.protocol,
+            text_column=recipe.text_column,
+            features_column=recipe.features_column,
+            label_column=recipe.label_column,
+            seed=recipe.seed,
+            skip_bad_images=recipe.skip_bad_images,
+        )
     set_seed(recipe.seed)
-    model, image_processor = _build(recipe, splits["train"])
+    model, processor = _build(recipe, splits["train"])
     progress = TrainingProgress()
-    trainer = _build_trainer(recipe, out, model, image_processor, splits, progress)
+    trainer = _build_trainer(recipe, out, model, processor, splits, progress)
     if state.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / RECIPE_NAME, recipe.dump())
@@ -103,30 +106,30 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         progress.stop()
     nn.Module.to(model, memory_format=torch.contiguous_format)
     if state.is_main_process:
-        _save(model, image_processor, trainer.state.log_history, out)
+        _save(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
-    return TrainedRun(model.train(False), image_processor, splits, trainer.state.log_history, bad_images)
+    return TrainedRun(model.train(False), processor, splits, trainer.state.log_history, bad_images)
 
 
 def encode_splits(
-    model: CRHModel, image_processor: BaseImageProcessor, splits: DatasetDict, *, batch_size: int = 256
-) -> dict[str, EncodedImages]:
+    model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256
+) -> dict[str, EncodedItems]:
     """Codes and labels of the splits `query` and `database`."""
     return {
-        name: encode_images(model, ImageDataset(splits[name], image_processor), batch_size=batch_size)
+        name: encode_items(model, labelled_dataset(splits[name], processor), batch_size=batch_size)
         for name in ("query", "database")
     }
 
 
-def figures_of(encoded: dict[str, EncodedImages]) -> dict[str, float]:
+def figures_of(encoded: dict[str, EncodedItems]) -> dict[str, float]:
     """All retrieval figures of `query` against `database`, by name; see `retrieval_figures`."""
     query, database = encoded["query"], encoded["database"]
     top_k = [k for k in (1, 10, 100) if k <= len(database.codes)]
     return retrieval_figures(query.codes, database.codes, query.labels, database.labels, top_k=top_k)
 
 
-def load_checkpoint(name: str | Path) -> tuple[CRHModel, BaseImageProcessor]:
-    """A trained model in evaluation mode and its image processor.
+def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
+    """A trained model in evaluation mode, and its image processor or tokenizer.
 
     Args:
         name: A folder or a Hub id.
@@ -136,33 +139,10 @@ def load_checkpoint(name: str | Path) -> tuple[CRHModel, BaseImageProcessor]:
     """
     try:
         model = CRHModel.from_pretrained(name)
-        return model, AutoImageProcessor.from_pretrained(name)
+        return model, load_processor(name, model.main_input_name)
     except OSError as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"`checkpoint` must be a model's folder or Hub id, but got {str(name)!r}: {reason}") from error
-
-
-def load_splits(
-    dataset: str, data_dir: str | None = None, seed: int = 0, skip_bad_images: bool = False
-) -> tuple[DatasetDict, list[BadImage]]:
-    """The four splits of a benchmark or of a folder of images, and the images that were left out.
-
-    Args:
-        dataset: Name of a benchmark, or path of a folder.
-        data_dir: Folder of a benchmark's official files.
-        seed: Decides what is held out.
-        skip_bad_images: Leave out images of a folder that cannot be decoded.
-
-    Raises:
-        ValueError: If `dataset` is neither, or its data break a rule.
-    """
-    if dataset in BENCHMARKS:
-        return load_benchmark(dataset, data_dir, seed=seed), []
-    if not Path(dataset).is_dir():
-        raise ValueError(
-            f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, but got {dataset!r}."
-        )
-    return load_folder(dataset, seed=seed, skip_bad_images=skip_bad_images)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -193,32 +173,32 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, BaseImageProcessor]:
+def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
     names = label_names(train_split)
     fields = dict(recipe.model) | {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
     }
-    if recipe.backbone is None:
-        model = CRHModel(CRHConfig(**fields))
-    else:
+    if recipe.backbone is not None:
         model = CRHModel.from_backbone(recipe.backbone, **fields)
-    if recipe.freeze_backbone:
-        model.freeze_backbone()
-    if recipe.image_processor is None:
-        image_processor = AutoImageProcessor.from_pretrained(recipe.backbone)
-        image_processor.do_convert_rgb = True
+        if recipe.freeze_backbone:
+            model.freeze_backbone()
+    elif recipe.features_column is not None:
+        width = np.shape(train_split[0]["features"])[-1]
+        model = CRHModel(CRHConfig(**({"backbone_config": None, "num_features": width} | fields)))
     else:
-        image_processor = ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
-    return model, image_processor
+        model = CRHModel(CRHConfig(**fields))
+    if recipe.image_processor is not None:
+        return model, ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+    return model, load_processor(recipe.backbone or "", model.main_input_name)
 
 
 def _build_trainer(
     recipe: Recipe,
     out: Path,
     model: CRHModel,
-    image_processor: BaseImageProcessor,
+    processor: Processor,
     splits: DatasetDict,
     progress: TrainingProgress,
 ) -> CRHTrainer:
@@ -228,18 +208,14 @@ def _build_trainer(
             raise ValueError(f"`{name}` is no field of CRHTrainingArguments, but stands under `training`.")
     settings = _TRAINING_DEFAULTS | recipe.training
     arguments = CRHTrainingArguments(output_dir=str(out / "checkpoints"), seed=recipe.seed, **settings)
-    augment = recipe.augmentation
+    augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
     trainer = CRHTrainer(
         model,
         arguments,
-        train_dataset=ImageDataset(
-            splits["train"],
-            image_processor,
-            augment=augment if isinstance(augment, str) else Augmentation(**augment),
-            seed=recipe.seed,
-        ),
-        eval_dataset=ImageDataset(splits["validation"], image_processor),
-        processing_class=image_processor,
+        train_dataset=labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed),
+        eval_dataset=labelled_dataset(splits["validation"], processor),
+        data_collator=default_collate,
+        processing_class=processor,
         callbacks=[progress],
     )
     trainer.remove_callback(ProgressCallback)
@@ -247,13 +223,14 @@ def _build_trainer(
     return trainer
 
 
-def _save(model: CRHModel, image_processor: BaseImageProcessor, history: list[dict[str, Any]], out: Path) -> None:
+def _save(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:
     """Save beside, then move: `config.json`, the mark of a finished run, comes last."""
     partial = out / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         model.save_pretrained(partial)
-        image_processor.save_pretrained(partial)
+        if processor is not None:
+            processor.save_pretrained(partial)
         write_json(partial / HISTORY_NAME, history)
         for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
             os.replace(path, out / path.name)

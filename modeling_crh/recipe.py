@@ -11,6 +11,10 @@ import yaml
 _TYPES: dict[str, Any] = {
     "dataset": str,
     "data_dir": str | None,
+    "protocol": str,
+    "text_column": str | None,
+    "features_column": str | None,
+    "label_column": str,
     "backbone": str | None,
     "freeze_backbone": bool,
     "model": dict,
@@ -30,8 +34,12 @@ class Recipe:
     """Settings of a run; `Recipe.load` reads them from YAML, whose keys are these fields.
 
     Args:
-        dataset: Name of a benchmark, or path of a folder of labelled images.
+        dataset: Name of a benchmark, or path of a folder of labelled images, or of a table of texts or features.
         data_dir: Folder of a benchmark's official files; None takes them from the Hub, or from the bundled sample.
+        protocol: Division of a benchmark, see `modeling_crh.data.protocols`.
+        text_column: Of a table: train on its texts.
+        features_column: Of a table: train on its stored features, without a backbone.
+        label_column: Of a table.
         backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
         freeze_backbone: Train the hash head alone.
         model: Fields of `CRHConfig`; labels come from the data.
@@ -48,6 +56,10 @@ class Recipe:
 
     dataset: str
     data_dir: str | None = None
+    protocol: str = "official"
+    text_column: str | None = None
+    features_column: str | None = None
+    label_column: str = "label"
     backbone: str | None = None
     freeze_backbone: bool = False
     model: dict[str, Any] = field(default_factory=dict)
@@ -59,16 +71,26 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._check_types()
-        if (self.backbone is None) == (self.model.get("backbone_config") is None):
+        self._check_backbone()
+        for name in ("seed", "output_dir"):
+            if name in self.training:
+                raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
+
+    def _check_backbone(self) -> None:
+        config = self.model.get("backbone_config")
+        if self.features_column is not None:
+            if self.text_column is not None or self.backbone is not None or config is not None:
+                raise ValueError("`features_column` must stand alone: features need no backbone and are no text.")
+            return
+        if (self.backbone is None) == (config is None):
             raise ValueError(
                 "The recipe must name either a pretrained `backbone` or a `backbone_config` under `model`, but has "
                 f"{'neither' if self.backbone is None else 'both'}."
             )
+        if self.text_column is not None and self.backbone is None:
+            raise ValueError("`backbone` must be given with a `text_column`, since the tokenizer is its own.")
         if self.backbone is None and self.image_processor is None:
             raise ValueError("`image_processor` must be given with a `backbone_config`, but is not.")
-        for name in ("seed", "output_dir"):
-            if name in self.training:
-                raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
 
     @classmethod
     def load(cls, path: str | Path, **overrides: Any) -> "Recipe":

@@ -61,7 +61,7 @@ def test_train_evaluate_and_encode_work_one_after_the_other(crh, recipe_file, im
     assert code == 0, errors
     summary = json.loads(output)
     table = pq.read_table(summary["codes"])
-    assert (summary["images"], table.num_rows) == (60, 60)
+    assert (summary["items"], table.num_rows) == (60, 60)
     assert all(len(row) == 2 for row in table["code"].to_pylist())
 
 

@@ -11,7 +11,7 @@ from modeling_crh import encoding
 from modeling_crh.codes import binarize, pack_codes, unpack_codes
 from modeling_crh.data import ImageDataset
 from modeling_crh.data.columns import canonical_features
-from modeling_crh.encoding import CODES_NAME, encode_batches, encode_images, write_codes
+from modeling_crh.encoding import CODES_NAME, encode_batches, encode_items, write_codes
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 PATHS = [f"images/{number}.png" for number in range(7)]
@@ -46,7 +46,7 @@ def by_hand(model, images):
 
 def test_codes_are_those_of_the_model(model, make_images):
     images = make_images(SINGLE)
-    encoded = encode_images(model, images)
+    encoded = encode_items(model, images)
     assert encoded.codes.dtype == torch.int8
     assert torch.equal(encoded.codes, by_hand(model, images))
     assert len(encoded.codes.unique(dim=0)) == 7
@@ -64,13 +64,13 @@ def test_batches_come_in_the_order_of_the_images(model, make_images, batch_size,
 
 def test_a_worker_process_decodes_the_same(model, make_images):
     images = make_images(SINGLE)
-    parallel = encode_images(model, images, batch_size=2, num_workers=1)
-    assert torch.equal(parallel.codes, encode_images(model, images, batch_size=2).codes)
+    parallel = encode_items(model, images, batch_size=2, num_workers=1)
+    assert torch.equal(parallel.codes, encode_items(model, images, batch_size=2).codes)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_a_model_in_half_precision_encodes_too(model, make_images, dtype):
-    codes = encode_images(model.to(dtype), make_images(SINGLE)).codes
+    codes = encode_items(model.to(dtype), make_images(SINGLE)).codes
     assert (codes.shape, codes.dtype) == ((7, 16), torch.int8)
 
 
@@ -116,7 +116,7 @@ def test_an_existing_file_is_refused_and_left_alone(model, make_images, tmp_path
 
 
 def test_paths_that_do_not_match_the_images_are_an_error(model, make_images, tmp_path):
-    with pytest.raises(ValueError, match="`paths` must have one entry an image, but got 6 for 7 images"):
+    with pytest.raises(ValueError, match="`paths` must have one entry an item, but got 6 for 7 items"):
         write_codes(model, make_images(SINGLE), PATHS[:6], tmp_path / "out", model_name="m")
     assert not (tmp_path / "out").exists()
 

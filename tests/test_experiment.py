@@ -12,7 +12,8 @@ import yaml
 from tiny_runs import RESNET, same_state
 
 from modeling_crh import CRHModel
-from modeling_crh.experiment import encode_splits, figures_of, load_checkpoint, load_splits, train
+from modeling_crh.data import load_splits
+from modeling_crh.experiment import encode_splits, figures_of, load_checkpoint, train
 from modeling_crh.recipe import Recipe
 
 
@@ -42,10 +43,10 @@ def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
     assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
     assert json.loads((tmp_path / "run" / "history.json").read_text()) == run.history
     assert run.model.config.id2label == {0: "bright", 1: "dark", 2: "striped"}
-    model, image_processor = load_checkpoint(tmp_path / "run")
+    model, processor = load_checkpoint(tmp_path / "run")
     assert same_state(model, run.model)
-    figures = figures_of(encode_splits(model, image_processor, run.splits))
-    assert figures == figures_of(encode_splits(run.model, run.image_processor, run.splits))
+    figures = figures_of(encode_splits(model, processor, run.splits))
+    assert figures == figures_of(encode_splits(run.model, run.processor, run.splits))
     assert figures["map"] > 0.6
 
 
@@ -57,7 +58,7 @@ def test_the_same_recipe_gives_the_same_checkpoint(recipe, tmp_path):
 def test_a_pretrained_backbone_is_where_training_starts(recipe, tmp_path):
     first = train(recipe, tmp_path / "first")
     first.model.backbone.save_pretrained(tmp_path / "backbone")
-    first.image_processor.save_pretrained(tmp_path / "backbone")
+    first.processor.save_pretrained(tmp_path / "backbone")
     fields = {"dataset": recipe.dataset, "backbone": str(tmp_path / "backbone"), "freeze_backbone": True}
     second = train(Recipe.from_dict(fields | {"training": recipe.training}), tmp_path / "second")
     before, after = first.model.backbone.state_dict(), second.model.backbone.state_dict()
@@ -68,6 +69,7 @@ KILLED_RUN = """
 import os, signal, sys
 from transformers import TrainerCallback
 from modeling_crh import experiment
+from modeling_crh.data import load_splits
 from modeling_crh.recipe import Recipe
 
 class Kill(TrainerCallback):

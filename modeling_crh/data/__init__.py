@@ -1,15 +1,21 @@
-"""Labelled images as `datasets.DatasetDict` with the splits `train`, `validation`, `query` and `database`."""
+"""Labelled images, texts and features, in the splits `train`, `validation`, `query` and `database`."""
 
 from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
+from modeling_crh.data.emoji import emoji_taxonomy
+from modeling_crh.data.feature_dataset import FeatureDataset
 from modeling_crh.data.folder import load_folder
 from modeling_crh.data.image_dataset import ImageDataset
 from modeling_crh.data.images import BadImage, check_images
+from modeling_crh.data.labelled_dataset import LabelledDataset
+from modeling_crh.data.load_splits import load_splits
 from modeling_crh.data.nabirds import nabirds_hierarchy
-from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.prepare import prepare_dataset, prepare_table
 from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
-from modeling_crh.data.sources import load_images
+from modeling_crh.data.sources import load_images, load_rows
 from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
+from modeling_crh.data.tables import load_table, read_table
+from modeling_crh.data.text_dataset import TextDataset
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
 
 __all__ = [
@@ -19,12 +25,16 @@ __all__ = [
     "PROTOCOLS",
     "Augmentation",
     "BadImage",
+    "FeatureDataset",
     "ImageDataset",
+    "LabelledDataset",
     "Protocol",
+    "TextDataset",
     "TrainTransform",
     "benchmark_rows",
     "check_images",
     "count_unlabelled",
+    "emoji_taxonomy",
     "find_protocol",
     "held_out_rows",
     "is_multi_label",
@@ -33,9 +43,14 @@ __all__ = [
     "load_benchmark",
     "load_folder",
     "load_images",
+    "load_rows",
+    "load_splits",
+    "load_table",
     "nabirds_hierarchy",
     "prepare_dataset",
+    "prepare_table",
     "read_benchmark",
+    "read_table",
     "sample_draws",
     "split_dataset",
     "split_rows",

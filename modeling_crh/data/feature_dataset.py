@@ -29,10 +29,9 @@ class FeatureDataset(LabelledDataset):
         ValueError: If `seed` is negative, `dataset` is empty, or its features are not finite numbers of one shape.
 
     Example:
-        >>> from modeling_crh.data.columns import canonical_features
-        >>> labels = canonical_features(["cat", "dog"])["label"]
-        >>> rows = Dataset.from_dict({"features": [[0.0, 1.0], [1.0, 0.0]], "label": [0, 1]}).cast_column("label", labels)
-        >>> FeatureDataset(rows)[1]
+        >>> from modeling_crh.data import prepare_table
+        >>> table = Dataset.from_dict({"clip": [[0.0, 1.0], [1.0, 0.0]], "label": ["cat", "dog"]})
+        >>> FeatureDataset(prepare_table(table, features_column="clip"))[1]
         {'features': tensor([1., 0.]), 'labels': tensor(1)}
     """
 

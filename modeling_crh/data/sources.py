@@ -1,14 +1,15 @@
-"""What can be encoded: images with labels or without, in a folder, a parquet file, a saved dataset or a benchmark."""
+"""What can be encoded, with labels or without: images of many sources, and tables of texts or features."""
 
 from pathlib import Path
 
 import PIL.Image
-from datasets import ClassLabel, Dataset, Features, Image, List, load_dataset, load_from_disk
+from datasets import Dataset, Image, load_dataset, load_from_disk
 
 from modeling_crh.data.benchmarks import BENCHMARKS
-from modeling_crh.data.columns import row_name
+from modeling_crh.data.columns import label_feature, row_name
 from modeling_crh.data.images import BadImage, check_images
-from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.prepare import prepare_dataset, prepare_table
+from modeling_crh.data.tables import read_table
 
 
 def load_images(
@@ -47,6 +48,34 @@ def load_images(
     return dataset, [row_name(dataset, row).strip("'") for row in range(len(dataset))], bad_images
 
 
+def load_rows(
+    source: str | Path,
+    *,
+    text_column: str | None = None,
+    features_column: str | None = None,
+    label_column: str = "label",
+) -> tuple[Dataset, list[str]]:
+    """Load texts or stored features to encode.
+
+    Args:
+        source: A table, see `load_table`.
+        text_column: Name of the column of strings; or
+        features_column: Name of the column of numbers.
+        label_column: Where it is missing, rows have no label.
+
+    Returns:
+        A dataset with the columns `text` or `features`, and `label`, and the name of every row.
+
+    Raises:
+        ValueError: If there is no such table, or it has no such column.
+    """
+    table = read_table(source)
+    if label_column not in table.column_names:
+        table = _add_no_labels(table, label_column)
+    dataset = prepare_table(table, text_column=text_column, features_column=features_column, label_column=label_column)
+    return dataset, [row_name(dataset, row) for row in range(len(dataset))]
+
+
 def _read_rows(source: str, split: str) -> Dataset:
     path = Path(source)
     if source in BENCHMARKS:
@@ -83,5 +112,9 @@ def _without_labels(rows: Dataset, image_column: str) -> Dataset:
     if image_column not in rows.column_names:
         raise ValueError(f"`image_column` must be one of {rows.column_names}, but got {image_column!r}.")
     images = rows.select_columns(image_column).rename_columns({image_column: "image"}).cast_column("image", Image())
-    nothing = Features({"label": List(ClassLabel(names=[]))})
-    return images.add_column("label", [[]] * len(images), feature=nothing["label"])
+    return _add_no_labels(images, "label")
+
+
+def _add_no_labels(rows: Dataset, label_column: str) -> Dataset:
+    """A list of no classes, in every row."""
+    return rows.add_column(label_column, [[]] * len(rows), feature=label_feature([], multi_label=True))

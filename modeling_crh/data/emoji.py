@@ -1,0 +1,128 @@
+"""Emoji as drawn by eleven vendors: a class is an emoji, an image is one vendor's drawing of it, 96 x 96 pixels."""
+
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import torch
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets.table import InMemoryTable
+from torch import Tensor
+
+from modeling_crh.data.columns import label_names
+
+SAMPLE_DIR = Path(__file__).parent / "emoji_sample"
+COMMAND = "python -m modeling_crh.data.emoji_build --out DIR"
+LEVELS = ("group", "subgroup")
+
+
+def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+    """Database and queries of a build: two drawings of each emoji are queries, all others the database.
+
+    Args:
+        data_dir: Folder that `python -m modeling_crh.data.emoji_build --out DIR` has made.
+
+    Returns:
+        11,230 and 3,222 rows of `image`, `label`, `vendor`, `group`, `subgroup` and `name`, held in memory.
+
+    Raises:
+        ValueError: If there is no `data_dir`, or it is not such a folder.
+    """
+    if data_dir is None:
+        raise ValueError(f"`data_dir` must be the folder that `{COMMAND}` makes, but got None.")
+    return _read_pair(data_dir)
+
+
+def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+    """200 emoji by nine vendors, five each of 40 subgroups, which come with this package; see the README.md beside it.
+
+    Args:
+        data_dir: Must be None.
+
+    Returns:
+        Rows of `image`, `label`, `vendor`, `group`, `subgroup` and `name`, held in memory.
+
+    Raises:
+        ValueError: If `data_dir` is given.
+    """
+    if data_dir is not None:
+        raise ValueError(f"`data_dir` must be None for emoji_sample, which is bundled, but got {data_dir}.")
+    return _read_pair(SAMPLE_DIR)
+
+
+def emoji_taxonomy(dataset: Dataset) -> dict[str, Tensor]:
+    """Unicode's group and subgroup of each class, for figures at coarser levels than the class.
+
+    Args:
+        dataset: A split of this benchmark with a row of every class, such as `database`.
+
+    Returns:
+        `{"group": (C,), "subgroup": (C,)}` int64. The names of the ids are `dataset.features["group"].names` and
+        `dataset.features["subgroup"].names`.
+
+    Raises:
+        ValueError: If a column is missing, a class has no row, or a class has rows of several groups.
+
+    Example:
+        >>> from modeling_crh.data import label_tensor, load_benchmark
+        >>> splits = load_benchmark("emoji_sample")
+        >>> groups = emoji_taxonomy(splits["database"])["group"]
+        >>> groups[label_tensor(splits["query"])].shape
+        torch.Size([400])
+    """
+    missing = [column for column in ("label", *LEVELS) if column not in dataset.column_names]
+    if missing:
+        raise ValueError(f"`dataset` must have the columns label, group and subgroup, but has no {', '.join(missing)}.")
+    columns = dataset.select_columns(["label", *LEVELS])[:]
+    labels = torch.tensor(columns["label"], dtype=torch.int64)
+    names = label_names(dataset)
+    found = {}
+    for level in LEVELS:
+        rows = torch.tensor(columns[level], dtype=torch.int64)
+        classes = torch.full((len(names),), -1)
+        classes[labels] = rows
+        if (classes < 0).any():
+            raise ValueError(
+                f"`dataset` must have a row of every class, but has none of {names[int(classes.argmin())]!r}."
+            )
+        if not torch.equal(classes[labels], rows):
+            name = names[int(labels[classes[labels] != rows][0])]
+            raise ValueError(f"`dataset` must have one {level} a class, but {name!r} has several.")
+        found[level] = classes  # (C,)
+    return found
+
+
+def emoji_features(classes: list[str], vendors: list[str], groups: list[str], subgroups: list[str]) -> Features:
+    """Features of the emoji datasets; a class is named after the slug of its emoji."""
+    return Features(
+        {
+            "image": Image(),
+            "label": ClassLabel(names=classes),
+            "vendor": ClassLabel(names=vendors),
+            "group": ClassLabel(names=groups),
+            "subgroup": ClassLabel(names=subgroups),
+            "name": Value("string"),
+        }
+    )
+
+
+def _read_pair(folder: Path) -> tuple[Dataset, Dataset]:
+    return _read_rows(folder / "database.parquet"), _read_rows(folder / "query.parquet")
+
+
+def _read_rows(path: Path) -> Dataset:
+    if not path.is_file():
+        raise ValueError(f"`data_dir` must hold {path.name}, which `{COMMAND}` makes, but {path} does not exist.")
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(
+            f"{path} must be a parquet file, as `{COMMAND}` makes, but reading it failed: {error}"
+        ) from error
+    features = Features.from_arrow_schema(table.schema)
+    expected = emoji_features([], [], [], [])
+    if {name: type(feature) for name, feature in features.items()} != {k: type(v) for k, v in expected.items()}:
+        raise ValueError(
+            f"{path} must have the columns {', '.join(expected)}, as `{COMMAND}` makes, but has {features}."
+        )
+    return Dataset(InMemoryTable(table)).select_columns(list(expected))

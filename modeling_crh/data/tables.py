@@ -1,0 +1,109 @@
+"""Tables of texts or of stored features, in files, as the four splits of a retrieval experiment."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from modeling_crh.data.columns import label_names
+from modeling_crh.data.prepare import prepare_table
+from modeling_crh.data.splits import split_dataset
+
+_READERS = {
+    ".csv": Dataset.from_csv,
+    ".json": Dataset.from_json,
+    ".jsonl": Dataset.from_json,
+    ".parquet": Dataset.from_parquet,
+}
+
+
+def load_table(
+    path: str | Path,
+    *,
+    text_column: str | None = None,
+    features_column: str | None = None,
+    label_column: str = "label",
+    validation_fraction: float = 0.1,
+    query_fraction: float = 0.2,
+    seed: int = 0,
+) -> DatasetDict:
+    """Load texts or stored features with their labels.
+
+    A table is a CSV, JSON, JSON lines or parquet file with a row an item; or NumPy's `NAME.npy` of features `(N, F)` or
+    `(N, V, F)` with their labels in `NAME.labels.npy`. A folder with two tables called `train` and `test` (or `query`)
+    is an official division.
+
+    Args:
+        path: A table, or such a folder.
+        text_column: Name of the column of strings; or
+        features_column: Name of the column of numbers. In NumPy's files it is called `features`.
+        label_column: Name of the column of labels: one a row, or a list of them. In NumPy's files it is called `label`.
+        validation_fraction: Share of `database` to hold out for model selection.
+        query_fraction: Share of all rows to cut as queries, if there is no official division.
+        seed: Decides which rows are held out.
+
+    Returns:
+        The splits `train`, `validation`, `query` and `database` with the columns `text` or `features`, and `label`.
+
+    Raises:
+        ValueError: If there is no such table, a column is missing, or a label is no good.
+    """
+    names: list[str] | None = None
+    parts: list[Dataset] = []
+    for file in _files(Path(path)):
+        rows = read_table(file)
+        part = prepare_table(
+            rows,
+            text_column=text_column,
+            features_column=features_column,
+            label_column=label_column,
+            label_names=names,
+        )
+        names = label_names(part)
+        parts.append(part)
+    return split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
+
+
+def read_table(path: str | Path) -> Dataset:
+    """All rows and columns of one table, see `load_table`.
+
+    Raises:
+        ValueError: If it is no table, or cannot be read.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"`path` must be a file that exists, but got {str(path)!r}.")
+    if file.suffix == ".npy":
+        return _read_numpy(file)
+    if file.suffix not in _READERS:
+        raise ValueError(f"`path` must end in {', '.join(_READERS)} or .npy, but got {str(path)!r}.")
+    try:
+        return _READERS[file.suffix](str(file))
+    except Exception as error:  # `datasets` raises errors of its own, of pyarrow and of pandas
+        reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"`path` must be a table that can be read, but {str(path)!r} is not: {reason}.") from error
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    tables = {file.stem: file for file in sorted(path.iterdir()) if file.suffix in {*_READERS, ".npy"}}
+    for division in (("train", "test"), ("train", "query")):
+        if all(name in tables for name in division):
+            return [tables[name] for name in division]
+    raise ValueError(f"`path` must be a table, or hold tables called train and test, but got the folder {str(path)!r}.")
+
+
+def _read_numpy(file: Path) -> Dataset:
+    labels_file = file.with_suffix(".labels.npy")
+    try:
+        features = np.load(file, allow_pickle=False)
+        labels = np.load(labels_file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} and {labels_file} must be arrays that can be read, but are not: {error}") from error
+    if features.ndim not in (2, 3) or labels.shape != features.shape[:1]:
+        raise ValueError(
+            f"{file} must be (N, F) or (N, V, F) and {labels_file} (N,), but they are {features.shape} and "
+            f"{labels.shape}."
+        )
+    return Dataset.from_dict({"features": list(features.astype(np.float32)), "label": labels.tolist()})
