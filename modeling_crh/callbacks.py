@@ -12,11 +12,10 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from modeling_crh.assignment import AssignmentMethod, ClassStatistics, reassign
+from modeling_crh.checkpoint import STATISTICS_NAME
 from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training_arguments import CRHTrainingArguments
-
-STATISTICS_NAME = "class_statistics.safetensors"
 
 
 class SetEpochCallback(TrainerCallback):

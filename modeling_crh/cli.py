@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from huggingface_hub.errors import StrictDataclassError
@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from modeling_crh.recipe import DEMO_RECIPE, Recipe
+if TYPE_CHECKING:
+    from modeling_crh.recipe import Recipe
 
 app = typer.Typer(
     help="Learn short binary codes from labelled images, and find images by them.",
@@ -80,7 +81,7 @@ def train(
     try:
         run = experiment.train(chosen, out, resume=resume)
     except KeyboardInterrupt:
-        _errors.print(f"Interrupted; `--resume` goes on from the last checkpoint in {out}.", highlight=False)
+        _errors.print(f"`--resume` goes on from the last checkpoint in {out}.", highlight=False)
         raise typer.Exit(130) from None
     processes = PartialState()
     if processes.is_main_process:
@@ -112,11 +113,12 @@ def evaluate(
 ) -> None:
     """Every retrieval figure of a model: the queries of a dataset against its database."""
     from modeling_crh import experiment
+    from modeling_crh.checkpoint import load_checkpoint
     from modeling_crh.checkpoints import FASHION_MNIST_64
     from modeling_crh.data import load_splits
 
     name = checkpoint or str(FASHION_MNIST_64)
-    model, processor = experiment.load_checkpoint(name)
+    model, processor = load_checkpoint(name)
     splits, bad_images = load_splits(
         dataset,
         None if data_dir is None else str(data_dir),
@@ -145,11 +147,12 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Encode images, texts or features into a parquet file of packed codes."""
-    from modeling_crh import encoding, experiment
+    from modeling_crh import encoding
+    from modeling_crh.checkpoint import load_checkpoint
     from modeling_crh.data import BadImage, load_images, load_rows
     from modeling_crh.processing import labelled_dataset
 
-    model, processor = experiment.load_checkpoint(checkpoint)
+    model, processor = load_checkpoint(checkpoint)
     bad_images: list[BadImage] = []
     if text_column is None and features_column is None:
         rows, paths, bad_images = load_images(source, label_column=label_column, skip_bad_images=skip_bad_images)
@@ -194,6 +197,10 @@ def run(command: Any) -> None:
         command = single
     try:
         command()
+    except SystemExit as ended:
+        if ended.code == 130:
+            _errors.print("Interrupted.")
+        raise
     except (ValueError, OSError, StrictDataclassError) as error:
         if os.environ.get("CRH_DEBUG"):
             raise
@@ -203,13 +210,17 @@ def run(command: Any) -> None:
 
 def _recipe(
     path: Path | None, fields: dict[str, Any], model: dict[str, Any], training: dict[str, Any], skip_bad_images: bool
-) -> Recipe:
+) -> "Recipe":
     """The recipe that a file and options make; None stands for an option that was not given."""
+    from modeling_crh.recipe import DEMO_RECIPE, Recipe
+
     overrides: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in fields.items() if value is not None
     }
-    overrides["model"] = {name: value for name, value in model.items() if value is not None}
-    overrides["training"] = {name: value for name, value in training.items() if value is not None}
+    for name, settings in (("model", model), ("training", training)):
+        given = {key: value for key, value in settings.items() if value is not None}
+        if given:
+            overrides[name] = given
     if skip_bad_images:
         overrides["skip_bad_images"] = True
     own_model = fields["backbone"] is not None or fields["features_column"] is not None

@@ -1,5 +1,6 @@
 """The codebook: how many bits a head has, how words are drawn, and how the words of a class make its center."""
 
+from math import isqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -25,15 +26,18 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
         (8, 16, 8)
     """
     least = max(1, (codebook_size - 1).bit_length())  # 2^d >= M
-    divisors = [d for d in range(least, num_bits + 1) if num_bits % d == 0]
-    if not divisors:
+    if num_bits < least:
         enough = 8 * -(-least // 8)
         raise ValueError(
             f"`num_bits` must be at least {enough} for M={codebook_size} codewords, since {num_bits} bits make only "
             f"{2**num_bits} words, but got {num_bits}."
         )
-    powers = [d for d in divisors if d & (d - 1) == 0]
-    return (powers or divisors)[0]
+    power = 1 << (least - 1).bit_length()  # if this one does not divide K, no larger power of two does
+    if num_bits % power == 0:
+        return power
+    small = [d for d in range(1, isqrt(num_bits) + 1) if num_bits % d == 0]
+    divisors = [*small, *(num_bits // d for d in reversed(small))]  # ascending
+    return next(d for d in divisors if d >= least)
 
 
 def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: np.random.Generator) -> Tensor:

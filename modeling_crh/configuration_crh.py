@@ -132,6 +132,8 @@ class CRHConfig(PreTrainedConfig):
                 raise ValueError(
                     f"`backbone_config` must have a `model_type` of transformers, but got {model_type!r}{hint}"
                 )
+            if self.transformers_version is None:  # or it was saved, and may hold keys of transformers' own
+                self._refuse_typos_of_the_backbone(self.backbone_config)
             self.backbone_config = AutoConfig.for_model(**self.backbone_config)
         if self.backbone_config is None and self.num_features is None:
             raise ValueError("`num_features` must be given where `backbone_config` is None, but got None.")
@@ -140,6 +142,15 @@ class CRHConfig(PreTrainedConfig):
                 "`num_features` must be None where there is a backbone, which has its own width, but got "
                 f"{self.num_features}."
             )
+
+    def _refuse_typos_of_the_backbone(self, values: dict[str, Any]) -> None:
+        config_class = CONFIG_MAPPING[values["model_type"]]
+        known = {*dir(config_class), *config_class.attribute_map, *_TRANSFORMERS_KEYS}
+        known |= {entry.name for entry in fields(config_class)}
+        for key in values:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.8)
+            if key not in known and close and not str(key).startswith("_"):
+                raise ValueError(f"`{key}` is no field of `backbone_config`; did you mean `{close[0]}`?")
 
     def _check_ranges(self) -> None:
         if cast(int, self.num_labels) < 2:

@@ -101,8 +101,9 @@ def write_codes(
     target = Path(folder, CODES_NAME)
     if target.exists():
         raise ValueError(f"`folder` must hold no {CODES_NAME} yet, but {str(folder)!r} does.")
-    target.parent.mkdir(parents=True, exist_ok=True)
     schema = _schema(model, items, model_name)
+    new_folder = not target.parent.exists()
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{CODES_NAME}.partial")
     try:
         with pq.ParquetWriter(partial, schema) as writer:
@@ -112,8 +113,11 @@ def write_codes(
                 writer.write_batch(_rows(codes, items, paths[rows], rows, schema))
                 start += len(codes)
         os.replace(partial, target)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        if new_folder:
+            target.parent.rmdir()
+        raise
     return target
 
 

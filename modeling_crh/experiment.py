@@ -1,6 +1,5 @@
 """Train from a recipe and evaluate a checkpoint: what `crh train`, `crh evaluate` and their scripts call."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from torch.utils.data import default_collate
 from transformers import ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from modeling_crh.checkpoint import find_last_checkpoint
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import Augmentation, BadImage, is_multi_label, label_names, load_splits
 from modeling_crh.encoding import EncodedItems, encode_items
@@ -32,6 +32,10 @@ from modeling_crh.training_arguments import CRHTrainingArguments
 RECIPE_NAME = "recipe.yaml"
 FIGURES_NAME = "figures.json"
 HISTORY_NAME = "history.json"
+CHECKPOINTS_NAME = "checkpoints"
+
+# What transformers and torch have been seen to raise on settings that do not go together.
+_BUILDING_ERRORS = (RuntimeError, IndexError, KeyError, ZeroDivisionError, TypeError, AttributeError, OverflowError)
 
 _TRAINING_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",
@@ -98,10 +102,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     if state.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / RECIPE_NAME, recipe.dump())
-    resumable = resume and any((out / "checkpoints").glob("checkpoint-*"))
-    nn.Module.to(model, memory_format=torch.channels_last)  # convolutions are faster so, on CPUs as on tensor cores
+    _use_fast_memory_format(model)
     try:
-        trainer.train(resume_from_checkpoint=resumable or None)
+        trainer.train(resume_from_checkpoint=find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
     finally:
         progress.stop()
     nn.Module.to(model, memory_format=torch.contiguous_format)
@@ -128,23 +131,6 @@ def figures_of(encoded: dict[str, EncodedItems]) -> dict[str, float]:
     return retrieval_figures(query.codes, database.codes, query.labels, database.labels, top_k=top_k)
 
 
-def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
-    """A trained model in evaluation mode, and its image processor or tokenizer.
-
-    Args:
-        name: A folder or a Hub id.
-
-    Raises:
-        ValueError: If there is no such checkpoint.
-    """
-    try:
-        model = CRHModel.from_pretrained(name)
-        return model, load_processor(name, model.main_input_name)
-    except OSError as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"`checkpoint` must be a model's folder or Hub id, but got {str(name)!r}: {reason}") from error
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
@@ -161,8 +147,9 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse a folder that this run must not write to."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if found <= {RECIPE_NAME, CHECKPOINTS_NAME} and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
+        return  # new, empty, or of a run that ended before its first checkpoint
     same = (out / RECIPE_NAME).is_file() and Recipe.load(out / RECIPE_NAME) == recipe
     if (out / "config.json").exists() or not same:
         what = "this run, finished" if same else "another run"
@@ -174,24 +161,51 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
+    """The model and what prepares its inputs."""
     names = label_names(train_split)
     fields = dict(recipe.model) | {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
     }
-    if recipe.backbone is not None:
-        model = CRHModel.from_backbone(recipe.backbone, **fields)
+    if recipe.features_column is not None:
+        fields |= {"backbone_config": None, "num_features": np.shape(train_split[0]["features"])[-1]}
+    try:
+        if recipe.backbone is None:
+            model = CRHModel(CRHConfig(**fields))
+        else:
+            model = CRHModel.from_backbone(recipe.backbone, **fields)
         if recipe.freeze_backbone:
             model.freeze_backbone()
-    elif recipe.features_column is not None:
-        width = np.shape(train_split[0]["features"])[-1]
-        model = CRHModel(CRHConfig(**({"backbone_config": None, "num_features": width} | fields)))
-    else:
-        model = CRHModel(CRHConfig(**fields))
-    if recipe.image_processor is not None:
-        return model, ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
-    return model, load_processor(recipe.backbone or "", model.main_input_name)
+        processor = _build_processor(recipe, model)
+    except _BUILDING_ERRORS as error:
+        reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
+        raise ValueError(f"The recipe's model must be one that can be built, but is not: {reason}.") from error
+    _try_samples(model, processor, train_split)
+    return model, processor
+
+
+def _try_samples(model: CRHModel, processor: Processor, train_split: Dataset) -> None:
+    """Find out whether model and data go together before anything is written."""
+    items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
+    try:
+        model.train(False)(**default_collate([items[0], items[1]]))
+    except (ValueError, *_BUILDING_ERRORS) as error:
+        reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
+        raise ValueError(f"The recipe's model must read what its data hold, but does not: {reason}.") from error
+
+
+def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
+    if recipe.image_processor is None:
+        return load_processor(recipe.backbone or "", model.main_input_name)
+    return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+
+
+def _use_fast_memory_format(model: CRHModel) -> None:
+    """Convolutions are faster with the channels last, on CPUs as on tensor cores."""
+    widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
+    if widths and min(widths) >= 16:  # with fewer channels, torch 2.14 crashes on large images
+        nn.Module.to(model, memory_format=torch.channels_last)
 
 
 def _build_trainer(
@@ -202,12 +216,12 @@ def _build_trainer(
     splits: DatasetDict,
     progress: TrainingProgress,
 ) -> CRHTrainer:
-    known = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
-    for name in recipe.training:
-        if name not in known:
-            raise ValueError(f"`{name}` is no field of CRHTrainingArguments, but stands under `training`.")
     settings = _TRAINING_DEFAULTS | recipe.training
-    arguments = CRHTrainingArguments(output_dir=str(out / "checkpoints"), seed=recipe.seed, **settings)
+    try:
+        arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
+    except (TypeError, RuntimeError, AttributeError, ImportError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"`training` must hold settings that transformers takes, but does not: {reason}.") from error
     augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
     trainer = CRHTrainer(
         model,

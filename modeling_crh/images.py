@@ -39,19 +39,21 @@ def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
         `(H, W, 3)` uint8.
 
     Raises:
-        ValueError: If there is nothing to read, or it is no image, is cut short, or has over twice the pixels of
-            `PIL.Image.MAX_IMAGE_PIXELS`.
+        ValueError: If `source` is of another kind, there is nothing to read, or it is no image, is cut short, has no
+            pixels, or over twice those of `PIL.Image.MAX_IMAGE_PIXELS`.
 
     Example:
         >>> read_image(PIL.Image.new("RGBA", (2, 1))).tolist()
         [[[255, 255, 255], [255, 255, 255]]]
     """
+    if not isinstance(source, str | Path | PIL.Image.Image):
+        raise ValueError(f"`image` must be a path, a URL or a PIL image, but got {type(source).__name__}.")
     try:
         image = source if isinstance(source, PIL.Image.Image) else PIL.Image.open(_open(str(source)))
         return to_rgb(image)
     except DECODE_ERRORS as error:
-        reason = "no known image format" if isinstance(error, PIL.UnidentifiedImageError) else str(error).rstrip(".")
-        raise ValueError(f"`image` must be a complete image, but {source} is not: {reason}.") from error
+        name = str(source)[:300]
+        raise ValueError(f"`image` must be a complete image, but {name} is not: {decode_fault(error)}.") from error
 
 
 def to_rgb(image: PIL.Image.Image) -> np.ndarray:
@@ -60,10 +62,20 @@ def to_rgb(image: PIL.Image.Image) -> np.ndarray:
     Raises:
         OSError: If the file behind it is cut short; see `DECODE_ERRORS` for what else.
     """
+    if 0 in image.size:
+        raise ValueError(f"it has no pixels: its size is {image.width} x {image.height}")
     image = PIL.ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")  # a palette may hold transparency that `convert_to_rgb` does not look for
     return np.asarray(convert_to_rgb(image, return_numpy=True))
+
+
+def decode_fault(error: Exception) -> str:
+    """What one of `DECODE_ERRORS` tells, without the path that the caller names already."""
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "no known image format"
+    told = error.strerror if isinstance(error, OSError) else None
+    return (told or str(error)).rstrip(".") or type(error).__name__
 
 
 def _open(source: str) -> str | BytesIO:

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
+from .checks import check_tensor
 from .codebook import compose_centers, draw_centers
 from .codes import binarize
 from .configuration_crh import CRHConfig
@@ -160,11 +161,11 @@ class CRHModel(PreTrainedModel):
         """Hash logits of a batch, and the loss where labels are given.
 
         Args:
-            pixel_values: `(N, 3, H, W)`, for an image backbone.
+            pixel_values: `(N, 3, H, W)`, floating point of any precision, for an image backbone.
             input_ids: `(N, T)`, for a text backbone.
             attention_mask: `(N, T)`, 1 for real tokens.
             token_type_ids: `(N, T)`.
-            features: `(N, num_features)`, for a model without a backbone.
+            features: `(N, num_features)`, floating point of any precision, for a model without a backbone.
             labels: `(N,)` integers from 0 to C - 1, or `(N, C)` of 0 and 1. A sample with -100, or with a row of zeros,
                 has no loss.
             output_hidden_states: Return the backbone's hidden states too.
@@ -175,7 +176,8 @@ class CRHModel(PreTrainedModel):
             `CRHModelOutput`.
 
         Raises:
-            ValueError: If the input that the model reads is missing, or labels are out of range or fractional.
+            ValueError: If the input that the model reads is missing or of another type, or labels are out of range or
+                fractional.
         """
         inputs = {
             "pixel_values": pixel_values,
@@ -191,6 +193,7 @@ class CRHModel(PreTrainedModel):
             raise ValueError(
                 f"`{self.main_input_name}` is what this model reads, but got {sorted(given) or 'nothing'}."
             )
+        given[self.main_input_name] = self._in_model_type(given[self.main_input_name])
         pooled, outputs = self._pooled_features(given)
         hash_logits = self.hash_head(pooled.to(self.dtype))
         output = CRHModelOutput(
@@ -207,7 +210,20 @@ class CRHModel(PreTrainedModel):
         """Codes of a batch: `(N, K)` int8, every entry -1 or +1. Takes what `forward` takes."""
         return binarize(self(**inputs).hash_logits)
 
+    def _in_model_type(self, values: Tensor) -> Tensor:
+        """The main input in the precision of the weights; token ids as they are."""
+        name = self.main_input_name
+        check_tensor(name, values)
+        if name == "input_ids":
+            if values.is_floating_point():
+                raise ValueError(f"`input_ids` must be whole numbers, but got {values.dtype}.")
+            return values
+        if not values.is_floating_point():
+            raise ValueError(f"`{name}` must be floating point, but got {values.dtype}.")
+        return values.to(self.dtype)
+
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        check_tensor("labels", labels)
         config = self.config
         return crh_loss(
             hash_logits,

@@ -1,34 +1,38 @@
-"""CRHPipeline: the task "crh-hashing", images in and binary codes out."""
+"""CRHPipeline: the task "crh-hashing", images or texts in and binary codes out."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from transformers import AutoModel, Pipeline
+from transformers import AutoModel, Pipeline, PreTrainedModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from modeling_crh.checkpoints import FASHION_MNIST_64
 from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.images import read_image
 
 TASK = "crh-hashing"
 
 CodeFormat = Literal["packed", "bits", "hex"]
 
+_PROCESSORS = {"pixel_values": "image_processor", "input_ids": "tokenizer"}  # by what the model reads
+
 
 class CRHPipeline(Pipeline):
-    """Binary codes of images, one dict an image: `{"code": ...}`.
+    """Binary codes of images, or of texts where the model reads text, one dict an item: `{"code": ...}`.
 
-    Called on a path, a URL, a PIL image, or a list, generator or `KeyDataset` of them, with `batch_size` and
-    `code_format`:
+    Called on a path, a URL, a PIL image, or a list, generator or `KeyDataset` of them (or of strings, which are texts
+    to such a model), with `batch_size` and `code_format`:
 
     - `"packed"` (the default): `(K / 8,)` uint8, bit order of `numpy.packbits`;
     - `"bits"`: `(K,)` uint8 of 0 and 1;
     - `"hex"`: a string of K / 4 hexadecimal digits.
 
     Raises:
-        ValueError: If `code_format` is none of these, or an image cannot be read.
+        ValueError: If `model` is no `CRHModel` of images or texts or comes without its processor, `code_format` is none
+            of these, or an input is of another kind or an image that cannot be read.
 
     Example:
         >>> from PIL import Image
@@ -40,23 +44,33 @@ class CRHPipeline(Pipeline):
     """
 
     _load_processor = False
-    _load_image_processor = True
+    _load_image_processor = None  # loaded where it is there; which of the two is needed, the model tells
+    _load_video_processor = False
     _load_feature_extractor = False
-    _load_tokenizer = False
+    _load_tokenizer = None
 
-    def __call__(self, images: Any, **kwargs: Any) -> Any:
+    def __init__(self, model: PreTrainedModel, **settings: Any) -> None:
+        needed = _needed_processor(model)
+        if settings.get(needed) is None:
+            raise ValueError(f"`{needed}` must be given, or saved with the model, but is missing.")
+        for other in _PROCESSORS.values():
+            if other != needed:
+                settings.pop(other, None)
+        super().__init__(model, **settings)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """See the class."""
-        if isinstance(images, Sequence) and not isinstance(images, str | list):
-            images = list(images)  # a column of a data set, say
-        if isinstance(images, list) and not images:
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes | bytearray | list):
+            inputs = list(inputs)  # a column of a data set, say
+        if isinstance(inputs, list) and not inputs:
             return []
-        return super().__call__(images, **kwargs)
+        return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save model and image processor; the pipeline's own code comes from this library, and not from the folder."""
+        """Save the model and its processor; the pipeline's own code comes from this library, and not from the folder."""
         self.model.save_pretrained(save_directory, **kwargs)
-        if self.image_processor is not None:
-            self.image_processor.save_pretrained(save_directory, **kwargs)
+        processor = self.image_processor if self.tokenizer is None else self.tokenizer
+        processor.save_pretrained(save_directory, **kwargs)
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any
@@ -69,15 +83,19 @@ class CRHPipeline(Pipeline):
             raise ValueError(f"`code_format` must be 'packed', 'bits' or 'hex', but got {code_format!r}.")
         return {}, {}, {"code_format": code_format}
 
-    def preprocess(self, image: Any) -> dict[str, Any]:
-        """Pixels of one image, by the image processor of the checkpoint."""
-        return dict(self.image_processor(read_image(image), return_tensors="pt").to(self.dtype))
+    def preprocess(self, item: Any) -> dict[str, Any]:
+        """Pixels of one image, or tokens of one text, as the processor of the checkpoint makes them."""
+        if self.tokenizer is None:
+            return dict(self.image_processor(read_image(item), return_tensors="pt"))
+        if not isinstance(item, str):
+            raise ValueError(f"`text` must be a string, but got {type(item).__name__}.")
+        return dict(self.tokenizer(item, truncation=True, return_tensors="pt"))
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         return {"hash_logits": self.model(**model_inputs).hash_logits}
 
     def postprocess(self, model_outputs: dict[str, Any], code_format: CodeFormat = "packed") -> dict[str, Any]:
-        """The code of one image in the format asked for."""
+        """The code of one item in the format asked for."""
         packed = pack_codes(binarize(model_outputs["hash_logits"])).numpy()[0]  # (K / 8,)
         if code_format == "hex":
             return {"code": packed.tobytes().hex()}
@@ -87,5 +105,16 @@ class CRHPipeline(Pipeline):
 def register_pipeline() -> None:
     """Make `pipeline("crh-hashing")` known to transformers."""
     PIPELINE_REGISTRY.register_pipeline(
-        TASK, CRHPipeline, pt_model=AutoModel, default={"model": (str(FASHION_MNIST_64), "main")}, type="image"
+        TASK, CRHPipeline, pt_model=AutoModel, default={"model": (str(FASHION_MNIST_64), "main")}, type="multimodal"
     )
+
+
+def _needed_processor(model: Any) -> str:
+    """`image_processor` or `tokenizer`."""
+    if not isinstance(model, PreTrainedModel) or model.config.model_type != CRHConfig.model_type:
+        raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
+    if model.main_input_name not in _PROCESSORS:
+        raise ValueError(
+            f"`model` must read images or texts, but reads `{model.main_input_name}`; call `model.encode` on those."
+        )
+    return _PROCESSORS[model.main_input_name]

@@ -46,7 +46,7 @@ class TrainingProgress(TrainerCallback):
         self._loss = logs.get("loss", self._loss)
         if self._progress is None or "eval_map" not in logs:
             return
-        parts = [f"epoch {logs['epoch']:.0f}/{args.num_train_epochs:.0f}"]
+        parts = [f"epoch {logs['epoch']:g}/{args.num_train_epochs:g}"]
         if self._loss is not None:
             parts.append(f"loss {self._loss:.3f}")
         parts.append(f"validation mAP {logs['eval_map']:.4f}")

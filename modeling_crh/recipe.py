@@ -4,9 +4,14 @@ import dataclasses
 import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
+from transformers import PreTrainedConfig, ViTImageProcessor
+
+from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.data import Augmentation
+from modeling_crh.training_arguments import CRHTrainingArguments
 
 _TYPES: dict[str, Any] = {
     "dataset": str,
@@ -24,6 +29,12 @@ _TYPES: dict[str, Any] = {
     "seed": int,
     "skip_bad_images": bool,
 }
+
+_MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
+    entry.name for entry in dataclasses.fields(PreTrainedConfig)
+}
+_TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
+_IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 
 DEMO_RECIPE = Path(__file__).parent / "demo.yaml"
 """Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
@@ -75,6 +86,14 @@ class Recipe:
         for name in ("seed", "output_dir"):
             if name in self.training:
                 raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
+        for name in ("num_labels", "id2label", "label2id", "problem_type"):
+            if name in self.model:
+                raise ValueError(f"`{name}` must not stand under `model`: labels come from the data.")
+        _check_keys("`model`", self.model, _MODEL_FIELDS)
+        _check_keys("`training`", self.training, _TRAINING_FIELDS)
+        _check_keys("`image_processor`", self.image_processor or {}, _IMAGE_PROCESSOR_FIELDS)
+        if isinstance(self.augmentation, dict):
+            _check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
 
     def _check_backbone(self) -> None:
         config = self.model.get("backbone_config")
@@ -121,14 +140,15 @@ class Recipe:
         """
         merged = dict(values)
         for key, value in overrides.items():
-            both_dicts = isinstance(value, dict) and isinstance(merged.get(key), dict)
-            merged[key] = merged[key] | value if both_dicts else value
-        names = [entry.name for entry in dataclasses.fields(cls)]
-        for key in merged:
-            if key not in names:
-                close = difflib.get_close_matches(str(key), names, n=1)
-                hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(names)}."
-                raise ValueError(f"`{key}` is no field of a recipe; {hint}")
+            if isinstance(value, dict) and key in merged:
+                _check_type(key, merged[key])
+                value = merged[key] | value
+            merged[key] = value
+        if overrides.get("backbone") is not None:  # then the one that the file describes has had its day
+            merged.pop("image_processor", None)
+            merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        _check_keys("a recipe", merged, names)
         if "dataset" not in merged:
             raise ValueError("`dataset` must be the name of a benchmark or a folder, but is missing.")
         return cls(**merged)
@@ -138,15 +158,28 @@ class Recipe:
         return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
 
     def _check_types(self) -> None:
-        for name, kind in _TYPES.items():
+        for name in _TYPES:
             value = getattr(self, name)
-            if not isinstance(value, kind):
-                words = kind.__name__ if isinstance(kind, type) else kind
-                raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.")
+            _check_type(name, value)
             if isinstance(value, dict):
                 _refuse_numbers_as_text(value, name)
         if self.seed < 0:
             raise ValueError(f"`seed` must be 0 or larger, but got {self.seed}.")
+
+
+def _check_type(name: str, value: Any) -> None:
+    kind = _TYPES.get(name, object)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        words = kind.__name__ if isinstance(kind, type) else kind
+        raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.")
+
+
+def _check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
+            raise ValueError(f"`{key}` is no field of {name}; {hint}")
 
 
 def _refuse_numbers_as_text(value: Any, name: str) -> None:

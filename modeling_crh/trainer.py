@@ -1,19 +1,18 @@
 """CRHTrainer: transformers' own, with centers that move, and with retrieval figures at every evaluation."""
 
-import json
 import shutil
 from collections.abc import Sized
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer
-from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import TrainOutput
 
-from modeling_crh.callbacks import STATISTICS_NAME, ReassignCentersCallback, SetEpochCallback
+from modeling_crh.callbacks import ReassignCentersCallback, SetEpochCallback
+from modeling_crh.checkpoint import STATISTICS_NAME, find_last_checkpoint, load_model
 from modeling_crh.codebook import center_distances
 from modeling_crh.codes import binarize
 from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
@@ -57,7 +56,10 @@ class CRHTrainer(Trainer):
     ) -> TrainOutput:
         """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved whole."""
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = find_last_checkpoint(cast(str, self.args.output_dir))
+            folder = cast(str, self.args.output_dir)
+            resume_from_checkpoint = find_last_checkpoint(folder)
+            if resume_from_checkpoint is None:
+                raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -83,10 +85,7 @@ class CRHTrainer(Trainer):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training:
             if not torch.isfinite(loss).all():
-                raise ValueError(
-                    f"The loss must be finite, but is {loss.detach().mean().item()} at step {self.state.global_step}; "
-                    "try a smaller `learning_rate`. The last checkpoint is untouched."
-                )
+                self._stop_as_not_finite(f"loss is {loss.detach().mean().item()}")
             own = self._own_samples(len(outputs.hash_logits))
             self.reassignment.observe(outputs.hash_logits[:own], inputs["labels"][:own])
         return (loss, outputs) if return_outputs else loss
@@ -130,8 +129,17 @@ class CRHTrainer(Trainer):
         before = self.args.process_index * (loader.total_batch_size // self.args.world_size)
         return int(min(max(rest - before, 0), batch_size))
 
+    def _stop_as_not_finite(self, what: str) -> NoReturn:
+        raise ValueError(
+            f"Training must stay finite, but the {what} at step {self.state.global_step}; try a smaller "
+            "`learning_rate`. The last checkpoint is untouched."
+        )
+
     def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        codes = binarize(torch.as_tensor(prediction.predictions))
+        hash_logits = torch.as_tensor(prediction.predictions)
+        if not hash_logits.isfinite().all():
+            self._stop_as_not_finite("hash logits of the evaluation are not")
+        codes = binarize(hash_logits)
         labels = torch.as_tensor(prediction.label_ids)
         figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=(min(10, len(codes) - 1),))
         distances = center_distances(self.model.centers)
@@ -142,6 +150,8 @@ class CRHTrainer(Trainer):
         return figures
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if not all(weight.isfinite().all() for weight in self.model.parameters()):
+            self._stop_as_not_finite("weights are not")
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
         try:
             super()._save_checkpoint(model, trial)
@@ -169,27 +179,5 @@ class CRHTrainer(Trainer):
         self._load_exactly(str(self.state.best_model_checkpoint))
 
     def _load_exactly(self, folder: str) -> None:
-        saved = type(self.model).from_pretrained(folder, dtype=self.model.dtype)
+        saved = load_model(folder, dtype=self.model.dtype)
         self.model.load_state_dict(saved.state_dict(), strict=True)
-
-
-def find_last_checkpoint(folder: str | Path) -> str:
-    """The newest checkpoint in a run's folder that was saved whole; its trainer state is the last thing written.
-
-    Args:
-        folder: The `output_dir` of a run.
-
-    Returns:
-        Its path.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    numbered = [(int(path.name.rpartition("-")[2]), path) for path in Path(folder).glob("checkpoint-*[0-9]")]
-    for _, path in sorted(numbered, reverse=True):
-        try:
-            TrainerState.load_from_json(str(path / "trainer_state.json"))
-        except (OSError, json.JSONDecodeError):
-            continue  # killed while it was being saved
-        return str(path)
-    raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint in {str(folder)!r}, but there is none.")

@@ -47,6 +47,11 @@ class CRHTrainingArguments(TrainingArguments):
             raise ValueError(f"`reassignment` must be 'hungarian', 'greedy' or 'none', but got {self.reassignment!r}.")
         if self.reassign_every < 1:
             raise ValueError(f"`reassign_every` must be at least 1, but got {self.reassign_every}.")
+        for name in ("learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be above 0, but got {getattr(self, name)}.")
+        if self.max_steps <= 0 and not self.num_train_epochs > 0:
+            raise ValueError(f"`num_train_epochs` must be above 0, but got {self.num_train_epochs}.")
         if self.head_learning_rate is not None and self.head_learning_rate < 0:
             raise ValueError(f"`head_learning_rate` must not be negative, but got {self.head_learning_rate}.")
         super().__post_init__()  # type: ignore[no-untyped-call]

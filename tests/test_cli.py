@@ -103,8 +103,8 @@ def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny
         (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
         (["train", "--dataset", "nowhere"], "`dataset` must be a folder or one of the benchmarks"),
         (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
-        (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a model's folder or Hub id"),
-        (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a model's folder or Hub id"),
+        (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a CRH model's folder or Hub id"),
+        (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a CRH model's folder or Hub id"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tmp_path, monkeypatch):

@@ -62,6 +62,9 @@ def test_the_data_sets_of_the_paper_have_its_heads(num_labels, head_dim, heads):
         (64, 257, 16),
         (8, 2, 1),
         (8, 1, 1),
+        (10**12, 200, 8),
+        (10**12, 2**13, 16),
+        (8 * 1_000_003, 2**9, 1_000_003),  # 16 does not divide it, and it has no other divisor of 9 or more
     ],
 )
 def test_head_dims_are_worked_by_hand(num_bits, codebook_size, head_dim):

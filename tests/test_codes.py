@@ -101,6 +101,18 @@ def test_distance_is_symmetric_and_zero_to_itself_and_turned_by_negation(pair):
         (unpack_codes, [torch.ones(8, dtype=torch.uint8)], r"but got torch\.uint8 of shape \(8,\)"),
         (hamming_distance, [torch.ones(1, 8), torch.ones(1, 16)], r"same K, but got \(1, 8\) and \(1, 16\)"),
         (hamming_distance, [torch.ones(8), torch.ones(1, 8)], r"but got \(8,\) and \(1, 8\)"),
+        (hamming_distance, [torch.ones(1, 8), torch.zeros(2, 8)], r"`database_codes` must hold only -1 and \+1"),
+        (hamming_distance, [torch.full((1, 8), float("nan")), torch.ones(2, 8)], r"`query_codes` must hold only -1"),
+        (hamming_distance, [torch.ones(1, 8).bool(), torch.ones(1, 8)], r"`query_codes` must hold only -1 and \+1"),
+        (hamming_distance, [torch.ones(1, 8).byte(), torch.ones(1, 8)], "packed codes through `unpack_codes`"),
+        (hamming_distance, [torch.full((1, 8), -128).char(), torch.ones(1, 8)], r"only -1 and \+1"),
+        (pack_codes, [torch.ones(1, 8, dtype=torch.complex64)], r"`codes` must hold only -1 and \+1"),
+        (binarize, [np.ones(3)], r"`hash_logits` must be a torch\.Tensor, but got ndarray"),
+        (binarize, [torch.tensor([True])], r"`hash_logits` must be floating point, but got torch\.bool"),
+        (pack_codes, [[[1] * 8]], r"`codes` must be a torch\.Tensor, but got list"),
+        (unpack_codes, [np.ones((1, 8), np.uint8)], r"`packed` must be a torch\.Tensor, but got ndarray"),
+        (hamming_distance, [np.ones((1, 8)), torch.ones(1, 8)], r"`query_codes` must be a torch\.Tensor"),
+        (hamming_distance, [torch.ones(1, 8), None], r"`database_codes` must be a torch\.Tensor, but got NoneType"),
     ],
 )
 def test_what_is_no_code_is_an_error(function, arguments, message):

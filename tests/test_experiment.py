@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny_runs import RESNET, same_state
+from tiny_runs import RESNET, VIT, same_state
 
 from modeling_crh import CRHModel
+from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import load_splits
-from modeling_crh.experiment import encode_splits, figures_of, load_checkpoint, train
+from modeling_crh.experiment import _use_fast_memory_format, encode_splits, figures_of, train
 from modeling_crh.recipe import Recipe
 
 
@@ -115,6 +116,21 @@ def test_a_folder_that_holds_another_run_is_left_alone(recipe, tmp_path):
     assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
 
 
+def test_a_run_that_ended_before_its_first_checkpoint_does_not_stand_in_the_way(recipe, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    (tmp_path / "run" / "recipe.yaml").write_text("dataset: another")
+    train(recipe, tmp_path / "run", resume=True)
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+
+
+def test_narrow_convolutions_keep_their_memory_format(tiny_model):
+    for name, expected in (("resnet", False), ("vit", True)):
+        model = tiny_model(name)
+        _use_fast_memory_format(model)
+        convolution = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == expected
+
+
 def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds another run"):
@@ -127,9 +143,14 @@ def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"training": {"learning_rat": 1.0}}, "`learning_rat` is no field of CRHTrainingArguments"),
         ({"model": {"num_bits": 12}}, "`num_bits` must be a positive multiple of 8, but got 12"),
         ({"dataset": "no/such/folder"}, "`dataset` must be a folder or one of the benchmarks"),
+        ({"training": {"num_train_epochs": -1}}, "`num_train_epochs` must be above 0, but got -1"),
+        ({"training": {"report_to": "nobody"}}, "nobody"),
+        ({"training": {"per_device_train_batch_size": None}}, "`training` must hold settings that transformers takes"),
+        ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "The recipe's model must be one that can be built"),
+        ({"model": {"backbone_config": VIT}}, "The recipe's model must read what its data hold"),
+        ({"data_dir": "somewhere"}, "`data_dir` must be given with a benchmark only"),
         ({"augmentation": "wild"}, "`augment` must be an Augmentation or one of"),
     ],
 )
@@ -153,7 +174,7 @@ def test_bad_images_are_named_or_left_out(recipe, image_folder):
 
 
 def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"`checkpoint` must be a model's folder or Hub id, but got"):
+    with pytest.raises(ValueError, match=r"`checkpoint` must be a CRH model's folder or Hub id, but"):
         load_checkpoint(tmp_path / "nothing")
 
 

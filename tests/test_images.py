@@ -171,6 +171,25 @@ def test_what_is_no_image_is_an_error(tmp_path, content, message):
         read_image(str(path))
 
 
+@pytest.mark.parametrize("source", [None, 5, 1.5, b"bytes", [b"bytes"], {"bytes": b""}, np.zeros((4, 4, 3), np.uint8)])
+def test_another_kind_of_source_is_an_error_that_shows_none_of_its_content(source):
+    kind = type(source).__name__
+    with pytest.raises(ValueError, match=f"^`image` must be a path, a URL or a PIL image, but got {kind}\\.$"):
+        read_image(source)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (0, 3), (3, 0)])
+def test_an_image_without_pixels_is_an_error(size):
+    with pytest.raises(ValueError, match=f"is not: it has no pixels: its size is {size[0]} x {size[1]}"):
+        read_image(PIL.Image.new("RGB", size))
+
+
+def test_a_long_string_is_cut_short_in_the_message():
+    with pytest.raises(ValueError, match="`image` must be a complete image") as raised:
+        read_image("x" * 100_000)
+    assert len(str(raised.value)) < 500
+
+
 def test_a_folder_is_no_image(tmp_path):
     with pytest.raises(ValueError, match=r"Is a directory|Permission denied"):
         read_image(tmp_path)

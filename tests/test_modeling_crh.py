@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -307,6 +308,22 @@ def test_a_missing_input_is_an_error_that_names_it(tiny_model, name, main_input)
     [
         (lambda make: make(None)(features=torch.ones(1, 4), labels=torch.tensor([3])), "from 0 to C-1=2, but got 3"),
         (lambda make: make(None)(features=torch.ones(1, 4), labels=torch.tensor([0.5])), "must be integers"),
+        (lambda make: make(None)(features=[[0.0] * 4]), r"`features` must be a torch\.Tensor, but got list"),
+        (
+            lambda make: make(None)(features=torch.ones(1, 4).long()),
+            r"`features` must be floating point, .* torch\.int64",
+        ),
+        (
+            lambda make: make("vit")(torch.ones(1, 3, 16, 16).byte()),
+            "`pixel_values` must be floating point, .* torch.uint8",
+        ),
+        (lambda make: make("vit")(np.ones((1, 3, 16, 16))), r"`pixel_values` must be a torch\.Tensor, but got ndarray"),
+        (
+            lambda make: make("bert")(input_ids=torch.ones(1, 3)),
+            r"`input_ids` must be whole numbers, .* torch\.float32",
+        ),
+        (lambda make: make("bert")(input_ids=[[1]]), r"`input_ids` must be a torch\.Tensor, but got list"),
+        (lambda make: make(None)(features=torch.ones(1, 4), labels=[0]), r"`labels` must be a torch\.Tensor"),
         (lambda make: make(None).freeze_backbone(), "`freeze_backbone` needs a backbone"),
         (lambda make: make("vit", pooling="pooler")(**inputs_of("vit")), "`pooling` must be 'cls' or 'mean'"),
         (
@@ -325,6 +342,13 @@ def test_importing_the_library_leaves_the_heavy_packages_out():
     code = f"import sys, modeling_crh; print([name for name in {heavy} if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", [None, *IMAGE_BACKBONES])
+@pytest.mark.parametrize("given_dtype", [torch.float64, torch.float16])
+def test_inputs_of_any_precision_are_those_in_the_precision_of_the_weights(tiny_model, name, given_dtype):
+    model, given = tiny_model(name), in_dtype(inputs_of(name), given_dtype)
+    assert torch.equal(model(**given).hash_logits, model(**in_dtype(given, torch.float32)).hash_logits)
 
 
 @pytest.mark.parametrize("hash_head", ["linear", "mlp"])

@@ -3,7 +3,8 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Image
-from transformers import AutoImageProcessor, pipeline
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoImageProcessor, AutoTokenizer, BertModel, PreTrainedTokenizerFast, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling_crh import CRHModel, CRHPipeline
@@ -14,6 +15,26 @@ from modeling_crh.codes import binarize, pack_codes
 def hashing(tiny_checkpoint):
     """The pipeline of the tiny ViT of 16 bits."""
     return pipeline("crh-hashing", model=str(tiny_checkpoint))
+
+
+WORDS = ["[PAD]", "[UNK]", *"the a cat dog sat ran on under mat tree and then slept".split()]
+TEXTS = ["the cat sat on the mat", "a dog", "then the dog ran under a tree and slept", "cat", "a bird sang"]
+
+
+@pytest.fixture(scope="module")
+def text_checkpoint(tiny_backbone, tiny_model, tmp_path_factory):
+    """Folder of a BERT whose codes tell texts apart, and of its tokenizer of fifteen words."""
+    folder = tmp_path_factory.mktemp("texts")
+    backbone = tiny_backbone("bert")
+    backbone.initializer_range = 0.5
+    tiny_model(backbone, num_bits=64, initializer_range=1.0).save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
@@ -147,6 +168,74 @@ def test_an_image_that_cannot_be_read_is_an_error_that_names_it(hashing, paths, 
         hashing([paths[0], str(tmp_path / "text.png")])
     with pytest.raises(ValueError, match=r"missing\.png is not: .*No such file"):
         hashing(str(tmp_path / "missing.png"))
+
+
+@pytest.mark.parametrize(
+    "inputs", [None, 5, 1.5, b"content", [b"content"], {"image": "a.png"}, np.zeros((4, 4, 3)), [[]]]
+)
+def test_what_is_no_image_is_an_error_that_shows_none_of_its_content(hashing, inputs):
+    kind = type(inputs[0] if isinstance(inputs, list) else inputs).__name__
+    with pytest.raises(ValueError, match=f"^`image` must be a path, a URL or a PIL image, but got {kind}\\.$"):
+        hashing(inputs)
+
+
+def test_an_image_without_pixels_is_an_error(hashing):
+    with pytest.raises(ValueError, match="is not: it has no pixels"):
+        hashing(PIL.Image.new("RGB", (0, 0)))
+
+
+def test_texts_have_the_codes_of_tokenizer_and_model_called_by_hand(text_checkpoint):
+    model, tokenizer = CRHModel.from_pretrained(text_checkpoint), AutoTokenizer.from_pretrained(text_checkpoint)
+    with torch.no_grad():
+        codes = [binarize(model(**tokenizer(text, return_tensors="pt")).hash_logits) for text in TEXTS]
+    expected = pack_codes(torch.cat(codes)).numpy()
+    assert len(np.unique(expected, axis=0)) == len(TEXTS)
+    hashing = pipeline("crh-hashing", model=str(text_checkpoint))
+    for batch_size in (1, 2, 5):  # with padding from 2 on
+        assert np.array_equal(codes_of(hashing(TEXTS, batch_size=batch_size)), expected)
+    assert np.array_equal(hashing(TEXTS[2])["code"], expected[2])
+    assert np.array_equal(codes_of(hashing((text for text in TEXTS), batch_size=3)), expected)
+
+
+def test_a_text_that_is_too_long_is_cut_to_what_the_model_takes(text_checkpoint):
+    hashing = pipeline("crh-hashing", model=str(text_checkpoint), code_format="hex")
+    assert hashing("cat " * 100) == hashing("cat " * 32)
+
+
+def test_a_saved_pipeline_of_texts_comes_back_the_same(text_checkpoint, tmp_path):
+    hashing = pipeline("crh-hashing", model=str(text_checkpoint), code_format="hex")
+    hashing.save_pretrained(tmp_path)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in tmp_path.iterdir()}
+    assert pipeline("crh-hashing", model=str(tmp_path), code_format="hex")(TEXTS) == hashing(TEXTS)
+
+
+@pytest.mark.parametrize("inputs", [None, 5, [["cat"]], b"cat", PIL.Image.new("RGB", (4, 4))])
+def test_what_is_no_text_is_an_error(text_checkpoint, inputs):
+    with pytest.raises(ValueError, match="`text` must be a string, but got"):
+        pipeline("crh-hashing", model=str(text_checkpoint))(inputs)
+
+
+def test_a_local_checkpoint_is_loaded_without_a_word_to_a_server_or_to_the_user(tiny_checkpoint, monkeypatch, caplog):
+    def refuse(*arguments, **settings):
+        raise AssertionError("a server was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    assert pipeline("crh-hashing", model=str(tiny_checkpoint)).tokenizer is None
+    assert caplog.records == []
+
+
+def test_a_model_that_the_pipeline_cannot_run_is_an_error(tiny_model, tiny_backbone, tmp_path):
+    with pytest.raises(ValueError, match="`model` must be a CRHModel, but got BertModel"):
+        pipeline("crh-hashing", model=BertModel(tiny_backbone("bert")))
+    with pytest.raises(ValueError, match="`model` must be a CRHModel, but got str"):
+        CRHPipeline("org/name")
+    with pytest.raises(ValueError, match="`model` must read images or texts, but reads `features`"):
+        pipeline("crh-hashing", model=tiny_model(None))
+    for backbone, missing in [("vit", "image_processor"), ("bert", "tokenizer")]:
+        tiny_model(backbone).save_pretrained(tmp_path / backbone)
+        with pytest.raises(ValueError, match=f"`{missing}` must be given, or saved with the model, but is missing"):
+            pipeline("crh-hashing", model=str(tmp_path / backbone))
 
 
 def test_a_saved_pipeline_comes_back_the_same(hashing, images, tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,7 @@ def test_overriding_changes_no_value_that_was_handed_over():
         ("{dataset: shoes, backbon: org/vit}", "`backbon` is no field of a recipe; did you mean `backbone`?"),
         (
             "{dataset: shoes, backbone: org/vit, zzz: 1}",
-            "`zzz` is no field of a recipe; the fields are dataset, data_dir",
+            "`zzz` is no field of a recipe; the fields are augmentation, backbone",
         ),
         ("{dataset: shoes}", "either a pretrained `backbone` or a `backbone_config` under `model`, but has neither"),
         (
@@ -153,3 +154,32 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(ValueError, match="readable YAML file"):
         Recipe.load(tmp_path / "binary.yaml")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"training": "oops"}, "`training` must be of type dict, but got 'oops'."),
+        ({"seed": True}, "`seed` must be of type int, but got True."),
+        ({"model": {"num_labels": 3}}, "`num_labels` must not stand under `model`: labels come from the data."),
+        ({"model": {"num_bit": 3}}, "`num_bit` is no field of `model`; did you mean `num_bits`?"),
+        ({"model": {3: 4}}, "`3` is no field of `model`; the fields are"),
+        ({"image_processor": {"szie": 3}}, "`szie` is no field of `image_processor`; did you mean `size`?"),
+        ({"image_processor": {"image_processor_type": "X"}}, "`image_processor_type` is no field of `image_processor`"),
+        ({"augmentation": {"paddin": 0.1}}, "`paddin` is no field of `augmentation`; did you mean `padding`?"),
+        ({"features_column": "clip"}, "`features_column` must stand alone"),
+    ],
+)
+def test_a_field_that_means_nothing_is_an_error(overrides, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"} | overrides)
+
+
+def test_an_override_of_what_is_no_mapping_is_an_error():
+    with pytest.raises(ValueError, match="`training` must be of type dict, but got 5"):
+        Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit", "training": 5}, training={"max_steps": 1})
+
+
+def test_a_backbone_named_on_the_command_line_takes_the_place_of_the_recipes_own():
+    recipe = Recipe.load(DEMO_RECIPE, backbone="org/vit")
+    assert (recipe.backbone, recipe.image_processor, recipe.model) == ("org/vit", None, {"num_bits": 64})

@@ -31,6 +31,10 @@ def test_the_cadence_is_a_setting_and_none_never_moves(tmp_path):
     [
         ({"reassignment": "best"}, "`reassignment` must be 'hungarian', 'greedy' or 'none', but got 'best'."),
         ({"reassign_every": 0}, "`reassign_every` must be at least 1, but got 0."),
+        ({"num_train_epochs": 0}, "`num_train_epochs` must be above 0, but got 0."),
+        ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be above 0, but got nan."),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, but got 0.0."),
+        ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size` must be above 0, but got 0."),
         ({"head_learning_rate": -1.0}, "`head_learning_rate` must not be negative, but got -1.0."),
     ],
 )

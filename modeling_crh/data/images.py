@@ -11,9 +11,10 @@ from datasets import Dataset
 from datasets.utils import tqdm
 from torch import Tensor
 
-from modeling_crh.images import DECODE_ERRORS, to_rgb
+from modeling_crh.images import DECODE_ERRORS, decode_fault, to_rgb
 
 _IMAGE = datasets.Image()
+_REMEDY = "; `skip_bad_images=True` (`--skip-bad-images`) leaves it out"
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class BadImage:
     path: str
     reason: str
 
-    def as_error(self) -> ValueError:
-        """The same as an error to raise."""
-        return ValueError(f"`image` must be a complete image, but {self.path} is not: {self.reason}.")
+    def as_error(self, remedy: str = "") -> ValueError:
+        """The same as an error to raise, with what the user may do about it."""
+        return ValueError(f"`image` must be a complete image, but {self.path} is not: {self.reason}{remedy}.")
 
 
 def decode_image(value: dict[str, Any] | None, name: str) -> Tensor:
@@ -57,7 +58,16 @@ def decode_image(value: dict[str, Any] | None, name: str) -> Tensor:
 
 
 def without_decoding(dataset: Dataset) -> Dataset:
-    """The `image` column alone, as `{"bytes": ..., "path": ...}`."""
+    """The `image` column alone, as `{"bytes": ..., "path": ...}`.
+
+    Raises:
+        ValueError: If `dataset` has no `image` column of images.
+    """
+    feature = dataset.features.get("image")
+    if not isinstance(feature, datasets.Image):
+        raise ValueError(
+            f"`dataset` must have a column `image` of images, as `prepare_dataset` makes, but got {feature}."
+        )
     return dataset.select_columns("image").cast_column("image", datasets.Image(decode=False))
 
 
@@ -85,7 +95,7 @@ def check_images(
             faults = threads.map(_find_fault, values, (f"row {start + offset}" for offset in range(len(values))))
             bad.update({row: fault for row, fault in enumerate(faults, start) if fault is not None})
             if bad and not skip_bad_images:
-                raise next(iter(bad.values())).as_error()
+                raise next(iter(bad.values())).as_error(_REMEDY)
             bar.update(len(values))
     if len(bad) == len(images):
         raise ValueError(
@@ -113,5 +123,4 @@ def _find_fault(value: dict[str, Any] | None, name: str) -> BadImage | None:
 
 def _bad_image(value: dict[str, Any] | None, name: str, error: Exception) -> BadImage:
     path = None if value is None else value["path"]
-    reason = "no known image format" if isinstance(error, PIL.UnidentifiedImageError) else str(error).rstrip(".")
-    return BadImage(path or name, reason or type(error).__name__)
+    return BadImage(path or name, decode_fault(error))

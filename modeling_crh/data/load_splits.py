@@ -46,7 +46,9 @@ def load_splits(
         return splits, []
     if dataset in BENCHMARKS:
         return load_benchmark(dataset, data_dir, protocol=protocol, seed=seed), []
-    if not Path(dataset).is_dir():
+    if data_dir is not None:
+        raise ValueError(f"`data_dir` must be given with a benchmark only, but got {data_dir!r} with {dataset!r}.")
+    if not dataset or not Path(dataset).is_dir():
         raise ValueError(
             f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, but got {dataset!r}."
         )

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modeling_crh.checks import is_whole
 from modeling_crh.metrics.labels import pack_label_pair, relevance
 from modeling_crh.metrics.words import check_codes, pack_words, word_distance
 
@@ -133,10 +134,10 @@ def check_top(name: str, top: int, num_items: int) -> None:
         num_items: Number of items that each query ranks.
 
     Raises:
-        ValueError: If `top` is not from 1 to `num_items`.
+        ValueError: If `top` is no whole number from 1 to `num_items`.
     """
-    if not 1 <= top <= num_items:
-        raise ValueError(f"`{name}` must be from 1 to N={num_items}, but got {top}.")
+    if not is_whole(top) or not 1 <= top <= num_items:
+        raise ValueError(f"`{name}` must be a whole number from 1 to N={num_items}, but got {top!r}.")
 
 
 def _check_one_set(words: tuple[Any, Any], labels: tuple[Any, Any], sizes: tuple[int, int]) -> None:

@@ -62,6 +62,8 @@ def retrieval_figures(
     """
     task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
     for name, tops in (("top_k", top_k), ("top_r", top_r)):
+        if isinstance(tops, str) or not isinstance(tops, Sequence):
+            raise ValueError(f"`{name}` must be a list of whole numbers, but got {tops!r}.")
         for top in tops:
             check_top(name, top, task.num_items)
     cuts = (task.num_items, *top_r)

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modeling_crh.checks import check_tensor
 from modeling_crh.metrics.words import pack_words
 
 
@@ -23,7 +24,7 @@ def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[
         `(W, Q)` and `(W, N)` of `pack_words`.
 
     Raises:
-        ValueError: If a side has another shape or length, an entry that no label can have, or if one side is
+        ValueError: If a side is no tensor, has another shape or length, an entry that no label can have, or if one side is
             multi-hot and the other not.
     """
     for name, labels, size in zip(
@@ -60,6 +61,7 @@ def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDAr
 
 
 def _check_labels(name: str, labels: Tensor, size: int) -> None:
+    check_tensor(name, labels)
     if labels.ndim not in (1, 2) or len(labels) != size or 0 in labels.shape:
         raise ValueError(
             f"`{name}` must be ({size},) class numbers or ({size}, C) multi-hot rows, one for each code, "

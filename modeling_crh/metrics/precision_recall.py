@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modeling_crh.checks import is_whole
 from modeling_crh.metrics.blocks import check_top
 from modeling_crh.metrics.counting import DistanceCounts
 
@@ -75,14 +76,14 @@ def precision_within_radius(counts: DistanceCounts, radius: int = 2) -> Tensor:
         `(Q,)` `float64`; 0 for a query that finds nothing.
 
     Raises:
-        ValueError: If `radius` is negative.
+        ValueError: If `radius` is no whole number from 0 up.
 
     Example:
         >>> precision_within_radius(DistanceCounts(torch.tensor([[2, 1]]), torch.tensor([[1, 1]])), radius=0)
         tensor([0.5000], dtype=torch.float64)
     """
-    if radius < 0:
-        raise ValueError(f"`radius` must be 0 or more, but got {radius}.")
+    if not is_whole(radius) or radius < 0:
+        raise ValueError(f"`radius` must be a whole number, 0 or more, but got {radius!r}.")
     items, relevant = (part[:, : radius + 1].sum(dim=1) for part in (counts.items, counts.relevant))
     return relevant.double() / items.clamp(min=1)
 

@@ -1,9 +1,11 @@
 """Codes as 64-bit words, and their distance by XOR and popcount."""
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from modeling_crh.checks import check_tensor
+from modeling_crh.codes import check_signs
 
 
 def check_codes(name: str, codes: Tensor) -> None:
@@ -14,14 +16,14 @@ def check_codes(name: str, codes: Tensor) -> None:
         codes: `(N, K)`.
 
     Raises:
-        ValueError: If `codes` has another shape, no row, no bit, or an entry other than -1 and +1.
+        ValueError: If `codes` is no tensor, has another shape, no row, no bit, or an entry other than -1 and +1.
     """
+    check_tensor(name, codes)
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(
             f"`{name}` must be (N, K) with at least one row and one bit, but got shape {tuple(codes.shape)}."
         )
-    if not torch.all((codes == 1) | (codes == -1)):
-        raise ValueError(f"`{name}` must hold only -1 and +1; pass hash logits through `binarize` first.")
+    check_signs(name, codes)
 
 
 def pack_words(bits: Tensor) -> NDArray[np.uint64]:

@@ -63,7 +63,7 @@ def test_leaving_out_the_only_item_is_an_error():
         prepare_retrieval(codes, codes, labels, labels, leave_one_out=True)
 
 
-@pytest.mark.parametrize("top", [0, -1, 41])
+@pytest.mark.parametrize("top", [0, -1, 41, 1.5, True, "1", None])
 def test_places_outside_the_ranking_are_an_error(top):
-    with pytest.raises(ValueError, match=rf"`top_k` must be from 1 to N=40, but got {top}"):
+    with pytest.raises(ValueError, match=rf"`top_k` must be a whole number from 1 to N=40, but got {top!r}"):
         check_top("top_k", top, 40)

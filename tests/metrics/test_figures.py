@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -96,12 +97,31 @@ def test_a_query_left_out_of_its_own_ranking_does_not_find_itself():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"top_k": [10, 41]}, r"`top_k` must be from 1 to N=40, but got 41"),
-        ({"top_r": [0]}, r"`top_r` must be from 1 to N=40, but got 0"),
-        ({"radius": -1}, r"`radius` must be 0 or more, but got -1"),
+        ({"top_k": [10, 41]}, r"`top_k` must be a whole number from 1 to N=40, but got 41"),
+        ({"top_r": [0]}, r"`top_r` must be a whole number from 1 to N=40, but got 0"),
+        ({"top_k": 5}, r"`top_k` must be a list of whole numbers, but got 5"),
+        ({"top_k": None}, r"`top_k` must be a list of whole numbers, but got None"),
+        ({"top_r": "12"}, r"`top_r` must be a list of whole numbers, but got '12'"),
+        ({"top_k": ("1",)}, r"`top_k` must be a whole number from 1 to N=40, but got '1'"),
+        ({"top_k": (True,)}, r"`top_k` must be a whole number from 1 to N=40, but got True"),
+        ({"radius": 1.5}, r"`radius` must be a whole number, 0 or more, but got 1\.5"),
+        ({"radius": -1}, r"`radius` must be a whole number, 0 or more, but got -1"),
         ({"leave_one_out": True}, r"`leave_one_out` must be False unless"),
     ],
 )
 def test_arguments_out_of_range_are_an_error(random_case, arguments, message):
     with pytest.raises(ValueError, match=message):
         retrieval_figures(*random_case(0), **arguments)
+
+
+def test_whole_numbers_of_numpy_are_places_too(random_case):
+    case = random_case(0)
+    assert retrieval_figures(*case, top_k=[np.int64(3)], radius=np.int8(1)) == retrieval_figures(
+        *case, top_k=[3], radius=1
+    )
+
+
+def test_arrays_are_an_error(random_case):
+    codes, *rest = random_case(0)
+    with pytest.raises(ValueError, match=r"`query_codes` must be a torch\.Tensor, but got ndarray"):
+        retrieval_figures(codes.numpy(), *rest)

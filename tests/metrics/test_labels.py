@@ -46,6 +46,7 @@ def test_whole_floats_and_booleans_are_labels_too():
         (torch.tensor([0, -100]), r"`query_labels` must hold class numbers, .* but holds -100"),
         (torch.tensor([[0, 1], [2, 0]]), r"`query_labels` must hold only 0 and 1 where it is \(N, C\), but holds 2"),
         (torch.tensor([[0, 1], [0.5, 0]]), r"`query_labels` must hold only 0 and 1 where .* but holds 0.5"),
+        ([0, 1], r"`query_labels` must be a torch\.Tensor, but got list"),
         (torch.eye(2), r"must both be class numbers, or both .* but got shapes \(2, 2\) and \(2,\)"),
     ],
 )

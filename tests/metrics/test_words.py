@@ -34,6 +34,8 @@ def test_opposite_codes_differ_in_all_512_bits():
         (torch.tensor([[1, 0]]), r"`codes` must hold only -1 and \+1"),
         (torch.tensor([[1.0, float("nan")]]), r"`codes` must hold only -1 and \+1"),
         (torch.tensor([[129]], dtype=torch.uint8), r"`codes` must hold only -1 and \+1"),
+        (torch.tensor([[True]]), r"`codes` must hold only -1 and \+1"),
+        ([[1, -1]], r"`codes` must be a torch\.Tensor, but got list"),
     ],
 )
 def test_anything_but_a_table_of_signs_is_an_error(codes, message):
