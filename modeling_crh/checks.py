@@ -17,8 +17,8 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_tensor(name: str, value: Any) -> None:
-    """Check that `value` is a tensor.
+def check_tensor(name: str, value: Any) -> Tensor:
+    """Give `value` back if it is a tensor.
 
     Args:
         name: What the caller calls `value`, for the message.
@@ -29,6 +29,7 @@ def check_tensor(name: str, value: Any) -> None:
     """
     if not isinstance(value, Tensor):
         raise ValueError(f"`{name}` must be a torch.Tensor, but got {type(value).__name__}.")
+    return value
 
 
 def check_seed(seed: Any) -> None:
@@ -42,7 +43,7 @@ def check_seed(seed: Any) -> None:
 
 
 def check_path(name: str, path: Any) -> Path:
-    """Check that `path` names something: an empty one would stand for the working directory.
+    """Give `path` back as a `Path` if it names something: an empty one would stand for the working directory.
 
     Args:
         name: What the caller calls `path`, for the message.

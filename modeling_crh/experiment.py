@@ -107,6 +107,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         trainer.train(resume_from_checkpoint=find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
     finally:
         progress.stop()
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # no autocast from here on
     nn.Module.to(model, memory_format=torch.contiguous_format)
     if state.is_main_process:
         _save(model, processor, trainer.state.log_history, out)

@@ -193,7 +193,7 @@ class CRHModel(PreTrainedModel):
             raise ValueError(
                 f"`{self.main_input_name}` is what this model reads, but got {sorted(given) or 'nothing'}."
             )
-        given[self.main_input_name] = self._in_model_type(given[self.main_input_name])
+        given[self.main_input_name] = self._main_input(given[self.main_input_name])
         pooled, outputs = self._pooled_features(given)
         hash_logits = self.hash_head(pooled.to(self.dtype))
         output = CRHModelOutput(
@@ -210,10 +210,10 @@ class CRHModel(PreTrainedModel):
         """Codes of a batch: `(N, K)` int8, every entry -1 or +1. Takes what `forward` takes."""
         return binarize(self(**inputs).hash_logits)
 
-    def _in_model_type(self, values: Tensor) -> Tensor:
-        """The main input in the precision of the weights; token ids as they are."""
+    def _main_input(self, values: Any) -> Tensor:
+        """Pixels or features in the precision of the weights, or token ids as they are."""
         name = self.main_input_name
-        check_tensor(name, values)
+        values = check_tensor(name, values)
         if name == "input_ids":
             if values.is_floating_point():
                 raise ValueError(f"`input_ids` must be whole numbers, but got {values.dtype}.")

@@ -67,10 +67,11 @@ class CRHPipeline(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save the model and its processor; the pipeline's own code comes from this library, and not from the folder."""
+        """Save the model and its processor; the pipeline's own code comes from this library, not from the folder."""
         self.model.save_pretrained(save_directory, **kwargs)
-        processor = self.image_processor if self.tokenizer is None else self.tokenizer
-        processor.save_pretrained(save_directory, **kwargs)
+        for processor in (self.image_processor, self.tokenizer):
+            if processor is not None:
+                processor.save_pretrained(save_directory, **kwargs)
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any

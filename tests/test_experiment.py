@@ -51,6 +51,15 @@ def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
     assert figures["map"] > 0.6
 
 
+def test_a_run_in_mixed_precision_is_evaluated_as_its_checkpoint_is(recipe, tmp_path):
+    mixed = Recipe.from_dict(yaml.safe_load(recipe.dump()), training={"bf16": True, "num_train_epochs": 1})
+    run = train(mixed, tmp_path / "run")
+    model, _ = load_checkpoint(tmp_path / "run")
+    pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(run.model(pixel_values=pixels).hash_logits, model(pixel_values=pixels).hash_logits)
+
+
 def test_the_same_recipe_gives_the_same_checkpoint(recipe, tmp_path):
     runs = [train(recipe, tmp_path / name) for name in ("one", "two")]
     assert same_state(runs[0].model, runs[1].model)
@@ -148,7 +157,7 @@ def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
         ({"training": {"num_train_epochs": -1}}, "`num_train_epochs` must be above 0, but got -1"),
         ({"training": {"report_to": "nobody"}}, "nobody"),
         ({"training": {"per_device_train_batch_size": None}}, "`training` must hold settings that transformers takes"),
-        ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "The recipe's model must be one that can be built"),
+        ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "The recipe's model must read what its data hold, but"),
         ({"model": {"backbone_config": VIT}}, "The recipe's model must read what its data hold"),
         ({"data_dir": "somewhere"}, "`data_dir` must be given with a benchmark only"),
         ({"augmentation": "wild"}, "`augment` must be an Augmentation or one of"),

@@ -23,6 +23,18 @@ def canonical_features(label_names: list[str], *, multi_label: bool = False) -> 
     return Features({"image": Image(), "label": label_feature(label_names, multi_label=multi_label)})
 
 
+def check_dataset(dataset: Any) -> None:
+    """Check that `dataset` is one split with at least one row.
+
+    Raises:
+        ValueError: If it is something else, such as a `DatasetDict`, or empty.
+    """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
+    if len(dataset) == 0:
+        raise ValueError("`dataset` must hold at least one row, but is empty.")
+
+
 def is_multi_label(dataset: Dataset) -> bool:
     """Whether `label` holds a list of classes in each row, rather than one class."""
     return isinstance(_label_feature(dataset), List)

@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from modeling_crh.checks import check_seed
 from modeling_crh.data.labelled_dataset import LabelledDataset
 from modeling_crh.data.transforms import sample_draws
 
@@ -26,7 +27,8 @@ class FeatureDataset(LabelledDataset):
         num_features: F.
 
     Raises:
-        ValueError: If `seed` is negative, `dataset` is empty, or its features are not finite numbers of one shape.
+        ValueError: If `seed` is no whole number from 0 up, `dataset` is empty, or its features are not finite numbers of
+            one shape.
 
     Example:
         >>> from modeling_crh.data import prepare_table
@@ -37,8 +39,7 @@ class FeatureDataset(LabelledDataset):
 
     def __init__(self, dataset: Dataset, *, first_view: bool = False, seed: int = 0) -> None:
         super().__init__(dataset)
-        if seed < 0:
-            raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
+        check_seed(seed)
         self._features = _feature_tensor(dataset)  # (N, V, F)
         self._first_view = first_view
         self.seed = seed

@@ -9,6 +9,7 @@ from datasets.utils import tqdm
 from torch import Tensor
 from transformers import BaseImageProcessor
 
+from modeling_crh.checks import check_seed
 from modeling_crh.data.images import decode_image, without_decoding
 from modeling_crh.data.labelled_dataset import LabelledDataset
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
@@ -32,7 +33,8 @@ class ImageDataset(LabelledDataset):
         cache_bytes: Images are decoded once and held as uint8 if all have one size and take no more than this.
 
     Raises:
-        ValueError: If `augment` is no preset, `seed` is negative, `dataset` is empty, or the first image is broken.
+        ValueError: If `augment` is no preset, `seed` is no whole number from 0 up, `dataset` is empty or has no images,
+            the first of them is broken, or `image_processor` makes no pixels of it.
 
     Example:
         >>> from transformers import ViTImageProcessor
@@ -52,10 +54,9 @@ class ImageDataset(LabelledDataset):
         seed: int = 0,
         cache_bytes: int = 512 * 2**20,
     ) -> None:
-        if isinstance(augment, str) and augment not in PRESETS:
+        if not isinstance(augment, Augmentation) and (not isinstance(augment, str) or augment not in PRESETS):
             raise ValueError(f"`augment` must be an Augmentation or one of {', '.join(PRESETS)}, but got {augment!r}.")
-        if seed < 0:
-            raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
+        check_seed(seed)
         super().__init__(dataset)
         self.seed = seed
         self._images = without_decoding(dataset)
@@ -63,8 +64,8 @@ class ImageDataset(LabelledDataset):
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
         self._processor = image_processor
+        size = self._process([self._decode(0)]).shape[-2:]  # settings that cannot work fail here, and not in training
         if augmentation != PRESETS["none"]:
-            size = self._process([self._decode(0)]).shape[-2:]
             self._transform = TrainTransform(augmentation, (size[0], size[1]))
         if augmentation.min_area < 1:
             self._processor = copy.deepcopy(image_processor)
@@ -92,9 +93,9 @@ class ImageDataset(LabelledDataset):
     def _process(self, images: list[Tensor]) -> Tensor:
         try:
             pixels: Tensor = self._processor(images, return_tensors="pt")["pixel_values"]
-        except ValueError as error:
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise ValueError(f"`image_processor` must make images of one size, but cannot: {reason}.") from error
+        except Exception as error:  # each processor raises what its settings lead to
+            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            raise ValueError(f"`image_processor` must make pixels of one size, but cannot: {reason}.") from error
         return pixels
 
 

@@ -7,7 +7,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from modeling_crh.data.columns import is_multi_label, label_names, label_tensor
+from modeling_crh.checks import is_whole
+from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor
 
 
 class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -25,12 +26,11 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
         is_multi_label: Which of the two.
 
     Raises:
-        ValueError: If `dataset` is empty, or has no such column.
+        ValueError: If `dataset` is no single split, is empty, or has no such column.
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        if len(dataset) == 0:
-            raise ValueError("`dataset` must hold at least one row, but is empty.")
+        check_dataset(dataset)
         self.labels: Tensor = label_tensor(dataset)
         self.label_names = label_names(dataset)
         self.is_multi_label = is_multi_label(dataset)
@@ -48,8 +48,8 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next samples are made for; `accelerate` and `CRHTrainer` call this."""
-        if epoch < 0:
-            raise ValueError(f"`epoch` must be 0 or larger, but got {epoch}.")
+        if not is_whole(epoch) or epoch < 0:
+            raise ValueError(f"`epoch` must be a whole number, 0 or larger, but got {epoch!r}.")
         self._epoch.fill_(epoch)
 
     def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:

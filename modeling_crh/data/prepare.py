@@ -5,7 +5,10 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Image, LargeList, List
 
-from modeling_crh.data.columns import label_feature, row_name
+from modeling_crh.data.columns import check_dataset, label_feature, row_name
+
+MAX_UNNAMED_CLASSES = 100_000
+"""Whole numbers as labels stay below this or the number of rows, whichever is larger: each makes a class."""
 
 
 def prepare_dataset(
@@ -18,29 +21,30 @@ def prepare_dataset(
     """Keep two columns, called `image` and `label`, with labels as `ClassLabel` or as lists of `ClassLabel`.
 
     Args:
-        dataset: One split. `image_column` holds images, paths or bytes; `label_column` holds one class a row, or a list
-            of classes a row (not a multi-hot vector): `ClassLabel`, whole numbers or strings. A list may be empty: such
-            an image has no loss; `count_unlabelled` counts them.
+        dataset: One split. `image_column` holds images, paths, bytes or structs of both; `label_column` holds one class
+            a row, or a list of classes a row (not a multi-hot vector): `ClassLabel`, whole numbers or strings. A list
+            may be empty: such an image has no loss; `count_unlabelled` counts them.
         image_column: Name of the column of images.
         label_column: Name of the column of labels.
         label_names: Names of the classes in the order of their ids. By default those of a `ClassLabel` column; for
-            strings, all that occur, sorted; for whole numbers, "0" to the largest. Pass those of the training set to
-            prepare its test set.
+            strings, all that occur, sorted; for whole numbers, "0" to the largest, which must be below
+            `MAX_UNNAMED_CLASSES` or the number of rows. Pass those of the training set to prepare its test set.
 
     Returns:
         The rows of `dataset`, in their order.
 
     Raises:
-        ValueError: If a column is missing or of another type, a label is missing, fractional, out of range or not among
-            `label_names`.
+        ValueError: If there is no row, a column is missing or of another type, a label is missing, fractional, out of
+            range or not among `label_names`.
 
     Example:
         >>> rows = Dataset.from_dict({"file": ["a.png", "b.png"], "kind": ["dog", "cat"]})
         >>> prepare_dataset(rows, image_column="file", label_column="kind").features["label"]
         ClassLabel(names=['cat', 'dog'])
     """
-    _check_dataset(dataset)
-    images = _image_column(dataset, image_column)
+    check_dataset(dataset)
+    images = select_images(dataset, image_column)
+    _check_columns("image_column", image_column, label_column)
     return _with_labels(images, dataset, label_column, label_names)
 
 
@@ -72,27 +76,53 @@ def prepare_table(
         >>> prepare_table(rows, text_column="review", label_column="stars").column_names
         ['text', 'label']
     """
-    _check_dataset(dataset)
+    check_dataset(dataset)
     if (text_column is None) == (features_column is None):
         raise ValueError("Either `text_column` or `features_column` must be named, and not both.")
-    name, column = ("text", text_column) if text_column is not None else ("features", features_column)
+    name, column = ("text", text_column) if text_column is not None else ("features", features_column or "")
     if column not in dataset.column_names:
         raise ValueError(f"`{name}_column` must be one of {dataset.column_names}, but got {column!r}.")
+    _check_columns(f"{name}_column", column, label_column)
     inputs = dataset.select_columns(column)
     if column != name:
         inputs = inputs.rename_column(column, name)
     return _with_labels(inputs, dataset, label_column, label_names)
 
 
-def _check_dataset(dataset: Dataset) -> None:
-    if not isinstance(dataset, Dataset):
-        raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
+def select_images(dataset: Dataset, image_column: str) -> Dataset:
+    """The column of images alone, called `image`.
+
+    Args:
+        dataset: One split.
+        image_column: Name of a column of images, paths, bytes, or structs of both, which pandas and pyarrow make of
+            images in a parquet file.
+
+    Raises:
+        ValueError: If there is no such column, or it is of another type.
+    """
+    if image_column not in dataset.column_names:
+        raise ValueError(f"`image_column` must be one of {dataset.column_names}, but got {image_column!r}.")
+    images = dataset.select_columns(image_column)
+    if image_column != "image":
+        images = images.rename_column(image_column, "image")
+    feature = images.features["image"]
+    stored_as = {"string", "large_string", "binary", "large_binary"}
+    is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
+    if not isinstance(feature, Image) and not is_struct and getattr(feature, "dtype", None) not in stored_as:
+        raise ValueError(f"`image_column` {image_column!r} must hold images, paths or bytes, but holds {feature}.")
+    return images.cast_column("image", Image())
+
+
+def _check_columns(name: str, column: str, label_column: str) -> None:
+    if column == label_column:
+        raise ValueError(f"`label_column` must be another column than `{name}`, but both are {column!r}.")
 
 
 def _with_labels(inputs: Dataset, dataset: Dataset, label_column: str, label_names: Sequence[str] | None) -> Dataset:
     """One column of inputs, and beside it the labels of `dataset` in their canonical form."""
     if label_column not in dataset.column_names:
         raise ValueError(f"`label_column` must be one of {dataset.column_names}, but got {label_column!r}.")
+    _check_names(label_names)
     feature = dataset.features[label_column]
     multi_label = isinstance(feature, List | LargeList)
     known = feature.feature if multi_label else feature
@@ -107,18 +137,14 @@ def _with_labels(inputs: Dataset, dataset: Dataset, label_column: str, label_nam
     return inputs.add_column("label", column, feature=label_feature(names, multi_label=multi_label))
 
 
-def _image_column(dataset: Dataset, image_column: str) -> Dataset:
-    """The column of images alone, called `image`."""
-    if image_column not in dataset.column_names:
-        raise ValueError(f"`image_column` must be one of {dataset.column_names}, but got {image_column!r}.")
-    images = dataset.select_columns(image_column)
-    if image_column != "image":
-        images = images.rename_column(image_column, "image")
-    feature = images.features["image"]
-    stored_as = {"string", "large_string", "binary", "large_binary"}
-    if not isinstance(feature, Image) and getattr(feature, "dtype", None) not in stored_as:
-        raise ValueError(f"`image_column` {image_column!r} must hold images, paths or bytes, but holds {feature}.")
-    return images.cast_column("image", Image())
+def _check_names(label_names: Any) -> None:
+    if label_names is None:
+        return
+    listed = isinstance(label_names, Sequence) and not isinstance(label_names, str)
+    if not listed or not all(isinstance(name, str) for name in label_names):
+        raise ValueError(f"`label_names` must be a list of strings, but got {label_names!r:.80}.")
+    if len(set(label_names)) < len(label_names):
+        raise ValueError("`label_names` must be different from one another, but one of them comes twice.")
 
 
 def _check_values(rows: list[Any], inputs: Dataset) -> None:
@@ -144,7 +170,7 @@ def _class_ids(
         names = sorted(values) if label_names is None else list(label_names)
         id_of = {name: index for index, name in enumerate(names)}
     else:
-        names = [str(index) for index in range(max(values) + 1)] if label_names is None else list(label_names)
+        names = _number_names(rows, inputs) if label_names is None else list(label_names)
         id_of = {index: index for index in range(len(names))}
     for row, labels in enumerate(rows):
         for label in labels:
@@ -152,3 +178,14 @@ def _class_ids(
                 rule = "0 or larger" if label_names is None else f"one of the {len(names)} classes of `label_names`"
                 raise ValueError(f"`label` must be {rule}, but {row_name(inputs, row)} has {label!r}.")
     return [sorted({id_of[label] for label in labels}) for labels in rows], names
+
+
+def _number_names(rows: list[list[int]], inputs: Dataset) -> list[str]:
+    """Names "0" to the largest of all ids."""
+    largest, row = max((max(labels, default=-1), row) for row, labels in enumerate(rows))
+    limit = max(MAX_UNNAMED_CLASSES, len(rows))
+    if largest >= limit:
+        raise ValueError(
+            f"`label` must be below {limit} where it is a whole number, but {row_name(inputs, row)} has {largest}."
+        )
+    return [str(index) for index in range(largest + 1)]

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import PIL.Image
-from datasets import Dataset, Image, load_dataset, load_from_disk
+from datasets import Dataset, load_dataset, load_from_disk
 
+from modeling_crh.checks import check_path
 from modeling_crh.data.benchmarks import BENCHMARKS
 from modeling_crh.data.columns import label_feature, row_name
+from modeling_crh.data.folder import check_file_name
 from modeling_crh.data.images import BadImage, check_images
-from modeling_crh.data.prepare import prepare_dataset, prepare_table
+from modeling_crh.data.prepare import prepare_dataset, prepare_table, select_images
 from modeling_crh.data.tables import read_table
 
 
@@ -39,11 +41,13 @@ def load_images(
         ValueError: If there is no such source, it holds no image, or an image cannot be decoded (unless
             `skip_bad_images`).
     """
-    rows = _read_rows(str(source), split)
+    rows = _read_rows(str(check_path("source", source)), split)
+    if len(rows) == 0:
+        raise ValueError(f"`source` must hold at least one image, but {str(source)!r} holds none.")
     if label_column in rows.column_names:
         dataset = prepare_dataset(rows, image_column=image_column, label_column=label_column)
     else:
-        dataset = _without_labels(rows, image_column)
+        dataset = _add_no_labels(select_images(rows, image_column), "label")
     dataset, bad_images = check_images(dataset, skip_bad_images=skip_bad_images)
     return dataset, [row_name(dataset, row).strip("'") for row in range(len(dataset))], bad_images
 
@@ -69,7 +73,7 @@ def load_rows(
     Raises:
         ValueError: If there is no such table, or it has no such column.
     """
-    table = read_table(source)
+    table = read_table(source, name="source")
     if label_column not in table.column_names:
         table = _add_no_labels(table, label_column)
     dataset = prepare_table(table, text_column=text_column, features_column=features_column, label_column=label_column)
@@ -84,7 +88,7 @@ def _read_rows(source: str, split: str) -> Dataset:
     if path.is_file():
         if path.suffix != ".parquet":
             raise ValueError(f"`source` must be a folder, a parquet file or a dataset, but {source!r} is another file.")
-        return Dataset.from_parquet(source)
+        return read_table(path, name="source")
     if (path / "state.json").is_file():
         return load_from_disk(source)
     if path.is_dir():
@@ -99,20 +103,13 @@ def _read_rows(source: str, split: str) -> Dataset:
 def _read_folder(folder: Path) -> Dataset:
     suffixes = PIL.Image.registered_extensions()
     files = sorted(
-        str(file)
+        str(check_file_name(file))
         for file in folder.absolute().rglob("*")
         if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith(".")
     )
     if not files:
         raise ValueError(f"`source` must hold at least one image file, but the folder {str(folder)!r} holds none.")
     return Dataset.from_dict({"image": files})
-
-
-def _without_labels(rows: Dataset, image_column: str) -> Dataset:
-    if image_column not in rows.column_names:
-        raise ValueError(f"`image_column` must be one of {rows.column_names}, but got {image_column!r}.")
-    images = rows.select_columns(image_column).rename_columns({image_column: "image"}).cast_column("image", Image())
-    return _add_no_labels(images, "label")
 
 
 def _add_no_labels(rows: Dataset, label_column: str) -> Dataset:

@@ -6,6 +6,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modeling_crh.checks import check_seed, is_number
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
 from modeling_crh.data.protocols import OFFICIAL, Protocol
 
@@ -39,7 +40,8 @@ def split_dataset(
 
     Raises:
         ValueError: If the two datasets differ in their features, there is only one class, a class has no sample in
-            `dataset`, a split would be empty, or `protocol` takes more images than there are.
+            `dataset`, a split would be empty or `validation` have fewer than two rows (each is ranked against the
+            others), or `protocol` takes more images than there are.
     """
     fractions = {"validation_fraction": validation_fraction, "query_fraction": query_fraction}
     rows = split_rows(dataset, query, protocol=protocol, seed=seed, **fractions)
@@ -73,11 +75,11 @@ def split_rows(
     elif query is not None:
         rest, queries = every[: len(dataset)], every[len(dataset) :]
     else:
-        rest, queries = _cut(labels, every, query_fraction, "query_fraction", seed)
+        rest, queries = _cut(labels, every, query_fraction, "query_fraction", seed, least=1)
     training, others = rest, rest[:0]
     if protocol.num_train is not None:
         training, others = _draw(labels, rest, len(rest) - protocol.num_train, seed)
-    train, validation = _cut(labels, training, validation_fraction, "validation_fraction", seed)
+    train, validation = _cut(labels, training, validation_fraction, "validation_fraction", seed, least=2)
     return {
         "train": train,
         "validation": validation,
@@ -103,14 +105,13 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
         Row numbers, ascending.
 
     Raises:
-        ValueError: If `fraction` is not between 0 and 1, `seed` is negative, or there are no rows.
+        ValueError: If `fraction` is not between 0 and 1, `seed` is no whole number from 0 up, or there are no rows.
 
     Example:
         >>> held_out_rows(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.25, seed=0)
         array([2, 4])
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"`fraction` must be above 0 and below 1, but got {fraction}.")
+    _check_fraction("fraction", fraction)
     if len(labels) == 0:
         raise ValueError("`labels` must have at least one row, but has none.")
     return _choose(labels, max(round(len(labels) * fraction), 1), seed)
@@ -118,8 +119,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
 
 def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
     """What `held_out_rows` does, for a number of rows rather than a share."""
-    if seed < 0:
-        raise ValueError(f"`seed` must be 0 or larger, but got {seed}.")
+    check_seed(seed)
     rows, ids = _pairs(labels)
     strata = _rarest_label(rows, ids, len(labels))
     generator = np.random.default_rng(seed)
@@ -162,18 +162,22 @@ def _draw(
 
 
 def _cut(
-    labels: Tensor, rows: NDArray[np.int64], fraction: float, argument: str, seed: int
+    labels: Tensor, rows: NDArray[np.int64], fraction: float, argument: str, seed: int, *, least: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw a share of `rows`: what is kept, and what is held out."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"`{argument}` must be above 0 and below 1, but got {fraction}.")
+    _check_fraction(argument, fraction)
     kept, held_out = _draw(labels, rows, max(round(len(rows) * fraction), 1), seed)
-    if len(held_out) == 0:
+    if len(held_out) < least:
         raise ValueError(
-            f"`{argument}` must hold out at least one of the {len(rows)} images and leave one of every class, "
-            f"but {fraction} does not."
+            f"`{argument}` must hold out at least {least} of the {len(rows)} rows and leave one of every class, "
+            f"but {fraction} holds out {len(held_out)}."
         )
     return kept, held_out
+
+
+def _check_fraction(argument: str, fraction: float) -> None:
+    if not is_number(fraction) or not 0 < fraction < 1:
+        raise ValueError(f"`{argument}` must be a number above 0 and below 1, but got {fraction!r}.")
 
 
 def _query_labels(dataset: Dataset, query: Dataset) -> Tensor:

@@ -1,10 +1,13 @@
 """Tables of texts or of stored features, in files, as the four splits of a retrieval experiment."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
 
+from modeling_crh.checks import check_path
 from modeling_crh.data.columns import label_names
 from modeling_crh.data.prepare import prepare_table
 from modeling_crh.data.splits import split_dataset
@@ -50,10 +53,9 @@ def load_table(
     """
     names: list[str] | None = None
     parts: list[Dataset] = []
-    for file in _files(Path(path)):
-        rows = read_table(file)
+    for file in _files(check_path("path", path)):
         part = prepare_table(
-            rows,
+            read_table(file),
             text_column=text_column,
             features_column=features_column,
             label_column=label_column,
@@ -64,24 +66,29 @@ def load_table(
     return split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
 
 
-def read_table(path: str | Path) -> Dataset:
+def read_table(path: str | Path, *, name: str = "path") -> Dataset:
     """All rows and columns of one table, see `load_table`.
 
+    Args:
+        path: The file.
+        name: What the caller calls `path`, for the message.
+
     Raises:
-        ValueError: If it is no table, or cannot be read.
+        ValueError: If it is no table, cannot be read, or has no row.
     """
-    file = Path(path)
+    file = check_path(name, path)
     if not file.is_file():
-        raise ValueError(f"`path` must be a file that exists, but got {str(path)!r}.")
-    if file.suffix == ".npy":
-        return _read_numpy(file)
-    if file.suffix not in _READERS:
-        raise ValueError(f"`path` must end in {', '.join(_READERS)} or .npy, but got {str(path)!r}.")
+        raise ValueError(f"`{name}` must be a file that exists, but got {str(path)!r}.")
+    if file.suffix != ".npy" and file.suffix not in _READERS:
+        raise ValueError(f"`{name}` must end in {', '.join(_READERS)} or .npy, but got {str(path)!r}.")
     try:
-        return _READERS[file.suffix](str(file))
+        rows = _read_numpy(file) if file.suffix == ".npy" else _READERS[file.suffix](str(file))
     except Exception as error:  # `datasets` raises errors of its own, of pyarrow and of pandas
         reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"`path` must be a table that can be read, but {str(path)!r} is not: {reason}.") from error
+        raise ValueError(f"`{name}` must be a table that can be read, but {str(path)!r} is not: {reason}.") from error
+    if len(rows) == 0:
+        raise ValueError(f"`{name}` must hold at least one row, but {str(path)!r} holds none.")
+    return rows
 
 
 def _files(path: Path) -> list[Path]:
@@ -96,14 +103,19 @@ def _files(path: Path) -> list[Path]:
 
 def _read_numpy(file: Path) -> Dataset:
     labels_file = file.with_suffix(".labels.npy")
-    try:
-        features = np.load(file, allow_pickle=False)
-        labels = np.load(labels_file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} and {labels_file} must be arrays that can be read, but are not: {error}") from error
+    features, labels = _read_array(file), _read_array(labels_file)
+    if features.dtype.kind not in "biuf":
+        raise ValueError(f"it must hold numbers, but holds {features.dtype}")
     if features.ndim not in (2, 3) or labels.shape != features.shape[:1]:
         raise ValueError(
-            f"{file} must be (N, F) or (N, V, F) and {labels_file} (N,), but they are {features.shape} and "
-            f"{labels.shape}."
+            f"it must be (N, F) or (N, V, F) and {labels_file.name} (N,), but they are {features.shape} and "
+            f"{labels.shape}"
         )
     return Dataset.from_dict({"features": list(features.astype(np.float32)), "label": labels.tolist()})
+
+
+def _read_array(file: Path) -> NDArray[Any]:
+    """One array, and no archive of several, which `np.load` would read too."""
+    with file.open("rb") as opened:
+        array: NDArray[Any] = np.lib.format.read_array(opened, allow_pickle=False)
+    return array

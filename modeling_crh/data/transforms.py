@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from modeling_crh.checks import is_number
+
 NUM_DRAWS = 15
 
 
@@ -24,7 +26,7 @@ class Augmentation:
         erasing: Probability of blackening a rectangle of 2 to 20 % of the area.
 
     Raises:
-        ValueError: If a setting is not from 0 to 1, or `min_area` is 0.
+        ValueError: If a setting is no number from 0 to 1, or `min_area` is 0.
     """
 
     padding: float = 0.0
@@ -36,8 +38,8 @@ class Augmentation:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"`{field.name}` must be from 0 to 1, but got {value}.")
+            if not is_number(value) or not 0 <= value <= 1:
+                raise ValueError(f"`{field.name}` must be a number from 0 to 1, but got {value!r}.")
         if self.min_area == 0:
             raise ValueError("`min_area` must be above 0, but got 0.")
 

@@ -24,8 +24,8 @@ def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[
         `(W, Q)` and `(W, N)` of `pack_words`.
 
     Raises:
-        ValueError: If a side is no tensor, has another shape or length, an entry that no label can have, or if one side is
-            multi-hot and the other not.
+        ValueError: If a side is no tensor, has another shape or length, an entry that no label can have, or if one side
+            is multi-hot and the other not.
     """
     for name, labels, size in zip(
         ("query_labels", "database_labels"), (query_labels, database_labels), sizes, strict=True
