@@ -213,14 +213,14 @@ class CRHModel(PreTrainedModel):
     def _main_input(self, values: Any) -> Tensor:
         """Pixels or features in the precision of the weights, or token ids as they are."""
         name = self.main_input_name
-        values = check_tensor(name, values)
+        tensor = check_tensor(name, values)
         if name == "input_ids":
-            if values.is_floating_point():
-                raise ValueError(f"`input_ids` must be whole numbers, but got {values.dtype}.")
-            return values
-        if not values.is_floating_point():
-            raise ValueError(f"`{name}` must be floating point, but got {values.dtype}.")
-        return values.to(self.dtype)
+            if tensor.is_floating_point():
+                raise ValueError(f"`input_ids` must be whole numbers, but got {tensor.dtype}.")
+            return tensor
+        if not tensor.is_floating_point():
+            raise ValueError(f"`{name}` must be floating point, but got {tensor.dtype}.")
+        return tensor.to(self.dtype)
 
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         check_tensor("labels", labels)

@@ -27,8 +27,8 @@ class FeatureDataset(LabelledDataset):
         num_features: F.
 
     Raises:
-        ValueError: If `seed` is no whole number from 0 up, `dataset` is empty, or its features are not finite numbers of
-            one shape.
+        ValueError: If `seed` is no whole number from 0 up, `dataset` is empty, or its features are not finite numbers
+            of one shape.
 
     Example:
         >>> from modeling_crh.data import prepare_table

@@ -3,7 +3,7 @@ import PIL.Image
 import pytest
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import BitImageProcessor, ConvNextImageProcessor, ViTImageProcessor
 
@@ -138,7 +138,10 @@ def test_images_of_different_sizes_are_decoded_when_they_are_asked_for(tmp_path,
     ("settings", "message"),
     [
         ({"augment": "heavy"}, "`augment` must be an Augmentation or one of none, light, standard, but got 'heavy'"),
-        ({"seed": -1}, "`seed` must be 0 or larger, but got -1"),
+        ({"augment": None}, "`augment` must be an Augmentation or one of none, light, standard, but got None"),
+        ({"augment": ["light"]}, r"`augment` must be an Augmentation or one of .*, but got \['light'\]"),
+        ({"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
+        ({"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_an_error(gray_dataset, settings, message):
@@ -152,7 +155,7 @@ def test_an_empty_dataset_a_wrong_index_and_a_wrong_epoch_are_errors(gray_datase
         ImageDataset(gray_dataset().select([]), PROCESSOR)
     with pytest.raises(IndexError, match="from 0 to N-1=11, but got 12"):
         images[12]
-    with pytest.raises(ValueError, match="`epoch` must be 0 or larger, but got -1"):
+    with pytest.raises(ValueError, match="`epoch` must be a whole number, 0 or larger, but got -1"):
         images.set_epoch(-1)
 
 
@@ -161,5 +164,32 @@ def test_images_of_different_sizes_need_a_processor_that_resizes(tmp_path, write
     PIL.Image.open(files[1]).transpose(PIL.Image.Transpose.ROTATE_90).save(files[1])
     rows = Dataset.from_dict({"image": files, "label": [0, 1]}, features=canonical_features(["a", "b"]))
     images = ImageDataset(rows, ViTImageProcessor(do_resize=False, do_convert_rgb=True))
-    with pytest.raises(ValueError, match="`image_processor` must make images of one size, but cannot"):
+    with pytest.raises(ValueError, match="`image_processor` must make pixels of one size, but cannot"):
         images.__getitems__([0, 1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": {"height": -1, "width": -1}},
+        {"size": {"height": 16.5, "width": 16.5}},
+        {"size": {"height": 10**7, "width": 10**7}},
+        {"image_std": [0.5, 0.5]},
+        {"resample": 99},
+        {"rescale_factor": "x"},
+    ],
+)
+@pytest.mark.parametrize("augment", ["none", "standard"])
+def test_a_processor_that_cannot_work_is_an_error_before_training(gray_dataset, settings, augment):
+    with pytest.raises(ValueError, match=r"`image_processor` must make pixels of one size, but cannot: \S"):
+        ImageDataset(gray_dataset(), ViTImageProcessor(do_convert_rgb=True, **settings), augment=augment)
+
+
+def test_a_dataset_of_another_kind_is_an_error(gray_dataset):
+    with pytest.raises(ValueError, match=r"`dataset` must be one datasets\.Dataset, .* but got DatasetDict"):
+        ImageDataset(DatasetDict({"train": gray_dataset()}), PROCESSOR)
+    with pytest.raises(ValueError, match=r"`dataset` must have a column `image` of images, .* but got None"):
+        ImageDataset(gray_dataset().remove_columns("image"), PROCESSOR)
+    numbers = gray_dataset().remove_columns("image").add_column("image", range(12))
+    with pytest.raises(ValueError, match=r"must have a column `image` of images, .* but got Value\('int64'\)"):
+        ImageDataset(numbers, PROCESSOR)

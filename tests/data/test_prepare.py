@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, LargeList, List, Value
 
-from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data import prepare
+from modeling_crh.data.prepare import prepare_dataset, prepare_table
 
 
 def dataset_of(labels, feature=None):
@@ -46,6 +47,26 @@ def test_images_may_be_bytes(write_image, tmp_path):
     assert np.asarray(prepared[1]["image"]).shape == (8, 10, 3)
 
 
+@pytest.mark.parametrize("path", [None, "1.png"])
+def test_images_may_be_structs_of_bytes_and_path(write_image, tmp_path, path):
+    content = write_image(tmp_path / "1.png").read_bytes()
+    rows = Dataset.from_dict({"image": [{"bytes": content, "path": path}] * 2, "label": [0, 1]})
+    assert np.asarray(prepare_dataset(rows)[1]["image"]).shape == (8, 10, 3)
+
+
+@pytest.mark.parametrize("values", [[1, 2], [1.5, 2.5], [[b"a"], [b"b"]], [{"x": 1}, {"x": 2}], [None, None]])
+def test_what_holds_no_images_is_an_error(values):
+    with pytest.raises(ValueError, match="`image_column` 'image' must hold images, paths or bytes, but holds"):
+        prepare_dataset(Dataset.from_dict({"image": values, "label": [0, 1]}))
+
+
+def test_as_many_classes_as_rows_are_never_too_many(monkeypatch):
+    monkeypatch.setattr(prepare, "MAX_UNNAMED_CLASSES", 2)
+    assert prepare_dataset(dataset_of([3, 0, 1, 2])).features["label"].num_classes == 4
+    with pytest.raises(ValueError, match=r"must be below 3 .* but '2\.png' has 3"):
+        prepare_dataset(dataset_of([0, 3, 1]))
+
+
 def test_a_test_set_takes_the_ids_of_the_training_set():
     test = dataset_of([0, 1], ClassLabel(names=["dog", "bird"]))
     assert list(prepare_dataset(test, label_names=["bird", "cat", "dog"])["label"]) == [2, 0]
@@ -84,6 +105,18 @@ def test_rows_keep_their_order_under_a_selection():
         ([0], None, {"label_column": "y"}, r"`label_column` must be one of \['image', 'label'\], but got 'y'"),
         ([0], None, {"image_column": "x"}, r"`image_column` must be one of \['image', 'label'\], but got 'x'"),
         ([0], None, {"image_column": "label"}, "`image_column` 'label' must hold images, paths or bytes"),
+        (
+            [0],
+            None,
+            {"label_column": "image"},
+            "`label_column` must be another column than `image_column`, but both are",
+        ),
+        ([], Value("int64"), {}, "`dataset` must hold at least one row, but is empty"),
+        ([7, 100_000], None, {}, r"`label` must be below 100000 where it is a whole number, but '2\.png' has 100000"),
+        ([[7], [1, 2**62]], None, {}, r"`label` must be below 100000 .* but '2\.png' has 4611686018427387904"),
+        ([0], None, {"label_names": "xyz"}, "`label_names` must be a list of strings, but got 'xyz'"),
+        ([0], None, {"label_names": [1]}, r"`label_names` must be a list of strings, but got \[1\]"),
+        ([0], None, {"label_names": ["a", "a"]}, "`label_names` must be different from one another"),
     ],
 )
 def test_a_row_that_is_no_good_is_an_error_that_names_it(labels, feature, settings, message):
@@ -96,3 +129,40 @@ def test_several_splits_at_once_are_an_error():
         ValueError, match=r"`dataset` must be one datasets\.Dataset, such as a split, but got DatasetDict"
     ):
         prepare_dataset(DatasetDict({"train": dataset_of([0, 1])}))
+
+
+def test_a_table_keeps_its_texts_or_features_and_its_labels():
+    rows = Dataset.from_dict({"review": ["fine", "bad"], "vector": [[1.0, 2.0], [3.0, 4.0]], "stars": ["5", "1"]})
+    texts = prepare_table(rows, text_column="review", label_column="stars")
+    assert texts.to_dict() == {"text": ["fine", "bad"], "label": [1, 0]}
+    features = prepare_table(rows, features_column="vector", label_column="stars")
+    assert features.to_dict() == {"features": [[1.0, 2.0], [3.0, 4.0]], "label": [1, 0]}
+    assert features.features["label"] == ClassLabel(names=["1", "5"])
+
+
+def test_a_table_takes_the_ids_of_the_training_table():
+    rows = Dataset.from_dict({"text": ["one", "two"], "label": ["b", "c"]})
+    assert list(prepare_table(rows, text_column="text", label_names=["a", "b", "c"])["label"]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "Either `text_column` or `features_column` must be named, and not both"),
+        ({"text_column": "text", "features_column": "text"}, "must be named, and not both"),
+        ({"text_column": "x"}, r"`text_column` must be one of \['text', 'label'\], but got 'x'"),
+        ({"features_column": "x"}, r"`features_column` must be one of \['text', 'label'\], but got 'x'"),
+        (
+            {"text_column": "text", "label_column": "y"},
+            r"`label_column` must be one of \['text', 'label'\], but got 'y'",
+        ),
+        (
+            {"text_column": "text", "label_column": "text"},
+            "must be another column than `text_column`, but both are 'text'",
+        ),
+        ({"text_column": "text", "label_names": ["a"]}, "one of the 1 classes of `label_names`, but row 1 has 'b'"),
+    ],
+)
+def test_a_table_that_does_not_fit_its_settings_is_an_error(settings, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_table(Dataset.from_dict({"text": ["one", "two"], "label": ["a", "b"]}), **settings)

@@ -149,7 +149,7 @@ def test_the_splits_hold_the_images_of_their_rows(protocol, multi_label):
 
 def test_every_class_keeps_a_training_image_however_few_are_drawn():
     train = dataset_of([0] * 100 + [1] * 2 + [2] * 2)
-    splits = split_dataset(train, train, protocol=Protocol(10, 6), validation_fraction=0.1)
+    splits = split_dataset(train, train, protocol=Protocol(10, 8), validation_fraction=0.4)
     assert set(label_tensor(splits["train"]).tolist()) == {0, 1, 2}
 
 
@@ -171,10 +171,14 @@ def test_a_protocol_that_takes_every_image_is_an_error(protocol):
         ([0, 0, 0, 0], 1, {}, r"at least two classes, but has only \['class 0'\]"),
         ([0, 2] * 10, 3, {}, "a training image of every class, but has none of 'class 1'"),
         ([0] * 10, 4, {}, r"none of 'class 1' \(and 2 more\)"),
-        ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least one of the 3 images"),
-        ([0, 1] * 9, 2, {"query_fraction": 1.0}, "`query_fraction` must be above 0 and below 1, but got 1.0"),
-        ([0, 1] * 9, 2, {"validation_fraction": 0}, "`validation_fraction` must be above 0 and below 1, but got 0"),
-        ([0, 1] * 9, 2, {"seed": -1}, "`seed` must be 0 or larger, but got -1"),
+        ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least 1 of the 3 rows .* but 0.2 holds out 0"),
+        ([0, 1] * 9, 2, {"query_fraction": 1.0}, "`query_fraction` must be a number above 0 and below 1, but got 1.0"),
+        ([0, 1] * 9, 2, {"query_fraction": "x"}, "`query_fraction` must be a number above 0 and below 1, but got 'x'"),
+        ([0, 1] * 9, 2, {"validation_fraction": 0}, "`validation_fraction` must be a number above 0 and below 1, .* 0"),
+        ([0, 1] * 9, 2, {"validation_fraction": True}, "`validation_fraction` must be a number .* but got True"),
+        ([0, 1] * 9, 2, {}, "`validation_fraction` must hold out at least 2 of the 14 rows .* but 0.1 holds out 1"),
+        ([0, 1] * 9, 2, {"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
+        ([0, 1] * 9, 2, {"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
         ([[]] * 20, 2, {}, "a training image of every class"),
     ],
 )

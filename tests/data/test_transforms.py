@@ -105,9 +105,13 @@ def test_no_preset_changes_its_input(preset):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"flip": 1.5}, "`flip` must be from 0 to 1, but got 1.5"),
-        ({"padding": -0.1}, "`padding` must be from 0 to 1, but got -0.1"),
-        ({"jitter": float("nan")}, "`jitter` must be from 0 to 1, but got nan"),
+        ({"flip": 1.5}, "`flip` must be a number from 0 to 1, but got 1.5"),
+        ({"padding": -0.1}, "`padding` must be a number from 0 to 1, but got -0.1"),
+        ({"jitter": float("nan")}, "`jitter` must be a number from 0 to 1, but got nan"),
+        ({"flip": "x"}, "`flip` must be a number from 0 to 1, but got 'x'"),
+        ({"padding": None}, "`padding` must be a number from 0 to 1, but got None"),
+        ({"erasing": [1]}, r"`erasing` must be a number from 0 to 1, but got \[1\]"),
+        ({"flip": True}, "`flip` must be a number from 0 to 1, but got True"),
         ({"min_area": 0.0}, "`min_area` must be above 0"),
     ],
 )
