@@ -19,6 +19,11 @@ _READERS = {
     ".parquet": Dataset.from_parquet,
 }
 
+_NO_ROWS = (
+    "corresponds to no data",
+    "BatchSize must be greater than 0",
+)  # what `datasets` says of a table without rows
+
 
 def load_table(
     path: str | Path,
@@ -62,7 +67,7 @@ def load_table(
             label_names=names,
         )
         names = label_names(part)
-        parts.append(part)
+        parts.append(_with_types_of(parts[0], part) if parts else part)
     return split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
 
 
@@ -84,7 +89,10 @@ def read_table(path: str | Path, *, name: str = "path") -> Dataset:
     try:
         rows = _read_numpy(file) if file.suffix == ".npy" else _READERS[file.suffix](str(file))
     except Exception as error:  # `datasets` raises errors of its own, of pyarrow and of pandas
-        reason = str(error.__cause__ or error).partition("\n")[0].rstrip(".")
+        cause = error.__cause__ or error
+        reason = str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__
+        if any(words in reason for words in _NO_ROWS):
+            raise ValueError(f"`{name}` must hold at least one row, but {str(path)!r} holds none.") from error
         raise ValueError(f"`{name}` must be a table that can be read, but {str(path)!r} is not: {reason}.") from error
     if len(rows) == 0:
         raise ValueError(f"`{name}` must hold at least one row, but {str(path)!r} holds none.")
@@ -99,6 +107,15 @@ def _files(path: Path) -> list[Path]:
         if all(name in tables for name in division):
             return [tables[name] for name in division]
     raise ValueError(f"`path` must be a table, or hold tables called train and test, but got the folder {str(path)!r}.")
+
+
+def _with_types_of(first: Dataset, part: Dataset) -> Dataset:
+    """The same rows, with text or numbers as wide as those of `first`: the kinds of files differ in that."""
+    column = part.column_names[0]
+    try:
+        return part.cast_column(column, first.features[column])
+    except (NotImplementedError, TypeError, ValueError):
+        return part  # `split_dataset` names the difference
 
 
 def _read_numpy(file: Path) -> Dataset:

@@ -27,7 +27,9 @@ def test_a_name_is_that_of_a_benchmark():
 def test_a_benchmark_takes_official_files_and_a_protocol(idx_folder):
     splits, _ = load_splits("fashion_mnist", str(idx_folder))
     assert splits.num_rows == {"train": 36, "validation": 4, "query": 20, "database": 40}
-    with pytest.raises(ValueError, match="`protocol` must"):
+    with pytest.raises(
+        ValueError, match="`protocol` of fashion_mnist must be one of official, disjoint, but got 'another'"
+    ):
         load_splits("fashion_mnist", str(idx_folder), protocol="another")
 
 

@@ -99,7 +99,7 @@ def test_what_is_no_path_is_an_error(source):
 
 def test_a_folder_without_images_and_another_file_are_errors(tmp_path):
     (tmp_path / "notes.txt").write_text("about")
-    with pytest.raises(ValueError, match="`source` must hold at least one image file, but the folder '.*' holds none"):
+    with pytest.raises(ValueError, match=r"`source` must hold at least one image file, but the folder '.*' holds none"):
         load_images(tmp_path)
     with pytest.raises(ValueError, match=r"`source` must be a folder, a parquet file or a dataset, but '.*notes\.txt'"):
         load_images(tmp_path / "notes.txt")

@@ -76,6 +76,22 @@ def test_a_folder_of_two_tables_is_an_official_division(tmp_path, second):
     assert label_tensor(splits["query"]).tolist() == [1] * 6
 
 
+def test_features_of_two_kinds_of_files_fit_together(tmp_path):
+    rows = read_table(write_table(tmp_path / "rows.jsonl")).rename_column("vector", "features")
+    rows.to_parquet(tmp_path / "train.parquet")
+    write_arrays(tmp_path / "test.npy", np.ones((2, 2)), np.array(["odd", "even"]))
+    splits = load_table(tmp_path, features_column="features")
+    assert splits["query"].features == splits["train"].features
+    assert list(splits["query"]["features"]) == [[1.0, 1.0]] * 2
+
+
+def test_texts_are_no_features_of_the_same_division(tmp_path):
+    write_table(tmp_path / "train.csv")
+    (tmp_path / "test.jsonl").write_text('{"text": [1.5], "label": "odd"}')
+    with pytest.raises(ValueError, match="`query` must have the features of `dataset`"):
+        load_table(tmp_path, text_column="text")
+
+
 def test_the_seed_decides_the_split(tmp_path):
     path = write_table(tmp_path / "rows.csv")
     first, again, other = (list(load_table(path, text_column="text", seed=seed)["query"]["text"]) for seed in (0, 0, 1))
