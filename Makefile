@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check bench checkpoint clean
+.PHONY: setup demo test check bench paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -27,6 +27,10 @@ check: setup
 
 bench: setup
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# make paper CRH_DATA_ROOT=DIR, with DIR/stanford_cars, DIR/nabirds, DIR/coco and DIR/cifar100; PAPER: more options.
+paper: setup  ## run all cells of the paper's table whose data are there; PAPER=--list shows them
+	$(BIN)/python training/paper.py $(PAPER)
 
 # Debian's package dataset-fashion-mnist puts the official files there.
 FASHION_MNIST ?= /usr/share/datasets/fashion-mnist

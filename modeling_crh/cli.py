@@ -54,13 +54,13 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is random.")] = None,
     skip_bad_images: SkipBadImages = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in `--out`.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="All of it with one step on a few rows; `--out` stays as it is.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model, evaluate it and save it. Options take precedence over the recipe."""
     from accelerate import PartialState
-
-    from modeling_crh import experiment
-    from modeling_crh.data import count_unlabelled
 
     fields = {
         "dataset": dataset,
@@ -78,20 +78,11 @@ def train(
         "learning_rate": learning_rate,
     }
     chosen = _recipe(recipe, fields, {"num_bits": num_bits}, training, skip_bad_images)
-    try:
-        run = experiment.train(chosen, out, resume=resume)
-    except KeyboardInterrupt:
-        _errors.print(f"`--resume` goes on from the last checkpoint in {out}.", highlight=False)
-        raise typer.Exit(130) from None
     processes = PartialState()
-    if processes.is_main_process:
-        _report_bad_images(run.bad_images)
-        unlabelled = count_unlabelled(run.splits["train"])
-        if unlabelled:
-            _errors.print(f"{unlabelled} training images have no label, and so no loss.", highlight=False)
-        figures = experiment.figures_of(experiment.encode_splits(run.model, run.processor, run.splits))
-        experiment.write_json(out / experiment.FIGURES_NAME, figures)
-        _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
+    if dry_run:
+        _try_out(chosen, as_json)
+    else:
+        _train_and_evaluate(chosen, out, resume, as_json)
     processes.wait_for_everyone()  # gloo hangs where one process leaves the group before another
     processes.destroy_process_group()
 
@@ -208,6 +199,40 @@ def run(command: Any) -> None:
         sys.exit(2)
 
 
+def _try_out(recipe: "Recipe", as_json: bool) -> None:
+    """A dry run, and what it found."""
+    from accelerate import PartialState
+
+    from modeling_crh import experiment
+
+    summary = experiment.dry_run(recipe)
+    if PartialState().is_main_process:
+        _print_figures(summary, "A dry run: nothing was written", as_json, {})
+
+
+def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool) -> None:
+    """A run, and its figures."""
+    from accelerate import PartialState
+
+    from modeling_crh import experiment
+    from modeling_crh.data import count_unlabelled
+
+    try:
+        run = experiment.train(recipe, out, resume=resume)
+    except KeyboardInterrupt:
+        _errors.print(f"`--resume` goes on from the last checkpoint in {out}.", highlight=False)
+        raise typer.Exit(130) from None
+    if not PartialState().is_main_process:
+        return
+    _report_bad_images(run.bad_images)
+    unlabelled = count_unlabelled(run.splits["train"])
+    if unlabelled:
+        _errors.print(f"{unlabelled} training images have no label, and so no loss.", highlight=False)
+    figures = experiment.figures_of(experiment.encode_splits(run.model, run.processor, run.splits))
+    experiment.write_json(out / experiment.FIGURES_NAME, figures)
+    _print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
+
+
 def _recipe(
     path: Path | None, fields: dict[str, Any], model: dict[str, Any], training: dict[str, Any], skip_bad_images: bool
 ) -> "Recipe":
@@ -236,13 +261,14 @@ def _report_bad_images(bad_images: list[Any]) -> None:
             _errors.print(f"  {bad.path}: {bad.reason}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _print_figures(figures: dict[str, float], title: str, as_json: bool, context: dict[str, Any]) -> None:
+def _print_figures(figures: dict[str, Any], title: str, as_json: bool, context: dict[str, Any]) -> None:
     if as_json:
         typer.echo(json.dumps(context | figures))
         return
     table = Table("figure", "value", title=title, title_justify="left")
     for name, value in figures.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}")
+        shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+        table.add_row(name, shown)
     Console().print(table)
 
 

@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,37 +14,40 @@ from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError
 from torch import nn
-from torch.utils.data import default_collate
-from transformers import ViTImageProcessor, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from modeling_crh.checkpoint import find_last_checkpoint
-from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.data import Augmentation, BadImage, is_multi_label, label_names, load_splits
+from modeling_crh.assembly import CHECKPOINTS_NAME, build_model, build_trainer, load_data
+from modeling_crh.checkpoint import find_last_checkpoint, load_checkpoint
+from modeling_crh.data import BadImage
 from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.metrics import retrieval_figures
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.processing import Processor, labelled_dataset, load_processor
+from modeling_crh.processing import Processor, labelled_dataset
 from modeling_crh.progress import TrainingProgress
 from modeling_crh.recipe import Recipe
 from modeling_crh.trainer import CRHTrainer
-from modeling_crh.training_arguments import CRHTrainingArguments
 
 RECIPE_NAME = "recipe.yaml"
+ROWS_NAME = "rows.json"
 FIGURES_NAME = "figures.json"
 HISTORY_NAME = "history.json"
-CHECKPOINTS_NAME = "checkpoints"
 
-# What transformers and torch have been seen to raise on settings that do not go together.
-_BUILDING_ERRORS = (RuntimeError, IndexError, KeyError, ZeroDivisionError, TypeError, AttributeError, OverflowError)
+FEW = 8
+"""How many rows of each split a dry run reads."""
 
-_TRAINING_DEFAULTS: dict[str, Any] = {
+_ONE_STEP: dict[str, Any] = {
+    "max_steps": 1,
+    "warmup_steps": 0,  # or the only step would have a learning rate of 0
+    "per_device_train_batch_size": FEW,
+    "gradient_accumulation_steps": 1,
+    "dataloader_drop_last": False,
+    "dataloader_num_workers": 0,  # to start some takes longer than to read these rows
+    "dataloader_prefetch_factor": None,
+    "dataloader_persistent_workers": False,
     "eval_strategy": "epoch",
-    "save_strategy": "epoch",
+    "save_strategy": "no",
     "logging_strategy": "epoch",
-    "load_best_model_at_end": True,
-    "save_total_limit": 1,
-    "dataloader_pin_memory": torch.cuda.is_available(),
+    "load_best_model_at_end": False,
+    "report_to": "none",
 }
 
 
@@ -69,10 +73,12 @@ class TrainedRun:
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
     """Train a model, choose its best epoch on the validation split, and save it in a folder of its own.
 
+    The rows of a benchmark's splits are saved with it, as `split_rows` numbers them.
+
     Args:
         recipe: All settings.
-        out: The run's folder: new or empty, or with `resume` that of the same recipe's interrupted run.
-        resume: Go on from the newest checkpoint in `out`, if there is one.
+        out: The run's folder: new or empty, or with `resume` that of the same recipe's run.
+        resume: Go on from the newest checkpoint in `out`, if there is one; a run that is finished is read back.
 
     Returns:
         The run.
@@ -83,36 +89,73 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     """
     out = Path(out)
     state = PartialState()
-    _check_folder(out, recipe, resume)
-    with state.main_process_first():
-        splits, bad_images = load_splits(
-            recipe.dataset,
-            recipe.data_dir,
-            protocol=recipe.protocol,
-            text_column=recipe.text_column,
-            features_column=recipe.features_column,
-            label_column=recipe.label_column,
-            seed=recipe.seed,
-            skip_bad_images=recipe.skip_bad_images,
-        )
-    set_seed(recipe.seed)
-    model, processor = _build(recipe, splits["train"])
-    progress = TrainingProgress()
-    trainer = _build_trainer(recipe, out, model, processor, splits, progress)
+    finished = _check_folder(out, recipe, resume)
+    data = load_data(recipe)
+    if finished:
+        model, processor = load_checkpoint(out)
+        nn.Module.to(model, state.device)
+        return TrainedRun(model, processor, data.splits, json.loads((out / HISTORY_NAME).read_text()), data.bad_images)
+    model, processor = build_model(recipe, data.splits["train"])
+    trainer = build_trainer(recipe, out, model, processor, data.splits)
     if state.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / RECIPE_NAME, recipe.dump())
-    _use_fast_memory_format(model)
+        if data.rows is not None:
+            rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
+            write_text(out / ROWS_NAME, json.dumps(rows) + "\n")
+    progress = TrainingProgress()
+    trainer.add_callback(progress)
     try:
-        trainer.train(resume_from_checkpoint=find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
+        model = _fit(trainer, find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
     finally:
         progress.stop()
-    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # no autocast from here on
-    nn.Module.to(model, memory_format=torch.contiguous_format)
     if state.is_main_process:
         _save(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
-    return TrainedRun(model.train(False), processor, splits, trainer.state.log_history, bad_images)
+    return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_images)
+
+
+def dry_run(recipe: Recipe) -> dict[str, Any]:
+    """Go through all that `train` does with one step on a few rows of each split, and leave nothing behind.
+
+    Args:
+        recipe: All settings.
+
+    Returns:
+        What the run would be: `dataset` and, of a benchmark, its `protocol`; the rows of `train`, `validation`, `query`
+        and `database`, and how many images were `left_out`; the `backbone`, `parameters`, `num_labels`, `num_bits` and
+        `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step.
+
+    Raises:
+        ValueError: As `train`.
+    """
+    data = load_data(recipe)
+    model, processor = build_model(recipe, data.splits["train"])
+    few = DatasetDict({name: _few_rows(split) for name, split in data.splits.items()})
+    one_step = replace(recipe, training=recipe.training | _ONE_STEP)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        whole = build_trainer(recipe, folder, model, processor, data.splits)
+        epochs, steps, *_ = whole.set_initial_training_values(whole.args, whole.get_train_dataloader())
+        trainer = build_trainer(one_step, folder, model, processor, few)
+        model = _fit(trainer)
+        _save(model, processor, trainer.state.log_history, folder)
+        figures_of(encode_splits(model, processor, few))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "dataset": recipe.dataset,
+        "protocol": None if data.rows is None else recipe.protocol,
+        **data.splits.num_rows,
+        "left_out": len(data.bad_images),
+        "backbone": recipe.backbone or getattr(model.config.backbone_config, "model_type", None),
+        "parameters": model.num_parameters(),
+        "num_labels": model.config.num_labels,
+        "num_bits": model.config.num_bits,
+        "num_heads": model.config.num_heads,
+        "steps_per_epoch": steps,
+        "num_train_epochs": epochs,
+        "loss": losses[0],
+    }
 
 
 def encode_splits(
@@ -144,62 +187,27 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _check_folder(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Refuse a folder that this run must not write to."""
+def _check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
+    """Refuse a folder that this run must not write to; whether it holds this run, finished."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if found <= {RECIPE_NAME, CHECKPOINTS_NAME} and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
-        return  # new, empty, or of a run that ended before its first checkpoint
+    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME}
+    if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
+        return False  # new, empty, or of a run that ended before its first checkpoint
     same = (out / RECIPE_NAME).is_file() and Recipe.load(out / RECIPE_NAME) == recipe
-    if (out / "config.json").exists() or not same:
-        what = "this run, finished" if same else "another run"
-        raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
-    if not resume:
-        raise ValueError(
-            f"`out` must be a new or empty folder, but {str(out)!r} holds this run, interrupted; `--resume` goes on."
-        )
+    finished = (out / "config.json").exists()
+    if same and resume:
+        return finished
+    what = "another run"
+    if same:
+        what = "this run, finished" if finished else "this run, interrupted; `--resume` goes on"
+    raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
 
 
-def _build(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
-    """The model and what prepares its inputs."""
-    names = label_names(train_split)
-    fields = dict(recipe.model) | {
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
-    }
-    if recipe.features_column is not None:
-        fields |= {"backbone_config": None, "num_features": np.shape(train_split[0]["features"])[-1]}
-    try:
-        if recipe.backbone is None:
-            model = CRHModel(CRHConfig(**fields))
-        else:
-            model = CRHModel.from_backbone(recipe.backbone, **fields)
-        if recipe.freeze_backbone:
-            model.freeze_backbone()
-        processor = _build_processor(recipe, model)
-    except _BUILDING_ERRORS as error:
-        reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
-        raise ValueError(f"The recipe's model must be one that can be built, but is not: {reason}.") from error
-    _try_samples(model, processor, train_split)
-    return model, processor
-
-
-def _try_samples(model: CRHModel, processor: Processor, train_split: Dataset) -> None:
-    """Find out whether model and data go together before anything is written."""
-    items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
-    try:
-        model.train(False)(**default_collate([items[0], items[1]]))
-    except (ValueError, *_BUILDING_ERRORS) as error:
-        reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
-        raise ValueError(f"The recipe's model must read what its data hold, but does not: {reason}.") from error
-
-
-def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
-    if recipe.image_processor is None:
-        return load_processor(recipe.backbone or "", model.main_input_name)
-    return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+def _few_rows(split: Dataset) -> Dataset:
+    """The first row, the last, and some between."""
+    return split.select(np.linspace(0, len(split) - 1, min(FEW, len(split)), dtype=int))
 
 
 def _use_fast_memory_format(model: CRHModel) -> None:
@@ -209,33 +217,13 @@ def _use_fast_memory_format(model: CRHModel) -> None:
         nn.Module.to(model, memory_format=torch.channels_last)
 
 
-def _build_trainer(
-    recipe: Recipe,
-    out: Path,
-    model: CRHModel,
-    processor: Processor,
-    splits: DatasetDict,
-    progress: TrainingProgress,
-) -> CRHTrainer:
-    settings = _TRAINING_DEFAULTS | recipe.training
-    try:
-        arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
-    except (TypeError, RuntimeError, AttributeError, ImportError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"`training` must hold settings that transformers takes, but does not: {reason}.") from error
-    augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
-    trainer = CRHTrainer(
-        model,
-        arguments,
-        train_dataset=labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed),
-        eval_dataset=labelled_dataset(splits["validation"], processor),
-        data_collator=default_collate,
-        processing_class=processor,
-        callbacks=[progress],
-    )
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
+    """Train from a checkpoint or from the start; the model is then in evaluation mode, in the default layout."""
+    _use_fast_memory_format(trainer.model)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    model: CRHModel = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # no autocast from here
+    nn.Module.to(model, memory_format=torch.contiguous_format)
+    return model.train(False)
 
 
 def _save(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:

@@ -76,6 +76,26 @@ def test_options_take_precedence_over_the_recipe(crh, recipe_file, tmp_path):
     assert recipe.training["learning_rate"] == 0.02
 
 
+def test_a_dry_run_prints_what_the_run_would_be_and_leaves_nothing(crh, recipe_file, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, output, errors = crh(
+        "train", recipe_file, "--out", tmp_path / "run", "--num-bits", "32", "--dry-run", "--json"
+    )
+    assert code == 0, errors
+    summary = json.loads(output)
+    assert (summary["num_bits"], summary["train"], summary["query"]) == (32, 43, 12)
+    assert "epoch 1/1" not in errors
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", "--dry-run")
+    assert (code, "steps_per_epoch" in output) == (0, True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_finds_a_mistake(crh, recipe_file):
+    code, output, errors = crh("train", recipe_file, "--num-bits", "12", "--dry-run")
+    assert (code, output) == (2, "")
+    assert "`num_bits` must be a positive multiple of 8, but got 12." in errors
+
+
 def test_a_table_is_shown_to_a_person(crh, recipe_file, tmp_path):
     code, output, _ = crh("train", recipe_file, "--out", tmp_path / "run")
     assert code == 0

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from datasets import Dataset
 from tiny_runs import RESNET, VIT, same_state
 
-from modeling_crh import CRHModel
+from modeling_crh import CRHModel, assembly
 from modeling_crh.checkpoint import load_checkpoint
-from modeling_crh.data import load_splits
-from modeling_crh.experiment import _use_fast_memory_format, encode_splits, figures_of, train
+from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows, load_splits
+from modeling_crh.experiment import _use_fast_memory_format, dry_run, encode_splits, figures_of, train
 from modeling_crh.recipe import Recipe
 
 
@@ -78,7 +79,7 @@ def test_a_pretrained_backbone_is_where_training_starts(recipe, tmp_path):
 KILLED_RUN = """
 import os, signal, sys
 from transformers import TrainerCallback
-from modeling_crh import experiment
+from modeling_crh import assembly, experiment
 from modeling_crh.data import load_splits
 from modeling_crh.recipe import Recipe
 
@@ -87,12 +88,12 @@ class Kill(TrainerCallback):
         if state.epoch > 1.3:
             os.kill(os.getpid(), signal.SIGKILL)
 
-class Trainer(experiment.CRHTrainer):
+class Trainer(assembly.CRHTrainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(Kill())
 
-experiment.CRHTrainer = Trainer
+assembly.CRHTrainer = Trainer
 experiment.train(Recipe.load(sys.argv[1]), sys.argv[2])
 """
 
@@ -113,11 +114,23 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, tm
     assert same_state(resumed.model, whole.model)
 
 
+def test_a_finished_run_that_is_resumed_is_read_back(recipe, tmp_path):
+    run = train(recipe, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = train(recipe, tmp_path / "run", resume=True)
+    assert same_state(again.model, run.model)
+    assert again.history == run.history
+    assert figures_of(encode_splits(again.model, again.processor, again.splits)) == figures_of(
+        encode_splits(run.model, run.processor, run.splits)
+    )
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
 def test_a_folder_that_holds_another_run_is_left_alone(recipe, tmp_path):
     train(recipe, tmp_path / "run")
     before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
     with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds this run, finished"):
-        train(recipe, tmp_path / "run", resume=True)
+        train(recipe, tmp_path / "run")
     other = Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=1)
     for resume in (False, True):
         with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds another run"):
@@ -157,7 +170,7 @@ def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
         ({"training": {"num_train_epochs": -1}}, "`num_train_epochs` must be above 0, but got -1"),
         ({"training": {"report_to": "nobody"}}, "nobody"),
         ({"training": {"per_device_train_batch_size": None}}, "`training` must hold settings that transformers takes"),
-        ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "The recipe's model must read what its data hold, but"),
+        ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "must read what its data hold"),
         ({"model": {"backbone_config": VIT}}, "The recipe's model must read what its data hold"),
         ({"data_dir": "somewhere"}, "`data_dir` must be given with a benchmark only"),
         ({"augmentation": "wild"}, "`augment` must be an Augmentation or one of"),
@@ -191,3 +204,74 @@ def test_the_final_checkpoint_is_in_the_default_layout(recipe, tmp_path):
     train(recipe, tmp_path / "run")
     model = CRHModel.from_pretrained(tmp_path / "run")
     assert all(weight.is_contiguous() for weight in model.state_dict().values())
+
+
+def test_a_run_on_a_benchmark_names_the_rows_of_its_splits(recipe, tmp_path, monkeypatch):
+    fields = yaml.safe_load(recipe.dump()) | {"dataset": "fashion_mnist_sample", "protocol": "disjoint", "seed": 3}
+    monkeypatch.setitem(PROTOCOLS, "fashion_mnist_sample", {"disjoint": Protocol(50, 100, train_in_database=False)})
+    run = train(Recipe.from_dict(fields, training={"num_train_epochs": 1}), tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "rows.json").read_text())
+    expected = benchmark_rows("fashion_mnist_sample", protocol="disjoint", seed=3)
+    assert rows == {name: chosen.tolist() for name, chosen in expected.items()}
+    assert {name: len(chosen) for name, chosen in rows.items()} == run.splits.num_rows
+
+
+def test_a_dry_run_says_what_the_run_would_be_and_leaves_nothing(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    summary = dry_run(recipe)
+    assert list(tmp_path.iterdir()) == []
+    assert summary.pop("loss") > 0
+    assert summary == {
+        "dataset": recipe.dataset,
+        "protocol": None,
+        "train": 43,
+        "validation": 5,
+        "query": 12,
+        "database": 48,
+        "left_out": 0,
+        "backbone": "resnet",
+        "parameters": summary["parameters"],
+        "num_labels": 3,
+        "num_bits": 16,
+        "num_heads": 4,
+        "steps_per_epoch": 6,
+        "num_train_epochs": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"warmup_steps": 0.5},
+        {"gradient_accumulation_steps": 3},
+        {"dataloader_drop_last": True, "per_device_train_batch_size": 16},
+        {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False},
+        {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 2, "dataloader_persistent_workers": True},
+        {"bf16": True},
+        {"max_steps": 4},
+    ],
+)
+def test_a_dry_run_moves_the_weights_by_one_step_whatever_the_settings(recipe, settings, monkeypatch):
+    trained = []
+
+    class Trainer(assembly.CRHTrainer):
+        def train(self, *args, **kwargs):
+            before = {name: weight.clone() for name, weight in self.model.named_parameters()}
+            output = super().train(*args, **kwargs)
+            moved = [not torch.equal(before[name], weight) for name, weight in self.model.named_parameters()]
+            trained.append((self.state.global_step, len(self.train_dataset), all(moved)))
+            return output
+
+    monkeypatch.setattr(assembly, "CRHTrainer", Trainer)
+    dry_run(Recipe.from_dict(yaml.safe_load(recipe.dump()), training=settings))
+    assert trained == [(1, 8, True)]
+
+
+def test_a_dry_run_of_features_needs_no_image(tmp_path):
+    rows = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).tolist()
+    table = Dataset.from_dict({"embedding": rows, "label": [row % 4 for row in range(40)]})
+    table.to_parquet(tmp_path / "table.parquet")
+    fields = {"dataset": str(tmp_path / "table.parquet"), "features_column": "embedding", "model": {"num_bits": 16}}
+    summary = dry_run(Recipe.from_dict(fields | {"training": {"use_cpu": True}}))
+    assert (summary["backbone"], summary["num_labels"], summary["database"]) == (None, 4, 32)

@@ -15,7 +15,7 @@ training: {learning_rate: 1.0e-3, num_train_epochs: 4}
 augmentation: {flip: 0.5}
 seed: 3
 """
-RECIPES = sorted(Path(__file__).parents[1].glob("training/recipes/*.yaml"))
+RECIPES = sorted(Path(__file__).parents[1].glob("training/recipes/**/*.yaml"))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_what_a_recipe_leaves_out_has_its_default(write):
     assert (recipe.model, recipe.training, recipe.augmentation, recipe.seed) == ({}, {}, "light", 0)
 
 
-@pytest.mark.parametrize("path", [DEMO_RECIPE, *RECIPES], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [DEMO_RECIPE, *RECIPES], ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_the_recipes_that_ship_can_be_read_and_come_back_the_same(write, path):
     recipe = Recipe.load(path)
     assert Recipe.load(write(recipe.dump())) == recipe

@@ -14,6 +14,7 @@ from modeling_crh.metrics.precision_recall import (
     precision_within_radius,
     recall_at,
 )
+from modeling_crh.metrics.semantics import SemanticCorrelation, center_correlation, center_similarity, tree_similarity
 
 HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
 """Path of the `evaluate` module that gives every figure, for `evaluate.load`."""
@@ -22,10 +23,13 @@ __all__ = [
     "HAMMING_RETRIEVAL",
     "DistanceCounts",
     "PrecisionRecallCurve",
+    "SemanticCorrelation",
     "average_precision",
     "average_precision_bounds",
     "bit_balance",
     "bit_correlation",
+    "center_correlation",
+    "center_similarity",
     "convention_average_precision",
     "count_by_distance",
     "precision_at",
@@ -33,4 +37,5 @@ __all__ = [
     "precision_within_radius",
     "recall_at",
     "retrieval_figures",
+    "tree_similarity",
 ]

@@ -1,5 +1,8 @@
 """How similar the centers of classes are, before the first and after the last reassignment."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -10,11 +13,24 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
 from torch import Tensor
 
+from modeling_crh.metrics import center_similarity
 from modeling_crh.report.canvas import Palette, draw_png, shorten
 from modeling_crh.report.content import ReportContent
 
 MOST_NAMES = {False: 40, True: 20}  # by `narrow`
 MOST_FLIPPED = 300  # classes whose tree is turned so that neighbours are alike, which takes the cube of their number
+
+
+class Branch(NamedTuple):
+    """Classes that stand together in a table, since they lie under one node of a taxonomy.
+
+    Attributes:
+        name: Of the node; empty for classes that lie under nothing.
+        size: How many classes.
+    """
+
+    name: str
+    size: int
 
 
 def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> bytes:
@@ -28,22 +44,27 @@ def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> b
     Returns:
         A PNG file.
     """
-    order = cluster_order(content.centers_after)
+    order, branches = class_order(content)
     tables = [
-        similarities(centers)[np.ix_(order, order)] for centers in (content.centers_before, content.centers_after)
+        center_similarity(centers).numpy()[np.ix_(order, order)]
+        for centers in (content.centers_before, content.centers_after)
     ]
     limit = color_limit(tables)
-    named = order if len(order) <= MOST_NAMES[narrow] else []
-    names = [shorten(content.label_names[row], 12 if narrow else 18) for row in named]
+    named = len(order) <= MOST_NAMES[narrow]
+    points = min(9.0, (170 if narrow else 260) / len(order)) if named else 8.0
+    marks: list[tuple[float, str]] = (
+        list(enumerate(content.label_names[row] for row in order)) if named else _name_branches(branches, narrow)
+    )
+    names = [(place, shorten(name, 12 if narrow else 18)) for place, name in marks]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
         images = [_draw_table(axes, table, limit, palette) for axes, table in zip(panels, tables, strict=True)]
         panels[0].set_title("Before" if narrow else "Before the first reassignment")
         panels[1].set_title("After" if narrow else "After the last reassignment")
-        points = min(9.0, (170 if narrow else 260) / len(order))
         for axes, has_column_names, has_row_names in zip(panels, (not narrow, True), (True, narrow), strict=True):
-            _name_classes(axes, names, points, has_column_names, has_row_names)
+            _name_places(axes, names, points, has_column_names, has_row_names)
+            _part_branches(axes, branches, palette)
         bar = figure.colorbar(
             images[0], ax=panels, location="bottom" if narrow else "right", shrink=0.7, aspect=30, pad=0.02
         )
@@ -53,22 +74,11 @@ def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> b
     return draw_png(draw, (350, 760) if narrow else (1000, 520), palette, "compressed")
 
 
-def similarities(centers: Tensor) -> NDArray[np.float64]:
-    """Similarity z.z'/K of all pairs of centers.
-
-    Args:
-        centers: `(C, K)`, every entry -1 or +1.
-
-    Returns:
-        `(C, C)`, from -1, opposite, to 1, equal.
-
-    Example:
-        >>> similarities(torch.tensor([[1, 1], [1, -1]])).tolist()
-        [[1.0, 0.0], [0.0, 1.0]]
-    """
-    codes = centers.cpu().double().numpy()
-    table: NDArray[np.float64] = codes @ codes.T / codes.shape[1]
-    return table
+def class_order(content: ReportContent) -> tuple[list[int], list[Branch]]:
+    """The C rows in the order of the tables, and the branches that lines part; none without a taxonomy."""
+    if content.taxonomy is None:
+        return cluster_order(content.centers_after), []
+    return taxonomy_order(content.taxonomy)
 
 
 def cluster_order(centers: Tensor) -> list[int]:
@@ -89,6 +99,31 @@ def cluster_order(centers: Tensor) -> list[int]:
     distance = pdist(centers.cpu().numpy(), "hamming")
     order: list[int] = leaves_list(linkage(distance, "average", optimal_ordering=len(centers) <= MOST_FLIPPED)).tolist()
     return order
+
+
+def taxonomy_order(taxonomy: Sequence[Sequence[str]]) -> tuple[list[int], list[Branch]]:
+    """Order the classes by a taxonomy: branches, and the branches in them, in the order of their first class.
+
+    Args:
+        taxonomy: For each class the names of what it lies under, the nearest first.
+
+    Returns:
+        The C rows in that order, and the branches of the highest level that has more than one.
+
+    Example:
+        >>> taxonomy_order([["birds", "animals"], ["cars", "things"], ["cats", "animals"], ["birds", "animals"]])
+        ([0, 3, 2, 1], [Branch(name='animals', size=3), Branch(name='things', size=1)])
+    """
+    down = [tuple(reversed(path)) for path in taxonomy]
+    nodes = [[path[: depth + 1] for depth in range(len(path))] for path in down]
+    rank = {node: number for number, node in enumerate(dict.fromkeys(node for path in nodes for node in path))}
+    order = sorted(range(len(down)), key=lambda row: [rank[node] for node in nodes[row]])
+    level = 0
+    while len({path[: level + 1] for path in down}) == 1 and level < len(down[0]):
+        level += 1
+    keys = [down[row][: level + 1] for row in order]
+    sizes = {key: keys.count(key) for key in dict.fromkeys(keys)}
+    return order, [Branch(key[level] if len(key) > level else "", size) for key, size in sizes.items()]
 
 
 def color_limit(tables: list[NDArray[np.float64]]) -> float:
@@ -114,12 +149,30 @@ def _draw_table(axes: Axes, table: NDArray[np.float64], limit: float, palette: P
     )
 
 
-def _name_classes(axes: Axes, names: list[str], points: float, has_column_names: bool, has_row_names: bool) -> None:
-    places = range(len(names))
+def _name_branches(branches: list[Branch], narrow: bool) -> list[tuple[float, str]]:
+    """Middle and name of each branch that is large enough for a line of text."""
+    ends = np.cumsum([branch.size for branch in branches]).tolist()
+    return [
+        (end - (branch.size + 1) / 2, branch.name)
+        for branch, end in zip(branches, ends, strict=True)
+        if branch.size * MOST_NAMES[narrow] >= ends[-1]
+    ]
+
+
+def _part_branches(axes: Axes, branches: list[Branch], palette: Palette) -> None:
+    for end in np.cumsum([branch.size for branch in branches])[:-1]:
+        axes.axhline(end - 0.5, color=palette.ink, linewidth=0.5)
+        axes.axvline(end - 0.5, color=palette.ink, linewidth=0.5)
+
+
+def _name_places(
+    axes: Axes, names: Sequence[tuple[float, str]], points: float, has_column_names: bool, has_row_names: bool
+) -> None:
+    places, texts = [place for place, _ in names], [text for _, text in names]
     axes.tick_params(length=0)
     axes.set_xticks(places if has_column_names else [])
     axes.set_yticks(places if has_row_names else [])
     if has_column_names:
-        axes.set_xticklabels(names, rotation=90, fontsize=points)
+        axes.set_xticklabels(texts, rotation=90, fontsize=points)
     if has_row_names:
-        axes.set_yticklabels(names, fontsize=points)
+        axes.set_yticklabels(texts, fontsize=points)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.metrics import PrecisionRecallCurve
+from modeling_crh.metrics import PrecisionRecallCurve, SemanticCorrelation
 from modeling_crh.metrics.words import check_codes
 
 
@@ -73,6 +73,21 @@ class SearchResult:
         return sum(item.relevant for item in self.neighbours)
 
 
+@dataclass(frozen=True)
+class CenterSemantics:
+    """How far the centers follow a reference similarity of the classes, before and after reassignment.
+
+    Args:
+        reference: What the page calls the reference, such as "CLIP images".
+        before: Of `centers_before`, from `center_correlation`.
+        after: Of `centers_after`, with the same permutations.
+    """
+
+    reference: str
+    before: SemanticCorrelation
+    after: SemanticCorrelation
+
+
 @dataclass(frozen=True, eq=False)
 class ReportContent:
     """Everything that a report shows.
@@ -87,9 +102,13 @@ class ReportContent:
         centers_after: `(C, K)`, after the last one; equal to `centers_before` if no class moved.
         label_names: C names, in the order of the centers; any text.
         results: At least one search; some ten queries with ten neighbours each read best.
+        taxonomy: For each of the C classes the names of what it lies under, the nearest first, as `tree_similarity`
+            takes them. The tables of centers then follow it, with thin lines between its branches; None puts classes
+            together whose centers are similar.
+        semantics: What stands below the tables of centers; None if nothing was compared.
 
     Raises:
-        ValueError: If centers, names and curve do not belong together, or `results` is empty.
+        ValueError: If centers, names, taxonomy and curve do not belong together, or `results` is empty.
     """
 
     title: str
@@ -101,6 +120,8 @@ class ReportContent:
     centers_after: Tensor
     label_names: Sequence[str]
     results: Sequence[SearchResult]
+    taxonomy: Sequence[Sequence[str]] | None = None
+    semantics: Sequence[CenterSemantics] | None = None
 
     def __post_init__(self) -> None:
         check_codes("centers_before", self.centers_before)
@@ -110,6 +131,9 @@ class ReportContent:
             raise ValueError(f"`centers_after` must have the shape of `centers_before`, {before}, but got {after}.")
         if len(self.label_names) != after[0]:
             raise ValueError(f"`label_names` must hold C={after[0]} names, but got {len(self.label_names)}.")
+        paths = self.taxonomy
+        if paths is not None and (len(paths) != after[0] or any(isinstance(path, str) for path in paths)):
+            raise ValueError(f"`taxonomy` must hold C={after[0]} lists of names, but got {paths!r:.80}.")
         if len(self.curve.radius) != after[1] + 1:
             raise ValueError(
                 f"`curve` must have a point for each radius from 0 to K={after[1]}, "

@@ -11,10 +11,11 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from modeling_crh.metrics import SemanticCorrelation, center_similarity
 from modeling_crh.report.canvas import DARK, LIGHT
-from modeling_crh.report.centers_plot import draw_centers, similarities
+from modeling_crh.report.centers_plot import class_order, draw_centers
 from modeling_crh.report.contact_sheet import SMALL_SIDE
-from modeling_crh.report.content import ReportContent
+from modeling_crh.report.content import CenterSemantics, ReportContent
 from modeling_crh.report.meanings import explain_figure, format_figure
 from modeling_crh.report.precision_recall_plot import draw_precision_recall
 from modeling_crh.report.training_plot import draw_training, read_series
@@ -77,7 +78,9 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
         shown=sum(len(result.neighbours) for result in content.results),
         small_side=SMALL_SIDE,
         curve_text=_describe_curve(content),
+        order_text=_describe_order(content),
         centers_text=_describe_centers(content),
+        semantics=[_describe_semantics(item) for item in content.semantics or ()],
         training_text=_describe_training(content),
         rows=[(*explain_figure(name), format_figure(value)) for name, value in content.figures.items()],
     )
@@ -101,6 +104,14 @@ def _describe_curve(content: ReportContent) -> str:
     )
 
 
+def _describe_order(content: ReportContent) -> str:
+    if content.taxonomy is None:
+        return "Both tables have one order, which puts classes together that are similar at the end."
+    names = [branch.name for branch in class_order(content)[1] if branch.name]
+    lines = f"; thin lines part, from the top, {', '.join(names)}" if len(names) > 1 else ""
+    return f"Both tables follow the taxonomy of the classes{lines}."
+
+
 def _describe_centers(content: ReportContent) -> str:
     changed = int((content.centers_before != content.centers_after).any(dim=1).sum())
     if not changed:
@@ -108,12 +119,23 @@ def _describe_centers(content: ReportContent) -> str:
     moved = f"Classes that hold another center than at the start: {changed} of {len(content.label_names)}."
     if len(content.label_names) < 2:
         return moved
-    table = similarities(content.centers_after)
-    np.fill_diagonal(table, -2)  # a class and itself are no pair
+    table = center_similarity(content.centers_after).fill_diagonal_(-2)  # a class and itself are no pair
     one, other = divmod(int(table.argmax()), len(table))
-    bits = round(content.num_bits * (1 - table[one, other]) / 2)
+    bits = round(content.num_bits * (1 - table[one, other].item()) / 2)
     names = f"{content.label_names[one]} and {content.label_names[other]}"
     return f"{moved} The closest two are now {names}, {bits} of {content.num_bits} bits apart."
+
+
+def _describe_semantics(item: CenterSemantics) -> tuple[str, str, str]:
+    """Reference, both correlations, and what else there is to say."""
+    before, after = item.before, item.after
+    values = f"{before.pcc:.3f} → {after.pcc:.3f}".replace("-", "\N{MINUS SIGN}")
+    detail = f"p {_format_p(before)} before, {_format_p(after)} after, over {after.num_pairs:,} pairs of classes"
+    return item.reference, values, detail
+
+
+def _format_p(correlation: SemanticCorrelation) -> str:
+    return f"{correlation.p_value:.{max(3, len(str(correlation.num_permutations)))}f}"
 
 
 def _describe_training(content: ReportContent) -> str:

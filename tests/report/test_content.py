@@ -42,6 +42,8 @@ def test_neighbours_out_of_order_or_missing_are_an_error(picture, distances):
         ({"centers_after": torch.ones(8)}, r"`centers_after` must be \(N, K\)"),
         ({"centers_after": torch.ones(3, 4)}, r"shape of `centers_before`, \(3, 8\), but got \(3, 4\)"),
         ({"label_names": ["coat"]}, "`label_names` must hold C=3 names, but got 1"),
+        ({"taxonomy": [["cloth"]]}, r"`taxonomy` must hold C=3 lists of names, but got \[\['cloth'\]\]"),
+        ({"taxonomy": ["cloth"] * 3}, r"`taxonomy` must hold C=3 lists of names, but got \['cloth', "),
         ({"results": []}, "`results` must hold at least one search"),
     ],
 )

@@ -6,7 +6,9 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
+from modeling_crh.metrics import SemanticCorrelation
 from modeling_crh.report import Neighbour, SearchResult
+from modeling_crh.report.content import CenterSemantics
 from modeling_crh.report.page import Plot, render_page
 
 NO_PLOTS = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
@@ -112,3 +114,35 @@ def test_any_number_of_labels_is_shown(make_content, picture, labels):
     assert f"Query: {shown}" in [
         image["alt"] for image in _elements(render_page(make_content(results=results), NO_PLOTS), "img")
     ]
+
+
+def test_pcc_and_p_value_stand_below_the_centers(make_content):
+    before, after = SemanticCorrelation(-0.0123, 0.5, 19_900, 999), SemanticCorrelation(0.4567, 0.001, 19_900, 999)
+    semantics = [CenterSemantics("<taxonomy>", before, after), CenterSemantics("names", after, after)]
+    page = render_page(make_content(semantics=semantics), NO_PLOTS)
+    centers = page[page.index("Similarity of the class centers") : page.index("<h2>Training")]
+    assert '<th scope="row">&lt;taxonomy&gt;</th><td class="number">\N{MINUS SIGN}0.012 → 0.457</td>' in centers
+    assert "p 0.500 before, 0.001 after, over 19,900 pairs of classes" in centers
+    assert centers.count('<th scope="row">') == 2
+
+
+def test_without_a_reference_there_is_no_pcc(make_content):
+    page = render_page(make_content(), NO_PLOTS)
+    assert "PCC" not in page
+    assert "puts classes together that are similar at the end" in page
+
+
+@pytest.mark.parametrize(
+    ("taxonomy", "words"),
+    [
+        (
+            [["cloth"], ["leather"], ["cloth"]],
+            "the taxonomy of the classes; thin lines part, from the top, cloth, leather.",
+        ),
+        ([["cloth"]] * 3, "taxonomy of the classes."),
+    ],
+)
+def test_the_branches_of_the_taxonomy_are_named(make_content, taxonomy, words):
+    page = render_page(make_content(taxonomy=taxonomy), NO_PLOTS)
+    assert words in page
+    assert "puts classes together" not in page

@@ -1,0 +1,163 @@
+"""What a recipe describes, built: its data, its model with what prepares the inputs, and its trainer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
+from torch.utils.data import default_collate
+from transformers import ViTImageProcessor, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.data import (
+    BENCHMARKS,
+    Augmentation,
+    BadImage,
+    find_protocol,
+    is_multi_label,
+    label_names,
+    load_splits,
+    read_benchmark,
+    split_dataset,
+    split_rows,
+)
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processing import Processor, labelled_dataset, load_processor
+from modeling_crh.recipe import Recipe
+from modeling_crh.trainer import CRHTrainer
+from modeling_crh.training_arguments import CRHTrainingArguments
+
+CHECKPOINTS_NAME = "checkpoints"
+
+# What transformers and torch have been seen to raise on settings that do not go together.
+_BUILDING_ERRORS = (RuntimeError, IndexError, KeyError, ZeroDivisionError, TypeError, AttributeError, OverflowError)
+
+_TRAINING_DEFAULTS: dict[str, Any] = {
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "save_total_limit": 1,
+    "dataloader_pin_memory": torch.cuda.is_available(),
+}
+
+
+@dataclass(frozen=True)
+class RecipeData:
+    """What a recipe's `dataset` holds.
+
+    Attributes:
+        splits: `train`, `validation`, `query` and `database`.
+        bad_images: Images that were left out.
+        rows: Of a benchmark: which rows each split has, as `split_rows` numbers them.
+    """
+
+    splits: DatasetDict
+    bad_images: list[BadImage]
+    rows: dict[str, NDArray[np.int64]] | None = None
+
+
+def load_data(recipe: Recipe) -> RecipeData:
+    """Read the data, once; where there are several processes, the main one first.
+
+    Raises:
+        ValueError: If `dataset` is nothing that can be read, or its data break a rule.
+    """
+    with PartialState().main_process_first():
+        if recipe.dataset in BENCHMARKS and recipe.text_column is None and recipe.features_column is None:
+            protocol = find_protocol(recipe.dataset, recipe.protocol)
+            official = read_benchmark(recipe.dataset, recipe.data_dir)
+            rows = split_rows(*official, protocol=protocol, seed=recipe.seed)
+            return RecipeData(split_dataset(*official, protocol=protocol, seed=recipe.seed), [], rows)
+        splits, bad_images = load_splits(
+            recipe.dataset,
+            recipe.data_dir,
+            protocol=recipe.protocol,
+            text_column=recipe.text_column,
+            features_column=recipe.features_column,
+            label_column=recipe.label_column,
+            seed=recipe.seed,
+            skip_bad_images=recipe.skip_bad_images,
+        )
+        return RecipeData(splits, bad_images)
+
+
+def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
+    """The model, and what prepares its inputs, from the recipe's seed.
+
+    Args:
+        recipe: All settings.
+        train_split: Has the classes, and two rows that the model is tried on.
+
+    Raises:
+        ValueError: If the settings make no model, or one that does not read these data.
+    """
+    set_seed(recipe.seed)
+    names = label_names(train_split)
+    fields = dict(recipe.model) | {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
+    }
+    if recipe.features_column is not None:
+        fields |= {"backbone_config": None, "num_features": np.shape(train_split[0]["features"])[-1]}
+    try:
+        if recipe.backbone is None:
+            model = CRHModel(CRHConfig(**fields))
+        else:
+            model = CRHModel.from_backbone(recipe.backbone, **fields)
+        if recipe.freeze_backbone:
+            model.freeze_backbone()
+        processor = _build_processor(recipe, model)
+    except _BUILDING_ERRORS as error:
+        reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
+        raise ValueError(f"The recipe's model must be one that can be built, but is not: {reason}.") from error
+    _try_samples(model, processor, train_split)
+    return model, processor
+
+
+def _try_samples(model: CRHModel, processor: Processor, train_split: Dataset) -> None:
+    """Find out whether model and data go together before anything is written."""
+    items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
+    try:
+        model.train(False)(**default_collate([items[0], items[1]]))
+    except (ValueError, *_BUILDING_ERRORS) as error:
+        reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
+        raise ValueError(f"The recipe's model must read what its data hold, but does not: {reason}.") from error
+
+
+def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
+    if recipe.image_processor is None:
+        return load_processor(recipe.backbone or "", model.main_input_name)
+    return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+
+
+def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Processor, splits: DatasetDict) -> CRHTrainer:
+    """The trainer of a run whose folder is `out`; it writes nothing before it trains, and shows nothing.
+
+    Raises:
+        ValueError: If a setting of `training` or the augmentation breaks a rule.
+    """
+    settings = _TRAINING_DEFAULTS | recipe.training
+    try:
+        arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
+    except (TypeError, RuntimeError, AttributeError, ImportError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"`training` must hold settings that transformers takes, but does not: {reason}.") from error
+    augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
+    trainer = CRHTrainer(
+        model,
+        arguments,
+        train_dataset=labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed),
+        eval_dataset=labelled_dataset(splits["validation"], processor),
+        data_collator=default_collate,
+        processing_class=processor,
+    )
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
