@@ -125,7 +125,7 @@ def _try_samples(model: CRHModel, processor: Processor, train_split: Dataset) ->
     """Find out whether model and data go together before anything is written."""
     items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
     try:
-        model.train(False)(**default_collate([items[0], items[1]]))
+        model.train(False)(**default_collate(items.__getitems__([0, 1])))  # at once: texts are padded together
     except (ValueError, *_BUILDING_ERRORS) as error:
         reason = f"{type(error).__name__}, {error}".partition("\n")[0].rstrip(".")
         raise ValueError(f"The recipe's model must read what its data hold, but does not: {reason}.") from error
