@@ -98,6 +98,7 @@ def evaluate(
     text_column: TextColumn = None,
     features_column: FeaturesColumn = None,
     label_column: LabelColumn = "label",
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the splits; by default that of the model's run.")] = None,
     skip_bad_images: SkipBadImages = False,
     batch_size: BatchSize = 256,
     as_json: Json = False,
@@ -110,10 +111,12 @@ def evaluate(
 
     name = checkpoint or str(FASHION_MNIST_64)
     model, processor = load_checkpoint(name)
+    chosen_seed, chosen_protocol = experiment.division_of(name, dataset, seed, protocol)
     splits, bad_images = load_splits(
         dataset,
         None if data_dir is None else str(data_dir),
-        protocol=protocol or "official",
+        protocol=chosen_protocol,
+        seed=chosen_seed,
         text_column=text_column,
         features_column=features_column,
         label_column=label_column,
@@ -192,7 +195,7 @@ def run(command: Any) -> None:
         if ended.code == 130:
             _errors.print("Interrupted.")
         raise
-    except (ValueError, OSError, StrictDataclassError) as error:
+    except (ValueError, OSError, StrictDataclassError, ModuleNotFoundError) as error:
         if os.environ.get("CRH_DEBUG"):
             raise
         _errors.print(f"[bold red]Error:[/] {_one_sentence(error)}", highlight=False, soft_wrap=True)

@@ -158,6 +158,33 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> tuple[int, str]:
+    """Seed and protocol that divide a dataset for an evaluation: of the dataset of the model's run, those of the run.
+
+    Others would make queries of images that the model was trained on.
+
+    Args:
+        checkpoint: Where the model comes from; a run's folder has a recipe.
+        dataset: What is evaluated on.
+        seed: As asked for; None stands for the run's, or 0.
+        protocol: As asked for; None stands for the run's, or `official`.
+
+    Raises:
+        ValueError: If what is asked for contradicts the run.
+    """
+    path = Path(checkpoint, RECIPE_NAME)
+    recipe = Recipe.load(path) if path.is_file() else None
+    if recipe is None or (recipe.dataset != dataset and Path(recipe.dataset).absolute() != Path(dataset).absolute()):
+        return seed or 0, protocol or "official"
+    for name, asked, trained in (("seed", seed, recipe.seed), ("protocol", protocol, recipe.protocol)):
+        if asked is not None and asked != trained:
+            raise ValueError(
+                f"`{name}` must be that of the run, {trained!r}, or queries would be images of its training, "
+                f"but got {asked!r}."
+            )
+    return recipe.seed, recipe.protocol
+
+
 def encode_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256
 ) -> dict[str, EncodedItems]:

@@ -18,7 +18,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 from modeling_crh import CRHModel, assembly
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows, load_splits
-from modeling_crh.experiment import _use_fast_memory_format, dry_run, encode_splits, figures_of, train
+from modeling_crh.experiment import _use_fast_memory_format, division_of, dry_run, encode_splits, figures_of, train
 from modeling_crh.recipe import Recipe
 
 FRUITS = [("red", "apple"), ("green", "pear")]
@@ -177,6 +177,7 @@ def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
         ({"training": {"per_device_train_batch_size": None}}, "`training` must hold settings that transformers takes"),
         ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "must read what its data hold"),
         ({"model": {"backbone_config": VIT}}, "The recipe's model must read what its data hold"),
+        ({"protocol": "sampled"}, "`protocol` must be given with a benchmark only"),
         ({"data_dir": "somewhere"}, "`data_dir` must be given with a benchmark only"),
         ({"augmentation": "wild"}, "`augment` must be an Augmentation or one of"),
     ],
@@ -317,3 +318,19 @@ def test_a_table_of_features_is_trained_on_without_a_backbone(tmp_path):
     model, processor = load_checkpoint(tmp_path / "run")
     assert processor is None
     assert figures_of(encode_splits(model, processor, run.splits))["map"] > 0.9
+
+
+def test_an_evaluation_divides_the_dataset_of_the_run_as_the_run_did(recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=7).dump())
+    assert division_of(tmp_path, recipe.dataset, None, None) == (7, "official")
+    assert division_of(tmp_path, recipe.dataset, 7, "official") == (7, "official")
+    with pytest.raises(ValueError, match="`seed` must be that of the run, 7, or queries would be images"):
+        division_of(tmp_path, recipe.dataset, 0, None)
+    with pytest.raises(ValueError, match="`protocol` must be that of the run, 'official'"):
+        division_of(tmp_path, recipe.dataset, None, "disjoint")
+
+
+def test_an_evaluation_on_another_dataset_is_divided_as_asked(recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    assert division_of(tmp_path, "another", 3, "disjoint") == (3, "disjoint")
+    assert division_of(tmp_path / "nothing", recipe.dataset, None, None) == (0, "official")

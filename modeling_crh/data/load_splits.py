@@ -39,17 +39,21 @@ def load_splits(
     Raises:
         ValueError: If `dataset` is none of these, or its data break a rule.
     """
-    if text_column is not None or features_column is not None:
+    is_table = text_column is not None or features_column is not None
+    if is_table or dataset not in BENCHMARKS:
+        for name, value, default in (("data_dir", data_dir, None), ("protocol", protocol, "official")):
+            if value != default:
+                raise ValueError(f"`{name}` must be given with a benchmark only, but got {value!r} with {dataset!r}.")
+    if is_table:
         splits = load_table(
             dataset, text_column=text_column, features_column=features_column, label_column=label_column, seed=seed
         )
         return splits, []
     if dataset in BENCHMARKS:
         return load_benchmark(dataset, data_dir, protocol=protocol, seed=seed), []
-    if data_dir is not None:
-        raise ValueError(f"`data_dir` must be given with a benchmark only, but got {data_dir!r} with {dataset!r}.")
     if not dataset or not Path(dataset).is_dir():
         raise ValueError(
-            f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, but got {dataset!r}."
+            f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, or a table with a "
+            f"`text_column` or `features_column`, but got {dataset!r}."
         )
     return load_folder(dataset, seed=seed, skip_bad_images=skip_bad_images)
