@@ -53,7 +53,7 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(min=0, help="Of the backbone, and of the head too.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is random.")] = None,
     skip_bad_images: SkipBadImages = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in `--out`.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in `--out`.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="All of it with one step on a few rows; `--out` stays as it is.")
     ] = False,

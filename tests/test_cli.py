@@ -144,7 +144,9 @@ def test_every_command_explains_itself():
         assert "Usage" in result.output
 
 
-@pytest.mark.parametrize("script", ["training/train.py", "training/evaluate_model.py", "training/paper.py", "pipelines/encode.py"])
+@pytest.mark.parametrize(
+    "script", ["training/train.py", "training/evaluate_model.py", "training/paper.py", "pipelines/encode.py"]
+)
 def test_the_scripts_are_the_same_commands(script):
     shown = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
