@@ -18,6 +18,7 @@ from modeling_crh.data import (
     BENCHMARKS,
     Augmentation,
     BadImage,
+    LabelledDataset,
     find_protocol,
     is_multi_label,
     label_names,
@@ -140,6 +141,9 @@ def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
 def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Processor, splits: DatasetDict) -> CRHTrainer:
     """The trainer of a run whose folder is `out`; it writes nothing before it trains, and shows nothing.
 
+    The validation split is ranked against itself, or, where one of its rows shares no label with another, against the
+    training images: such a row would find nothing relevant.
+
     Raises:
         ValueError: If a setting of `training` or the augmentation breaks a rule.
     """
@@ -150,14 +154,23 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"`training` must hold settings that transformers takes, but does not: {reason}.") from error
     augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
+    validation = labelled_dataset(splits["validation"], processor)
     trainer = CRHTrainer(
         model,
         arguments,
         train_dataset=labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed),
-        eval_dataset=labelled_dataset(splits["validation"], processor),
+        eval_dataset=validation,
+        eval_database=labelled_dataset(splits["train"], processor) if _has_lone_rows(validation) else None,
         data_collator=default_collate,
         processing_class=processor,
     )
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _has_lone_rows(items: LabelledDataset) -> bool:
+    """Whether a row that has labels shares none of them with another row."""
+    labels = items.labels
+    shared = (labels * labels.sum(0)).amax(1) if items.is_multi_label else labels.bincount()[labels]  # (N,)
+    return bool((shared == 1).any())

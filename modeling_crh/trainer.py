@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import TrainOutput
@@ -23,13 +23,14 @@ from modeling_crh.training_arguments import CRHTrainingArguments
 class CRHTrainer(Trainer):
     """Trains a `CRHModel`, moves its centers, and evaluates by retrieval.
 
-    Every evaluation ranks `eval_dataset` against itself, each query left out of its own ranking, and logs all figures
-    of `retrieval_figures`, the balance and correlation of the bits, the least and mean distance between centers, and
-    the share of classes that the last reassignment moved.
+    Every evaluation ranks `eval_database` for each query of `eval_dataset`, or without one `eval_dataset` itself, each
+    query left out of its own ranking. It logs all figures of `retrieval_figures`, the balance and correlation of the
+    bits, the least and mean distance between centers, and the share of classes that the last reassignment moved.
 
     Args:
         model: The model.
         args: The settings.
+        eval_database: What evaluations search. It is needed where a class has fewer than two items in `eval_dataset`.
         **kwargs: What `transformers.Trainer` takes: `train_dataset`, `eval_dataset`, `processing_class` and so on.
 
     Raises:
@@ -41,9 +42,13 @@ class CRHTrainer(Trainer):
     model: CRHModel
     args: CRHTrainingArguments
 
-    def __init__(self, model: CRHModel, args: CRHTrainingArguments, **kwargs: Any) -> None:
+    def __init__(
+        self, model: CRHModel, args: CRHTrainingArguments, *, eval_database: Any = None, **kwargs: Any
+    ) -> None:
         kwargs.setdefault("compute_metrics", self._figures)
         super().__init__(model=model, args=args, **kwargs)
+        self.eval_database = eval_database
+        self._database: tuple[Tensor, Tensor] | None = None
         self.reassignment = ReassignCentersCallback(args, *model.centers.shape)
         self.add_callback(self.reassignment)
         self.add_callback(SetEpochCallback)
@@ -61,6 +66,12 @@ class CRHTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate by retrieval, see the class; takes what `transformers.Trainer.evaluate` takes."""
+        if self.eval_database is not None:
+            self._database = self._encode(self.eval_database)
+        return super().evaluate(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training set; refuses a last batch that batch norm could not normalise."""
@@ -139,15 +150,32 @@ class CRHTrainer(Trainer):
         hash_logits = torch.as_tensor(prediction.predictions)
         if not hash_logits.isfinite().all():
             self._stop_as_not_finite("hash logits of the evaluation are not")
-        codes = binarize(hash_logits)
-        labels = torch.as_tensor(prediction.label_ids)
-        figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=(min(10, len(codes) - 1),))
+        codes, labels = binarize(hash_logits), torch.as_tensor(prediction.label_ids)
+        database = (codes, labels) if self._database is None else self._database
+        alone = self._database is None
+        figures = retrieval_figures(
+            codes,
+            database[0],
+            labels,
+            database[1],
+            leave_one_out=alone,
+            top_k=(min(10, len(database[0]) - alone),),
+        )
         distances = center_distances(self.model.centers)
         figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
         figures |= {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
         if self.reassignment.moved_share is not None:
             figures["centers_moved"] = self.reassignment.moved_share
         return figures
+
+    def _encode(self, dataset: Any) -> tuple[Tensor, Tensor]:
+        """Codes and labels of a dataset, gathered from all processes."""
+        compute_metrics, self.compute_metrics = self.compute_metrics, None
+        try:
+            output = self.evaluation_loop(self.get_test_dataloader(dataset), "Encoding", prediction_loss_only=False)
+        finally:
+            self.compute_metrics = compute_metrics
+        return binarize(torch.as_tensor(output.predictions)), torch.as_tensor(output.label_ids)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):

@@ -334,3 +334,15 @@ def test_an_evaluation_on_another_dataset_is_divided_as_asked(recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     assert division_of(tmp_path, "another", 3, "disjoint") == (3, "disjoint")
     assert division_of(tmp_path / "nothing", recipe.dataset, None, None) == (0, "official")
+
+
+def test_validation_rows_that_are_alone_in_their_class_search_the_training_rows(tmp_path):
+    labels = np.arange(60) % 20
+    np.save(tmp_path / "clip.npy", np.eye(20)[labels])
+    np.save(tmp_path / "clip.labels.npy", labels)
+    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 0.01, "use_cpu": True}
+    recipe = Recipe(dataset=str(tmp_path / "clip.npy"), features_column="features", training=settings)
+    run = train(recipe, tmp_path / "run")
+    logged = [entry for entry in run.history if "eval_map" in entry]
+    assert all(entry["eval_database"] == len(run.splits["train"]) for entry in logged)
+    assert all(entry["eval_queries_without_relevant"] == 0 and entry["eval_map"] > 0 for entry in logged)

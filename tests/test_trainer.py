@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from modeling_crh.assignment import ClassStatistics, reassign
 from modeling_crh.checkpoint import find_last_checkpoint
+from modeling_crh.metrics import retrieval_figures
 
 BACKBONES = [
     pytest.param(None, id="features"),
@@ -60,6 +61,16 @@ def test_every_evaluation_logs_figures_bits_and_centers(tmp_path):
     for name in [*names.split(), "center_distance_mean", "centers_moved", "loss"]:
         assert all(f"eval_{name}" in entry for entry in logged), name
     assert logged[0]["eval_map_lower"] <= logged[0]["eval_map"] <= logged[0]["eval_map_upper"]
+
+
+def test_an_evaluation_searches_the_database_that_it_is_given(tmp_path):
+    trainer = tiny_trainer(tmp_path, multi_label=True)
+    trainer.eval_database = Clusters(30, seed=2, multi_label=True)
+    found = trainer.evaluate()
+    codes = [trainer.model.encode(features=items.values) for items in (trainer.eval_dataset, trainer.eval_database)]
+    expected = retrieval_figures(*codes, trainer.eval_dataset.labels, trainer.eval_database.labels)
+    assert found["eval_map"] == expected["map"]
+    assert found["eval_database"] == 30
 
 
 def test_statistics_are_those_of_the_codes_that_training_emitted(tmp_path):
