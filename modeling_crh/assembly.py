@@ -13,6 +13,7 @@ from torch.utils.data import default_collate
 from transformers import ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from modeling_crh.baselines import OBJECTIVES, Objective
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import (
     BENCHMARKS,
@@ -105,6 +106,8 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
     }
+    if recipe.method != "crh":
+        fields = _rival_fields(recipe, len(names), is_multi_label(train_split)) | fields
     if recipe.features_column is not None:
         fields |= {"backbone_config": None, "num_features": np.shape(train_split[0]["features"])[-1]}
     try:
@@ -120,6 +123,31 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         raise ValueError(f"The recipe's model must be one that can be built, but is not: {reason}.") from error
     _try_samples(model, processor, train_split)
     return model, processor
+
+
+def _rival_fields(recipe: Recipe, num_labels: int, multi_label: bool) -> dict[str, Any]:
+    """What a rival asks of the config: one head of C words, which can hold any centers, and fields of its own."""
+    rival = OBJECTIVES.get(recipe.method)
+    if multi_label and rival is not None and not rival.has_multi_label:
+        raise ValueError(
+            f"`method` must define a loss for several labels a sample, which {recipe.method} does not; those that do "
+            f"are crh, {', '.join(name for name, method in OBJECTIVES.items() if method.has_multi_label)}."
+        )
+    fields = {} if rival is None else rival.model_fields
+    return fields | {"codebook_size": num_labels, "head_dim": recipe.model.get("num_bits", CRHConfig.num_bits)}
+
+
+def build_objective(recipe: Recipe, model: CRHModel) -> Objective | None:
+    """What the recipe's method trains, from the recipe's seed; None for CRH and for what is not trained.
+
+    Raises:
+        ValueError: If one of `method_settings` breaks its rule.
+    """
+    if recipe.method not in OBJECTIVES:
+        return None
+    rival: Any = OBJECTIVES[recipe.method]
+    objective: Objective = rival(*model.centers.shape, recipe.seed, **recipe.method_settings)
+    return objective
 
 
 def _try_samples(model: CRHModel, processor: Processor, train_split: Dataset) -> None:
@@ -145,7 +173,7 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     training images: such a row would find nothing relevant.
 
     Raises:
-        ValueError: If a setting of `training` or the augmentation breaks a rule.
+        ValueError: If a setting of `training`, of the method or of the augmentation breaks a rule.
     """
     settings = _TRAINING_DEFAULTS | recipe.training
     try:
@@ -158,6 +186,7 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     trainer = CRHTrainer(
         model,
         arguments,
+        objective=build_objective(recipe, model),
         train_dataset=labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed),
         eval_dataset=validation,
         eval_database=labelled_dataset(splits["train"], processor) if _has_lone_rows(validation) else None,

@@ -1,4 +1,4 @@
-"""What happens between epochs: centers move, and augmentation learns which epoch it is."""
+"""What happens between epochs and steps: centers move, augmentation and objectives learn how far the training is."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from modeling_crh.assignment import AssignmentMethod, ClassStatistics, reassign
+from modeling_crh.baselines import Objective
 from modeling_crh.checkpoint import STATISTICS_NAME
 from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
@@ -28,6 +29,25 @@ class SetEpochCallback(TrainerCallback):
         dataset = kwargs["train_dataloader"].dataset
         if isinstance(dataset, LabelledDataset):
             dataset.set_epoch(int(state.epoch or 0))
+
+
+class ObjectiveCallback(TrainerCallback):
+    """Tells an objective how much of the training is over, and clears its gradients as Trainer does the model's."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Pass on the share of the steps that are done."""
+        self.objective.set_progress(state.global_step / state.max_steps)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Clear the gradients that the step has used."""
+        self.objective.zero_grad()
 
 
 class ReassignCentersCallback(TrainerCallback):

@@ -13,6 +13,7 @@ from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor, load_processor
 
 STATISTICS_NAME = "class_statistics.safetensors"
+OBJECTIVE_NAME = "objective.safetensors"
 
 # What transformers has been seen to raise on damaged files and on files of another kind.
 _LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
@@ -86,7 +87,7 @@ def _is_whole(checkpoint: Path) -> bool:
             if not json.loads((checkpoint / name).read_text()):
                 return False
         tensors = [STATISTICS_NAME, *(path.name for path in checkpoint.glob("model*.safetensors"))]
-        for name in tensors:
+        for name in [*tensors, *(path.name for path in checkpoint.glob(OBJECTIVE_NAME))]:
             with safe_open(checkpoint / name, "pt"):
                 pass
     except (OSError, ValueError, SafetensorError):

@@ -45,6 +45,8 @@ class CRHConfig(PreTrainedConfig):
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
         hash_head_hidden_size: Width of the MLP's hidden layer.
         hash_head_dropout: Share of the hidden units dropped in training.
+        hash_head_batch_norm: End the hash head in a batch norm of the K outputs, before which the linear layer has no
+            bias; what OrthoHash does.
         margin: m of Eq. 1.
         scale: s of Eq. 1. None stands for sqrt(2) ln(C - 1).
         quantization_weight: lambda of Eq. 4. None stands for 0.1 with single-label and 0 with multi-label data.
@@ -75,6 +77,7 @@ class CRHConfig(PreTrainedConfig):
     hash_head: Literal["linear", "mlp"] = "linear"
     hash_head_hidden_size: int = 1024
     hash_head_dropout: float | int = 0.0
+    hash_head_batch_norm: bool = False
     margin: float | int = 0.2
     scale: float | int | None = None
     quantization_weight: float | int | None = None

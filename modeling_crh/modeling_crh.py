@@ -34,18 +34,19 @@ class CRHModelOutput(ModelOutput):
     attentions: tuple[Tensor, ...] | None = None
 
 
-class MLPHashHead(nn.Sequential):
-    """Linear, batch norm, ReLU, dropout, linear: for features that nothing before the head adapts."""
+def build_hash_head(num_features: int, config: CRHConfig) -> nn.Module:
+    """Linear; or, for features that nothing before the head adapts, linear, batch norm, ReLU, dropout, linear.
 
-    def __init__(self, num_features: int, config: CRHConfig) -> None:
-        width = config.hash_head_hidden_size
-        super().__init__(
-            nn.Linear(num_features, width),
-            nn.BatchNorm1d(width),
-            nn.ReLU(),
-            nn.Dropout(config.hash_head_dropout),
-            nn.Linear(width, config.num_bits),
-        )
+    With `hash_head_batch_norm` the last layer has no bias and is followed by a batch norm.
+    """
+    width = config.hash_head_hidden_size if config.hash_head == "mlp" else num_features
+    layers: list[nn.Module] = [nn.Linear(width, config.num_bits, bias=not config.hash_head_batch_norm)]
+    if config.hash_head == "mlp":
+        hidden = nn.Linear(num_features, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(config.hash_head_dropout)
+        layers = [*hidden, *layers]
+    if config.hash_head_batch_norm:
+        layers.append(nn.BatchNorm1d(config.num_bits))
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
 
 class CRHModel(PreTrainedModel):
@@ -89,10 +90,7 @@ class CRHModel(PreTrainedModel):
             )
             num_features = pooled_width(backbone_config, self.backbone)
             self.main_input_name = self.backbone.main_input_name
-        if config.hash_head == "mlp":
-            self.hash_head: nn.Module = MLPHashHead(num_features, config)
-        else:
-            self.hash_head = nn.Linear(num_features, config.num_bits)
+        self.hash_head = build_hash_head(num_features, config)
         num_labels = cast(int, config.num_labels)
         self.register_buffer("codebook", torch.zeros(config.codebook_shape, dtype=torch.int8))
         self.register_buffer("assignment", torch.zeros(config.num_heads, num_labels, dtype=torch.int64))

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 import yaml
 from transformers import PreTrainedConfig, ViTImageProcessor
 
+from modeling_crh.baselines import METHODS, OBJECTIVES, UNTRAINED
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import Augmentation
 from modeling_crh.training_arguments import CRHTrainingArguments
@@ -26,6 +27,8 @@ _TYPES: dict[str, Any] = {
     "image_processor": dict | None,
     "augmentation": str | dict,
     "training": dict,
+    "method": str,
+    "method_settings": dict,
     "seed": int,
     "skip_bad_images": bool,
 }
@@ -34,9 +37,21 @@ _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
     entry.name for entry in dataclasses.fields(PreTrainedConfig)
 }
 _TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
+_OF_CRH_ALONE = {
+    "model": (
+        "codebook_size",
+        "head_dim",
+        "codebook_draws",
+        "codebook_seed",
+        "margin",
+        "scale",
+        "quantization_weight",
+    ),
+    "training": ("reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"),
+}
 _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 
-DEMO_RECIPE = Path(__file__).parent / "demo.yaml"
+DEMO_RECIPE = Path(__file__).parent / "demo" / "fashion_mnist.yaml"
 """Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
 
 
@@ -57,6 +72,8 @@ class Recipe:
         image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
         augmentation: Name of a preset of `modeling_crh.data`, or its settings.
         training: Fields of `CRHTrainingArguments`.
+        method: `crh`, or a rival of `modeling_crh.baselines`.
+        method_settings: Of a rival, such as `margin`; those of CRH stand under `model` and `training`.
         seed: Of everything that is random.
         skip_bad_images: Leave out images of a folder that cannot be decoded.
 
@@ -77,12 +94,15 @@ class Recipe:
     image_processor: dict[str, Any] | None = None
     augmentation: str | dict[str, float] = "light"
     training: dict[str, Any] = field(default_factory=dict)
+    method: str = "crh"
+    method_settings: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     skip_bad_images: bool = False
 
     def __post_init__(self) -> None:
         self._check_types()
         self._check_backbone()
+        self._check_method()
         for name in ("seed", "output_dir"):
             if name in self.training:
                 raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
@@ -94,6 +114,24 @@ class Recipe:
         _check_keys("`image_processor`", self.image_processor or {}, _IMAGE_PROCESSOR_FIELDS)
         if isinstance(self.augmentation, dict):
             _check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
+
+    def _check_method(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but got {self.method!r}.")
+        known = OBJECTIVES[self.method].setting_names() if self.method in OBJECTIVES else set()
+        if self.method_settings and not known:
+            raise ValueError(f"`method_settings` must be left out for {self.method}, which has none.")
+        _check_keys("`method_settings`", self.method_settings, known)
+        if self.method == "crh":
+            return
+        for section, names in _OF_CRH_ALONE.items():
+            for name in names:
+                if name in getattr(self, section):
+                    raise ValueError(f"`{name}` must not stand under `{section}` for {self.method}: it is CRH's alone.")
+        if self.method in UNTRAINED:
+            for name, only in (("hash_head", "linear"), ("hash_head_batch_norm", False)):
+                if self.model.get(name, only) != only:
+                    raise ValueError(f"`{name}` must be {only!r} for {self.method}, but got {self.model[name]!r}.")
 
     def _check_backbone(self) -> None:
         config = self.model.get("backbone_config")

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import TrainOutput
 
-from modeling_crh.callbacks import ReassignCentersCallback, SetEpochCallback
-from modeling_crh.checkpoint import STATISTICS_NAME, find_last_checkpoint, load_model
+from modeling_crh.baselines import Objective
+from modeling_crh.callbacks import ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
+from modeling_crh.checkpoint import OBJECTIVE_NAME, STATISTICS_NAME, find_last_checkpoint, load_model
 from modeling_crh.codebook import center_distances
 from modeling_crh.codes import binarize
 from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
@@ -27,30 +29,50 @@ class CRHTrainer(Trainer):
     query left out of its own ranking. It logs all figures of `retrieval_figures`, the balance and correlation of the
     bits, the least and mean distance between centers, and the share of classes that the last reassignment moved.
 
+    With an `objective` a rival method is trained instead: its loss takes the place of CRH's, its centers that of the
+    model's, where it has some, and no center moves.
+
     Args:
-        model: The model.
+        model: The model. For an objective with centers its codebook has one head of C words.
         args: The settings.
+        objective: What to train in the place of CRH's loss.
         eval_database: What evaluations search. It is needed where a class has fewer than two items in `eval_dataset`.
         **kwargs: What `transformers.Trainer` takes: `train_dataset`, `eval_dataset`, `processing_class` and so on.
 
     Raises:
-        ValueError: If `train_dataset` has no length, or the last batch would give the MLP's batch norm a single sample;
-            or if a loss is not finite, which stops the training and leaves the last checkpoint in place.
+        ValueError: If `train_dataset` has no length, or the last batch would give the head's batch norm one sample; if
+            `objective` does not fit the model, or several processes; or if a loss is not finite, which stops the
+            training and leaves the last checkpoint in place.
         OSError: If a checkpoint cannot be saved; what was half-written is removed.
     """
 
     model: CRHModel
     args: CRHTrainingArguments
+    objective: Objective | None
 
     def __init__(
-        self, model: CRHModel, args: CRHTrainingArguments, *, eval_database: Any = None, **kwargs: Any
+        self,
+        model: CRHModel,
+        args: CRHTrainingArguments,
+        *,
+        objective: Objective | None = None,
+        eval_database: Any = None,
+        **kwargs: Any,
     ) -> None:
+        if objective is not None:
+            check_objective(objective, model, args)
         kwargs.setdefault("compute_metrics", self._figures)
         super().__init__(model=model, args=args, **kwargs)
         self.eval_database = eval_database
         self._database: tuple[Tensor, Tensor] | None = None
         self.reassignment = ReassignCentersCallback(args, *model.centers.shape)
-        self.add_callback(self.reassignment)
+        self.objective = objective
+        if objective is None:
+            self.add_callback(self.reassignment)
+        else:
+            objective.to(args.device)
+            self.add_callback(ObjectiveCallback(objective))
+            self._place_centers()
         self.add_callback(SetEpochCallback)
 
     def train(
@@ -65,6 +87,9 @@ class CRHTrainer(Trainer):
             resume_from_checkpoint = find_last_checkpoint(folder)
             if resume_from_checkpoint is None:
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
+        if self.objective is not None and not resume_from_checkpoint:
+            self.objective.prepare(self)
+            self._place_centers()
         return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -82,9 +107,10 @@ class CRHTrainer(Trainer):
             )
         loader: Any = super().get_train_dataloader()
         single = loader.total_dataset_length % loader.total_batch_size == 1 and not self.args.dataloader_drop_last
-        if single and self.args.world_size == 1 and self.model.config.hash_head == "mlp":
+        normalises = any(isinstance(layer, nn.BatchNorm1d) for layer in self.model.hash_head.modules())
+        if single and self.args.world_size == 1 and normalises:
             raise ValueError(
-                "`per_device_train_batch_size` must not leave a last batch of one sample to an MLP head's batch norm, "
+                "`per_device_train_batch_size` must not leave a last batch of one sample to the head's batch norm, "
                 f"but got {loader.total_batch_size} for {loader.total_dataset_length} samples."
             )
         return cast(DataLoader[Any], loader)
@@ -92,17 +118,24 @@ class CRHTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Eq. 4 of a batch; while training, its codes enter the class statistics."""
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
-        if model.training:
-            if not torch.isfinite(loss).all():
-                self._stop_as_not_finite(f"loss is {loss.detach().mean().item()}")
+        """Eq. 4 of a batch, or the objective's loss; while training Eq. 4, the codes enter the class statistics."""
+        if self.objective is None:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        else:
+            outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+            loss = self.objective.train(model.training)(outputs.hash_logits, inputs["labels"])
+        if model.training and not torch.isfinite(loss).all():
+            self._stop_as_not_finite(f"loss is {loss.detach().mean().item()}")
+        if model.training and self.objective is None:
             own = self._own_samples(len(outputs.hash_logits))
             self.reassignment.observe(outputs.hash_logits[:own], inputs["labels"][:own])
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Adam or AdamW over four groups: backbone and hash head, with and without weight decay."""
+        """Adam or AdamW over four groups: backbone and hash head, with and without weight decay.
+
+        The weights of an objective are with the hash head's; in another optimizer they are a group of their own.
+        """
         if self.optimizer is None and self.args.optim in ("adamw_torch", "adamw_torch_fused"):
             args = self.args
             self.optimizer = torch.optim.Adam(
@@ -113,6 +146,10 @@ class CRHTrainer(Trainer):
                 fused=args.optim == "adamw_torch_fused",
                 decoupled_weight_decay=args.decoupled_weight_decay,
             )
+        elif self.optimizer is None:
+            super().create_optimizer(model)
+            if own := self._objective_parameters():
+                cast(torch.optim.Optimizer, self.optimizer).add_param_group({"params": own})
         return super().create_optimizer(model)
 
     def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -122,6 +159,8 @@ class CRHTrainer(Trainer):
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 groups.setdefault(("hash_head." in name, name in decayed), []).append(parameter)
+        for parameter in self._objective_parameters():
+            groups.setdefault((True, parameter.ndim > 1), []).append(parameter)
         return [
             {
                 "params": parameters,
@@ -130,6 +169,21 @@ class CRHTrainer(Trainer):
             }
             for (in_head, decays), parameters in groups.items()
         ]
+
+    def _objective_parameters(self) -> list[nn.Parameter]:
+        return [] if self.objective is None else list(self.objective.parameters())
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        own = self._objective_parameters()
+        if not own:
+            return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        return self.accelerator.clip_grad_norm_([*model.parameters(), *own], self.args.max_grad_norm)
+
+    def _place_centers(self) -> None:
+        """Make the objective's centers the model's: one head, in which class c holds word c."""
+        if self.objective is not None and self.objective.centers is not None:
+            self.model.codebook.copy_(self.objective.centers.unsqueeze(0))
+            self.model.assignment.copy_(torch.arange(len(self.objective.centers)).unsqueeze(0))
 
     def _own_samples(self, batch_size: int) -> int:
         """How many samples of this process's batch are no repetitions that fill up the last batch of the epoch."""
@@ -161,8 +215,9 @@ class CRHTrainer(Trainer):
             leave_one_out=alone,
             top_k=(min(10, len(database[0]) - alone),),
         )
-        distances = center_distances(self.model.centers)
-        figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
+        if self.objective is None or self.objective.centers is not None:
+            distances = center_distances(self.model.centers)
+            figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
         figures |= {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
         if self.reassignment.moved_share is not None:
             figures["centers_moved"] = self.reassignment.moved_share
@@ -192,12 +247,16 @@ class CRHTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
+        if self.objective is not None and self.args.should_save:
+            save_file(self.objective.state_dict(), Path(output_dir, OBJECTIVE_NAME))
         self.reassignment.save(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None and Path(checkpoint, STATISTICS_NAME).exists():
             self.reassignment.load(checkpoint)
+        if checkpoint is not None:
+            self._load_objective(checkpoint)
 
     # Trainer's own loading is not strict: weights of ViT and DINOv2, saved under other names, would stay as they are.
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -205,7 +264,36 @@ class CRHTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         self._load_exactly(str(self.state.best_model_checkpoint))
+        self._load_objective(str(self.state.best_model_checkpoint))
 
     def _load_exactly(self, folder: str) -> None:
         saved = load_model(folder, dtype=self.model.dtype)
         self.model.load_state_dict(saved.state_dict(), strict=True)
+
+    def _load_objective(self, folder: str) -> None:
+        path = Path(folder, OBJECTIVE_NAME)
+        if self.objective is not None and path.exists():
+            self.objective.load_state_dict(load_file(path), strict=True)
+
+
+def check_objective(objective: Objective, model: CRHModel, args: CRHTrainingArguments) -> None:
+    """Refuse an objective that cannot train this model here.
+
+    Raises:
+        ValueError: If classes or centers are not the model's, or one process would not know of another's weights.
+    """
+    config = model.config
+    if objective.num_labels != config.num_labels:
+        raise ValueError(
+            f"`objective` must have the model's number of classes, {config.num_labels}, but has {objective.num_labels}."
+        )
+    if objective.centers is not None and (1, *objective.centers.shape) != config.codebook_shape:
+        raise ValueError(
+            f"`objective` must have centers that fit the model's codebook, (H, M, d) = {config.codebook_shape}, which "
+            f"needs one head of C words of K bits, but has centers of shape {tuple(objective.centers.shape)}."
+        )
+    if args.world_size > 1 and (objective.has_first_stage or list(objective.parameters())):
+        raise ValueError(
+            f"`objective` must have neither weights nor a first stage where there are several processes, but got "
+            f"{objective.name} and {args.world_size} processes."
+        )
