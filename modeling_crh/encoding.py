@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processing import model_inputs
 
 CODES_NAME = "codes.parquet"
 
@@ -53,7 +54,7 @@ def encode_batches(
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
     for batch in tqdm(loader, desc="Encoding", unit="batch", delay=2):
         with torch.inference_mode():
-            output = model(**{name: _to_model(values, model) for name, values in batch.items() if name != "labels"})
+            output = model(**model_inputs(batch, model))
         yield binarize(output.hash_logits).cpu()
 
 
@@ -77,9 +78,8 @@ def write_codes(
 ) -> Path:
     """Encode items into `codes.parquet`: columns `id`, `path`, `code`, and `label` where there are labels.
 
-    `id` is the row's number, `code` the packed code as fixed-size binary, `label` the name
-    of the class, or a list of names. The schema's
-    metadata names the model and its bits. The file appears when it is complete, and not before.
+    `id` is the row's number, `code` the packed code as fixed-size binary, `label` the name of the class, or a list of
+    names. The schema's metadata names the model and its bits. The file appears when it is complete, and not before.
 
     Args:
         model: The model.
@@ -119,10 +119,6 @@ def write_codes(
             target.parent.rmdir()
         raise
     return target
-
-
-def _to_model(values: Tensor, model: CRHModel) -> Tensor:
-    return values.to(model.device, model.dtype if values.is_floating_point() else None)
 
 
 def _schema(model: CRHModel, items: LabelledDataset, model_name: str) -> pa.Schema:

@@ -1,4 +1,4 @@
-"""Train from a recipe and evaluate a checkpoint: what `crh train`, `crh evaluate` and their scripts call."""
+"""Train from a recipe, in a folder of its own: what `crh train` calls."""
 
 import json
 import os
@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from modeling_crh.assembly import CHECKPOINTS_NAME, build_model, build_trainer, load_data
+from modeling_crh.baselines import UNTRAINED, collect_features, fit_untrained
 from modeling_crh.checkpoint import find_last_checkpoint, load_checkpoint
 from modeling_crh.data import BadImage
-from modeling_crh.encoding import EncodedItems, encode_items
-from modeling_crh.metrics import retrieval_figures
+from modeling_crh.evaluation import evaluate_splits
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor, labelled_dataset
 from modeling_crh.progress import TrainingProgress
@@ -73,6 +73,8 @@ class TrainedRun:
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
     """Train a model, choose its best epoch on the validation split, and save it in a folder of its own.
 
+    A method that is not trained, such as ITQ, is fitted to the training split instead, and has no history.
+
     The rows of a benchmark's splits are saved with it, as `split_rows` numbers them.
 
     Args:
@@ -103,12 +105,15 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         if data.rows is not None:
             rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
             write_text(out / ROWS_NAME, json.dumps(rows) + "\n")
-    progress = TrainingProgress()
-    trainer.add_callback(progress)
-    try:
-        model = _fit(trainer, find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
-    finally:
-        progress.stop()
+    if recipe.method in UNTRAINED:
+        _fit_features(recipe, model, processor, data.splits["train"])
+    else:
+        progress = TrainingProgress()
+        trainer.add_callback(progress)
+        try:
+            model = _fit(trainer, find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
+        finally:
+            progress.stop()
     if state.is_main_process:
         _save(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
@@ -124,23 +129,29 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     Returns:
         What the run would be: `dataset` and, of a benchmark, its `protocol`; the rows of `train`, `validation`, `query`
         and `database`, and how many images were `left_out`; the `backbone`, `parameters`, `num_labels`, `num_bits` and
-        `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step.
+        `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None where the method is
+        not trained.
 
     Raises:
         ValueError: As `train`.
     """
     data = load_data(recipe)
     model, processor = build_model(recipe, data.splits["train"])
-    few = DatasetDict({name: _few_rows(split) for name, split in data.splits.items()})
+    untrained = recipe.method in UNTRAINED
+    enough = max(FEW, 2 * model.config.num_bits) if untrained else FEW
+    few = DatasetDict({name: _few_rows(split, enough) for name, split in data.splits.items()})
     one_step = replace(recipe, training=recipe.training | _ONE_STEP)
     with TemporaryDirectory() as name:
         folder = Path(name)
         whole = build_trainer(recipe, folder, model, processor, data.splits)
         epochs, steps, *_ = whole.set_initial_training_values(whole.args, whole.get_train_dataloader())
         trainer = build_trainer(one_step, folder, model, processor, few)
-        model = _fit(trainer)
+        if untrained:
+            _fit_features(recipe, model, processor, few["train"])
+        else:
+            model = _fit(trainer)
         _save(model, processor, trainer.state.log_history, folder)
-        figures_of(encode_splits(model, processor, few))
+        evaluate_splits(model, processor, few)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "dataset": recipe.dataset,
@@ -152,9 +163,9 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "num_labels": model.config.num_labels,
         "num_bits": model.config.num_bits,
         "num_heads": model.config.num_heads,
-        "steps_per_epoch": steps,
-        "num_train_epochs": epochs,
-        "loss": losses[0],
+        "steps_per_epoch": 0 if untrained else steps,
+        "num_train_epochs": 0 if untrained else epochs,
+        "loss": None if untrained else losses[0],
     }
 
 
@@ -183,23 +194,6 @@ def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol
                 f"but got {asked!r}."
             )
     return recipe.seed, recipe.protocol
-
-
-def encode_splits(
-    model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256
-) -> dict[str, EncodedItems]:
-    """Codes and labels of the splits `query` and `database`."""
-    return {
-        name: encode_items(model, labelled_dataset(splits[name], processor), batch_size=batch_size)
-        for name in ("query", "database")
-    }
-
-
-def figures_of(encoded: dict[str, EncodedItems]) -> dict[str, float]:
-    """All retrieval figures of `query` against `database`, by name; see `retrieval_figures`."""
-    query, database = encoded["query"], encoded["database"]
-    top_k = [k for k in (1, 10, 100) if k <= len(database.codes)]
-    return retrieval_figures(query.codes, database.codes, query.labels, database.labels, top_k=top_k)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -232,9 +226,15 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
 
 
-def _few_rows(split: Dataset) -> Dataset:
+def _few_rows(split: Dataset, most: int = FEW) -> Dataset:
     """The first row, the last, and some between."""
-    return split.select(np.linspace(0, len(split) - 1, min(FEW, len(split)), dtype=int))
+    return split.select(np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int))
+
+
+def _fit_features(recipe: Recipe, model: CRHModel, processor: Processor, train_split: Dataset) -> None:
+    """Fit a method that is not trained to the features of the training items; the model is then in evaluation mode."""
+    features = collect_features(model, labelled_dataset(train_split, processor))
+    fit_untrained(recipe.method, model, features, recipe.seed)
 
 
 def _use_fast_memory_format(model: CRHModel) -> None:

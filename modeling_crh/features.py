@@ -10,11 +10,14 @@ from datasets import ClassLabel, Dataset, List
 from datasets.utils import tqdm
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoModel, BaseImageProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_crh.data import Augmentation, ImageDataset
+from modeling_crh.data import Augmentation
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pooling import pool, pooling_arguments
+from modeling_crh.processing import Processor, labelled_dataset, model_inputs
+
+PART_NAMES = {1: ("features",), 2: ("train", "test")}
 
 
 def load_backbone(name: str | Path) -> PreTrainedModel:
@@ -36,14 +39,58 @@ def load_backbone(name: str | Path) -> PreTrainedModel:
         ) from error
     backbone: PreTrainedModel | None = model.backbone if isinstance(model, CRHModel) else model
     if backbone is None:
-        raise ValueError(f"`backbone` must read images, but {str(name)!r} reads stored features.")
+        raise ValueError(f"`backbone` must read images or texts, but {str(name)!r} reads stored features.")
     return backbone
+
+
+def store_features(
+    backbone: PreTrainedModel,
+    processor: Processor,
+    parts: list[Dataset],
+    folder: str | Path,
+    *,
+    num_views: int = 1,
+    augment: Augmentation | str = "standard",
+    seed: int = 0,
+    batch_size: int = 64,
+) -> list[Path]:
+    """Extract the features of a dataset into a folder, of which `load_table` makes the same dataset.
+
+    Args:
+        backbone: In evaluation mode.
+        processor: Of the backbone.
+        parts: One prepared dataset, which becomes `features.parquet`; or the training and the test set of an official
+            division, `train.parquet` and `test.parquet`.
+        folder: Made if it is missing.
+        num_views: V, of the training set; a test set has one.
+        augment: See `extract_views`.
+        seed: Of the augmentation.
+        batch_size: Items at a time.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: If a file is there already, or as `extract_views`.
+    """
+    files = [Path(folder, f"{name}.parquet") for name in PART_NAMES[len(parts)]]
+    _check_new(*files)
+    views = (num_views, 1)[: len(parts)]
+    features = [
+        extract_views(backbone, processor, part, num_views=count, augment=augment, seed=seed, batch_size=batch_size)
+        for part, count in zip(parts, views, strict=True)
+    ]
+    has_views = num_views > 1
+    return [
+        write_features(values, part, file, has_views=has_views)
+        for values, part, file in zip(features, parts, files, strict=True)
+    ]
 
 
 @torch.inference_mode()
 def extract_views(
     backbone: PreTrainedModel,
-    image_processor: BaseImageProcessor,
+    processor: Processor,
     split: Dataset,
     *,
     num_views: int = 1,
@@ -51,47 +98,50 @@ def extract_views(
     seed: int = 0,
     batch_size: int = 64,
 ) -> Tensor:
-    """Pooled features of images as they are, and of augmented views of them.
+    """Pooled features of items as they are, and of augmented views of them.
 
     Args:
         backbone: In evaluation mode.
-        image_processor: Of the backbone.
-        split: With the columns `image` and `label`.
-        num_views: V, the first of which is the image as it is.
+        processor: Of the backbone: its image processor or tokenizer.
+        split: With the columns `image` or `text`, and `label`.
+        num_views: V, the first of which is the image as it is; 1 for texts.
         augment: How the others are augmented.
         seed: Of the augmentation.
-        batch_size: Images at a time.
+        batch_size: Items at a time.
 
     Returns:
         `(N, V, F)` float32 on the CPU.
 
     Raises:
-        ValueError: If `num_views` is less than 1, or an image cannot be decoded.
+        ValueError: If `num_views` is less than 1, or more than 1 for texts; or an image cannot be decoded.
     """
-    if num_views < 1:
-        raise ValueError(f"`num_views` must be at least 1, but got {num_views}.")
+    is_text = isinstance(processor, PreTrainedTokenizerBase)
+    if num_views < 1 or (is_text and num_views > 1):
+        raise ValueError(f"`num_views` must be {'1 for texts' if is_text else 'at least 1'}, but got {num_views}.")
     views = []
     for view in range(num_views):
-        images = ImageDataset(split, image_processor, augment=augment if view else "none", seed=seed)
-        images.set_epoch(view)
-        loader: DataLoader[dict[str, Tensor]] = DataLoader(images, batch_size=batch_size)
+        items = labelled_dataset(split, processor, augment=augment if view else "none", seed=seed)
+        items.set_epoch(view)
+        loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
         parts = []
         for batch in tqdm(loader, desc=f"Extracting view {view + 1} of {num_views}", unit="batch", delay=2):
-            outputs = backbone(pixel_values=batch["pixel_values"].to(backbone.device, backbone.dtype))
-            parts.append(pool(outputs, None, None, is_text=False).float().cpu())
+            inputs = model_inputs(batch, backbone)
+            pooled = pool(backbone(**inputs), inputs.get("attention_mask"), None, is_text=is_text)
+            parts.append(pooled.float().cpu())
         views.append(torch.cat(parts))
     return torch.stack(views, dim=1)
 
 
-def write_features(features: Tensor, split: Dataset, path: str | Path) -> Path:
+def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_views: bool = True) -> Path:
     """Write features, and all columns of a split but the images, into a parquet file that `load_table` reads.
 
     The file appears when it is complete, and not before.
 
     Args:
-        features: `(N, V, F)` float32; one view a row is written as `(F,)`.
-        split: N rows with the columns `image` and `label`, and any others.
+        features: `(N, V, F)` float32.
+        split: N rows with the column `label`, and any others.
         path: The file; its folder is made if it is missing.
+        has_views: Write a list of V views a row; False, which needs V = 1, writes the F numbers alone.
 
     Returns:
         `path`.
@@ -101,13 +151,13 @@ def write_features(features: Tensor, split: Dataset, path: str | Path) -> Path:
     """
     target = Path(path)
     if len(features) != len(split):
-        raise ValueError(f"`features` must have one row an image, but got {len(features)} for {len(split)} images.")
-    if target.exists():
-        raise ValueError(f"`path` must be a new file, but {str(target)!r} is there already.")
+        raise ValueError(f"`features` must have one row an item, but got {len(features)} for {len(split)} items.")
+    _check_new(target)
     columns = {name: _named(split, name) for name in split.column_names if name != "image"}
-    values: pa.Array = pa.array(features.flatten().numpy())
-    for size in features.shape[:0:-1] if features.shape[1] > 1 else features.shape[2:]:
-        values = pa.FixedSizeListArray.from_arrays(values, size)
+    num_views, width = features.shape[1:]
+    values: pa.Array = pa.FixedSizeListArray.from_arrays(pa.array(features.flatten().numpy()), width)
+    if has_views:
+        values = pa.ListArray.from_arrays(range(0, num_views * len(features) + 1, num_views), values)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
@@ -116,6 +166,12 @@ def write_features(features: Tensor, split: Dataset, path: str | Path) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return target
+
+
+def _check_new(*files: Path) -> None:
+    for file in files:
+        if file.exists():
+            raise ValueError(f"`path` must be a new file, but {str(file)!r} is there already.")
 
 
 def _named(split: Dataset, column: str) -> pa.Array:

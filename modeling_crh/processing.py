@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from datasets import Dataset
-from transformers import AutoImageProcessor, AutoTokenizer, BaseImageProcessor, PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import (
+    AutoImageProcessor,
+    AutoTokenizer,
+    BaseImageProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from modeling_crh.data import Augmentation, FeatureDataset, ImageDataset, LabelledDataset, TextDataset
 
@@ -52,3 +59,12 @@ def labelled_dataset(
         return ImageDataset(split, processor, augment=augment, seed=seed)
     reads = "features" if processor is None else "text" if isinstance(processor, PreTrainedTokenizerBase) else "image"
     raise ValueError(f"`dataset` must have a column {reads!r}, which the model reads, but has {split.column_names}.")
+
+
+def model_inputs(batch: dict[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
+    """A batch of a `LabelledDataset` without its labels, on the device and in the precision of a model."""
+    return {
+        name: values.to(model.device, model.dtype if values.is_floating_point() else None)
+        for name, values in batch.items()
+        if name != "labels"
+    }

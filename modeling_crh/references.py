@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedToken
 
 from modeling_crh.checks import is_whole
 from modeling_crh.data import (
+    LEVELS,
     LabelledDataset,
-    emoji_taxonomy,
+    class_levels,
     is_multi_label,
     label_names,
     label_tensor,
@@ -27,7 +28,6 @@ from modeling_crh.pooling import pool, pooling_arguments
 from modeling_crh.processing import Processor, labelled_dataset, load_processor
 
 TAXONOMY = "taxonomy"
-LEVELS = ("subgroup", "group")  # of emoji, the nearest first
 
 # What transformers has been seen to raise on names that lead nowhere and on damaged files.
 _LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, SafetensorError)
@@ -83,9 +83,8 @@ def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list
         ValueError: If the dataset has no taxonomy, or one of other classes.
     """
     if set(LEVELS) <= set(dataset.column_names):
-        levels = emoji_taxonomy(dataset)
-        names = [[dataset.features[level].names[node] for node in levels[level].tolist()] for level in LEVELS]
-        return list(zip(*names, strict=True))
+        levels = class_levels(dataset)
+        return list(zip(*(levels[level] for level in LEVELS), strict=True))
     if data_dir is None:
         raise ValueError(
             "`reference` can be 'taxonomy' for a dataset with the columns group and subgroup, or with a `data_dir` "

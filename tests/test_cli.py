@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset
 from tiny_runs import RESNET
 from typer.testing import CliRunner
 
-from modeling_crh import cli, demo
+from modeling_crh import cli
 from modeling_crh.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -113,8 +115,54 @@ def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny
     assert not (tmp_path / "codes").exists()
     code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes", "--skip-bad-images")
     assert code == 0
-    assert "Left out 1 images" in errors
+    assert "Left out 1 image that" in errors
     assert pq.read_table(tmp_path / "codes" / "codes.parquet").num_rows == 1
+
+
+def test_features_are_stored_and_a_head_is_trained_on_them(crh, tiny_checkpoint, image_folder, tmp_path):
+    code, output, errors = crh(
+        "features", tiny_checkpoint, image_folder, "--out", tmp_path / "features", "--views", "2", "--json"
+    )
+    assert code == 0, errors
+    assert json.loads(output) == {
+        "features": [str(tmp_path / "features" / "features.parquet")],
+        "items": 60,
+        "left_out": 0,
+        "views": 2,
+    }
+    table = json.loads(output)["features"][0]
+    options = ["--features-column", "features", "--epochs", "2", "--num-bits", "16", "--out", tmp_path / "run"]
+    code, output, errors = crh("train", "--dataset", table, *options, "--json")
+    assert code == 0, errors
+    assert json.loads(output)["queries"] == 12
+    code, output, errors = crh("features", tiny_checkpoint, image_folder, "--out", tmp_path / "features")
+    assert (code, output) == (2, "")
+    assert "features.parquet' is there already" in errors
+
+
+def test_evaluate_compares_the_centers_with_a_taxonomy_and_knows_its_levels(crh, tmp_path):
+    generator = np.random.default_rng(0)
+    label = np.arange(120) % 6
+    rows = {"features": list(generator.normal(size=(120, 8)) + np.eye(6, 8)[label] * 3)}
+    rows |= {"label": [f"class {number}" for number in label]}
+    rows |= {
+        "subgroup": [f"sub {number // 2}" for number in label],
+        "group": [f"top {number // 3}" for number in label],
+    }
+    Dataset.from_dict(rows).to_parquet(tmp_path / "table.parquet")
+    data = ["--dataset", tmp_path / "table.parquet", "--features-column", "features"]
+    code, output, errors = crh("train", *data, "--epochs", "2", "--num-bits", "16", "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    code, output, errors = crh("evaluate", tmp_path / "run", *data, "--reference", "taxonomy", "--json")
+    assert code == 0, errors
+    figures = json.loads(output)
+    assert {name: figures[name] for name in trained if name != "checkpoint"} == {
+        name: value for name, value in trained.items() if name != "checkpoint"
+    }
+    assert figures["map_group"] != figures["map_subgroup"] != figures["map"]
+    assert -1 <= figures["pcc_before"] <= 1
+    assert 0 < figures["p_value_after"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -124,6 +172,8 @@ def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny
         (["train", "--dataset", "nowhere"], "`dataset` must be a folder or one of the benchmarks"),
         (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
         (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a CRH model's folder or Hub id"),
+        (["features", "./nowhere/at/all", ".", "--out", "features"], "`backbone` must be a model's folder or Hub id"),
+        (["demo", "--data-dir", "."], "`data_dir` must be given with the emoji only, but got '.' with fashion_mnist."),
         (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a CRH model's folder or Hub id"),
     ],
 )
@@ -138,7 +188,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tm
 
 
 def test_every_command_explains_itself():
-    for command in ([], ["train"], ["evaluate"], ["encode"], ["demo"]):
+    for command in ([], ["train"], ["evaluate"], ["encode"], ["features"], ["demo"]):
         result = CliRunner().invoke(cli.app, [*command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
@@ -166,15 +216,3 @@ def test_accelerate_launches_training_on_two_processes(recipe_file, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["queries"] == 12
     assert (tmp_path / "run" / "model.safetensors").is_file()
-
-
-def test_the_demo_ends_with_its_figures_and_a_report(recipe_file, tmp_path):
-    summary = demo.run_demo(tmp_path / "demo", seed=1, recipe=recipe_file)
-    keys = {"map", "map_lower", "map_upper", "precision_at_10", "seconds", "num_bits", "seed", "report"}
-    assert set(summary) == keys
-    assert summary["map_lower"] <= summary["map"] <= summary["map_upper"]
-    assert (summary["num_bits"], summary["seed"]) == (16, 1)
-    page = Path(summary["report"]).read_text()
-    assert all(name in page for name in ("bright", "dark", "striped"))
-    pictures = {path.name for path in (tmp_path / "demo").glob("*.png")}
-    assert pictures == {"precision_recall.png", "centers.png", "training.png", "contact_sheet.png"}

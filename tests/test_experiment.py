@@ -18,7 +18,8 @@ from transformers import BertModel, PreTrainedTokenizerFast
 from modeling_crh import CRHModel, assembly
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows, load_splits
-from modeling_crh.experiment import _use_fast_memory_format, division_of, dry_run, encode_splits, figures_of, train
+from modeling_crh.evaluation import encode_splits, figures_of
+from modeling_crh.experiment import _use_fast_memory_format, division_of, dry_run, train
 from modeling_crh.recipe import Recipe
 
 FRUITS = [("red", "apple"), ("green", "pear")]

@@ -19,7 +19,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from modeling_crh.cli import Json, run
+from modeling_crh.cli import run
+from modeling_crh.cli.options import Json
 from modeling_crh.experiment import FIGURES_NAME, RECIPE_NAME
 from modeling_crh.recipe import Recipe
 

@@ -2,24 +2,25 @@
 
 from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
-from modeling_crh.data.emoji import emoji_taxonomy
 from modeling_crh.data.feature_dataset import FeatureDataset
 from modeling_crh.data.folder import load_folder
 from modeling_crh.data.image_dataset import ImageDataset
 from modeling_crh.data.images import BadImage, check_images
 from modeling_crh.data.labelled_dataset import LabelledDataset
-from modeling_crh.data.load_splits import load_splits
+from modeling_crh.data.load_splits import load_splits, read_parts
 from modeling_crh.data.nabirds import nabirds_hierarchy
 from modeling_crh.data.prepare import prepare_dataset, prepare_table
 from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
 from modeling_crh.data.sources import load_images, load_rows
 from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
 from modeling_crh.data.tables import load_table, read_table
+from modeling_crh.data.taxonomy import LEVELS, class_levels, has_levels
 from modeling_crh.data.text_dataset import TextDataset
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
 
 __all__ = [
     "BENCHMARKS",
+    "LEVELS",
     "OFFICIAL",
     "PRESETS",
     "PROTOCOLS",
@@ -33,9 +34,10 @@ __all__ = [
     "TrainTransform",
     "benchmark_rows",
     "check_images",
+    "class_levels",
     "count_unlabelled",
-    "emoji_taxonomy",
     "find_protocol",
+    "has_levels",
     "held_out_rows",
     "is_multi_label",
     "label_names",
@@ -50,6 +52,7 @@ __all__ = [
     "prepare_dataset",
     "prepare_table",
     "read_benchmark",
+    "read_parts",
     "read_table",
     "sample_draws",
     "split_dataset",

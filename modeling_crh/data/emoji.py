@@ -4,16 +4,11 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
-import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from datasets.table import InMemoryTable
-from torch import Tensor
-
-from modeling_crh.data.columns import label_names
 
 SAMPLE_DIR = Path(__file__).parent / "emoji_sample"
 COMMAND = "python -m modeling_crh.data.emoji_build --out DIR"
-LEVELS = ("group", "subgroup")
 
 
 def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
@@ -48,48 +43,6 @@ def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None for emoji_sample, which is bundled, but got {data_dir}.")
     return _read_pair(SAMPLE_DIR)
-
-
-def emoji_taxonomy(dataset: Dataset) -> dict[str, Tensor]:
-    """Unicode's group and subgroup of each class, for figures at coarser levels than the class.
-
-    Args:
-        dataset: A split of this benchmark with a row of every class, such as `database`.
-
-    Returns:
-        `{"group": (C,), "subgroup": (C,)}` int64. The names of the ids are `dataset.features["group"].names` and
-        `dataset.features["subgroup"].names`.
-
-    Raises:
-        ValueError: If a column is missing, a class has no row, or a class has rows of several groups.
-
-    Example:
-        >>> from modeling_crh.data import label_tensor, load_benchmark
-        >>> splits = load_benchmark("emoji_sample")
-        >>> groups = emoji_taxonomy(splits["database"])["group"]
-        >>> groups[label_tensor(splits["query"])].shape
-        torch.Size([400])
-    """
-    missing = [column for column in ("label", *LEVELS) if column not in dataset.column_names]
-    if missing:
-        raise ValueError(f"`dataset` must have the columns label, group and subgroup, but has no {', '.join(missing)}.")
-    columns = dataset.select_columns(["label", *LEVELS])[:]
-    labels = torch.tensor(columns["label"], dtype=torch.int64)
-    names = label_names(dataset)
-    found = {}
-    for level in LEVELS:
-        rows = torch.tensor(columns[level], dtype=torch.int64)
-        classes = torch.full((len(names),), -1)
-        classes[labels] = rows
-        if (classes < 0).any():
-            raise ValueError(
-                f"`dataset` must have a row of every class, but has none of {names[int(classes.argmin())]!r}."
-            )
-        if not torch.equal(classes[labels], rows):
-            name = names[int(labels[classes[labels] != rows][0])]
-            raise ValueError(f"`dataset` must have one {level} a class, but {name!r} has several.")
-        found[level] = classes  # (C,)
-    return found
 
 
 def emoji_features(classes: list[str], vendors: list[str], groups: list[str], subgroups: list[str]) -> Features:

@@ -13,8 +13,9 @@ from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from modeling_crh.data.columns import label_names
-from modeling_crh.data.emoji import emoji_features, emoji_taxonomy, load_emoji
+from modeling_crh.data.emoji import emoji_features, load_emoji
 from modeling_crh.data.emoji_build import draw_queries
+from modeling_crh.data.taxonomy import class_levels
 
 LICENCES = {"Apache-2.0", "CC-BY-4.0", "MIT"}
 """Of the vendors whose drawings may come with this package; share-alike ones stay out."""
@@ -57,7 +58,7 @@ def make_emoji_sample(
     labels = np.array(images["label"])
     is_kept = np.isin(images.features["vendor"].int2str(images["vendor"]), kept_vendors)
     counts = np.bincount(labels[is_kept], minlength=len(label_names(images)))
-    subgroup_of = emoji_taxonomy(images)["subgroup"].numpy()
+    subgroup_of = [images.features["subgroup"].str2int(name) for name in class_levels(images)["subgroup"]]
     classes = _draw_classes(subgroup_of, counts >= min_drawings, num_subgroups, classes_per_subgroup, seed)
     rows = np.flatnonzero(is_kept & np.isin(labels, classes))
     rows = rows[np.lexsort((np.array(images["vendor"])[rows], labels[rows]))]
@@ -69,7 +70,7 @@ def make_emoji_sample(
 
 
 def _draw_classes(
-    subgroup_of: NDArray[np.int64],
+    subgroup_of: list[int],
     is_eligible: NDArray[np.bool_],
     num_subgroups: int,
     classes_per_subgroup: int,
@@ -78,7 +79,7 @@ def _draw_classes(
     generator = np.random.default_rng(seed)
     members = defaultdict(list)
     for label in np.flatnonzero(is_eligible):
-        members[int(subgroup_of[label])].append(int(label))
+        members[subgroup_of[label]].append(int(label))
     large = [subgroup for subgroup in sorted(members) if len(members[subgroup]) >= classes_per_subgroup]
     if len(large) < num_subgroups:
         raise ValueError(

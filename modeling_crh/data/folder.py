@@ -50,23 +50,41 @@ def load_folder(
         ValueError: If the folder is missing, empty, or laid out otherwise; a line of `metadata.jsonl` is no good; an
             image cannot be decoded (unless `skip_bad_images`); or the images cannot be split, see `split_dataset`.
     """
+    parts, bad = read_folder(path, skip_bad_images=skip_bad_images)
+    splits = split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
+    return splits, bad
+
+
+def read_folder(path: str | Path, *, skip_bad_images: bool = False) -> tuple[list[Dataset], list[BadImage]]:
+    """All images of such a folder, see `load_folder`, before any division.
+
+    Args:
+        path: The folder.
+        skip_bad_images: Leave out images that cannot be decoded, rather than raise.
+
+    Returns:
+        One prepared dataset, or the training and the test set of an official division; and the images that were left
+        out.
+
+    Raises:
+        ValueError: As `load_folder`.
+    """
     root = check_path("path", path).absolute()  # images are opened later, perhaps from another working directory
     if not root.is_dir():
         raise ValueError(f"`path` must be a folder, but got {str(path)!r}.")
     sub_folders = {child.name for child in _visible(root) if child.is_dir()}
-    parts = [root]
+    folders = [root]
     if sub_folders in OFFICIAL_DIVISIONS and not (root / METADATA).is_file():
-        parts = [root / name for name in sorted(sub_folders, key=["train", "test", "query"].index)]
+        folders = [root / name for name in sorted(sub_folders, key=["train", "test", "query"].index)]
     prepared: list[Dataset] = []
     bad: list[BadImage] = []
-    for part in parts:
+    for folder in folders:
         names = label_names(prepared[0]) if prepared else None
-        rows = _read_metadata(part) if (part / METADATA).is_file() else _read_class_folders(part)
+        rows = _read_metadata(folder) if (folder / METADATA).is_file() else _read_class_folders(folder)
         dataset, left_out = check_images(prepare_dataset(rows, label_names=names), skip_bad_images=skip_bad_images)
         prepared.append(dataset)
         bad += left_out
-    splits = split_dataset(*prepared, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
-    return splits, bad
+    return prepared, bad
 
 
 def _read_class_folders(folder: Path) -> Dataset:

@@ -1,13 +1,15 @@
-"""The four splits of whatever a recipe or a command line names."""
+"""Whatever a recipe or a command line names: as it was published, or as the four splits of an experiment."""
 
 from pathlib import Path
 
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
-from modeling_crh.data.benchmarks import BENCHMARKS, load_benchmark
-from modeling_crh.data.folder import load_folder
+from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
+from modeling_crh.data.folder import read_folder
 from modeling_crh.data.images import BadImage
-from modeling_crh.data.tables import load_table
+from modeling_crh.data.protocols import find_protocol
+from modeling_crh.data.splits import split_dataset
+from modeling_crh.data.tables import read_tables
 
 
 def load_splits(
@@ -39,21 +41,55 @@ def load_splits(
     Raises:
         ValueError: If `dataset` is none of these, or its data break a rule.
     """
+    if dataset in BENCHMARKS and text_column is None and features_column is None:
+        division = find_protocol(dataset, protocol)
+        return split_dataset(*read_benchmark(dataset, data_dir), protocol=division, seed=seed), []
+    if protocol != "official":
+        raise ValueError(f"`protocol` must be given with a benchmark only, but got {protocol!r} with {dataset!r}.")
+    parts, bad_images = read_parts(
+        dataset,
+        data_dir,
+        text_column=text_column,
+        features_column=features_column,
+        label_column=label_column,
+        skip_bad_images=skip_bad_images,
+    )
+    return split_dataset(*parts, seed=seed), bad_images
+
+
+def read_parts(
+    dataset: str,
+    data_dir: str | None = None,
+    *,
+    text_column: str | None = None,
+    features_column: str | None = None,
+    label_column: str = "label",
+    skip_bad_images: bool = False,
+) -> tuple[list[Dataset], list[BadImage]]:
+    """Read a benchmark, a folder of images, or a table of texts or features, before any division.
+
+    Takes what `load_splits` takes.
+
+    Returns:
+        One prepared dataset, or the training and the test set of an official division; and the images that were left
+        out.
+
+    Raises:
+        ValueError: As `load_splits`.
+    """
     is_table = text_column is not None or features_column is not None
-    if is_table or dataset not in BENCHMARKS:
-        for name, value, default in (("data_dir", data_dir, None), ("protocol", protocol, "official")):
-            if value != default:
-                raise ValueError(f"`{name}` must be given with a benchmark only, but got {value!r} with {dataset!r}.")
+    if data_dir is not None and (is_table or dataset not in BENCHMARKS):
+        raise ValueError(f"`data_dir` must be given with a benchmark only, but got {data_dir!r} with {dataset!r}.")
     if is_table:
-        splits = load_table(
-            dataset, text_column=text_column, features_column=features_column, label_column=label_column, seed=seed
+        parts = read_tables(
+            dataset, text_column=text_column, features_column=features_column, label_column=label_column
         )
-        return splits, []
+        return parts, []
     if dataset in BENCHMARKS:
-        return load_benchmark(dataset, data_dir, protocol=protocol, seed=seed), []
+        return list(read_benchmark(dataset, data_dir)), []
     if not dataset or not Path(dataset).is_dir():
         raise ValueError(
             f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, or a table with a "
             f"`text_column` or `features_column`, but got {dataset!r}."
         )
-    return load_folder(dataset, seed=seed, skip_bad_images=skip_bad_images)
+    return read_folder(dataset, skip_bad_images=skip_bad_images)

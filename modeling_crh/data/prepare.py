@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, Image, LargeList, List
+from datasets import ClassLabel, Dataset, Image, LargeList, List, concatenate_datasets
 
 from modeling_crh.data.columns import check_dataset, label_feature, row_name
+from modeling_crh.data.taxonomy import LEVELS
 
 MAX_UNNAMED_CLASSES = 100_000
 """Whole numbers as labels stay below this or the number of rows, whichever is larger: each makes a class."""
@@ -58,6 +59,8 @@ def prepare_table(
 ) -> Dataset:
     """Keep two columns, called `text` or `features`, and `label`, with labels as `prepare_dataset` makes them.
 
+    Two more stay where both of them are there: `subgroup` and `group`, the taxonomy of `class_levels`.
+
     Args:
         dataset: One split.
         text_column: Name of a column of strings; or
@@ -86,7 +89,10 @@ def prepare_table(
     inputs = dataset.select_columns(column)
     if column != name:
         inputs = inputs.rename_column(column, name)
-    return _with_labels(inputs, dataset, label_column, label_names)
+    prepared = _with_labels(inputs, dataset, label_column, label_names)
+    if set(LEVELS) <= set(dataset.column_names) - {column, label_column}:
+        prepared = concatenate_datasets([prepared, dataset.select_columns(list(LEVELS))], axis=1)
+    return prepared
 
 
 def select_images(dataset: Dataset, image_column: str) -> Dataset:

@@ -56,6 +56,31 @@ def load_table(
     Raises:
         ValueError: If there is no such table, a column is missing, or a label is no good.
     """
+    parts = read_tables(path, text_column=text_column, features_column=features_column, label_column=label_column)
+    return split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
+
+
+def read_tables(
+    path: str | Path,
+    *,
+    text_column: str | None = None,
+    features_column: str | None = None,
+    label_column: str = "label",
+) -> list[Dataset]:
+    """All rows of such a table, see `load_table`, before any division.
+
+    Args:
+        path: A table, or a folder with two.
+        text_column: Name of the column of strings; or
+        features_column: Name of the column of numbers.
+        label_column: Name of the column of labels.
+
+    Returns:
+        One prepared dataset, or the training and the test set of an official division.
+
+    Raises:
+        ValueError: As `load_table`.
+    """
     names: list[str] | None = None
     parts: list[Dataset] = []
     for file in _files(check_path("path", path)):
@@ -68,7 +93,7 @@ def load_table(
         )
         names = label_names(part)
         parts.append(_with_types_of(parts[0], part) if parts else part)
-    return split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed)
+    return parts
 
 
 def read_table(path: str | Path, *, name: str = "path") -> Dataset:

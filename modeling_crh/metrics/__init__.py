@@ -14,13 +14,20 @@ from modeling_crh.metrics.precision_recall import (
     precision_within_radius,
     recall_at,
 )
-from modeling_crh.metrics.semantics import SemanticCorrelation, center_correlation, center_similarity, tree_similarity
+from modeling_crh.metrics.semantics import (
+    CenterSemantics,
+    SemanticCorrelation,
+    center_correlation,
+    center_similarity,
+    tree_similarity,
+)
 
 HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
 """Path of the `evaluate` module that gives every figure, for `evaluate.load`."""
 
 __all__ = [
     "HAMMING_RETRIEVAL",
+    "CenterSemantics",
     "DistanceCounts",
     "PrecisionRecallCurve",
     "SemanticCorrelation",

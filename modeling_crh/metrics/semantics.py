@@ -32,6 +32,20 @@ class SemanticCorrelation(NamedTuple):
     num_permutations: int
 
 
+class CenterSemantics(NamedTuple):
+    """How far centers follow a reference before and after reassignment.
+
+    Attributes:
+        reference: What the reference is called, such as "taxonomy".
+        before: Of the centers that training started from.
+        after: Of the centers that it ended with, over the same permutations.
+    """
+
+    reference: str
+    before: SemanticCorrelation
+    after: SemanticCorrelation
+
+
 def center_similarity(centers: Tensor) -> Tensor:
     """Similarity z.z'/K of all pairs of centers.
 

@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
         f"A report needs {error.name}; run `pip install 'modeling-crh[report]'`.", name=error.name
     ) from error
 
-from modeling_crh.report.content import Neighbour, ReportContent, SearchResult
+from modeling_crh.report.content import Comparison, Neighbour, ReportContent, SearchResult
 from modeling_crh.report.write import write_report
 
-__all__ = ["Neighbour", "ReportContent", "SearchResult", "write_report"]
+__all__ = ["Comparison", "Neighbour", "ReportContent", "SearchResult", "write_report"]

@@ -1,7 +1,6 @@
 """How similar the centers of classes are, before the first and after the last reassignment."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,28 +8,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import pdist
-from torch import Tensor
 
-from modeling_crh.metrics import center_similarity
 from modeling_crh.report.canvas import Palette, draw_png, shorten
+from modeling_crh.report.center_tables import Branch, center_tables
 from modeling_crh.report.content import ReportContent
 
 MOST_NAMES = {False: 40, True: 20}  # by `narrow`
-MOST_FLIPPED = 300  # classes whose tree is turned so that neighbours are alike, which takes the cube of their number
-
-
-class Branch(NamedTuple):
-    """Classes that stand together in a table, since they lie under one node of a taxonomy.
-
-    Attributes:
-        name: Of the node; empty for classes that lie under nothing.
-        size: How many classes.
-    """
-
-    name: str
-    size: int
 
 
 def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> bytes:
@@ -44,98 +27,42 @@ def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> b
     Returns:
         A PNG file.
     """
-    order, branches = class_order(content)
-    tables = [
-        center_similarity(centers).numpy()[np.ix_(order, order)]
-        for centers in (content.centers_before, content.centers_after)
-    ]
-    limit = color_limit(tables)
-    named = len(order) <= MOST_NAMES[narrow]
-    points = min(9.0, (170 if narrow else 260) / len(order)) if named else 8.0
-    marks: list[tuple[float, str]] = (
-        list(enumerate(content.label_names[row] for row in order)) if named else _name_branches(branches, narrow)
-    )
+    tables = center_tables(content)
+    cells, rows = [tables.before, tables.after], len(tables.names)
+    limit = color_limit(cells)
+    named = rows <= MOST_NAMES[narrow]
+    points = min(9.0, (170 if narrow else 260) / rows) if named else 8.0
+    marks: list[tuple[float, str]] = list(enumerate(tables.names)) if named else _name_branches(tables.branches, narrow)
     names = [(place, shorten(name, 12 if narrow else 18)) for place, name in marks]
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
-        images = [_draw_table(axes, table, limit, palette) for axes, table in zip(panels, tables, strict=True)]
+        images = [_draw_table(axes, table, limit, palette) for axes, table in zip(panels, cells, strict=True)]
         panels[0].set_title("Before" if narrow else "Before the first reassignment")
         panels[1].set_title("After" if narrow else "After the last reassignment")
         for axes, has_column_names, has_row_names in zip(panels, (not narrow, True), (True, narrow), strict=True):
             _name_places(axes, names, points, has_column_names, has_row_names)
-            _part_branches(axes, branches, palette)
+            _part_branches(axes, tables.branches, palette)
         bar = figure.colorbar(
             images[0], ax=panels, location="bottom" if narrow else "right", shrink=0.7, aspect=30, pad=0.02
         )
-        bar.set_label("similarity", color=palette.muted)
+        bar.set_label("mean similarity" if tables.has_nodes else "similarity", color=palette.muted)
         bar.outline.set_visible(False)
 
     return draw_png(draw, (350, 760) if narrow else (1000, 520), palette, "compressed")
 
 
-def class_order(content: ReportContent) -> tuple[list[int], list[Branch]]:
-    """The C rows in the order of the tables, and the branches that lines part; none without a taxonomy."""
-    if content.taxonomy is None:
-        return cluster_order(content.centers_after), []
-    return taxonomy_order(content.taxonomy)
-
-
-def cluster_order(centers: Tensor) -> list[int]:
-    """Order the classes so that similar ones stand together: the leaves of average linkage by Hamming distance.
+def color_limit(tables: Sequence[NDArray[np.float64]]) -> float:
+    """Largest similarity in magnitude, rounded up to a tenth.
 
     Args:
-        centers: `(C, K)`, every entry -1 or +1.
-
-    Returns:
-        The C rows in that order.
-
-    Example:
-        >>> cluster_order(torch.tensor([[1, 1, 1, 1], [-1, -1, -1, -1], [1, 1, 1, -1], [-1, -1, 1, -1]]))
-        [0, 2, 3, 1]
-    """
-    if len(centers) < 3:
-        return list(range(len(centers)))
-    distance = pdist(centers.cpu().numpy(), "hamming")
-    order: list[int] = leaves_list(linkage(distance, "average", optimal_ordering=len(centers) <= MOST_FLIPPED)).tolist()
-    return order
-
-
-def taxonomy_order(taxonomy: Sequence[Sequence[str]]) -> tuple[list[int], list[Branch]]:
-    """Order the classes by a taxonomy: branches, and the branches in them, in the order of their first class.
-
-    Args:
-        taxonomy: For each class the names of what it lies under, the nearest first.
-
-    Returns:
-        The C rows in that order, and the branches of the highest level that has more than one.
-
-    Example:
-        >>> taxonomy_order([["birds", "animals"], ["cars", "things"], ["cats", "animals"], ["birds", "animals"]])
-        ([0, 3, 2, 1], [Branch(name='animals', size=3), Branch(name='things', size=1)])
-    """
-    down = [tuple(reversed(path)) for path in taxonomy]
-    nodes = [[path[: depth + 1] for depth in range(len(path))] for path in down]
-    rank = {node: number for number, node in enumerate(dict.fromkeys(node for path in nodes for node in path))}
-    order = sorted(range(len(down)), key=lambda row: [rank[node] for node in nodes[row]])
-    level = 0
-    while len({path[: level + 1] for path in down}) == 1 and level < len(down[0]):
-        level += 1
-    keys = [down[row][: level + 1] for row in order]
-    sizes = {key: keys.count(key) for key in dict.fromkeys(keys)}
-    return order, [Branch(key[level] if len(key) > level else "", size) for key, size in sizes.items()]
-
-
-def color_limit(tables: list[NDArray[np.float64]]) -> float:
-    """Largest similarity in magnitude off the diagonals, rounded up to a tenth; the diagonals are 1 anyhow.
-
-    Args:
-        tables: Each `(C, C)`.
+        tables: With NaN for what has no colour of the scale.
 
     Returns:
         Above 0 and at most 1.
     """
-    largest = max(float(np.abs(table - np.diag(np.diag(table))).max()) for table in tables)
+    values = np.abs(np.stack(tables))
+    largest = float(values[~np.isnan(values)].max(initial=0.0))
     return min(1.0, np.ceil(10 * largest - 1e-9) / 10) or 1.0
 
 
@@ -144,9 +71,7 @@ def _draw_table(axes: Axes, table: NDArray[np.float64], limit: float, palette: P
     scale = colors.with_extremes(bad=palette.muted)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    return axes.imshow(
-        np.where(np.eye(len(table)), np.nan, table), cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest"
-    )
+    return axes.imshow(table, cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
 
 
 def _name_branches(branches: list[Branch], narrow: bool) -> list[tuple[float, str]]:

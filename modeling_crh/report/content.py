@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.metrics import PrecisionRecallCurve, SemanticCorrelation
+from modeling_crh.metrics import CenterSemantics, PrecisionRecallCurve
 from modeling_crh.metrics.words import check_codes
 
 
@@ -73,19 +73,21 @@ class SearchResult:
         return sum(item.relevant for item in self.neighbours)
 
 
-@dataclass(frozen=True)
-class CenterSemantics:
-    """How far the centers follow a reference similarity of the classes, before and after reassignment.
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The same experiment with one thing changed, shown beside the one that the report is about.
 
     Args:
-        reference: What the page calls the reference, such as "CLIP images".
-        before: Of `centers_before`, from `center_correlation`.
-        after: Of `centers_after`, with the same permutations.
+        own_name: What the page calls the experiment that the report is about, such as "reassigned centers".
+        name: What it calls this one, such as "centers that never move".
+        figures: From `retrieval_figures`, as `ReportContent.figures`.
+        results: The same queries as `ReportContent.results`, in the same order.
     """
 
-    reference: str
-    before: SemanticCorrelation
-    after: SemanticCorrelation
+    own_name: str
+    name: str
+    figures: Mapping[str, float]
+    results: Sequence[SearchResult]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,9 +108,10 @@ class ReportContent:
             takes them. The tables of centers then follow it, with thin lines between its branches; None puts classes
             together whose centers are similar.
         semantics: What stands below the tables of centers; None if nothing was compared.
+        comparison: Another experiment to show beside this one; None if there is none.
 
     Raises:
-        ValueError: If centers, names, taxonomy and curve do not belong together, or `results` is empty.
+        ValueError: If centers, names, taxonomy, curve and comparison do not belong together, or `results` is empty.
     """
 
     title: str
@@ -122,6 +125,7 @@ class ReportContent:
     results: Sequence[SearchResult]
     taxonomy: Sequence[Sequence[str]] | None = None
     semantics: Sequence[CenterSemantics] | None = None
+    comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
         check_codes("centers_before", self.centers_before)
@@ -141,6 +145,11 @@ class ReportContent:
             )
         if not self.results:
             raise ValueError("`results` must hold at least one search, but is empty.")
+        if self.comparison is not None and len(self.comparison.results) != len(self.results):
+            raise ValueError(
+                f"`comparison` must show the same {len(self.results)} queries, but shows "
+                f"{len(self.comparison.results)}."
+            )
 
     @property
     def num_bits(self) -> int:

@@ -17,6 +17,11 @@ _MEANINGS = (
     ),
     ("map_convention", "mAP by convention", CONVENTION),
     (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
+    (
+        r"map_((?:sub)?group)",
+        "mAP by {0}",
+        "Mean average precision where everything of the same {0} as the query is relevant.",
+    ),
     ("queries", "Queries", "Searches that every figure is the mean of."),
     ("queries_without_relevant", "Queries without a relevant item", "They count 0 in every mean."),
     ("database", "Database", "Items that each query ranks."),

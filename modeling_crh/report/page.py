@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from modeling_crh.metrics import SemanticCorrelation, center_similarity
+from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
 from modeling_crh.report.canvas import DARK, LIGHT
-from modeling_crh.report.centers_plot import class_order, draw_centers
+from modeling_crh.report.center_tables import center_tables
+from modeling_crh.report.centers_plot import draw_centers
 from modeling_crh.report.contact_sheet import SMALL_SIDE
-from modeling_crh.report.content import CenterSemantics, ReportContent
+from modeling_crh.report.content import ReportContent, SearchResult
 from modeling_crh.report.meanings import explain_figure, format_figure
 from modeling_crh.report.precision_recall_plot import draw_precision_recall
 from modeling_crh.report.training_plot import draw_training, read_series
@@ -74,15 +75,14 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
         plots=plots,
         precision=_headline_precision(content),
         num_bytes=-(-content.num_bits // 8),
-        hits=sum(result.hits for result in content.results),
-        shown=sum(len(result.neighbours) for result in content.results),
+        hits_text=_describe_hits(content),
         small_side=SMALL_SIDE,
         curve_text=_describe_curve(content),
         order_text=_describe_order(content),
         centers_text=_describe_centers(content),
         semantics=[_describe_semantics(item) for item in content.semantics or ()],
         training_text=_describe_training(content),
-        rows=[(*explain_figure(name), format_figure(value)) for name, value in content.figures.items()],
+        rows=[(*explain_figure(name), _format_values(content, name)) for name in content.figures],
     )
 
 
@@ -95,6 +95,25 @@ def _headline_precision(content: ReportContent) -> tuple[str, str, float] | None
     return *explain_figure(name), content.figures[name]
 
 
+def _describe_hits(content: ReportContent) -> str:
+    hits, shown = _count_hits(content.results)
+    words = f"{hits} of {shown} items shown are hits"
+    if content.comparison is not None:
+        others = _count_hits(content.comparison.results)[0]
+        words += f" with {content.comparison.own_name}, {others} with {content.comparison.name}"
+    return f"{words}. Distances are in bits of {content.num_bits}; items at the same distance stand in database order."
+
+
+def _count_hits(results: Sequence[SearchResult]) -> tuple[int, int]:
+    return sum(result.hits for result in results), sum(len(result.neighbours) for result in results)
+
+
+def _format_values(content: ReportContent, name: str) -> list[str]:
+    """The figure here and, where there is a comparison, there."""
+    sides = [content.figures] + ([content.comparison.figures] if content.comparison is not None else [])
+    return [format_figure(side[name]) if name in side else "" for side in sides]
+
+
 def _describe_curve(content: ReportContent) -> str:
     precision, recall = content.curve.precision.tolist(), content.curve.recall.tolist()
     radius = min(2, content.num_bits)
@@ -105,11 +124,18 @@ def _describe_curve(content: ReportContent) -> str:
 
 
 def _describe_order(content: ReportContent) -> str:
+    """What a cell of the tables of centers is, and which order they have."""
+    tables = center_tables(content)
+    scale = "1 if two centers are equal, 0 if they agree in half of the bits, \N{MINUS SIGN}1 if they are opposite"
+    if tables.has_nodes:
+        cells = f"A cell is the mean similarity over the pairs of different classes in two branches: {scale}."
+    else:
+        cells = f"{scale}; the diagonal, always 1, is grey."
     if content.taxonomy is None:
-        return "Both tables have one order, which puts classes together that are similar at the end."
-    names = [branch.name for branch in class_order(content)[1] if branch.name]
+        return f"{cells} Both tables have one order, which puts classes together that are similar at the end."
+    names = [branch.name for branch in tables.branches if branch.name]
     lines = f"; thin lines part, from the top, {', '.join(names)}" if len(names) > 1 else ""
-    return f"Both tables follow the taxonomy of the classes{lines}."
+    return f"{cells} Both tables follow the taxonomy of the classes{lines}."
 
 
 def _describe_centers(content: ReportContent) -> str:

@@ -10,9 +10,10 @@ import pytest
 from modeling_crh.data import emoji_build
 from modeling_crh.data.benchmarks import load_benchmark
 from modeling_crh.data.columns import label_names, label_tensor
-from modeling_crh.data.emoji import emoji_taxonomy, load_emoji
+from modeling_crh.data.emoji import load_emoji
 from modeling_crh.data.emoji_build import build_emoji, draw_queries, main
 from modeling_crh.data.emoji_packages import VENDORS, package_path
+from modeling_crh.data.taxonomy import class_levels
 
 EMOJI = {
     "😀": ("grinning face", "Smileys & Emotion", "face-smiling"),
@@ -96,8 +97,9 @@ def test_a_row_shows_what_its_vendor_drew(packages, tmp_path):
 def test_groups_and_subgroups_are_those_of_unicode(packages, tmp_path):
     build_emoji(tmp_path / "out", packages_dir=packages)
     database, _ = load_emoji(tmp_path / "out")
-    assert emoji_taxonomy(database)["group"].tolist() == [0, 1, 2, 2, 2]
-    assert emoji_taxonomy(database)["subgroup"].tolist() == [0, 1, 2, 2, 3]
+    levels = class_levels(database)
+    ids = {level: database.features[level].str2int(names) for level, names in levels.items()}
+    assert ids == {"group": [0, 1, 2, 2, 2], "subgroup": [0, 1, 2, 2, 3]}
     assert database.features["group"].names == ["Smileys & Emotion", "People & Body", "Animals & Nature"]
 
 

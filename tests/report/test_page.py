@@ -6,9 +6,8 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
-from modeling_crh.metrics import SemanticCorrelation
-from modeling_crh.report import Neighbour, SearchResult
-from modeling_crh.report.content import CenterSemantics
+from modeling_crh.metrics import CenterSemantics, SemanticCorrelation
+from modeling_crh.report import Comparison, Neighbour, SearchResult
 from modeling_crh.report.page import Plot, render_page
 
 NO_PLOTS = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
@@ -146,3 +145,15 @@ def test_the_branches_of_the_taxonomy_are_named(make_content, taxonomy, words):
     page = render_page(make_content(taxonomy=taxonomy), NO_PLOTS)
     assert words in page
     assert "puts classes together" not in page
+
+
+def test_a_comparison_stands_beside_its_own_figures_and_searches(make_content):
+    content = make_content()
+    comparison = Comparison("moved <b>", "fixed", {"map": 0.25}, content.results)
+    page = render_page(make_content(comparison=comparison), NO_PLOTS)
+    assert "moved &lt;b&gt;; 0.250 with fixed" in page
+    assert "fixed: 2 of 3 hits" in page
+    assert "are hits with moved &lt;b&gt;, 3 with fixed." in page
+    assert '<td class="number">0.6250</td><td class="number">0.2500</td>' in page
+    with pytest.raises(ValueError, match="`comparison` must show the same 2 queries, but shows 1"):
+        make_content(comparison=Comparison("moved", "fixed", {}, content.results[:1]))

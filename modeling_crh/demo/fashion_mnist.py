@@ -1,24 +1,18 @@
-"""`crh demo`: train on the bundled sample, evaluate, search, and write a report."""
+"""`crh demo`: train on the bundled sample of Fashion-MNIST, evaluate, search, and write a report."""
 
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from datasets import Dataset
-
 from modeling_crh.codebook import compose_centers
-from modeling_crh.codes import hamming_distance
-from modeling_crh.data.images import decode_image, without_decoding
+from modeling_crh.demo.examples import draw_queries, search_examples
 from modeling_crh.encoding import EncodedItems
-from modeling_crh.experiment import FIGURES_NAME, TrainedRun, encode_splits, figures_of, train, write_json
+from modeling_crh.evaluation import encode_splits, figures_of
+from modeling_crh.experiment import FIGURES_NAME, TrainedRun, train, write_json
 from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.recipe import DEMO_RECIPE, Recipe
-from modeling_crh.report import Neighbour, ReportContent, SearchResult, write_report
-
-NUM_QUERIES = 10
-NUM_NEIGHBOURS = 10
+from modeling_crh.report import ReportContent, write_report
 
 
 def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -> dict[str, Any]:
@@ -54,29 +48,6 @@ def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -
     }
 
 
-def search_examples(splits: dict[str, Dataset], encoded: dict[str, EncodedItems], seed: int) -> list[SearchResult]:
-    """One random query of each of the first ten classes, and what it finds; ties stand in database order."""
-    query, database = encoded["query"], encoded["database"]
-    names = query.label_names
-    generator = np.random.default_rng(seed)
-    images = {name: without_decoding(splits[name]) for name in ("query", "database")}
-    results = []
-    for label in range(min(NUM_QUERIES, len(names))):
-        row = int(generator.choice((query.labels == label).nonzero().flatten().numpy()))
-        distance, found = hamming_distance(query.codes[row : row + 1], database.codes)[0].sort(stable=True)
-        neighbours = tuple(
-            Neighbour(
-                image=_pixels(images["database"], item),
-                labels=(names[int(database.labels[item])],),
-                distance=int(bits),
-                relevant=bool(database.labels[item] == label),
-            )
-            for bits, item in zip(distance[:NUM_NEIGHBOURS].tolist(), found[:NUM_NEIGHBOURS].tolist(), strict=True)
-        )
-        results.append(SearchResult(_pixels(images["query"], row), (names[label],), neighbours))
-    return results
-
-
 def _report_content(
     recipe: Recipe, run: TrainedRun, encoded: dict[str, EncodedItems], figures: dict[str, float], seconds: float
 ) -> ReportContent:
@@ -101,9 +72,5 @@ def _report_content(
         centers_before=compose_centers(*draw_first_centers(model.config)),
         centers_after=model.centers.cpu(),
         label_names=query.label_names,
-        results=search_examples(run.splits, encoded, recipe.seed),
+        results=search_examples(run.splits, encoded, draw_queries(query, recipe.seed)),
     )
-
-
-def _pixels(images: Dataset, row: int) -> np.ndarray:
-    return decode_image(images[row]["image"], f"row {row}").permute(1, 2, 0).numpy()

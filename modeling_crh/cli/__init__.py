@@ -1,0 +1,26 @@
+"""The command `crh`: one file a command; `options` names what several take, `terminal` how any of them ends."""
+
+import typer
+
+from modeling_crh.cli.demos import demo
+from modeling_crh.cli.encoding import encode
+from modeling_crh.cli.evaluation import evaluate
+from modeling_crh.cli.features import features
+from modeling_crh.cli.terminal import run
+from modeling_crh.cli.training import train
+
+__all__ = ["app", "demo", "encode", "evaluate", "features", "main", "run", "train"]
+
+app = typer.Typer(
+    help="Learn short binary codes from labelled images, and find images by them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+for command in (train, evaluate, encode, features, demo):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run `crh`; bad input ends with one sentence and exit code 2. `CRH_DEBUG=1` shows the whole traceback."""
+    run(app)

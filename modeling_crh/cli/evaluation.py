@@ -1,0 +1,71 @@
+"""`crh evaluate`."""
+
+from typing import Annotated
+
+import typer
+
+from modeling_crh.cli.options import (
+    DATASET_HELP,
+    BatchSize,
+    DataDir,
+    FeaturesColumn,
+    Json,
+    LabelColumn,
+    Protocol,
+    SkipBadImages,
+    TextColumn,
+)
+from modeling_crh.cli.terminal import print_figures, report_bad_images
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="Folder or Hub id of a model. Without one: the Fashion-MNIST model that ships.")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help=DATASET_HELP)] = "fashion_mnist_sample",
+    data_dir: DataDir = None,
+    protocol: Protocol = None,
+    text_column: TextColumn = None,
+    features_column: FeaturesColumn = None,
+    label_column: LabelColumn = "label",
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Compare the centers with the similarity of the classes in a *taxonomy*, or to the model of images or "
+            "texts in this folder or Hub id: PCC and p value."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the splits; by default that of the model's run.")] = None,
+    skip_bad_images: SkipBadImages = False,
+    batch_size: BatchSize = 256,
+    as_json: Json = False,
+) -> None:
+    """Every retrieval figure of a model: the queries of a dataset against its database."""
+    from modeling_crh.checkpoint import load_checkpoint
+    from modeling_crh.checkpoints import FASHION_MNIST_64
+    from modeling_crh.data import load_splits
+    from modeling_crh.evaluation import correlate_centers, evaluate_splits
+    from modeling_crh.experiment import division_of
+
+    name = checkpoint or str(FASHION_MNIST_64)
+    model, processor = load_checkpoint(name)
+    chosen_seed, chosen_protocol = division_of(name, dataset, seed, protocol)
+    splits, bad_images = load_splits(
+        dataset,
+        None if data_dir is None else str(data_dir),
+        protocol=chosen_protocol,
+        seed=chosen_seed,
+        text_column=text_column,
+        features_column=features_column,
+        label_column=label_column,
+        skip_bad_images=skip_bad_images,
+    )
+    report_bad_images(bad_images)
+    semantics = {}
+    if reference is not None:  # before the figures, which may take minutes
+        found = correlate_centers(model, splits["database"], reference, data_dir=data_dir)
+        semantics = {f"pcc_{name}": getattr(found, name).pcc for name in ("before", "after")}
+        semantics |= {f"p_value_{name}": getattr(found, name).p_value for name in ("before", "after")}
+    figures = evaluate_splits(model, processor, splits, batch_size=batch_size) | semantics
+    context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
+    print_figures(figures, f"{name} on {dataset}", as_json, context)

@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import RESNET
+from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+
+from modeling_crh.demo import emoji, run_emoji_demo
+from modeling_crh.demo.emoji import MOVING, NEVER_MOVING, RECIPE
+from modeling_crh.recipe import Recipe
+
+
+@pytest.fixture
+def tiny_recipe(monkeypatch, tmp_path):
+    """A short training on the features of a backbone of few weights."""
+
+    def load():
+        torch.manual_seed(0)
+        config = ResNetConfig(**{key: value for key, value in RESNET.items() if key != "model_type"})
+        processor = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
+        return ResNetModel(config).eval(), processor
+
+    monkeypatch.setattr(emoji, "load_efficientnet_lite0", load)
+    recipe = Recipe.load(RECIPE, model={"hash_head_hidden_size": 32}, training={"num_train_epochs": 3})
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    return tmp_path / "recipe.yaml"
+
+
+def test_two_heads_are_compared_on_the_same_queries(tiny_recipe, tmp_path):
+    summary = run_emoji_demo(tmp_path / "demo", seed=1, recipe=tiny_recipe)
+    for figure in ("map", "map_subgroup", "map_group", "pcc"):
+        assert set(summary[figure]) == {NEVER_MOVING, MOVING}
+    assert summary["map"][NEVER_MOVING] != summary["map"][MOVING]
+    assert (summary["num_bits"], summary["num_labels"], summary["seed"]) == (32, 200, 1)
+    page = Path(summary["report"]).read_text()
+    assert page.count(f"{NEVER_MOVING}: ") == page.count(f"{MOVING}: ") == 10
+    assert "mAP by subgroup" in page
+    assert "the pairs of different classes in two branches" in page
+
+
+def test_a_folder_that_holds_something_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="`out` must be a new or empty folder"):
+        run_emoji_demo(tmp_path, tmp_path / "nowhere")

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+from tiny_runs import RESNET
+
+from modeling_crh.demo import run_demo
+from modeling_crh.recipe import Recipe
+
+
+def test_the_demo_ends_with_its_figures_and_a_report(image_folder, tmp_path):
+    recipe = Recipe.from_dict(
+        {
+            "dataset": str(image_folder),
+            "model": {"num_bits": 16, "backbone_config": RESNET},
+            "image_processor": {"size": {"height": 16, "width": 16}},
+            "training": {"num_train_epochs": 1, "learning_rate": 1.0e-2, "use_cpu": True, "report_to": "none"},
+        }
+    )
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    summary = run_demo(tmp_path / "demo", seed=1, recipe=tmp_path / "recipe.yaml")
+    keys = {"map", "map_lower", "map_upper", "precision_at_10", "seconds", "num_bits", "seed", "report"}
+    assert set(summary) == keys
+    assert summary["map_lower"] <= summary["map"] <= summary["map_upper"]
+    assert (summary["num_bits"], summary["seed"]) == (16, 1)
+    page = Path(summary["report"]).read_text()
+    assert all(name in page for name in ("bright", "dark", "striped"))
+    pictures = {path.name for path in (tmp_path / "demo").glob("*.png")}
+    assert pictures == {"precision_recall.png", "centers.png", "training.png", "contact_sheet.png"}
