@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from transformers import set_seed
 
 from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.baselines import OBJECTIVES
 from modeling_crh.trainer import CRHTrainer
 from modeling_crh.training_arguments import CRHTrainingArguments
 
@@ -53,7 +54,16 @@ class Clusters(Dataset[dict[str, Tensor]]):
         return {self.input_name: self.values[index], "labels": self.labels[index]}
 
 
-def tiny_trainer(folder, backbone=None, size=101, multi_label=False, model_fields=None, callbacks=None, **settings):
+def tiny_trainer(
+    folder,
+    backbone=None,
+    size=101,
+    multi_label=False,
+    model_fields=None,
+    callbacks=None,
+    objective=None,
+    **settings,
+):
     """A trainer of a tiny model, from a fixed seed."""
     set_seed(0)
     shape = (8,) if backbone is None else (3, 8, 8)
@@ -82,7 +92,35 @@ def tiny_trainer(folder, backbone=None, size=101, multi_label=False, model_field
         train_dataset=Clusters(size, shape, multi_label=multi_label),
         eval_dataset=Clusters(40, shape, seed=1, multi_label=multi_label),
         callbacks=callbacks,
+        objective=objective,
     )
+
+
+def rival_trainer(folder, name, method_settings=None, model_fields=None, **settings):
+    """A trainer of a rival method, of the model that a recipe would give it."""
+    rival = OBJECTIVES[name]
+    return tiny_trainer(
+        folder,
+        model_fields={"codebook_size": NUM_LABELS, "head_dim": 16} | rival.model_fields | (model_fields or {}),
+        objective=rival(NUM_LABELS, 16, **(method_settings or {})),
+        **settings,
+    )
+
+
+def random_batch(seed, samples=6, num_labels=4, num_bits=8, multi=False):
+    """Seeded hash logits and labels; with `multi`, at least one a row."""
+    generator = torch.Generator().manual_seed(seed)
+    hash_logits = torch.randn(samples, num_bits, generator=generator)
+    labels = torch.randint(num_labels, (samples,), generator=generator)
+    if multi:
+        more = torch.randint(2, (samples, num_labels), generator=generator)
+        labels = torch.nn.functional.one_hot(labels, num_labels) | more
+    return hash_logits, labels
+
+
+def multi_hot_rows(labels, num_labels=4):
+    """Labels of either shape as lists of 0 and 1."""
+    return (labels if labels.ndim == 2 else torch.nn.functional.one_hot(labels, num_labels)).tolist()
 
 
 def same_state(one: CRHModel, other: CRHModel) -> bool:

@@ -8,7 +8,7 @@ from modeling_crh.baselines.mds import MDS
 from modeling_crh.baselines.objective import Objective
 from modeling_crh.baselines.orthohash import OrthoHash
 from modeling_crh.baselines.shc import SHC
-from modeling_crh.baselines.untrained import UNTRAINED, fit_untrained
+from modeling_crh.baselines.untrained import UNTRAINED, collect_features, fit_untrained
 
 OBJECTIVES: dict[str, type[Objective]] = {
     method.name: method for method in (CSQ, OrthoHash, MDS, SHC, HashNet, DTSH, GreedyHash)
@@ -18,4 +18,4 @@ OBJECTIVES: dict[str, type[Objective]] = {
 METHODS: tuple[str, ...] = ("crh", *OBJECTIVES, *UNTRAINED)
 """All that a recipe's `method` may be."""
 
-__all__ = ["METHODS", "OBJECTIVES", "UNTRAINED", "Objective", "fit_untrained"]
+__all__ = ["METHODS", "OBJECTIVES", "UNTRAINED", "Objective", "collect_features", "fit_untrained"]

@@ -94,7 +94,7 @@ def _cost(centers: Array, wanted: Array, most: int) -> float:
     num_bits = centers.shape[1]
     costs = _pair_costs(centers @ centers.T, num_bits * wanted, most, num_bits**2 * _HARD)
     np.fill_diagonal(costs, 0)
-    return float(np.sum(costs)) / num_bits**2
+    return float(np.sum(costs) / num_bits**2)
 
 
 def _improve(centers: Array, wanted: Array, most: int, penalty: float) -> Array:

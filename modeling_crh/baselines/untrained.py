@@ -98,10 +98,10 @@ def _lsh(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _itq(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    if head.out_features > min(features.shape):
+    if head.out_features > min(head.in_features, len(features) - 1):
         raise ValueError(
-            "`num_bits` must be at most the number of features and of samples for itq, of which PCA makes no more "
-            f"directions, but got {head.out_features} for N={len(features)} and F={head.in_features}."
+            "`num_bits` must be at most F and less than N for itq, since PCA finds no more directions in N samples of "
+            f"F features, but got {head.out_features} for N={len(features)} and F={head.in_features}."
         )
     faiss = _import_faiss()
     transform = faiss.ITQTransform(head.in_features, head.out_features, True)
