@@ -25,7 +25,8 @@ class DTSH(Objective):
         num_labels: C.
         num_bits: K.
         seed: Unused; nothing is drawn beforehand.
-        margin: None stands for K / 2, by which th of equal codes exceeds that of codes that differ in half of the bits.
+        margin: None stands for K / 4: half of that by which th of equal codes exceeds that of codes that differ in half
+            of the bits.
         quantization_weight: lambda.
         max_pairs: Bounds the memory to 4 N `max_pairs` bytes for each of the few steps of the computation.
 
@@ -47,7 +48,7 @@ class DTSH(Objective):
         max_pairs: int = 8192,
     ) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.margin = num_bits / 2 if margin is None else check_setting("margin", margin)
+        self.margin = num_bits / 4 if margin is None else check_setting("margin", margin)
         self.quantization_weight = check_setting("quantization_weight", quantization_weight)
         if not is_whole(max_pairs) or max_pairs < 1:
             raise ValueError(f"`max_pairs` must be a whole number, 1 or larger, but got {max_pairs!r}.")

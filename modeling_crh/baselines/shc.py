@@ -1,21 +1,19 @@
 """SHC: a classifier tells which classes are alike, centers are placed after that, and CSQ's loss is trained on them."""
 
 import copy
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from modeling_crh.baselines.class_similarity import class_similarity, mean_probabilities
 from modeling_crh.baselines.csq import CSQ
 from modeling_crh.baselines.objective import Objective, check_setting
 from modeling_crh.baselines.semantic_centers import fit_semantic_centers
-from modeling_crh.labels import has_label
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.processing import model_inputs
 from modeling_crh.training_arguments import CRHTrainingArguments
 
 if TYPE_CHECKING:
@@ -63,7 +61,7 @@ class SHC(CSQ):
         """Train the classifier and place the centers; then set the seed again, as if nothing had been drawn."""
         stage = type(trainer)(
             with_class_outputs(trainer.model, self.num_labels),
-            self._stage_arguments(trainer.args),
+            self.stage_arguments(trainer.args),
             train_dataset=trainer.train_dataset,
             data_collator=trainer.data_collator,
             objective=_Classification(self.num_labels, self.num_labels),
@@ -71,12 +69,13 @@ class SHC(CSQ):
         stage.remove_callback(ProgressCallback)
         stage.remove_callback(PrinterCallback)
         stage.train()
-        probabilities = _mean_probabilities(stage, self.num_labels)
+        probabilities = mean_probabilities(stage, self.num_labels)
         centers = fit_semantic_centers(class_similarity(probabilities), self.num_bits, self.seed)
         self.require_centers().copy_(centers)
         set_seed(trainer.args.seed)
 
-    def _stage_arguments(self, args: CRHTrainingArguments) -> CRHTrainingArguments:
+    def stage_arguments(self, args: CRHTrainingArguments) -> CRHTrainingArguments:
+        """Settings of the first stage: those of the training proper, less time, and nothing is evaluated or saved."""
         stage = copy.copy(args)
         stage.eval_strategy, stage.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
         stage.report_to, stage.load_best_model_at_end, stage.disable_tqdm = [], False, True
@@ -111,43 +110,3 @@ def with_class_outputs(model: CRHModel, num_labels: int) -> CRHModel:
     nn.init.zeros_(outputs.bias)
     classifier.hash_head = nn.Sequential(*layers[:last], outputs)
     return classifier
-
-
-def class_similarity(probabilities: Tensor) -> Tensor:
-    """S of mean probabilities: symmetrised, scaled so that pairs of classes span -1 to 1, and 1 of a class with itself.
-
-    Args:
-        probabilities: `(C, C)`: row c is the mean over the samples of c of the softmax over the other classes.
-
-    Returns:
-        `(C, C)` float64.
-
-    Example:
-        >>> class_similarity(torch.tensor([[0.0, 0.9, 0.1], [0.7, 0.0, 0.3], [0.2, 0.8, 0.0]]))
-        tensor([[ 1.0000,  1.0000, -1.0000],
-                [ 1.0000,  1.0000,  0.2308],
-                [-1.0000,  0.2308,  1.0000]], dtype=torch.float64)
-    """
-    symmetric = (probabilities + probabilities.T).double() / 2
-    pairs = symmetric[~torch.eye(len(symmetric), dtype=torch.bool)]
-    least, most = pairs.min(), pairs.max()
-    scaled = 2 * (symmetric - least) / (most - least).clamp(min=1e-12) - 1  # all -1 where all pairs are alike
-    return scaled.fill_diagonal_(1)
-
-
-@torch.no_grad()
-def _mean_probabilities(stage: "CRHTrainer", num_labels: int) -> Tensor:
-    """Mean softmax of the samples of each class with the class itself left out, `(C, C)`; even where it has none."""
-    sums = torch.zeros(num_labels, num_labels, dtype=torch.float64)
-    counts = torch.zeros(num_labels, 1, dtype=torch.float64)
-    model = stage.model.train(False)
-    batches: Any = stage.get_test_dataloader(cast(Any, stage.train_dataset))
-    for batch in batches:
-        labelled = has_label(batch["labels"]).cpu()
-        labels = batch["labels"].cpu()[labelled].long()
-        logits = model(**model_inputs(batch, model)).hash_logits.cpu().double()[labelled]  # (N, C)
-        logits.scatter_(1, labels.unsqueeze(1), -torch.inf)
-        sums.index_add_(0, labels, logits.softmax(1))
-        counts.index_add_(0, labels, torch.ones_like(logits[:, :1]))
-    even = (1 - torch.eye(num_labels, dtype=torch.float64)) / (num_labels - 1)
-    return torch.where(counts > 0, sums / counts.clamp(min=1), even)

@@ -57,7 +57,7 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
     head.bias.copy_(bias)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def collect_features(model: CRHModel, items: Dataset[dict[str, Tensor]], *, batch_size: int = 256) -> Tensor:
     """What the hash head reads of every item, in their order.
 

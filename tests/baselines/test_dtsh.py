@@ -27,10 +27,11 @@ def loss_by_definition(objective, hash_logits, rows):
 
 
 def test_the_loss_of_three_samples_is_worked_by_hand():
-    objective = DTSH(2, 2)
+    objective = DTSH(2, 2, margin=1)
     hash_logits = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])  # th is 1 of the similar, 0 of the others
     loss = objective(hash_logits, torch.tensor([0, 0, 1]))  # and the margin is 1: each triplet costs log 2
     assert loss.item() == pytest.approx(math.log(2))
+    assert DTSH(2, 16).margin == 4
 
 
 @pytest.mark.parametrize("multi", [False, True])
