@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from datasets.utils import tqdm
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -17,6 +16,7 @@ from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import model_inputs
+from modeling_crh.progress_bar import progress_bar
 
 CODES_NAME = "codes.parquet"
 
@@ -52,7 +52,7 @@ def encode_batches(
     """
     model.eval()  # type: ignore[no-untyped-call]
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
-    for batch in tqdm(loader, desc="Encoding", unit="batch", delay=2):
+    for batch in progress_bar(loader, desc="Encoding", unit="batch"):
         with torch.inference_mode():
             output = model(**model_inputs(batch, model))
         yield binarize(output.hash_logits).cpu()

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from datasets import ClassLabel, Dataset, List
-from datasets.utils import tqdm
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
@@ -16,6 +15,7 @@ from modeling_crh.data import Augmentation
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pooling import pool, pooling_arguments
 from modeling_crh.processing import Processor, labelled_dataset, model_inputs
+from modeling_crh.progress_bar import progress_bar
 
 PART_NAMES = {1: ("features",), 2: ("train", "test")}
 
@@ -124,7 +124,7 @@ def extract_views(
         items.set_epoch(view)
         loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
         parts = []
-        for batch in tqdm(loader, desc=f"Extracting view {view + 1} of {num_views}", unit="batch", delay=2):
+        for batch in progress_bar(loader, desc=f"Extracting view {view + 1} of {num_views}", unit="batch"):
             inputs = model_inputs(batch, backbone)
             pooled = pool(backbone(**inputs), inputs.get("attention_mask"), None, is_text=is_text)
             parts.append(pooled.float().cpu())

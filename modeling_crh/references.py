@@ -6,7 +6,6 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from datasets.utils import tqdm
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -26,6 +25,7 @@ from modeling_crh.labels import label_weights
 from modeling_crh.metrics import tree_similarity
 from modeling_crh.pooling import pool, pooling_arguments
 from modeling_crh.processing import Processor, labelled_dataset, load_processor
+from modeling_crh.progress_bar import progress_bar
 
 TAXONOMY = "taxonomy"
 
@@ -165,7 +165,7 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
     sums: Tensor | float = 0.0
     counts = torch.zeros(items.num_labels)
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
-    for batch in tqdm(loader, desc="Embedding", unit="batch", delay=2):
+    for batch in progress_bar(loader, desc="Embedding", unit="batch"):
         weights = label_weights(batch.pop("labels"), items.num_labels)  # (N, C)
         vectors = F.normalize(_embed(model, batch, pooling=None))  # (N, D)
         sums = sums + weights.double().T @ vectors

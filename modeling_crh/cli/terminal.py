@@ -62,6 +62,7 @@ def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None
 
 def _quiet_libraries() -> None:
     """Leave standard error to what a person wants to see."""
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
     from transformers.utils import logging
 
     logging.set_verbosity_error()

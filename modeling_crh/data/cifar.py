@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from modeling_crh.data.columns import canonical_features
@@ -15,6 +14,7 @@ from modeling_crh.data.hub_pair import load_hub_pair
 from modeling_crh.data.official_files import find_file, read_checked, unpacked_folder
 from modeling_crh.data.plain_pickle import load_plain_pickle
 from modeling_crh.data.png import encode_png
+from modeling_crh.progress_bar import progress_bar
 
 SIDE = 32
 
@@ -141,7 +141,7 @@ def _read_rows(archive: Archive, folder: Path, files: Mapping[str, str]) -> Data
     rows: dict[str, list[Any]] = {"image": [], "label": []}
     for path, content in _read_pickles(folder, files):
         images, labels = _check_batch(path, content.get("data"), content.get(archive.labels_key), archive)
-        bar = tqdm(images.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), desc=f"Reading {path.name}", delay=2)
+        bar = progress_bar(images.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), desc=f"Reading {path.name}")
         rows["image"] += [encode_png(np.ascontiguousarray(image)) for image in bar]  # (32, 32, 3)
         rows["label"] += labels
     return Dataset.from_dict(rows, features=canonical_features(list(archive.class_names)))

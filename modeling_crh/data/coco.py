@@ -7,11 +7,11 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset
-from datasets.utils import tqdm
 
 from modeling_crh.data.columns import canonical_features
 from modeling_crh.data.official_files import find_file, require_images
 from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.progress_bar import progress_bar
 
 HUB_ID = "detection-datasets/coco"
 
@@ -86,7 +86,7 @@ def _read_part(data_dir: Path, part: str) -> Dataset:
 
 
 def _read_json(path: Path) -> dict[str, list[dict[str, Any]]]:
-    with tqdm(total=1, desc=f"Reading {path.name}", delay=2) as bar:
+    with progress_bar(total=1, desc=f"Reading {path.name}") as bar:
         try:
             content = json.loads(path.read_bytes(), object_hook=_without_shapes)
         except ValueError as error:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 from datasets import Dataset
-from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from modeling_crh.data.emoji import emoji_features
 from modeling_crh.data.emoji_names import Drawing, Emoji, known_names, match_icons, read_emoji
 from modeling_crh.data.emoji_packages import PACKAGES, VENDORS, IconSet, download_packages, read_icon_set
 from modeling_crh.data.emoji_render import SIDE, render_icon
+from modeling_crh.progress_bar import progress_bar
 
 MIN_DRAWINGS = 4
 """A class has at least this many drawings: two queries, and two for the database to hold out one for validation."""
@@ -93,7 +93,7 @@ def draw_queries(labels: NDArray[np.int64], *, seed: int) -> NDArray[np.bool_]:
 
 def _write_build(packages: Path, build: Path, seed: int) -> dict[str, Any]:
     emoji = read_emoji(packages)
-    icon_sets = [read_icon_set(packages, vendor) for vendor in tqdm(VENDORS, desc="Reading icon sets", delay=2)]
+    icon_sets = [read_icon_set(packages, vendor) for vendor in progress_bar(VENDORS, desc="Reading icon sets")]
     names = known_names(emoji, icon_sets)
     matched = {icon_set.vendor: match_icons(icon_set, emoji, names) for icon_set in icon_sets}
     pictures = _telling_pictures(_render_all(icon_sets, matched))
@@ -129,7 +129,7 @@ def _write_build(packages: Path, build: Path, seed: int) -> dict[str, Any]:
 
 def _render_all(icon_sets: list[IconSet], matched: dict[str, dict[str, Drawing]]) -> Pictures:
     pictures = {}
-    with tqdm(total=sum(map(len, matched.values())), desc="Rendering drawings", delay=2) as bar:
+    with progress_bar(total=sum(map(len, matched.values())), desc="Rendering drawings") as bar:
         for icon_set in icon_sets:
             for key, drawing in matched[icon_set.vendor].items():
                 picture = render_icon(icon_set, drawing.icon, mirrored=drawing.mirrored)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
-from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from modeling_crh.data.columns import label_names
 from modeling_crh.data.emoji import emoji_features, load_emoji
 from modeling_crh.data.emoji_build import draw_queries
 from modeling_crh.data.taxonomy import class_levels
+from modeling_crh.progress_bar import progress_bar
 
 LICENCES = {"Apache-2.0", "CC-BY-4.0", "MIT"}
 """Of the vendors whose drawings may come with this package; share-alike ones stay out."""
@@ -94,7 +94,7 @@ def _encode_rows(images: Dataset, vendors: list[str]) -> Dataset:
     """The same rows with smaller images, and with ids for the classes, vendors, groups and subgroups that are left."""
     names = {column: images.features[column].int2str(images[column]) for column in _NAMED}
     left = {column: list(dict.fromkeys(names[column])) for column in _NAMED}
-    encoded = [_encode(image) for image in tqdm(images["image"], desc="Encoding images", delay=2)]
+    encoded = [_encode(image) for image in progress_bar(images["image"], desc="Encoding images")]
     columns: dict[str, list[Any]] = {"image": encoded, **names, "name": list(images["name"])}
     return Dataset.from_dict(columns, features=emoji_features(left["label"], vendors, left["group"], left["subgroup"]))
 

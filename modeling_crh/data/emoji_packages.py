@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.utils import tqdm
+from modeling_crh.progress_bar import progress_bar
 
 VENDORS = {
     "noto": "1.2.9",
@@ -68,7 +68,7 @@ def download_packages(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise ValueError("`npm` must be on the PATH, to download the drawings, but is not; it comes with Node.js.")
-    for name, version in tqdm(PACKAGES.items(), desc="Downloading packages", delay=2):
+    for name, version in progress_bar(PACKAGES.items(), desc="Downloading packages"):
         command = [npm, "pack", f"{name}@{version}", "--ignore-scripts", "--pack-destination", str(folder)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=DOWNLOAD_SECONDS)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 from datasets import Dataset
-from datasets.utils import tqdm
 from numpy.typing import NDArray
 
 from modeling_crh.data.columns import canonical_features
 from modeling_crh.data.hub_pair import load_hub_pair
 from modeling_crh.data.png import encode_png
+from modeling_crh.progress_bar import progress_bar
 
 HUB_ID = "zalando-datasets/fashion_mnist"
 SAMPLE_DIR = Path(__file__).parent / "fashion_mnist_sample"
@@ -111,7 +111,7 @@ def _read_pair(data_dir: Path, prefix: str) -> Dataset:
         )
     if labels.max(initial=0) >= len(CLASS_NAMES):
         raise ValueError(f"{labels_path} must hold labels from 0 to 9, but holds {labels.max()}.")
-    bar = tqdm(images, desc=f"Reading {images_path.name}", delay=2)
+    bar = progress_bar(images, desc=f"Reading {images_path.name}")
     rows = {"image": [encode_png(image) for image in bar], "label": labels.tolist()}
     return Dataset.from_dict(rows, features=canonical_features(CLASS_NAMES))
 

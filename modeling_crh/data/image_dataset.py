@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from datasets import Dataset
-from datasets.utils import tqdm
 from torch import Tensor
 from transformers import BaseImageProcessor
 
@@ -13,6 +12,7 @@ from modeling_crh.checks import check_seed
 from modeling_crh.data.images import decode_image, without_decoding
 from modeling_crh.data.labelled_dataset import LabelledDataset
 from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
+from modeling_crh.progress_bar import progress_bar
 
 
 class ImageDataset(LabelledDataset):
@@ -105,7 +105,7 @@ def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:
     if first.numel() * len(images) > cache_bytes:
         return None
     cache = torch.empty(len(images), *first.shape, dtype=torch.uint8)
-    for start in tqdm(range(0, len(images), 256), desc="Decoding images", unit="batch", delay=2):
+    for start in progress_bar(range(0, len(images), 256), desc="Decoding images", unit="batch"):
         for row, value in enumerate(images[start : start + 256]["image"], start):
             image = decode_image(value, f"row {row}")
             if image.shape != first.shape:

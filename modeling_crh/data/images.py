@@ -8,10 +8,10 @@ import datasets
 import PIL.Image
 import torch
 from datasets import Dataset
-from datasets.utils import tqdm
 from torch import Tensor
 
 from modeling_crh.images import DECODE_ERRORS, decode_fault, to_rgb
+from modeling_crh.progress_bar import progress_bar
 
 _IMAGE = datasets.Image()
 _REMEDY = "; `skip_bad_images=True` (`--skip-bad-images`) leaves it out"
@@ -89,7 +89,7 @@ def check_images(
     """
     images = without_decoding(dataset)
     bad: dict[int, BadImage] = {}
-    with ThreadPoolExecutor(num_threads) as threads, tqdm(total=len(images), desc="Checking images", delay=2) as bar:
+    with ThreadPoolExecutor(num_threads) as threads, progress_bar(total=len(images), desc="Checking images") as bar:
         for start in range(0, len(images), 256):
             values = images[start : start + 256]["image"]
             faults = threads.map(_find_fault, values, (f"row {start + offset}" for offset in range(len(values))))

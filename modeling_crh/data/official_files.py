@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets.utils import tqdm
+from modeling_crh.progress_bar import progress_bar
 
 
 def find_file(data_dir: Path, *names: str) -> Path:
@@ -44,7 +44,7 @@ def require_images(paths: Iterable[Path]) -> None:
     Raises:
         ValueError: If a file is missing or empty.
     """
-    bar = tqdm(paths, desc="Looking for images", delay=2)
+    bar = progress_bar(paths, desc="Looking for images")
     missing = [path for path in bar if not path.is_file() or path.stat().st_size == 0]
     if missing:
         others = f" and {len(missing) - 1} more are" if len(missing) > 1 else " is"
