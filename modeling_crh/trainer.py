@@ -60,7 +60,7 @@ class CRHTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         if objective is not None:
-            check_objective(objective, model, args)
+            objective.check_fits(model.config, args.world_size)
         kwargs.setdefault("compute_metrics", self._figures)
         super().__init__(model=model, args=args, **kwargs)
         self.eval_database = eval_database
@@ -274,26 +274,3 @@ class CRHTrainer(Trainer):
         path = Path(folder, OBJECTIVE_NAME)
         if self.objective is not None and path.exists():
             self.objective.load_state_dict(load_file(path), strict=True)
-
-
-def check_objective(objective: Objective, model: CRHModel, args: CRHTrainingArguments) -> None:
-    """Refuse an objective that cannot train this model here.
-
-    Raises:
-        ValueError: If classes or centers are not the model's, or one process would not know of another's weights.
-    """
-    config = model.config
-    if objective.num_labels != config.num_labels:
-        raise ValueError(
-            f"`objective` must have the model's number of classes, {config.num_labels}, but has {objective.num_labels}."
-        )
-    if objective.centers is not None and (1, *objective.centers.shape) != config.codebook_shape:
-        raise ValueError(
-            f"`objective` must have centers that fit the model's codebook, (H, M, d) = {config.codebook_shape}, which "
-            f"needs one head of C words of K bits, but has centers of shape {tuple(objective.centers.shape)}."
-        )
-    if args.world_size > 1 and (objective.has_first_stage or list(objective.parameters())):
-        raise ValueError(
-            f"`objective` must have neither weights nor a first stage where there are several processes, but got "
-            f"{objective.name} and {args.world_size} processes."
-        )

@@ -68,6 +68,7 @@ def test_a_backbone_may_be_given_as_a_config_or_as_its_dict(tiny_backbone, name)
 def test_a_saved_config_comes_back_the_same(tmp_path, tiny_backbone, name):
     inputs = {"backbone_config": tiny_backbone(name)} if name else {"backbone_config": None, "num_features": 4}
     config = CRHConfig(**inputs, id2label={0: "a", 1: "b"}, num_bits=24, margin=0.3, codebook_seed=5, hash_head="mlp")
+    config.hash_head_batch_norm = True
     config.save_pretrained(tmp_path)
     for loaded in (CRHConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
         assert type(loaded) is CRHConfig

@@ -183,3 +183,47 @@ def test_an_override_of_what_is_no_mapping_is_an_error():
 def test_a_backbone_named_on_the_command_line_takes_the_place_of_the_recipes_own():
     recipe = Recipe.load(DEMO_RECIPE, backbone="org/vit")
     assert (recipe.backbone, recipe.image_processor, recipe.model) == ("org/vit", None, {"num_bits": 64})
+
+
+def test_a_method_and_its_settings_stand_in_the_recipe(write):
+    recipe = Recipe.load(write("{dataset: shoes, backbone: org/vit, method: hashnet, method_settings: {alpha: 0.1}}"))
+    assert (recipe.method, recipe.method_settings) == ("hashnet", {"alpha": 0.1})
+    assert Recipe.load(write(recipe.dump())) == recipe
+    assert Recipe.load(write(TEXT)).method == "crh"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"method": "cqs"}, "`method` must be one of crh, csq, orthohash, mds, shc, hashnet, dtsh, greedyhash, sign"),
+        ({"method": 3}, "`method` must be of type str, but got 3."),
+        ({"method": "csq", "method_settings": [1]}, "`method_settings` must be of type dict, but got [1]."),
+        (
+            {"method": "orthohash", "method_settings": {"magrin": 0.1}},
+            "`magrin` is no field of `method_settings`; did you mean `margin`?",
+        ),
+        (
+            {"method": "csq", "method_settings": {"quantization_weight": "1e-4"}},
+            "`method_settings.quantization_weight` must be a number, but got the text '1e-4'",
+        ),
+        ({"method_settings": {"margin": 0.1}}, "`method_settings` must be left out for crh, which has none."),
+        ({"method": "itq", "method_settings": {"x": 1}}, "`method_settings` must be left out for itq, which has none."),
+        (
+            {"method": "csq", "model": {"codebook_draws": 5}},
+            "`codebook_draws` must not stand under `model` for csq: it is CRH's alone.",
+        ),
+        ({"method": "itq", "model": {"margin": 0.1}}, "`margin` must not stand under `model` for itq"),
+        (
+            {"method": "mds", "training": {"reassignment": "none"}},
+            "`reassignment` must not stand under `training` for mds: it is CRH's alone.",
+        ),
+        ({"method": "lsh", "model": {"hash_head": "mlp"}}, "`hash_head` must be 'linear' for lsh, but got 'mlp'."),
+        (
+            {"method": "lsh", "model": {"hash_head_batch_norm": True}},
+            "`hash_head_batch_norm` must be False for lsh, but got True.",
+        ),
+    ],
+)
+def test_a_method_that_cannot_be_is_an_error(overrides, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"} | overrides)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 from modeling_crh.checks import check_seed, is_number, is_whole
+from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.labels import check_labels, has_label
 
 if TYPE_CHECKING:
@@ -98,6 +99,28 @@ class Objective(nn.Module):
 
     def prepare(self, trainer: "CRHTrainer") -> None:
         """Train what comes before the training proper; called once a run, and not when it is resumed."""
+
+    def check_fits(self, config: CRHConfig, world_size: int) -> None:
+        """Refuse a model or a number of processes that this cannot be trained with.
+
+        Raises:
+            ValueError: If the model has other classes, its codebook cannot hold the centers, or there are several
+                processes, of which one would not know of another's weights.
+        """
+        if self.num_labels != config.num_labels:
+            raise ValueError(
+                f"`objective` must have the model's number of classes, {config.num_labels}, but has {self.num_labels}."
+            )
+        if self.centers is not None and (1, *self.centers.shape) != config.codebook_shape:
+            raise ValueError(
+                f"`objective` must have centers that fit the model's codebook, (H, M, d) = {config.codebook_shape}, "
+                f"which needs one head of C words of K bits, but has centers of shape {tuple(self.centers.shape)}."
+            )
+        if world_size > 1 and (self.has_first_stage or list(self.parameters())):
+            raise ValueError(
+                "`objective` must have neither weights nor a first stage where there are several processes, but got "
+                f"{self.name} and {world_size} processes."
+            )
 
     def require_centers(self) -> Tensor:
         """The centers of a method that has some, `(C, K)` int8."""
