@@ -58,7 +58,7 @@ class SHC(CSQ):
         self.classifier_epochs = classifier_epochs
 
     def prepare(self, trainer: "CRHTrainer") -> None:
-        """Train the classifier, from the seed, and place the centers; then set the seed as if nothing had been drawn."""
+        """Train the classifier and place the centers, from the seed; then set it again as if nothing had been drawn."""
         set_seed(trainer.args.seed)
         stage = type(trainer)(
             with_class_outputs(trainer.model, self.num_labels),
