@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check bench paper checkpoint clean
+.PHONY: setup demo demo-emoji test check bench bench-methods paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -17,6 +17,11 @@ demo: setup  ## train, evaluate and search on the bundled sample; the report lan
 	rm -rf runs/demo
 	$(BIN)/crh demo --out runs/demo
 
+# EMOJI: folder of the whole benchmark, which `python -m modeling_crh.data.emoji_build --out DIR` makes; else the sample.
+demo-emoji: setup  ## centers that never move and centers that do, side by side; the report lands in runs/demo-emoji
+	rm -rf runs/demo-emoji
+	$(BIN)/crh demo --dataset emoji --out runs/demo-emoji $(if $(EMOJI),--data-dir $(EMOJI))
+
 test: setup
 	$(BIN)/python -m pytest
 
@@ -26,7 +31,11 @@ check: setup
 	$(BIN)/mypy
 
 bench: setup
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/bench_methods.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
+
+bench-methods: setup  ## all methods on all data: hours; goes on where it was
+	$(BIN)/python benchmarks/method_data.py runs/methods-data
+	$(BIN)/python benchmarks/bench_methods.py --data runs/methods-data
 
 # make paper CRH_DATA_ROOT=DIR, with DIR/stanford_cars, DIR/nabirds, DIR/coco and DIR/cifar100; PAPER: more options.
 paper: setup  ## run all cells of the paper's table whose data are there; PAPER=--list shows them

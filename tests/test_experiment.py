@@ -23,6 +23,7 @@ from modeling_crh.experiment import _use_fast_memory_format, division_of, dry_ru
 from modeling_crh.recipe import Recipe
 
 FRUITS = [("red", "apple"), ("green", "pear")]
+RECIPES = Path(__file__).parents[1] / "training" / "recipes"
 
 
 @pytest.fixture
@@ -294,7 +295,8 @@ def test_a_table_of_texts_is_trained_on_and_read_back(tiny_backbone, tmp_path):
     BertModel(tiny_backbone("bert"), add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
     lines = [f"{'a ' * (row % 3)}{color} {fruit},{fruit}" for row in range(15) for color, fruit in FRUITS]
     (tmp_path / "fruits.csv").write_text("\n".join(["what,kind", *lines]))
-    recipe = Recipe(
+    recipe = Recipe.load(
+        RECIPES / "text.yaml",
         dataset=str(tmp_path / "fruits.csv"),
         text_column="what",
         label_column="kind",
@@ -313,8 +315,12 @@ def test_a_table_of_features_is_trained_on_without_a_backbone(tmp_path):
     labels = np.arange(60) % 3
     np.save(tmp_path / "clip.npy", np.eye(3)[labels] + 0.1 * generator.normal(size=(60, 3)))
     np.save(tmp_path / "clip.labels.npy", labels)
-    settings = {"num_train_epochs": 5, "per_device_train_batch_size": 8, "learning_rate": 0.01, "use_cpu": True}
-    recipe = Recipe(dataset=str(tmp_path / "clip.npy"), features_column="features", training=settings)
+    recipe = Recipe.load(
+        RECIPES / "features.yaml",
+        dataset=str(tmp_path / "clip.npy"),
+        model={"hash_head_hidden_size": 16},
+        training={"num_train_epochs": 5, "per_device_train_batch_size": 8, "learning_rate": 0.01, "use_cpu": True},
+    )
     run = train(recipe, tmp_path / "run")
     model, processor = load_checkpoint(tmp_path / "run")
     assert processor is None

@@ -20,6 +20,8 @@ from modeling_crh.cli.terminal import errors, print_figures, report_bad_images
 if TYPE_CHECKING:
     from modeling_crh.recipe import Recipe
 
+RIVALS = "csq, orthohash, mds, shc, hashnet, dtsh, greedyhash; or sign, lsh, itq, which are not trained"
+
 
 def train(
     recipe: Annotated[
@@ -33,6 +35,7 @@ def train(
     features_column: FeaturesColumn = None,
     label_column: LabelColumn = "label",
     backbone: Annotated[str | None, typer.Option(help="Hub id or folder of a pretrained backbone.")] = None,
+    method: Annotated[str | None, typer.Option(help="crh, or a rival: " + RIVALS + ".")] = None,
     num_bits: Annotated[int | None, typer.Option(help="Bits of a code, a multiple of 8.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training set.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Items a step and device.")] = None,
@@ -56,6 +59,7 @@ def train(
         "features_column": features_column,
         "label_column": None if label_column == "label" else label_column,
         "backbone": backbone,
+        "method": method,
         "seed": seed,
     }
     training = {

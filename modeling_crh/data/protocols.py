@@ -19,6 +19,8 @@ both official sets together and draw from all their images, evenly by class: `sa
 |                      | disjoint |    8,000 |   1,600 |    6,585 | ours       |
 | nabirds              | official |   23,929 |  24,633 |   23,929 | official   |
 |                      | disjoint |   24,000 |   4,800 |   19,762 | ours       |
+| emoji                | official |   11,230 |   3,222 |   11,230 | ours       |
+| emoji_sample         | official |    1,296 |     400 |    1,296 | ours       |
 | coco                 | official |  117,266 |   4,952 |  117,266 | official   |
 |                      | sampled  |   10,000 |   5,000 |  117,218 | papers     |
 |                      | disjoint |   10,000 |   5,000 |  107,218 | ours       |
