@@ -209,7 +209,8 @@ def test_cells_are_listed_with_their_data_and_nothing_is_run(paper, write_recipe
 def test_cells_without_data_are_not_run(paper, write_recipe, tmp_path):
     write_recipe("elsewhere/tiny-16", dataset="cifar10")
     code, cells, _ = paper()
-    assert (code, cells["elsewhere/tiny-16"]["state"]) == (1, "to do")
+    assert (code, cells["elsewhere/tiny-16"]["state"]) == (0, "to do")
+    assert paper("elsewhere/*")[0] == 1
     assert not (tmp_path / "runs").exists()
 
 

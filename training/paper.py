@@ -71,7 +71,7 @@ def paper(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Run all cells whose data are there, and list them. Exit code 1 says that some are not finished."""
+    """Run all cells whose data are there, and list them. Exit code 1: one of them, or one named, is not done."""
     paths = _find_recipes(recipes, names or [])
     cells = {name: _look_at(name, path, data_root, hub, out / name) for name, path in paths.items()}
     if not only_list:
@@ -79,7 +79,8 @@ def paper(
             cells[name] = _run(cells[name], path, out / name, dry_run)
     _print_cells(list(cells.values()), as_json)
     done = {"dry run passed"} if dry_run else {"finished"}
-    if not only_list and any(cell.state not in done for cell in cells.values()):
+    asked = [cell for cell in cells.values() if names or cell.data is not None]
+    if not only_list and any(cell.state not in done for cell in asked):
         raise typer.Exit(1)
 
 

@@ -8,9 +8,6 @@ from datasets import ClassLabel, Dataset, Image, LargeList, List, concatenate_da
 from modeling_crh.data.columns import check_dataset, label_feature, row_name
 from modeling_crh.data.taxonomy import LEVELS
 
-MAX_UNNAMED_CLASSES = 100_000
-"""Whole numbers as labels stay below this or the number of rows, whichever is larger: each makes a class."""
-
 
 def prepare_dataset(
     dataset: Dataset,
@@ -28,8 +25,8 @@ def prepare_dataset(
         image_column: Name of the column of images.
         label_column: Name of the column of labels.
         label_names: Names of the classes in the order of their ids. By default those of a `ClassLabel` column; for
-            strings, all that occur, sorted; for whole numbers, "0" to the largest, which must be below
-            `MAX_UNNAMED_CLASSES` or the number of rows. Pass those of the training set to prepare its test set.
+            strings and for whole numbers, all that occur, sorted. Pass those of the training set to prepare its test
+            set: a whole number is then looked up by name where all names are whole numbers, and is an id otherwise.
 
     Returns:
         The rows of `dataset`, in their order.
@@ -176,22 +173,13 @@ def _class_ids(
         names = sorted(values) if label_names is None else list(label_names)
         id_of = {name: index for index, name in enumerate(names)}
     else:
-        names = _number_names(rows, inputs) if label_names is None else list(label_names)
-        id_of = {index: index for index in range(len(names))}
+        numbers = sorted({int(value) for value in values if value >= 0})
+        names = [str(number) for number in numbers] if label_names is None else list(label_names)
+        are_numbers = all(name.isdecimal() for name in names)
+        id_of = {int(name) if are_numbers else index: index for index, name in enumerate(names)}
     for row, labels in enumerate(rows):
         for label in labels:
             if label not in id_of:
                 rule = "0 or larger" if label_names is None else f"one of the {len(names)} classes of `label_names`"
                 raise ValueError(f"`label` must be {rule}, but {row_name(inputs, row)} has {label!r}.")
     return [sorted({id_of[label] for label in labels}) for labels in rows], names
-
-
-def _number_names(rows: list[list[int]], inputs: Dataset) -> list[str]:
-    """Names "0" to the largest of all ids."""
-    largest, row = max((max(labels, default=-1), row) for row, labels in enumerate(rows))
-    limit = max(MAX_UNNAMED_CLASSES, len(rows))
-    if largest >= limit:
-        raise ValueError(
-            f"`label` must be below {limit} where it is a whole number, but {row_name(inputs, row)} has {largest}."
-        )
-    return [str(index) for index in range(largest + 1)]

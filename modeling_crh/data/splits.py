@@ -194,7 +194,7 @@ def _check_sizes(protocol: Protocol, num_images: int) -> None:
     needed = (protocol.num_query or 0) + (protocol.num_train or 0)
     if needed >= num_images:
         raise ValueError(
-            f"`protocol` must leave an image to search, but takes {needed} of the {num_images} that there are."
+            f"`protocol` must leave an item to search, but takes {needed} of the {num_images} that there are."
         )
 
 
@@ -207,6 +207,6 @@ def _check_classes(dataset: Dataset) -> None:
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
         others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
-        raise ValueError(f"`dataset` must have a training image of every class, but has none of {empty[0]!r}{others}.")
+        raise ValueError(f"`dataset` must have a training item of every class, but has none of {empty[0]!r}{others}.")
     if count_unlabelled(dataset) == len(dataset):
-        raise ValueError("`dataset` must have a labelled image, but no row has a label.")
+        raise ValueError("`dataset` must have a labelled item, but no row has a label.")

@@ -82,5 +82,5 @@ def test_an_unknown_protocol_is_an_error_before_anything_is_read(read):
 
 def test_a_folder_of_too_few_images_is_an_error(idx_folder):
     assert "disjoint" in PROTOCOLS["fashion_mnist"]
-    with pytest.raises(ValueError, match="`protocol` must leave an image to search, but takes 15000 of the 60"):
+    with pytest.raises(ValueError, match="`protocol` must leave an item to search, but takes 15000 of the 60"):
         load_benchmark("fashion_mnist", idx_folder, protocol="disjoint")

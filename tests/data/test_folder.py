@@ -91,7 +91,7 @@ def test_bad_images_are_left_out_and_listed_where_asked_for(class_folders):
 def test_a_class_whose_images_are_all_bad_is_an_error(class_folders):
     (class_folders / "emu").mkdir()
     (class_folders / "emu" / "broken.png").write_text("not an image")
-    with pytest.raises(ValueError, match="a training image of every class, but has none of 'emu'"):
+    with pytest.raises(ValueError, match="a training item of every class, but has none of 'emu'"):
         load_folder(class_folders, skip_bad_images=True)
 
 
@@ -160,7 +160,6 @@ def test_another_layout_is_an_error_that_names_the_folder(class_folders, write_i
             json.dumps({"file_name": "1.png", "label": 2**70}),
             r"labels of at most 64 bits, but gives 1180591620717411303424",
         ),
-        ('{"file_name": "1.png", "label": 2000000000}', r"`label` must be below 100000 .*1\.png' has 2000000000"),
         ('{"file_name": "1.png", "label": ' + "9" * 5000 + "}", "Line 1 of .* must be one JSON object, but is not"),
         ('{"file_name": "1.png", "label": "\\ud800"}', r"labels that are whole Unicode, but gives '\\ud800'"),
         ("[" * 100_000, "Line 1 of .* must be one JSON object, but is not: maximum recursion depth"),

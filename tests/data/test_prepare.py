@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, LargeList, List, Value
 
-from modeling_crh.data import prepare
 from modeling_crh.data.prepare import prepare_dataset, prepare_table
 
 
@@ -16,14 +15,14 @@ def dataset_of(labels, feature=None):
     ("labels", "feature", "ids", "names"),
     [
         (["dog", "cat", "dog"], None, [1, 0, 1], ["cat", "dog"]),
-        ([2, 0], None, [2, 0], ["0", "1", "2"]),
+        ([2, 0], None, [1, 0], ["0", "2"]),
         ([True, False], None, [1, 0], ["0", "1"]),
         ([1, 0], ClassLabel(names=["b", "a"]), [1, 0], ["b", "a"]),
         ([1, 0], Value("uint8"), [1, 0], ["0", "1"]),
         ([["dog"], ["dog", "cat", "dog"], []], None, [[1], [0, 1], []], ["cat", "dog"]),
         ([[1, 0], []], None, [[0, 1], []], ["0", "1"]),
         ([[1, 0], []], List(ClassLabel(names=["b", "a"])), [[0, 1], []], ["b", "a"]),
-        ([[1], []], LargeList(Value("int64")), [[1], []], ["0", "1"]),
+        ([[1], []], LargeList(Value("int64")), [[0], []], ["1"]),
     ],
 )
 def test_every_kind_of_label_becomes_classes(labels, feature, ids, names):
@@ -60,11 +59,12 @@ def test_what_holds_no_images_is_an_error(values):
         prepare_dataset(Dataset.from_dict({"image": values, "label": [0, 1]}))
 
 
-def test_as_many_classes_as_rows_are_never_too_many(monkeypatch):
-    monkeypatch.setattr(prepare, "MAX_UNNAMED_CLASSES", 2)
-    assert prepare_dataset(dataset_of([3, 0, 1, 2])).features["label"].num_classes == 4
-    with pytest.raises(ValueError, match=r"must be below 3 .* but '2\.png' has 3"):
-        prepare_dataset(dataset_of([0, 3, 1]))
+def test_whole_numbers_may_start_anywhere_and_leave_some_out():
+    prepared = prepare_dataset(dataset_of([12, 3, 2**62, 3]))
+    assert prepared.features["label"].names == ["3", "12", str(2**62)]
+    assert list(prepared["label"]) == [1, 0, 2, 0]
+    test = prepare_dataset(dataset_of([12, 3]), label_names=prepared.features["label"].names)
+    assert list(test["label"]) == [1, 0]
 
 
 def test_a_test_set_takes_the_ids_of_the_training_set():
@@ -112,8 +112,7 @@ def test_rows_keep_their_order_under_a_selection():
             "`label_column` must be another column than `image_column`, but both are",
         ),
         ([], Value("int64"), {}, "`dataset` must hold at least one row, but is empty"),
-        ([7, 100_000], None, {}, r"`label` must be below 100000 where it is a whole number, but '2\.png' has 100000"),
-        ([[7], [1, 2**62]], None, {}, r"`label` must be below 100000 .* but '2\.png' has 4611686018427387904"),
+        ([5], None, {"label_names": ["3", "12"]}, r"one of the 2 classes of `label_names`, but '1\.png' has 5"),
         ([0], None, {"label_names": "xyz"}, "`label_names` must be a list of strings, but got 'xyz'"),
         ([0], None, {"label_names": [1]}, r"`label_names` must be a list of strings, but got \[1\]"),
         ([0], None, {"label_names": ["a", "a"]}, "`label_names` must be different from one another"),

@@ -161,7 +161,7 @@ def test_a_protocol_may_divide_one_set():
 @pytest.mark.parametrize("protocol", [Protocol(20, 40), Protocol(59, 1), Protocol(60), Protocol(None, 60)])
 def test_a_protocol_that_takes_every_image_is_an_error(protocol):
     train, test = dataset_of([0, 1, 2] * 10), dataset_of([0, 1, 2] * 10)
-    with pytest.raises(ValueError, match="`protocol` must leave an image to search, but takes 60 of the 60 that there"):
+    with pytest.raises(ValueError, match="`protocol` must leave an item to search, but takes 60 of the 60 that there"):
         split_dataset(train, test, protocol=protocol)
 
 
@@ -169,7 +169,7 @@ def test_a_protocol_that_takes_every_image_is_an_error(protocol):
     ("labels", "num_classes", "settings", "message"),
     [
         ([0, 0, 0, 0], 1, {}, r"at least two classes, but has only \['class 0'\]"),
-        ([0, 2] * 10, 3, {}, "a training image of every class, but has none of 'class 1'"),
+        ([0, 2] * 10, 3, {}, "a training item of every class, but has none of 'class 1'"),
         ([0] * 10, 4, {}, r"none of 'class 1' \(and 2 more\)"),
         ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least 1 of the 3 rows .* but 0.2 holds out 0"),
         ([0, 1] * 9, 2, {"query_fraction": 1.0}, "`query_fraction` must be a number above 0 and below 1, but got 1.0"),
@@ -179,7 +179,7 @@ def test_a_protocol_that_takes_every_image_is_an_error(protocol):
         ([0, 1] * 9, 2, {}, "`validation_fraction` must hold out at least 2 of the 14 rows .* but 0.1 holds out 1"),
         ([0, 1] * 9, 2, {"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
         ([0, 1] * 9, 2, {"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
-        ([[]] * 20, 2, {}, "a training image of every class"),
+        ([[]] * 20, 2, {}, "a training item of every class"),
     ],
 )
 def test_what_cannot_be_split_is_an_error(labels, num_classes, settings, message):
