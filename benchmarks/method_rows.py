@@ -19,7 +19,7 @@ SCHEDULE = {
     "use_cpu": True,
     "report_to": "none",
 }
-LEARNING_RATES = (1.0e-3, 3.0e-3, 1.0e-2)
+LEARNING_RATES = (3.0e-3, 1.0e-2, 3.0e-2)
 
 
 @dataclass(frozen=True)
