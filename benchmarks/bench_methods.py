@@ -81,7 +81,7 @@ def _grid_cells(dataset: str, rows: Iterable[str]) -> list[Cell]:
         {"kind": "grid", "dataset": dataset, "row": name, "num_bits": GRID_BITS, "seed": 0, "choice": choice}
         for name in ROWS
         if name in trained and _is_defined(dataset, name)
-        for choice in grid(ROWS[name])
+        for choice in grid(DATA[dataset], ROWS[name])
     ]
 
 

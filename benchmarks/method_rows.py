@@ -19,7 +19,6 @@ SCHEDULE = {
     "use_cpu": True,
     "report_to": "none",
 }
-LEARNING_RATES = (3.0e-3, 1.0e-2, 3.0e-2)
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,13 @@ class Data:
         title: What the table calls it.
         recipe: Fields of a `Recipe`; `dataset` is a folder in the benchmark's data folder, or a benchmark.
         num_labels: C, which the sizes of codebooks are multiples of.
+        learning_rates: Those of the grid.
     """
 
     title: str
     recipe: Overrides
     num_labels: int
+    learning_rates: tuple[float, ...] = (3.0e-3, 1.0e-2, 3.0e-2)
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ DATA = {
                 "backbone_config": {
                     "model_type": "vit",
                     "image_size": 28,
-                    "patch_size": 4,
+                    "patch_size": 7,
                     "hidden_size": 64,
-                    "num_hidden_layers": 3,
+                    "num_hidden_layers": 4,
                     "num_attention_heads": 4,
                     "intermediate_size": 128,
                     "hidden_dropout_prob": 0.0,
@@ -89,9 +90,10 @@ DATA = {
                 "image_mean": [0.286, 0.286, 0.286],
                 "image_std": [0.353, 0.353, 0.353],
             },
-            "training": SCHEDULE | {"num_train_epochs": 20, "per_device_train_batch_size": 128},
+            "training": SCHEDULE | {"num_train_epochs": 12, "per_device_train_batch_size": 128},
         },
         10,
+        (1.0e-3, 3.0e-3, 1.0e-2),
     ),
 }
 
@@ -145,6 +147,6 @@ def make_recipe(data: Data, row: Row, num_bits: int, seed: int, choice: Override
     return merged
 
 
-def grid(row: Row) -> list[Overrides]:
+def grid(data: Data, row: Row) -> list[Overrides]:
     """All choices of a row; none where nothing is trained."""
-    return [choice | {"training": {"learning_rate": rate}} for rate in LEARNING_RATES for choice in row.choices]
+    return [choice | {"training": {"learning_rate": rate}} for rate in data.learning_rates for choice in row.choices]
