@@ -167,21 +167,26 @@ def _validation_map(trained: Any) -> float:
 
 
 def _pcc(trained: Any) -> float | None:
-    """Of the centers with the cosine between the mean features of the classes, over the training split."""
+    """Of the centers with the cosine between the mean features of the classes, over the training split.
+
+    None where there are no features, or all pairs of centers are equally similar, as Hadamard's are.
+    """
     import torch
 
     from modeling_crh.labels import label_weights
-    from modeling_crh.metrics import center_correlation
+    from modeling_crh.metrics import center_correlation, center_similarity
     from modeling_crh.processing import labelled_dataset
 
     split = trained.splits["train"]
-    if "features" not in split.column_names:
+    centers = trained.model.centers.cpu()
+    similarity = center_similarity(centers).fill_diagonal_(0)
+    if "features" not in split.column_names or not similarity.any():
         return None
     items = labelled_dataset(split, None)
     weights = label_weights(items.labels, items.num_labels)  # (N, C)
     features = items.inputs(range(len(items)))["features"]
     means = torch.nn.functional.normalize(weights.T @ torch.nn.functional.normalize(features))
-    return center_correlation(trained.model.centers.cpu(), (means @ means.T).double(), num_permutations=1).pcc
+    return center_correlation(centers, (means @ means.T).double(), num_permutations=1).pcc
 
 
 def _key(cell: Cell) -> str:

@@ -13,6 +13,12 @@ from .labels import check_labels, label_weights
 
 AssignmentMethod = Literal["hungarian", "greedy"]
 
+GREEDY_ENTRIES = 2**23
+"""Of the products that greedy holds at a time, 32 MB where they are exact."""
+
+HUNGARIAN_ENTRIES = 2**31
+"""Of the largest table of costs that Hungarian may make, 16 GB."""
+
 
 @dataclass
 class ClassStatistics:
@@ -84,26 +90,43 @@ def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
     return cost
 
 
-def assign_greedy(cost: np.ndarray, order: np.ndarray) -> np.ndarray:
+def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray:
     """Visit the classes in the given order; each takes its cheapest word still free (Eq. 6). Ties: the lowest word.
 
+    The cheapest word is that of the largest mu . Z. These products are made for some classes at a time, so that no
+    `(C, M)` table is ever in memory. Sums of signs, and so the ties between them, are exact.
+
     Args:
-        cost: `(C, M)`, C at most M.
+        means: `(C, d)`, mean codes of the classes in one head, or any positive multiples of them, such as sums.
+        words: `(M, d)`, every entry -1 or +1, C at most M.
         order: A permutation of the C classes.
 
     Returns:
         `(C,)` int64, the word of each class, no word twice.
 
     Example:
-        >>> assign_greedy(np.array([[0.0, 1.0], [0.0, 9.0]]), np.array([0, 1]))
+        >>> words = torch.tensor([[1, 1], [1, -1]])
+        >>> assign_greedy(torch.tensor([[0.5, 1.0], [1.0, 1.0]]), words, np.array([0, 1]))
         array([0, 1])
     """
-    free_cost = np.array(cost, dtype=np.float64)
-    words = np.empty(len(cost), np.int64)
-    for label in order:
-        words[label] = free_cost[label].argmin()
-        free_cost[:, words[label]] = np.inf
-    return words
+    rows = means.double().numpy()
+    limit = np.abs(rows).sum(1).max(initial=0.0)  # no product is larger
+    is_exact = limit < 2**22 and np.array_equal(rows, np.rint(rows))
+    dtype = np.float32 if is_exact else np.float64
+    taken = dtype(-(2 * limit + 1))  # added to the products of a word that is taken, makes them less than all others
+    rows = np.column_stack([rows, np.ones(len(rows))]).astype(dtype)
+    table = np.vstack([words.numpy().T, np.zeros(len(words))]).astype(dtype)  # (d + 1, M)
+    chosen = np.empty(len(rows), np.int64)
+    size = max(1, GREEDY_ENTRIES // len(words))
+    for start in range(0, len(order), size):
+        labels = order[start : start + size]
+        products = rows[labels] @ table  # (B, M)
+        for place, label in enumerate(labels):
+            word = products[place].argmax()
+            chosen[label] = word
+            products[place + 1 :, word] = -np.inf
+            table[-1, word] = taken
+    return chosen
 
 
 def assign_hungarian(cost: np.ndarray) -> np.ndarray:
@@ -121,6 +144,27 @@ def assign_hungarian(cost: np.ndarray) -> np.ndarray:
     """
     _, words = linear_sum_assignment(cost)
     return np.asarray(words, np.int64)
+
+
+def check_method(method: str, codebook_size: int, num_labels: int) -> None:
+    """Refuse a way of assignment that there is not, or that cannot be done for so many classes.
+
+    Args:
+        method: `"hungarian"` or `"greedy"`.
+        codebook_size: M.
+        num_labels: C.
+
+    Raises:
+        ValueError: If `method` is neither of the two, or Hungarian's table would be larger than `HUNGARIAN_ENTRIES`.
+    """
+    if method not in ("hungarian", "greedy"):
+        raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
+    if method == "hungarian" and codebook_size * num_labels > HUNGARIAN_ENTRIES:
+        gigabytes = 8 * codebook_size * num_labels / 2**30
+        raise ValueError(
+            f"`reassignment` must be 'greedy' for {num_labels:,} classes and {codebook_size:,} words a head, since "
+            f"'hungarian' would take {gigabytes:,.0f} GB."
+        )
 
 
 def reassign(
@@ -145,21 +189,20 @@ def reassign(
         The new assignment `(H, C)` int64, on the device of `assignment`.
 
     Raises:
-        ValueError: If `method` is neither of the two, or greedy comes without a generator.
+        ValueError: If `method` is neither of the two or would not fit into memory, or greedy comes without a generator.
     """
-    if method not in ("hungarian", "greedy"):
-        raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
     if method == "greedy" and generator is None:
         raise ValueError("`generator` must be given with `method='greedy'`, but got None.")
-    head_means = statistics.means().split(codebook.shape[2], dim=1)  # H times (C, d)
+    check_method(method, codebook.shape[1], assignment.shape[1])
+    head_dim = codebook.shape[2]
     seen = (statistics.weights > 0).numpy()
     new = assignment.cpu().numpy().copy()
-    for head, (means, words) in enumerate(zip(head_means, codebook.cpu(), strict=True)):
+    means, sums = statistics.means().split(head_dim, dim=1), statistics.sums.split(head_dim, dim=1)  # H times (C, d)
+    for head, words in enumerate(codebook.cpu()):
         free = np.setdiff1d(np.arange(len(words)), new[head, ~seen])
-        cost = assignment_cost(means[seen], words[free])
         if generator is not None and method == "greedy":
-            chosen = assign_greedy(cost, generator.permutation(len(cost)))
+            chosen = assign_greedy(sums[head][seen], words[free], generator.permutation(int(seen.sum())))
         else:
-            chosen = assign_hungarian(cost)
+            chosen = assign_hungarian(assignment_cost(means[head][seen], words[free]))
         new[head, seen] = free[chosen]
     return torch.from_numpy(new).to(assignment.device)

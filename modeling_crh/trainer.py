@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer
 from transformers.trainer_utils import TrainOutput
 
+from modeling_crh.assignment import check_method
 from modeling_crh.baselines import Objective
 from modeling_crh.callbacks import ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
 from modeling_crh.checkpoint import OBJECTIVE_NAME, STATISTICS_NAME, find_last_checkpoint, load_model
@@ -65,6 +66,8 @@ class CRHTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         self.eval_database = eval_database
         self._database: tuple[Tensor, Tensor] | None = None
+        if objective is None and args.reassignment != "none":
+            check_method(args.reassignment, model.codebook.shape[1], model.assignment.shape[1])
         self.reassignment = ReassignCentersCallback(args, *model.centers.shape)
         self.objective = objective
         if objective is None:

@@ -1,4 +1,5 @@
 from itertools import pairwise, permutations
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -7,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from modeling_crh.assignment import ClassStatistics, assign_greedy, assign_hungarian, assignment_cost, reassign
+from modeling_crh import assignment
+from modeling_crh.assignment import (
+    ClassStatistics,
+    assign_greedy,
+    assign_hungarian,
+    assignment_cost,
+    check_method,
+    reassign,
+)
 from modeling_crh.codebook import draw_assignment, draw_codebook
 from modeling_crh.codes import binarize
 from modeling_crh.labels import NO_LABEL
@@ -50,6 +59,13 @@ def totals(codebook, assignment, statistics):
     head_means = statistics.means().split(codebook.shape[2], dim=1)
     costs = [assignment_cost(means, words) for means, words in zip(head_means, codebook, strict=True)]
     return [cost[np.arange(len(cost)), row].sum() for cost, row in zip(costs, assignment.numpy(), strict=True)]
+
+
+def small_problem(seed, num_labels, spare, head_dim=4):
+    """Sums of signs of some classes, many of them tied, and different words."""
+    generator = np.random.default_rng(seed)
+    sums = torch.from_numpy(generator.integers(-3, 4, (num_labels, head_dim)).astype(np.float64))
+    return sums, draw_codebook(1, num_labels + spare, head_dim, generator)[0], generator.permutation(num_labels)
 
 
 def greedy_by_definition(cost, order):
@@ -122,23 +138,31 @@ def test_the_cheapest_word_of_a_class_is_its_majority_code():
     assert assignment_cost(torch.tensor([[0.5, -1.0]]), words).tolist() == [[5.0, 1.0, 7.0, 3.0]]
 
 
-@given(cost=small_costs, data=st.data())
-def test_greedy_is_that_of_the_definition(cost, data):
-    order = np.array(data.draw(st.permutations(range(len(cost)))))
-    before = cost.copy()
-    assert assign_greedy(cost, order).tolist() == greedy_by_definition(cost, order)
-    assert np.array_equal(cost, before)
+@given(seed=seeds, num_labels=st.integers(1, 9), spare=st.integers(0, 7), entries=st.sampled_from([1, 20, 2**20]))
+def test_greedy_is_that_of_the_definition_in_blocks_of_any_size(seed, num_labels, spare, entries):
+    sums, words, order = small_problem(seed, num_labels, spare)
+    before = sums.clone()
+    with mock.patch.object(assignment, "GREEDY_ENTRIES", entries):
+        chosen = assign_greedy(sums, words, order)
+        fractions = assign_greedy(sums + 0.25, words, order)  # in float64
+    assert chosen.tolist() == greedy_by_definition(assignment_cost(sums, words), order)
+    assert fractions.tolist() == greedy_by_definition(assignment_cost(sums + 0.25, words), order)
+    assert torch.equal(sums, before)
 
 
-@given(cost=small_costs, data=st.data())
-def test_hungarian_costs_the_least_of_all_assignments_and_never_more_than_greedy(cost, data):
+def test_sums_of_very_many_samples_are_still_told_apart():
+    words = torch.tensor([[1, 1, 1, 1], [1, 1, 1, -1], [-1, 1, 1, 1]])
+    sums = torch.tensor([[2.0**40, 0, 0, 1], [2.0**40, 0, 0, -1]], dtype=torch.float64)
+    assert assign_greedy(sums, words, np.array([1, 0])).tolist() == [0, 1]
+
+
+@given(cost=small_costs)
+def test_hungarian_costs_the_least_of_all_assignments(cost):
     labels = np.arange(len(cost))
     best = min(cost[labels, list(words)].sum() for words in permutations(range(cost.shape[1]), len(cost)))
     hungarian = assign_hungarian(cost)
     assert len(set(hungarian.tolist())) == len(cost)
     assert cost[labels, hungarian].sum() == best
-    order = np.array(data.draw(st.permutations(labels.tolist())))
-    assert best <= cost[labels, assign_greedy(cost, order)].sum()
 
 
 @given(seed=seeds, multi=st.booleans(), method=st.sampled_from(["greedy", "hungarian"]))
@@ -249,6 +273,12 @@ def test_hungarian_draws_nothing():
 def test_a_method_that_cannot_be_run_is_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         reassign(*start(0), ClassStatistics.zeros(5, 12), **settings)
+
+
+def test_a_table_that_fits_into_no_memory_is_refused_before_it_is_made():
+    check_method("greedy", 200_000, 100_000)
+    with pytest.raises(ValueError, match=r"must be 'greedy' for 100,000 classes and 200,000 words .* take 149 GB"):
+        check_method("hungarian", 200_000, 100_000)
 
 
 @pytest.mark.parametrize(

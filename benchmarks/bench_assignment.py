@@ -1,0 +1,101 @@
+"""How long does reassignment take, and how much memory, from class statistics to new centers?
+
+Method: 64 bits, M = 2C, each length of head by the default rule. The statistics are those of ten codes a class, drawn
+around 50 centers that the classes share and with a fifth of the bits flipped, so that many classes want the same words:
+harder than what training ends with. Each case runs in a process of its own, whose peak of memory includes the imports.
+`same_as_plain` compares greedy with a loop that looks, for one class after the other, at every word: `--no-plain` skips
+it, which at 100,000 classes takes as long as a coffee. It is null where it was not compared, and for Hungarian, whose
+plain form it is: one call of scipy.
+
+    python benchmarks/bench_assignment.py [--labels 1000,10000,100000] [--no-plain]
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from modeling_crh.assignment import HUNGARIAN_ENTRIES, ClassStatistics, reassign
+from modeling_crh.codebook import choose_head_dim, draw_centers
+
+NUM_BITS, SAMPLES, GROUPS = 64, 10, 50
+
+
+def draw_statistics(num_labels: int, generator: np.random.Generator) -> ClassStatistics:
+    """Statistics of ten codes a class."""
+    group = np.where(generator.random((GROUPS, NUM_BITS)) < 0.5, 1, -1)[generator.integers(0, GROUPS, num_labels)]
+    flipped = generator.binomial(SAMPLES, 0.2, (num_labels, NUM_BITS))
+    sums = torch.from_numpy((group * (SAMPLES - 2 * flipped)).astype(np.float64))
+    return ClassStatistics(sums, torch.full((num_labels,), float(SAMPLES), dtype=torch.float64))
+
+
+def plain_greedy(sums: NDArray[np.float32], words: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One class after the other looks at every word; sums of signs are exact in float32 here."""
+    chosen = np.empty(len(sums), np.int64)
+    taken = np.zeros(len(words), bool)
+    for label in order:
+        products = words @ sums[label]
+        products[taken] = -np.inf
+        chosen[label] = products.argmax()
+        taken[chosen[label]] = True
+    return chosen
+
+
+def measure(num_labels: int, method: str, compare: bool) -> dict[str, object]:
+    """One case, in this process."""
+    head_dim = choose_head_dim(NUM_BITS, 2 * num_labels)
+    codebook, assignment = draw_centers(NUM_BITS // head_dim, 2 * num_labels, head_dim, num_labels, seed=0)
+    statistics = draw_statistics(num_labels, np.random.default_rng(0))
+    started = time.perf_counter()
+    new = reassign(codebook, assignment, statistics, "greedy" if method == "greedy" else "hungarian", _generator())
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    same = None
+    if method == "greedy" and compare:
+        generator, sums = _generator(), statistics.sums.float().split(codebook.shape[2], dim=1)
+        same = all(
+            np.array_equal(
+                plain_greedy(sums[head].numpy(), words.float().numpy(), generator.permutation(num_labels)), new[head]
+            )
+            for head, words in enumerate(codebook)
+        )
+    result = {"labels": num_labels, "method": method, "heads": len(codebook), "seconds": round(seconds, 3)}
+    return result | {"peak_mb": round(peak), "same_as_plain": same}
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def main() -> None:
+    """Run every case in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--labels", default="1000,10000,100000", help="numbers of classes, with commas between")
+    parser.add_argument("--no-plain", action="store_true", help="do not compare greedy with a plain loop")
+    parser.add_argument("--method", help="run one case here and print it")
+    arguments = parser.parse_args()
+    counts = [int(number) for number in arguments.labels.split(",")]
+    if arguments.method:
+        print(json.dumps(measure(counts[0], arguments.method, not arguments.no_plain)))
+        return
+    results = []
+    for count in counts:
+        for method in ("greedy", "hungarian"):
+            if method == "hungarian" and 2 * count * count > HUNGARIAN_ENTRIES:
+                continue
+            command = [sys.executable, __file__, "--labels", str(count), "--method", method]
+            command += ["--no-plain"] if arguments.no_plain else []
+            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            print(shown, end="", file=sys.stderr)
+            results.append(json.loads(shown))
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
