@@ -175,8 +175,33 @@ def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
     return CenterDistances((num_bits - most_agreement) // 2, int((ones * (num_labels - ones)).sum()) / pairs)
 
 
-def _draw_words(codebook_size: int, head_dim: int, generator: np.random.Generator) -> np.ndarray:
-    words = np.empty((0, head_dim), np.int8)
+def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.Generator) -> Tensor:
+    """Put more words after those of every head, all of them different.
+
+    Args:
+        codebook: `(H, M, d)`, every entry -1 or +1.
+        codebook_size: Words of the new codebook, from M to 2^d.
+        generator: Where the randomness comes from.
+
+    Returns:
+        `(H, codebook_size, d)` `int8`, on the CPU; the first M words of each head are those of `codebook`.
+
+    Example:
+        >>> extend_codebook(torch.tensor([[[1], [-1]]]), 2, np.random.default_rng(0)).tolist()
+        [[[1], [-1]]]
+    """
+    heads = [
+        _draw_words(codebook_size, codebook.shape[2], generator, (head.cpu().numpy() > 0).astype(np.int8))
+        for head in codebook
+    ]
+    return torch.from_numpy(np.stack(heads) * 2 - 1)
+
+
+def _draw_words(
+    codebook_size: int, head_dim: int, generator: np.random.Generator, words: np.ndarray | None = None
+) -> np.ndarray:
+    """Different words of 0 and 1, `(codebook_size, head_dim)`, the first of them `words`."""
+    words = np.empty((0, head_dim), np.int8) if words is None else words
     while len(words) < codebook_size:
         more = generator.integers(0, 2, size=(codebook_size, head_dim), dtype=np.int8)
         words = np.concatenate([words, more])

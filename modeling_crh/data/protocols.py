@@ -79,6 +79,8 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "cifar100": {"disjoint": _disjoint(10_000, 5_000)},
     "stanford_cars": {"disjoint": _disjoint(8_000, 1_600)},
     "nabirds": {"disjoint": _disjoint(24_000, 4_800)},
+    "emoji": {},
+    "emoji_sample": {},
     "coco": {"sampled": _sampled(10_000, 5_000), "disjoint": _disjoint(10_000, 5_000)},
     "coco_2014": {"sampled": _sampled(10_000, 5_000), "disjoint": _disjoint(10_000, 5_000)},
 }
