@@ -47,6 +47,7 @@ class Row:
         recipe: Fields of a `Recipe` beside those of the data.
         choices: Values of one setting of its own, two of them; each is tried with each learning rate.
         codebook_factor: M / C, where it is not the default 2.
+        epochs: Share of the budget's epochs that the training proper has; SHC's first stage takes half as many.
         is_ablation: Takes the choice of CRH rather than one of its own, and is run where CRH is examined.
     """
 
@@ -54,6 +55,7 @@ class Row:
     recipe: Overrides = field(default_factory=dict)
     choices: tuple[Overrides, ...] = ({},)
     codebook_factor: int | None = None
+    epochs: float = 1.0
     is_ablation: bool = False
 
 
@@ -100,9 +102,9 @@ DATA = {
 _QUANTIZATION: tuple[Overrides, ...] = ({}, {"model": {"quantization_weight": 0.01}})
 
 
-def _rival(title: str, method: str, setting: str, *values: float | None) -> Row:
-    recipe = {"method": method}
-    return Row(title, recipe, tuple({} if value is None else {"method_settings": {setting: value}} for value in values))
+def _rival(title: str, method: str, setting: str, *values: float | None, epochs: float = 1.0) -> Row:
+    choices = tuple({} if value is None else {"method_settings": {setting: value}} for value in values)
+    return Row(title, {"method": method}, choices, epochs=epochs)
 
 
 def _ablation(title: str, *, model: Overrides | None = None, training: Overrides | None = None) -> Row:
@@ -113,11 +115,13 @@ _UNTRAINED = {"model": {"hash_head": "linear", "hash_head_dropout": 0.0}, "train
 
 ROWS = {
     "crh": Row("CRH", {}, _QUANTIZATION),
+    "crh_bn": Row("CRH, batch norm of the hash logits", {"model": {"hash_head_batch_norm": True}}, _QUANTIZATION),
     "fixed": Row("CRH, centers that never move", {"training": {"reassignment": "none"}}, _QUANTIZATION),
     "csq": _rival("CSQ", "csq", "quantization_weight", None, 0.1),
     "orthohash": _rival("OrthoHash", "orthohash", "scale", None, 16.0),
     "mds": _rival("MDS", "mds", "quantization_weight", None, 0.1),
-    "shc": _rival("SHC", "shc", "quantization_weight", None, 0.1),
+    "shc": _rival("SHC", "shc", "quantization_weight", None, 0.1, epochs=2 / 3),
+    "shc_more": _rival("SHC, with half of the epochs on top", "shc", "quantization_weight", None, 0.1),
     "hashnet": _rival("HashNet", "hashnet", "final_beta", None, 2.0),
     "dtsh": _rival("DTSH", "dtsh", "quantization_weight", None, 0.1),
     "greedyhash": _rival("GreedyHash", "greedyhash", "quantization_weight", None, 0.01),
@@ -144,6 +148,8 @@ def make_recipe(data: Data, row: Row, num_bits: int, seed: int, choice: Override
     for part in (data.recipe, row.recipe, {"model": model}, choice):
         for name, value in part.items():
             merged[name] = merged.get(name, {}) | value if isinstance(value, dict) else value
+    epochs = merged["training"]["num_train_epochs"]
+    merged["training"] = merged["training"] | {"num_train_epochs": round(row.epochs * epochs)}
     return merged
 
 

@@ -28,11 +28,12 @@ _INTRODUCTION = """# Which method wins
 Written by `benchmarks/bench_methods.py`. Every cell lies in `results.jsonl` beside this file, with its seed and commit,
 and is run again by the command below its table with `--row`, `--num-bits` and `--seed`, and another `--results`.
 
-All methods train the same head with the same schedule on the same split; SHC has half of the epochs on top, for its
-first stage. Learning rate and one setting of each method were chosen on the validation split at 32 bits with seed 0. A
-figure is the tie-aware mAP of the queries against the database: mean and standard deviation over the seeds and, in
-brackets, by how much CRH is better, with its 95 % interval (Student's t over pairs of one seed). Seconds, PCC and least
-distance of the centers are those at 32 bits; the reference of PCC is the cosine between the classes' mean features.
+All methods train the same head with the same schedule on the same split; SHC's first stage has a third of the epochs,
+and in another row its training has all of them. Learning rate and one setting of each method were chosen on the
+validation split at 32 bits with seed 0. A figure is the tie-aware mAP of the queries against the database: mean and
+standard deviation over the seeds and, in brackets, by how much CRH is better, with its 95 % interval (Student's t over
+pairs of one seed). Seconds, PCC and least distance of the centers are those at 32 bits; the reference of PCC is the
+cosine between the classes' mean features.
 """
 
 

@@ -169,6 +169,12 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def find_recipe(checkpoint: str | Path) -> Recipe | None:
+    """The recipe of the run whose folder a checkpoint is, if it is one."""
+    path = Path(checkpoint, RECIPE_NAME)
+    return Recipe.load(path) if path.is_file() else None
+
+
 def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> tuple[int, str]:
     """Seed and protocol that divide a dataset for an evaluation: of the dataset of the model's run, those of the run.
 
@@ -183,8 +189,7 @@ def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol
     Raises:
         ValueError: If what is asked for contradicts the run.
     """
-    path = Path(checkpoint, RECIPE_NAME)
-    recipe = Recipe.load(path) if path.is_file() else None
+    recipe = find_recipe(checkpoint)
     if recipe is None or (recipe.dataset != dataset and Path(recipe.dataset).absolute() != Path(dataset).absolute()):
         return seed or 0, protocol or "official"
     for name, asked, trained in (("seed", seed, recipe.seed), ("protocol", protocol, recipe.protocol)):

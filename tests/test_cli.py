@@ -165,6 +165,15 @@ def test_evaluate_compares_the_centers_with_a_taxonomy_and_knows_its_levels(crh,
     assert 0 < figures["p_value_after"] <= 1
 
 
+def test_a_rival_is_trained_by_its_name_and_has_no_centers_that_moved(crh, recipe_file, image_folder, tmp_path):
+    code, output, errors = crh("train", recipe_file, "--method", "csq", "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml").method == "csq"
+    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--reference", "taxonomy")
+    assert (code, output) == (2, "")
+    assert "`reference` must be left out for csq" in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -45,9 +45,12 @@ def evaluate(
     from modeling_crh.checkpoints import FASHION_MNIST_64
     from modeling_crh.data import load_splits
     from modeling_crh.evaluation import correlate_centers, evaluate_splits
-    from modeling_crh.experiment import division_of
+    from modeling_crh.experiment import division_of, find_recipe
 
     name = checkpoint or str(FASHION_MNIST_64)
+    recipe = find_recipe(name)
+    if reference is not None and recipe is not None and recipe.method != "crh":
+        raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")
     model, processor = load_checkpoint(name)
     chosen_seed, chosen_protocol = division_of(name, dataset, seed, protocol)
     splits, bad_images = load_splits(
@@ -64,8 +67,8 @@ def evaluate(
     semantics = {}
     if reference is not None:  # before the figures, which may take minutes
         found = correlate_centers(model, splits["database"], reference, data_dir=data_dir)
-        semantics = {f"pcc_{name}": getattr(found, name).pcc for name in ("before", "after")}
-        semantics |= {f"p_value_{name}": getattr(found, name).p_value for name in ("before", "after")}
+        for when in ("before", "after"):
+            semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
     figures = evaluate_splits(model, processor, splits, batch_size=batch_size) | semantics
     context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
     print_figures(figures, f"{name} on {dataset}", as_json, context)
