@@ -155,7 +155,8 @@ def _describe_centers(content: ReportContent) -> str:
 def _describe_semantics(item: CenterSemantics) -> tuple[str, str, str]:
     """Reference, both correlations, and what else there is to say."""
     before, after = item.before, item.after
-    values = f"{before.pcc:.3f} → {after.pcc:.3f}".replace("-", "\N{MINUS SIGN}")
+    values = " → ".join(f"{round(side.pcc, 3) + 0.0:.3f}" for side in (before, after))  # + 0.0 makes 0 of -0
+    values = values.replace("-", "\N{MINUS SIGN}")
     detail = f"p {_format_p(before)} before, {_format_p(after)} after, over {after.num_pairs:,} pairs of classes"
     return item.reference, values, detail
 

@@ -125,6 +125,12 @@ def test_pcc_and_p_value_stand_below_the_centers(make_content):
     assert centers.count('<th scope="row">') == 2
 
 
+def test_a_correlation_of_nothing_has_no_sign(make_content):
+    nothing = SemanticCorrelation(-0.0001, 0.5, 3, 99)
+    page = render_page(make_content(semantics=[CenterSemantics("names", nothing, nothing)]), NO_PLOTS)
+    assert '<td class="number">0.000 → 0.000</td>' in page
+
+
 def test_without_a_reference_there_is_no_pcc(make_content):
     page = render_page(make_content(), NO_PLOTS)
     assert "PCC" not in page
