@@ -34,12 +34,13 @@ class CRHConfig(PreTrainedConfig):
         backbone_config: Config of any model that `AutoModel` can build, or its dict with a `model_type`. Left out, it
             is a ViT; None stands for no backbone, and the model then reads stored `features`.
         num_features: Width of the stored features; only without a backbone, and then required.
-        pooling: How the backbone's output becomes one vector: `"pooler"` (its own pooled output), `"cls"` (the first
-            token), `"mean"` (the mean over tokens or positions, masked for text). None takes the first that the
-            backbone has of pooler and, for text, mean, for images, cls. Dense tanh poolers such as ViT's do not count.
+        pooling: How the backbone's output becomes one vector: `"pooler"`, its own pooled output; `"cls"`, the first
+            token; `"mean"`, the mean over tokens or positions, without padding. None takes the pooler where the
+            backbone has one (ViT's dense tanh layer is none), and otherwise the mean of texts and the cls of images.
         num_bits: K, the bits of a code, a multiple of 8.
         codebook_size: M, codewords of each head. None stands for 2 C.
-        head_dim: d, bits of each head, a divisor of K with 2^d at least M. None follows the paper's rule.
+        head_dim: d, bits of each head, a divisor of K with 2^d at least M. None follows the paper's rule, which is
+            `choose_head_dim`.
         codebook_draws: Of how many random draws the one with the furthest apart centers is kept.
         codebook_seed: Seed of those draws.
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
@@ -48,7 +49,8 @@ class CRHConfig(PreTrainedConfig):
         hash_head_batch_norm: End the hash head in a batch norm of the K outputs, before which the linear layer has no
             bias; what OrthoHash does.
         margin: m of Eq. 1.
-        scale: s of Eq. 1. None stands for sqrt(2) ln(C - 1).
+        scale: s of Eq. 1. None stands for sqrt(2) ln(C - 1), and for two classes the scale of three. With few classes
+            and long codes it is small: about sqrt(K) was better for 35 classes at 64 bits.
         quantization_weight: lambda of Eq. 4. None stands for 0.1 with single-label and 0 with multi-label data.
         initializer_range: Standard deviation of the hash head's first weights.
         num_labels: C, at least 2; or give `id2label`.

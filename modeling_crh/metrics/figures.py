@@ -35,6 +35,8 @@ def retrieval_figures(
     As papers print it, with ties in database order: `map_convention` over the whole ranking, and
     `map_convention_at_<R>` for each R of `top_r`.
 
+    A multi-hot row of zeros, an item without a label, is relevant to no query and finds nothing relevant.
+
     And counts: `queries`; `queries_without_relevant`, which have 0 for every figure and stay in every mean;
     `database`, the number of items that each query ranks.
 
