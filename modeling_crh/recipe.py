@@ -54,6 +54,9 @@ _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 DEMO_RECIPE = Path(__file__).parent / "demo" / "fashion_mnist.yaml"
 """Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
 
+FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
+"""Trains a head on stored features: what runs where no recipe is named, but a column of features."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -185,6 +188,8 @@ class Recipe:
         if overrides.get("backbone") is not None:  # then the one that the file describes has had its day
             merged.pop("image_processor", None)
             merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
+        if overrides.get("method", "crh") != "crh":  # likewise the settings of CRH
+            _drop_settings_of_crh(merged, overrides)
         names = {entry.name for entry in dataclasses.fields(cls)}
         _check_keys("a recipe", merged, names)
         if "dataset" not in merged:
@@ -203,6 +208,18 @@ class Recipe:
                 _refuse_numbers_as_text(value, name)
         if self.seed < 0:
             raise ValueError(f"`seed` must be 0 or larger, but got {self.seed}.")
+
+
+def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Leave out what a file says of CRH alone where another method takes its place; what overrides say is checked."""
+    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
+    for section, names in _OF_CRH_ALONE.items():
+        dropped = (*names, *heads) if overrides["method"] in UNTRAINED else names
+        if isinstance(merged.get(section), dict):
+            kept = overrides.get(section, {})
+            merged[section] = {
+                key: value for key, value in merged[section].items() if key not in dropped or key in kept
+            }
 
 
 def _check_type(name: str, value: Any) -> None:

@@ -20,7 +20,7 @@ from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows, load_splits
 from modeling_crh.evaluation import encode_splits, figures_of
 from modeling_crh.experiment import _use_fast_memory_format, division_of, dry_run, train
-from modeling_crh.recipe import Recipe
+from modeling_crh.recipe import FEATURES_RECIPE, Recipe
 
 FRUITS = [("red", "apple"), ("green", "pear")]
 RECIPES = Path(__file__).parents[1] / "training" / "recipes"
@@ -88,7 +88,7 @@ import os, signal, sys
 from transformers import TrainerCallback
 from modeling_crh import assembly, experiment
 from modeling_crh.data import load_splits
-from modeling_crh.recipe import Recipe
+from modeling_crh.recipe import FEATURES_RECIPE, Recipe
 
 class Kill(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
@@ -316,7 +316,7 @@ def test_a_table_of_features_is_trained_on_without_a_backbone(tmp_path):
     np.save(tmp_path / "clip.npy", np.eye(3)[labels] + 0.1 * generator.normal(size=(60, 3)))
     np.save(tmp_path / "clip.labels.npy", labels)
     recipe = Recipe.load(
-        RECIPES / "features.yaml",
+        FEATURES_RECIPE,
         dataset=str(tmp_path / "clip.npy"),
         model={"hash_head_hidden_size": 16},
         training={"num_train_epochs": 5, "per_device_train_batch_size": 8, "learning_rate": 0.01, "use_cpu": True},

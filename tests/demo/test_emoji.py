@@ -6,8 +6,8 @@ from tiny_runs import RESNET
 from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
 from modeling_crh.demo import emoji, run_emoji_demo
-from modeling_crh.demo.emoji import MOVING, NEVER_MOVING, RECIPE
-from modeling_crh.recipe import Recipe
+from modeling_crh.demo.emoji import MOVING, NEVER_MOVING
+from modeling_crh.recipe import FEATURES_RECIPE, Recipe
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def tiny_recipe(monkeypatch, tmp_path):
         return ResNetModel(config).eval(), processor
 
     monkeypatch.setattr(emoji, "load_efficientnet_lite0", load)
-    recipe = Recipe.load(RECIPE, model={"hash_head_hidden_size": 32}, training={"num_train_epochs": 3})
+    recipe = Recipe.load(FEATURES_RECIPE, model={"hash_head_hidden_size": 32}, training={"num_train_epochs": 3})
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     return tmp_path / "recipe.yaml"
 
