@@ -3,17 +3,14 @@
 import importlib
 from typing import Any
 
-from transformers import AutoConfig, AutoModel
-
 from .configuration_crh import CRHConfig
 from .modeling_crh import CRHModel, CRHModelOutput
-from .pipeline_crh import CRHPipeline, register_pipeline
+from .pipeline_crh import CRHPipeline
+from .registration import register
 
 __version__ = "0.1.0"
 
-AutoConfig.register(CRHConfig.model_type, CRHConfig)
-AutoModel.register(CRHConfig, CRHModel)
-register_pipeline()
+register()
 
 # Imported when first asked for: they bring `datasets`, and with it pandas.
 _LAZY = {

@@ -1,8 +1,10 @@
 """What a CRH model is made of."""
 
 import difflib
+import re
 from dataclasses import field, fields
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from huggingface_hub.dataclasses import strict
@@ -10,6 +12,10 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 
 from .codebook import choose_head_dim
 from .losses import default_scale
+
+# What stands for the Auto classes and for `pipeline` where this library is not imported: files beside the config.
+_AUTO_MAP = {"AutoConfig": "configuration_crh.CRHConfig", "AutoModel": "modeling_crh.CRHModel"}
+_CUSTOM_PIPELINES = {"crh-hashing": {"impl": "pipeline_crh.CRHPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
 # What transformers itself hands to a config beside the fields.
 _TRANSFORMERS_KEYS = {
@@ -24,6 +30,28 @@ _TRANSFORMERS_KEYS = {
     "quantization_config",
     "torch_dtype",
 }
+
+
+class _RegisteredPipelines(dict[str, Any]):
+    """Tasks of a saved config that the imported library has registered with transformers.
+
+    `pipeline` finds the task's name among the keys, and then takes the registered class, since it asks `in` before it
+    would take the code of the repository.
+    """
+
+    def __contains__(self, task: object) -> bool:
+        return False
+
+
+def is_hub_id(name: object) -> bool:
+    """Whether a name is of the Hub, such as `org/model`, and no path on this machine.
+
+    Example:
+        >>> [is_hub_id(name) for name in ("org/model", "bert-base", "/data/model", "./model", "a/b/c", "")]
+        [True, True, False, False, False, False]
+    """
+    shaped = isinstance(name, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
+    return shaped and not Path(str(name)).exists()
 
 
 @strict
@@ -91,6 +119,7 @@ class CRHConfig(PreTrainedConfig):
         self._read_backbone_config()
         if not isinstance(kwargs.get("num_labels", 2), Integral):
             raise ValueError(f"`num_labels` must be an integer, but got {kwargs['num_labels']!r}.")
+        self._check_files(kwargs)
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_ranges()
         if self.problem_type is None:
@@ -102,6 +131,15 @@ class CRHConfig(PreTrainedConfig):
         if self.quantization_weight is None:
             self.quantization_weight = 0.1 if self.problem_type == "single_label_classification" else 0.0
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as they are saved: with the names of the code beside them, and without a path of this machine."""
+        values: dict[str, Any] = super().to_dict()
+        values |= {"auto_map": dict(_AUTO_MAP), "custom_pipelines": {**_CUSTOM_PIPELINES}}
+        backbone = values["backbone_config"]
+        if backbone is not None and not is_hub_id(backbone.get("_name_or_path")):
+            backbone.pop("_name_or_path", None)
+        return values
+
     @property
     def codebook_shape(self) -> tuple[int, int, int]:
         """H, M and d, where H = K / d."""
@@ -112,6 +150,14 @@ class CRHConfig(PreTrainedConfig):
     def num_heads(self) -> int:
         """H = K / d."""
         return self.codebook_shape[0]
+
+    def _check_files(self, kwargs: dict[str, Any]) -> None:
+        """Weights come from safetensors alone; code of a repository is for where this class is of a repository too."""
+        weights = kwargs.get("transformers_weights")
+        if weights is not None and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
+            raise ValueError(f"`transformers_weights` must name a safetensors file, but got {weights!r}.")
+        if "custom_pipelines" in kwargs and not __name__.startswith("transformers_modules."):
+            kwargs["custom_pipelines"] = _RegisteredPipelines(kwargs["custom_pipelines"])
 
     def _refuse_unknown_keys(self, kwargs: dict[str, Any]) -> None:
         if self.transformers_version is not None:

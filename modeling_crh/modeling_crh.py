@@ -124,6 +124,36 @@ class CRHModel(PreTrainedModel):
         model.eval()  # type: ignore[no-untyped-call]
         return model
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """Load a model as `PreTrainedModel.from_pretrained` does, but from safetensors alone: a pickle can run code.
+
+        Raises:
+            ValueError: If `use_safetensors=False`.
+            OSError: If there are no such weights.
+        """
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            raise ValueError(f"`use_safetensors` must be True, but got {kwargs['use_safetensors']!r}.")
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **settings: Any) -> Any:  # type: ignore[override]
+        """Put the model on the Hub: weights, config, code, image processor or tokenizer, and a model card.
+
+        Args:
+            repo_id: Such as `org/name`; it is made if it is not there.
+            **settings: `processor`, `run`, `private`, `revision` and the others of `push_model`.
+
+        Returns:
+            The commit.
+
+        Raises:
+            ValueError: If an argument breaks its rule.
+            OSError: If it was not uploaded.
+        """
+        from .hub import push_model
+
+        return push_model(self, repo_id, **settings)
+
     @property
     def centers(self) -> Tensor:
         """Hash centers of the classes, `(C, K)` int8: the codewords they hold, concatenated (Eq. 8)."""

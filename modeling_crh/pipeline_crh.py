@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from transformers import AutoModel, Pipeline, PreTrainedModel
-from transformers.pipelines import PIPELINE_REGISTRY
+from transformers import Pipeline, PreTrainedModel
 
-from modeling_crh.checkpoints import FASHION_MNIST_64
-from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.images import read_image
+from .codes import binarize, pack_codes
+from .configuration_crh import CRHConfig
+from .images import read_image
 
 TASK = "crh-hashing"
 
@@ -67,11 +65,17 @@ class CRHPipeline(Pipeline):
         return super().__call__(inputs, **kwargs)
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Save the model and its processor; the pipeline's own code comes from this library, not from the folder."""
+        """Save the model and its processor; the pipeline's code goes with the model's."""
         self.model.save_pretrained(save_directory, **kwargs)
         for processor in (self.image_processor, self.tokenizer):
             if processor is not None:
                 processor.save_pretrained(save_directory, **kwargs)
+
+    def push_to_hub(self, repo_id: str, **settings: Any) -> Any:
+        """Put model and processor on the Hub, see `CRHModel.push_to_hub`."""
+        processor = self.image_processor if self.tokenizer is None else self.tokenizer
+        model: Any = self.model
+        return model.push_to_hub(repo_id, processor=processor, **settings)
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any
@@ -101,13 +105,6 @@ class CRHPipeline(Pipeline):
         if code_format == "hex":
             return {"code": packed.tobytes().hex()}
         return {"code": np.unpackbits(packed) if code_format == "bits" else packed}
-
-
-def register_pipeline() -> None:
-    """Make `pipeline("crh-hashing")` known to transformers."""
-    PIPELINE_REGISTRY.register_pipeline(
-        TASK, CRHPipeline, pt_model=AutoModel, default={"model": (str(FASHION_MNIST_64), "main")}, type="multimodal"
-    )
 
 
 def _needed_processor(model: Any) -> str:

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -7,8 +10,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoImageProcessor, AutoTokenizer, BertModel, PreTrainedTokenizerFast, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
+import modeling_crh
 from modeling_crh import CRHModel, CRHPipeline
 from modeling_crh.codes import binarize, pack_codes
+
+PACKAGE = Path(modeling_crh.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -238,12 +244,27 @@ def test_a_model_that_the_pipeline_cannot_run_is_an_error(tiny_model, tiny_backb
             pipeline("crh-hashing", model=str(tmp_path / backbone))
 
 
-def test_a_saved_pipeline_comes_back_the_same(hashing, images, tmp_path):
-    hashing.save_pretrained(tmp_path / "saved")
-    names = {"config.json", "model.safetensors", "preprocessor_config.json"}
-    assert {path.name for path in (tmp_path / "saved").iterdir()} == names  # and no code
-    loaded = pipeline("crh-hashing", model=str(tmp_path / "saved"))
-    assert np.array_equal(codes_of(loaded(images)), codes_of(hashing(images)))
+CODE = """card checks codebook codes configuration_crh hub images labels losses meanings modeling_crh pipeline_crh
+pooling run_record"""
+
+
+def test_a_saved_pipeline_comes_back_the_same_with_its_code_beside_it(hashing, images, tmp_path):
+    hashing.save_pretrained(tmp_path)
+    names = {"config.json", "model.safetensors", "preprocessor_config.json", *(f"{name}.py" for name in CODE.split())}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for name in CODE.split():
+        assert (tmp_path / f"{name}.py").read_bytes() == (PACKAGE / f"{name}.py").read_bytes()
+    for task in ("crh-hashing", None):  # in the package without trust, and without the name of the task
+        loaded = pipeline(task, model=str(tmp_path))
+        assert type(loaded) is CRHPipeline
+        assert np.array_equal(codes_of(loaded(images)), codes_of(hashing(images)))
+
+
+def test_code_that_goes_with_a_model_imports_nothing_but_its_neighbours_and_packages():
+    for name in CODE.split():
+        source = (PACKAGE / f"{name}.py").read_text()
+        assert not re.search(r"^\s*(from|import) modeling_crh\b", source, re.MULTILINE), name
+        assert set(re.findall(r"^\s*from \.(\S+) import", source, re.MULTILINE)) <= set(CODE.split()), name
 
 
 def test_without_a_model_the_one_that_ships_is_used():

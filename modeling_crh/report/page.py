@@ -11,13 +11,13 @@ import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from modeling_crh.meanings import explain_figure, format_figure
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
 from modeling_crh.report.canvas import DARK, LIGHT
 from modeling_crh.report.center_tables import center_tables
 from modeling_crh.report.centers_plot import draw_centers
 from modeling_crh.report.contact_sheet import SMALL_SIDE
 from modeling_crh.report.content import ReportContent, SearchResult
-from modeling_crh.report.meanings import explain_figure, format_figure
 from modeling_crh.report.precision_recall_plot import draw_precision_recall
 from modeling_crh.report.training_plot import draw_training, read_series
 

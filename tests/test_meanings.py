@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from modeling_crh.metrics import retrieval_figures
-from modeling_crh.report.meanings import explain_figure, format_figure
+from modeling_crh.meanings import explain_figure, format_figure
 
 
 @pytest.mark.parametrize(
