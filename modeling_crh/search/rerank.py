@@ -1,0 +1,58 @@
+"""Asymmetric re-ranking: the query keeps its hash logits, the database its bits."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+_BLOCK = 1 << 24  # bits of candidates that are unpacked at a time
+
+
+def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give hash logits back as an array if they belong to the packed queries.
+
+    Args:
+        rerank_logits: `(Q, K)` floating point, an array or a tensor.
+        packed_queries: `(Q, K / 8)` uint8.
+
+    Raises:
+        ValueError: If they have another shape or type, hold NaN, or have other signs than the queries.
+    """
+    logits = rerank_logits.detach().cpu().float().numpy() if isinstance(rerank_logits, Tensor) else rerank_logits
+    shape = (len(packed_queries), 8 * packed_queries.shape[1])
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f" or logits.shape != shape:
+        kind = f"{logits.dtype} of shape {logits.shape}" if isinstance(logits, np.ndarray) else type(logits).__name__
+        raise ValueError(f"`rerank_logits` must be {shape} floating point, one row a query, but got {kind}.")
+    if not np.isfinite(logits).all():
+        raise ValueError("`rerank_logits` must be finite, but some are not.")
+    if not np.array_equal(np.packbits(logits >= 0, axis=1), packed_queries):
+        raise ValueError("`rerank_logits` must have the signs of `packed_queries`, but some differ.")
+    return np.asarray(logits, np.float32)
+
+
+def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
+    """Choose the `k` candidates of each query whose codes have the largest dot product with its hash logits.
+
+    Args:
+        logits: `(Q, K)`.
+        candidates: `(Q, C, K / 8)` uint8 with `C >= k`; those at the same dot product stay in their order.
+        k: How many.
+
+    Returns:
+        `(Q, k)` numbers from 0 to C - 1, closest first.
+
+    Example:
+        >>> logits = np.array([[0.1, 3, 3, 3, 3, 3, 3, 3]], np.float32)
+        >>> first_bit_off, second_bit_off = 0b01111111, 0b10111111
+        >>> rerank(logits, np.array([[[second_bit_off], [first_bit_off]]], np.uint8), 2)
+        array([[1, 0]])
+    """
+    chosen = np.empty((len(logits), k), np.int64)
+    block = max(1, _BLOCK // (8 * candidates.shape[1] * candidates.shape[2]))
+    for start in range(0, len(logits), block):
+        rows = slice(start, start + block)
+        bits = np.unpackbits(candidates[rows], axis=2).astype(np.float32)  # (q, C, K)
+        scores = (bits @ logits[rows, :, None])[..., 0]  # (q, C), half of the dot product plus a constant of the query
+        chosen[rows] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return chosen
