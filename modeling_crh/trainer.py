@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction
 from transformers.trainer_utils import TrainOutput
 
 from modeling_crh.assignment import check_method
@@ -18,12 +18,13 @@ from modeling_crh.callbacks import ObjectiveCallback, ReassignCentersCallback, S
 from modeling_crh.checkpoint import OBJECTIVE_NAME, STATISTICS_NAME, find_last_checkpoint, load_model
 from modeling_crh.codebook import center_distances
 from modeling_crh.codes import binarize
+from modeling_crh.hub_trainer import HubTrainer
 from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training_arguments import CRHTrainingArguments
 
 
-class CRHTrainer(Trainer):
+class CRHTrainer(HubTrainer):
     """Trains a `CRHModel`, moves its centers, and evaluates by retrieval.
 
     Every evaluation ranks `eval_database` for each query of `eval_dataset`, or without one `eval_dataset` itself, each

@@ -7,11 +7,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     BertConfig,
     ConvNextConfig,
     Dinov2Config,
     PreTrainedConfig,
+    PreTrainedTokenizerFast,
     ResNetConfig,
     ViTConfig,
     ViTImageProcessor,
@@ -71,6 +73,27 @@ def tiny_checkpoint(telling_model: Callable[[], CRHModel], tmp_path_factory: pyt
     folder = tmp_path_factory.mktemp("checkpoint")
     telling_model().save_pretrained(folder)
     ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_checkpoint(
+    tiny_backbone: Callable[[str], PreTrainedConfig],
+    tiny_model: Callable[..., CRHModel],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Folder of a BERT whose codes of 64 bits tell texts apart, and of its tokenizer of fifteen words."""
+    folder = tmp_path_factory.mktemp("texts")
+    backbone = tiny_backbone("bert")
+    backbone.initializer_range = 0.5
+    tiny_model(backbone, num_bits=64, initializer_range=1.0).save_pretrained(folder)
+    names = ["[PAD]", "[UNK]", *"the a cat dog sat ran on under mat tree and then slept".split()]
+    words = Tokenizer(models.WordLevel({word: row for row, word in enumerate(names)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
+    )
+    tokenizer.save_pretrained(folder)
     return folder
 
 

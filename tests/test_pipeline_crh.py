@@ -6,8 +6,7 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset, Image
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoImageProcessor, AutoTokenizer, BertModel, PreTrainedTokenizerFast, pipeline
+from transformers import AutoImageProcessor, AutoTokenizer, BertModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_crh
@@ -23,24 +22,7 @@ def hashing(tiny_checkpoint):
     return pipeline("crh-hashing", model=str(tiny_checkpoint))
 
 
-WORDS = ["[PAD]", "[UNK]", *"the a cat dog sat ran on under mat tree and then slept".split()]
 TEXTS = ["the cat sat on the mat", "a dog", "then the dog ran under a tree and slept", "cat", "a bird sang"]
-
-
-@pytest.fixture(scope="module")
-def text_checkpoint(tiny_backbone, tiny_model, tmp_path_factory):
-    """Folder of a BERT whose codes tell texts apart, and of its tokenizer of fifteen words."""
-    folder = tmp_path_factory.mktemp("texts")
-    backbone = tiny_backbone("bert")
-    backbone.initializer_range = 0.5
-    tiny_model(backbone, num_bits=64, initializer_range=1.0).save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
-    )
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture

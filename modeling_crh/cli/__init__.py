@@ -6,10 +6,11 @@ from modeling_crh.cli.demos import demo
 from modeling_crh.cli.encoding import encode
 from modeling_crh.cli.evaluation import evaluate
 from modeling_crh.cli.features import features
+from modeling_crh.cli.push import push
 from modeling_crh.cli.terminal import run
 from modeling_crh.cli.training import train
 
-__all__ = ["app", "demo", "encode", "evaluate", "features", "main", "run", "train"]
+__all__ = ["app", "demo", "encode", "evaluate", "features", "main", "push", "run", "train"]
 
 app = typer.Typer(
     help="Learn short binary codes from labelled images, and find images by them.",
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (train, evaluate, encode, features, demo):
+for command in (train, evaluate, encode, features, push, demo):
     app.command()(command)
 
 
