@@ -1,0 +1,101 @@
+"""Results: what queries have found, in words and numbers for a table, JSON or a page."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.search.query_sources import QuerySource
+
+DEFAULT_K = 10
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An item that a query found.
+
+    Args:
+        rank: From 1.
+        id: The caller's own, or its position.
+        distance: From the query, in bits.
+        label: A name, a number, or several names; None where there is none.
+        path: Where the item comes from, as the index says; None where it does not.
+    """
+
+    rank: int
+    id: int | str
+    distance: int
+    label: str | int | list[str] | None
+    path: str | None
+
+    @property
+    def label_text(self) -> str:
+        """The label in one line."""
+        return ", ".join(self.label) if isinstance(self.label, list) else "" if self.label is None else str(self.label)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A query and what it found.
+
+    Args:
+        query: Its name.
+        code: In hexadecimal digits.
+        image: The file that it is, if it is one.
+        hits: Nearest first; there may be none within a radius.
+    """
+
+    query: str
+    code: str
+    image: Path | None
+    hits: tuple[Hit, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        return {"query": self.query, "code": self.code, "hits": [asdict(hit) for hit in self.hits]}
+
+
+def find_results(
+    index: HammingIndex,
+    sources: Sequence[QuerySource],
+    packed_queries: NDArray[np.uint8],
+    *,
+    k: int | None = None,
+    radius: int | None = None,
+) -> list[Result]:
+    """Search for queries.
+
+    Args:
+        index: Where.
+        sources: `Q` of them, for their names.
+        packed_queries: `(Q, K / 8)` uint8.
+        k: Find the k nearest; the default, with 10, where neither is given.
+        radius: Find all within so many bits. With both: the k nearest, without those that are farther away.
+
+    Raises:
+        ValueError: If `k` or `radius` breaks its rule.
+    """
+    if k is None and radius is not None:
+        positions, distances = index.search_radius_positions(packed_queries, radius)
+    else:
+        found = index.search_positions(packed_queries, DEFAULT_K if k is None else k)
+        positions, distances = list(found[0]), list(found[1])
+        if radius is not None:
+            index.search_radius_positions(packed_queries[:0], radius)  # checks it
+            positions = [row[near <= radius] for row, near in zip(positions, distances, strict=True)]
+            distances = [near[near <= radius] for near in distances]
+    return [
+        Result(source.name, code.tobytes().hex(), source.image, _hits(index, row, near))
+        for source, code, row, near in zip(sources, packed_queries, positions, distances, strict=True)
+    ]
+
+
+def _hits(index: HammingIndex, positions: NDArray[np.int64], distances: NDArray[np.int32]) -> tuple[Hit, ...]:
+    return tuple(
+        Hit(rank, record["id"], distance, record["label"], record["path"])
+        for rank, (record, distance) in enumerate(zip(index.records(positions), distances.tolist(), strict=True), 1)
+    )
