@@ -35,10 +35,8 @@ def dedupe(
         return
     if out is None:
         _print_groups([(len(group), loaded.records(group[:_SHOWN])) for group in groups])
-    where = "" if out is None else f"; all of them in {out}"
-    typer.echo(
-        f"{len(groups):,} groups at a radius of {radius}; {duplicates:,} of {len(loaded):,} items to spare{where}"
-    )
+    where = "" if out is None else f", in {out}"
+    typer.echo(f"{len(groups):,} groups{where}; {duplicates:,} of {len(loaded):,} items to spare")
 
 
 def _print_groups(groups: list[tuple[int, list[dict[str, Any]]]]) -> None:
