@@ -38,8 +38,10 @@ cosine between the classes' mean features.
 
 
 def _sizes(cells: Sequence[Cell]) -> list[str]:
-    seeds = sorted({cell["seed"] for cell in cells})
-    return [f"{cells[0]['queries']:,} queries, {cells[0]['database']:,} in the database; seeds {seeds}.\n"]
+    numbers = [len(seeds) for seeds in _by_place(cells).values()]
+    least, most = min(numbers), max(numbers)
+    seeds = f"{least} seeds" if least == most else f"{least} to {most} seeds"
+    return [f"{cells[0]['queries']:,} queries, {cells[0]['database']:,} in the database; {seeds} a cell.\n"]
 
 
 def _rows(cells: Sequence[Cell]) -> list[str]:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from modeling_crh.metrics import retrieval_figures
 from modeling_crh.meanings import explain_figure, format_figure
+from modeling_crh.metrics import retrieval_figures
 
 
 @pytest.mark.parametrize(

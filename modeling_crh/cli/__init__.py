@@ -2,15 +2,18 @@
 
 import typer
 
+from modeling_crh.cli.dedupe import dedupe
 from modeling_crh.cli.demos import demo
 from modeling_crh.cli.encoding import encode
 from modeling_crh.cli.evaluation import evaluate
 from modeling_crh.cli.features import features
+from modeling_crh.cli.index import index
 from modeling_crh.cli.push import push
+from modeling_crh.cli.search import search
 from modeling_crh.cli.terminal import run
 from modeling_crh.cli.training import train
 
-__all__ = ["app", "demo", "encode", "evaluate", "features", "main", "push", "run", "train"]
+__all__ = ["app", "dedupe", "demo", "encode", "evaluate", "features", "index", "main", "push", "run", "search", "train"]
 
 app = typer.Typer(
     help="Learn short binary codes from labelled images, and find images by them.",
@@ -18,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (train, evaluate, encode, features, push, demo):
+for command in (train, evaluate, encode, features, index, search, dedupe, push, demo):
     app.command()(command)
 
 
