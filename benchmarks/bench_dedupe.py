@@ -1,12 +1,13 @@
 """How long does it take to group a million codes into near-duplicates?
 
-Method: codes of 64 bits, drawn in three ways. `planted`: random bits, and a tenth of the codes are copies of others with
-up to `--radius` bits flipped; the number of groups is compared with what was planted. `clustered`: 1,000 random centers
-of which each code takes one and flips a tenth of its bits, as learned codes lie. `tight`: ten centers and a twentieth of
-the bits, as a model of ten classes makes them: many equal codes, and large groups. Each is timed once, from an index
-that is there to the list of groups. `seconds` and `groups` are those of `planted`. One thread.
+Method: codes of 64 bits, drawn in three ways. `planted`: random bits, and a tenth of the codes are copies of others
+with up to `--radius` bits flipped; the number of groups is compared with what was planted. `clustered`: 1,000 random
+centers of which each code takes one and flips a tenth of its bits, as learned codes lie. `tight`: ten centers and a
+twentieth of the bits, as a model of ten classes makes them: many equal codes, and large groups. Each is timed once,
+from an index that is there to the list of groups. `seconds` and `groups` are those of `planted`. One thread.
 
     python benchmarks/bench_dedupe.py [--codes 1000000] [--radius 2]
+
 """
 
 import argparse

@@ -1,16 +1,18 @@
 """How many milliseconds does a query take in an index of a million codes, and what does our interface add to FAISS?
 
 Method: `--codes` codes of 64 bits, and queries drawn as they are. Learned codes lie in clusters: `clustered` is 1,000
-random centers of which each code takes one and flips a tenth of its bits. `uniform` is random bits, where every code is
-far from every other: the worst case for everything that is not a scan. Each kind of index is built by us; then
-`HammingIndex.search` and FAISS's own `search` of the same structure answer the same batch of queries, k = 10, in turns,
-after a warm-up, and `ratio` is our median time over FAISS's. With `multihash` it includes the scans that we answer with
-where FAISS finds fewer than ten. Answers one query at a time are timed too: `ms_single` and `ratio_single`. `recall_at_10`: share of the ten found that are no farther away than the tenth of a scan
-(by distance, since many codes tie). `bytes_per_code` is what the process grew by while the index was built from
-packed codes without ids, with the free memory of its building given back; `file_bytes_per_code` is the saved file.
-One thread, unless OMP_NUM_THREADS says otherwise.
+random centers of which each code takes one and flips a tenth of its bits. `uniform` is random bits, where every code
+is far from every other: the worst case for everything that is not a scan. Each kind of index is built by us; then
+`HammingIndex.search` and FAISS's own `search` of the same structure answer the same batch of queries, k = 10, in
+turns, after a warm-up, and `ratio` is our median time over FAISS's. With `multihash` it includes the scans that we
+answer with where FAISS finds fewer than ten. Answers one query at a time are timed too: `ms_single` and
+`ratio_single`. `recall_at_10`: share of the ten found that are no farther away than the tenth of a scan (by distance,
+since many codes tie). `bytes_per_code` is what the process grew by while the index was built from packed codes
+without ids, with the free memory of its building given back; `file_bytes_per_code` is the saved file. One thread,
+unless OMP_NUM_THREADS says otherwise.
 
     python benchmarks/bench_search.py [--codes 1000000] [--queries 500] [--rounds 7] [--kinds flat,ivf,hnsw,multihash]
+
 """
 
 import argparse
