@@ -204,8 +204,6 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code
             return _REASONS.get(status, f"the Hub answered {status} {cause.server_message or ''}".rstrip(" ."))
-    first = str(chain[0]).strip().partition("\n")[0].rstrip(".")
-    if isinstance(chain[-1], httpx.HTTPError):
-        where = f"{first}: " if len(chain) > 1 else ""
-        return f"{where}the connection broke, {str(chain[-1]).rstrip('.') or type(chain[-1]).__name__}"
-    return first or type(chain[0]).__name__
+    words = [str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__ for cause in chain]
+    broken = next((row for row, cause in enumerate(chain) if isinstance(cause, httpx.HTTPError)), None)
+    return words[0] if broken is None else ": ".join([*words[:broken], "the connection broke", words[broken]])

@@ -1,0 +1,64 @@
+"""Codes on the Hub, as data sets; collected by test_hub.py, in whose process the Hub is a loopback one."""
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+from huggingface_hub import DatasetCard
+
+
+@pytest.fixture
+def codes_folder(crh, tiny_checkpoint, image_folder, tmp_path):
+    code, _, errors = crh("encode", tiny_checkpoint, image_folder, "--out", tmp_path / "codes")
+    assert code == 0, errors
+    return tmp_path / "codes"
+
+
+def test_codes_go_up_as_a_data_set_and_load_and_stream(crh, codes_folder, image_folder, remote_files):
+    local = pq.read_table(codes_folder / "codes.parquet")
+    code, output, errors = crh("push", codes_folder, "ada/codes", "--type", "dataset", "--model", "ada/tiny", "--json")
+    assert code == 0, errors
+    assert json.loads(output)["type"] == "dataset"
+    files = remote_files("ada/codes", "dataset")
+    assert set(files) == {".gitattributes", "README.md", "codes.parquet"}
+    assert not any(str(image_folder).encode() in content for content in files.values())
+    rows = load_dataset("ada/codes", split="train")
+    assert rows.column_names == local.column_names
+    assert rows["code"][:] == local["code"].to_pylist()
+    assert rows["path"][0] == "bright/00.png"
+    streamed = list(load_dataset("ada/codes", split="train", streaming=True))
+    assert [row["code"] for row in streamed] == local["code"].to_pylist()
+
+
+def test_the_example_of_the_card_runs(crh, codes_folder):
+    crh("push", codes_folder, "ada/codes-2", "--type", "dataset")
+    card = DatasetCard.load("ada/codes-2")
+    card.validate()
+    assert "60 codes of 16 bits, one a row" in card.text  # and no model, which is a folder of this machine
+    (example,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(example, {})
+    nearest = eval(printed.getvalue())
+    assert nearest[0] == ("bright/00.png", 0)
+    table = pq.read_table(codes_folder / "codes.parquet")
+    codes = np.stack([np.frombuffer(code, np.uint8) for code in table["code"].to_pylist()])
+    distances = sorted(int(np.unpackbits(codes[0] ^ code).sum()) for code in codes)
+    assert [distance for _, distance in nearest] == distances[:10]
+
+
+def test_a_push_of_codes_that_fails_leaves_nothing_and_the_next_one_completes_it(crh, codes_folder, faults, api):
+    faults(upload=99)
+    code, _, errors = crh("push", codes_folder, "ada/broken-codes", "--type", "dataset")
+    assert code == 2
+    assert "none of the 2 files (README.md, codes.parquet)" in errors
+    assert api.list_repo_files("ada/broken-codes", repo_type="dataset") == [".gitattributes"]
+    faults()
+    assert crh("push", codes_folder, "ada/broken-codes", "--type", "dataset")[0] == 0
+    assert Path(api.hf_hub_download("ada/broken-codes", "codes.parquet", repo_type="dataset")).is_file()

@@ -1,0 +1,224 @@
+"""Models on the Hub; collected by test_hub.py, in whose process the Hub is a loopback one."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from tiny_runs import tiny_trainer
+from transformers import AutoModel, pipeline
+
+from modeling_crh import CRHModel
+from modeling_crh.card import MARK
+from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.codes import pack_codes
+from modeling_crh.recipe import Recipe
+
+CODE = """card checks codebook codes configuration_crh hub images labels losses meanings modeling_crh pipeline_crh
+pooling run_record"""
+FILES = {".gitattributes", "README.md", "config.json", "model.safetensors", *(f"{name}.py" for name in CODE.split())}
+FIGURES = {"map": 0.8125, "map_lower": 0.75, "map_upper": 0.875, "precision_at_10": 0.5, "queries": 40, "database": 60}
+SECRET = "hf_secret"
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_checkpoint, tmp_path_factory):
+    """A run's folder as `crh train` and `crh demo` leave it, full of what is nobody's business."""
+    folder = tmp_path_factory.mktemp("of-ada") / "run"
+    shutil.copytree(tiny_checkpoint, folder)
+    recipe = Recipe.from_dict(
+        {
+            "dataset": str(folder.parent / "cars"),
+            "backbone": str(folder.parent / "vit"),
+            "training": {"num_train_epochs": 2, "hub_token": SECRET, "hub_model_id": "of-ada/x", "run_name": "of-ada"},
+        }
+    )
+    (folder / "recipe.yaml").write_text(recipe.dump())
+    (folder / "figures.json").write_text(json.dumps(FIGURES))
+    (folder / "history.json").write_text(
+        json.dumps([{"eval_map": 0.5, "epoch": 1.0}, {"eval_map": 0.75, "epoch": 2.0}])
+    )
+    (folder / "training_args.bin").write_bytes(b"pickle")
+    for name in ("contact_sheet.png", "precision_recall.png"):
+        PIL.Image.new("RGB", (8, 8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 20, 16, 3), dtype=np.uint8)
+    return [PIL.Image.fromarray(row) for row in pixels]
+
+
+def test_push_puts_all_of_a_run_on_the_hub_and_nothing_of_the_machine(crh, run_folder, remote_files):
+    code, output, errors = crh("push", run_folder, "ada/tiny", "--license", "apache-2.0", "--json")
+    assert code == 0, errors
+    summary = json.loads(output)
+    assert (summary["repo"], summary["type"], summary["revision"]) == ("ada/tiny", "model", "main")
+    files = remote_files("ada/tiny")
+    of_the_run = {"figures.json", "history.json", "recipe.yaml", "contact_sheet.png", "precision_recall.png"}
+    assert set(files) == FILES | of_the_run | {"preprocessor_config.json"}
+    for name, content in files.items():
+        for private in ("of-ada", str(Path.home()), str(run_folder.parents[1]), SECRET, "_name_or_path"):
+            assert name.endswith(".py") or private.encode() not in content, (name, private)
+    recipe = yaml.safe_load(files["recipe.yaml"])
+    assert (recipe["dataset"], recipe["training"]) == ("your-data", {"num_train_epochs": 2})
+    assert Recipe.from_dict({"backbone": "org/vit"} | recipe).model == {}
+
+
+def test_the_card_is_valid_and_tells_every_figure(crh, run_folder):
+    crh("push", run_folder, "ada/tiny", "--license", "apache-2.0")
+    card = ModelCard.load("ada/tiny")
+    card.validate()
+    assert (card.data.pipeline_tag, card.data.library_name, card.data.license) == (
+        "image-feature-extraction",
+        "transformers",
+        "apache-2.0",
+    )
+    told = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert told == {name: value for name, value in FIGURES.items() if name not in ("queries", "database")}
+    for text in (
+        "40 queries, each against 60",
+        "(contact_sheet.png)",
+        "num_train_epochs: 2",
+        "mAP of 0.7500",
+        "your-data",
+    ):
+        assert text in card.text
+
+
+def test_the_imported_library_needs_no_trust(crh, run_folder, images):
+    crh("push", run_folder, "ada/tiny")
+    expected = pipeline("crh-hashing", model=str(run_folder), code_format="hex")(images)
+    for settings in ({"task": "crh-hashing"}, {}, {"trust_remote_code": True}):
+        hashing = pipeline(**settings, model="ada/tiny", code_format="hex")
+        assert type(hashing).__module__ == "modeling_crh.pipeline_crh"
+        assert hashing(images) == expected
+    assert type(AutoModel.from_pretrained("ada/tiny")) is CRHModel
+    assert load_checkpoint("ada/tiny")[1].size["height"] == 16
+
+
+@pytest.fixture
+def cases(run_folder, text_checkpoint, tiny_model, images, tmp_path):
+    """Three repositories, and what their codes are here."""
+    paths = [str(tmp_path / f"{number}.png") for number in range(len(images))]
+    for image, path in zip(images, paths, strict=True):
+        image.save(path)
+    texts = ["the cat sat on the mat", "a dog", "cat"]
+    CRHModel.from_pretrained(run_folder).push_to_hub("ada/tiny", run=run_folder)
+    CRHModel.from_pretrained(text_checkpoint).push_to_hub("ada/texts")
+    model = tiny_model(None)
+    model.push_to_hub("ada/features")
+    features = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    packed = pack_codes(model.encode(features=features)).numpy()
+    given = {"ada/tiny": (run_folder, paths), "ada/texts": (text_checkpoint, texts)}
+    found = [
+        {
+            "repo": repo,
+            "kind": "pipeline",
+            "inputs": inputs,
+            "codes": [row["code"] for row in pipeline("crh-hashing", model=str(folder), code_format="hex")(inputs)],
+        }
+        for repo, (folder, inputs) in given.items()
+    ]
+    codes = [row.tobytes().hex() for row in packed]
+    return [*found, {"repo": "ada/features", "kind": "features", "inputs": features.tolist(), "codes": codes}]
+
+
+def test_without_the_package_the_codes_are_the_same_bits_and_a_saved_copy_works_as_well(cases, tmp_path):
+    asked = {"site_packages": sysconfig.get_paths()["purelib"], "folder": str(tmp_path), "cases": cases}
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", Path(__file__).with_name("without_package.py")],
+        input=json.dumps(asked),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for case, answer in zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True):
+        assert answer["hub"] == answer["saved"] == answer["saved again"] == case["codes"], case["repo"]
+        assert "trust_remote_code=True" in answer["untrusted"]
+        assert "differ in" in answer["example"]
+        code = [f"{name}.py" for name in CODE.split()]
+        assert answer["files of the model alone"] == sorted([*code, "config.json", "model.safetensors"])
+    again = tmp_path / "ada-tiny-again"  # what the other side has saved is at home here too
+    hashing = pipeline("crh-hashing", model=str(again), code_format="hex")
+    assert [row["code"] for row in hashing(cases[0]["inputs"])] == cases[0]["codes"]
+
+
+def test_what_was_loaded_from_the_hub_is_pushed_again_and_names_what_it_comes_from(run_folder, api, images):
+    CRHModel.from_pretrained(run_folder).push_to_hub("ada/tiny")
+    pipeline("crh-hashing", model="ada/tiny").push_to_hub("ada/again", tags=["cars"])
+    config = json.loads(Path(api.hf_hub_download("ada/again", "config.json")).read_text())
+    assert config["auto_map"]["AutoModel"] == "modeling_crh.CRHModel"
+    assert "cars" in ModelCard.load("ada/again").data.tags
+    one, other = (pipeline("crh-hashing", model=name, code_format="hex") for name in ("ada/tiny", "ada/again"))
+    assert one(images) == other(images)
+
+
+def test_a_model_alone_has_an_honest_card(tiny_model, remote_files):
+    tiny_model(None).push_to_hub("ada/bare")
+    assert set(remote_files("ada/bare")) == FILES
+    card = ModelCard.load("ada/bare")
+    card.validate()
+    assert card.data.eval_results is None
+    for text in ("None were recorded", "Nothing was recorded", "No licence was stated", "`LABEL_0`"):
+        assert text in card.text
+
+
+def test_a_card_that_somebody_has_written_stays_and_ours_is_written_anew(tiny_model, api):
+    model = tiny_model(None)
+    model.push_to_hub("ada/card")
+    for text, kept in (("---\nlicense: mit\n---\n# By hand\n", True), ("---\nlicense: mit\n---\n", False)):
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo="README.md", repo_id="ada/card")
+        model.push_to_hub("ada/card")
+        card = ModelCard.load("ada/card")
+        assert card.data.license == "mit"
+        assert ("By hand" in card.text, MARK in card.text) == (kept, not kept)
+
+
+def test_a_branch_is_made_for_a_revision_and_the_main_one_stays(crh, run_folder, api):
+    crh("push", run_folder, "ada/branches")
+    before = api.repo_info("ada/branches").sha
+    code, output, errors = crh("push", run_folder, "ada/branches", "--revision", "v2", "--json")
+    assert code == 0, errors
+    assert json.loads(output)["commit"] == api.repo_info("ada/branches", revision="v2").sha != before
+    assert api.repo_info("ada/branches").sha == before
+    example = Path(api.hf_hub_download("ada/branches", "README.md", revision="v2")).read_text()
+    assert re.search(r'model="ada/branches", revision="v2", trust_remote_code=True', example)
+    assert CRHModel.from_pretrained("ada/branches", revision="v2").config.num_bits == 16
+
+
+def test_the_trainer_pushes_the_model_and_no_pickle(tmp_path, remote_files):
+    settings = {"push_to_hub": True, "hub_model_id": "ada/trained", "hub_private_repo": True, "save_strategy": "epoch"}
+    trainer = tiny_trainer(tmp_path, eval_strategy="epoch", **settings)
+    trainer.train()
+    assert set(remote_files("ada/trained")) > FILES  # from the last save
+    trainer.push_to_hub()
+    files = remote_files("ada/trained")
+    assert set(files) == FILES | {"history.json", "recipe.yaml"}
+    assert not any(str(tmp_path).encode() in content for content in files.values())
+    loaded = CRHModel.from_pretrained("ada/trained")
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in trainer.model.state_dict().items())
+    card = ModelCard.load("ada/trained")
+    card.validate()
+    best = max(row["eval_map"] for row in trainer.state.log_history if "eval_map" in row)
+    (told,) = [result for result in card.data.eval_results if result.metric_type == "map"]
+    assert (told.metric_value, told.dataset_split) == (best, "validation")
+
+
+def test_a_model_without_its_processor_is_not_pushed(tiny_model, api):
+    with pytest.raises(
+        ValueError, match="`processor` must be the model's image processor or tokenizer: none was found"
+    ):
+        tiny_model("vit").push_to_hub("ada/blind")
+    assert not api.repo_exists("ada/blind")

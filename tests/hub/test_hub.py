@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hub.loopback_hub import LoopbackHub
+
+HERE = Path(__file__).parent
+
+
+def test_models_and_codes_go_to_a_hub_and_come_back(tmp_path):
+    """The client reads the Hub's address when it is imported, so these tests have a process of their own."""
+    with LoopbackHub() as hub:
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.endpoint,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": "hf_ada",
+            "OMP_NUM_THREADS": "1",
+        }
+        environment.pop("PYTEST_ADDOPTS", None)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "--basetemp",
+            tmp_path / "tests",
+        ]
+        done = subprocess.run(
+            [*command, HERE / "models.py", HERE / "failures.py", HERE / "codes.py"],
+            env=environment,
+            cwd=HERE.parents[1],
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr

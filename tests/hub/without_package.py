@@ -1,0 +1,88 @@
+"""Loads models from the Hub where `modeling_crh` cannot be imported; run by models.py with `-I -S`.
+
+Standard input is JSON: `site_packages`, `folder`, `cases` of `repo` and `inputs`. The last line of standard output is
+JSON too: for every case what each way of loading gave.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    sys.path.append(asked["site_packages"])
+    assert importlib.util.find_spec("modeling_crh") is None
+    from transformers import AutoModel
+
+    answers = []
+    for case in asked["cases"]:
+        answer = {"untrusted": untrusted(case["repo"]), "example": run_example(case["repo"])}
+        saved = str(Path(asked["folder"], case["repo"].replace("/", "-")))
+        for name, source in (("hub", case["repo"]), ("saved", saved), ("saved again", f"{saved}-again")):
+            answer[name] = codes(source, case)
+            if name != "saved again":
+                save(source, f"{saved}-again" if name == "saved" else saved, case)
+        AutoModel.from_pretrained(case["repo"], trust_remote_code=True).save_pretrained(f"{saved}-model")
+        answer["files of the model alone"] = sorted(path.name for path in Path(f"{saved}-model").iterdir())
+        answers.append(answer)
+    assert "modeling_crh" not in sys.modules
+    print("\n" + json.dumps(answers))  # after the question whether to trust
+
+
+def codes(source: str, case: dict) -> list[str]:
+    import torch
+    from transformers import AutoModel, pipeline
+
+    model = AutoModel.from_pretrained(source, trust_remote_code=True)
+    if case["kind"] == "features":
+        return [hex_of(row) for row in model.encode(features=torch.tensor(case["inputs"]))]
+    given = []
+    for settings in ({}, {"task": "crh-hashing"}):
+        hashing = pipeline(**settings, model=source, trust_remote_code=True)
+        given.append([result["code"] for result in hashing(case["inputs"], code_format="hex")])
+    inputs = [hashing.preprocess(item) for item in case["inputs"]]
+    given.append([hex_of(model.encode(**item)[0]) for item in inputs])
+    assert given[0] == given[1] == given[2], given
+    return given[0]
+
+
+def save(source: str, target: str, case: dict) -> None:
+    from transformers import AutoModel, pipeline
+
+    if case["kind"] == "features":
+        AutoModel.from_pretrained(source, trust_remote_code=True).save_pretrained(target)
+    else:
+        pipeline(model=source, trust_remote_code=True).save_pretrained(target)
+
+
+def hex_of(code) -> str:
+    return f"{int(''.join('1' if bit > 0 else '0' for bit in code.tolist()), 2):0{len(code) // 4}x}"
+
+
+def untrusted(repo: str) -> str:
+    from transformers import AutoModel
+
+    try:
+        AutoModel.from_pretrained(repo)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def run_example(repo: str) -> str:
+    from huggingface_hub import ModelCard
+
+    (example,) = re.findall(r"```python\n(.*?)```", ModelCard.load(repo).text, re.DOTALL)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(example, {})
+    return printed.getvalue()
+
+
+if __name__ == "__main__":
+    main()
