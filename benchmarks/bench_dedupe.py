@@ -7,7 +7,6 @@ twentieth of the bits, as a model of ten classes makes them: many equal codes, a
 from an index that is there to the list of groups. `seconds` and `groups` are those of `planted`. One thread.
 
     python benchmarks/bench_dedupe.py [--codes 1000000] [--radius 2]
-
 """
 
 import argparse

@@ -7,12 +7,11 @@ is far from every other: the worst case for everything that is not a scan. Each 
 turns, after a warm-up, and `ratio` is our median time over FAISS's. With `multihash` it includes the scans that we
 answer with where FAISS finds fewer than ten. Answers one query at a time are timed too: `ms_single` and
 `ratio_single`. `recall_at_10`: share of the ten found that are no farther away than the tenth of a scan (by distance,
-since many codes tie). `bytes_per_code` is what the process grew by while the index was built from packed codes
-without ids, with the free memory of its building given back; `file_bytes_per_code` is the saved file. One thread,
-unless OMP_NUM_THREADS says otherwise.
+since many codes tie). `bytes_per_code` is what the process grew by while the index was built from packed codes without
+ids, with the free memory of its building given back; `file_bytes_per_code` is the saved file. One thread, unless
+OMP_NUM_THREADS says otherwise.
 
     python benchmarks/bench_search.py [--codes 1000000] [--queries 500] [--rounds 7] [--kinds flat,ivf,hnsw,multihash]
-
 """
 
 import argparse
