@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from modeling_crh.checks import is_whole
 from modeling_crh.search.kinds import FAISS_CLASSES, make_structure
 
 Positions = NDArray[np.int64]
@@ -118,6 +119,8 @@ class CodeStore:
             ValueError: If they are not those of such a store.
         """
         flat = structure = None
+        if not is_whole(num_bits) or num_bits < 8 or num_bits % 8:
+            raise ValueError(f"its codes have {num_bits!r:.80} bits")
         if "codes" in parts:
             flat = faiss.IndexBinaryFlat(num_bits)
             flat.add(parts["codes"].reshape(-1, num_bits // 8))
@@ -130,6 +133,7 @@ class CodeStore:
                 raise ValueError(f"its structure is a {type(structure).__name__} of {structure.d} bits")
         if (flat is None, structure is None) != (kind in ("hnsw", "multihash"), kind == "flat"):
             raise ValueError(f"it lacks a part of kind {kind!r}")
-        if structure is not None and flat is not None and structure.ntotal != flat.ntotal:
-            raise ValueError(f"its structure holds {structure.ntotal} codes, and not {flat.ntotal}")
-        return cls._of_structure(kind, structure) if flat is None else cls(kind, flat, structure)
+        store = cls._of_structure(kind, structure) if flat is None else cls(kind, flat, structure)
+        if type(store.flat).__name__ != FAISS_CLASSES["flat"] or (structure and structure.ntotal != len(store)):
+            raise ValueError("its structure holds other codes")
+        return store

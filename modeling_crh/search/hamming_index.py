@@ -96,10 +96,11 @@ class HammingIndex:
             ValueError: If an argument breaks its rule; the index is then as it was.
         """
         codes = check_packed("packed", packed, self.num_bits)
+        if not len(codes):
+            return
         items = self.items.extended(Items(len(codes), ids, labels, paths))
-        if len(codes):
-            self._store.add(codes)
-            self.items = items
+        self._store.add(codes)
+        self.items = items
 
     def search(
         self, packed_queries: Any, k: int = 10, *, rerank_logits: Any = None, num_candidates: int | None = None
@@ -110,7 +111,8 @@ class HammingIndex:
             packed_queries: `(Q, K / 8)` uint8; Q may be 0.
             k: How many; of a smaller index, all items are found.
             rerank_logits: `(Q, K)` hash logits of the same queries, in an array or a tensor. The `num_candidates`
-                nearest are then put in the order of the dot product of the logits with their codes, largest first.
+                nearest are then put in the order of the dot product of the logits with their codes, largest first,
+                and their distances need not ascend.
             num_candidates: At least `k`; by default ten times as many.
 
         Returns:
@@ -196,6 +198,9 @@ class HammingIndex:
     @classmethod
     def load(cls, path: str | Path) -> "HammingIndex":
         """Read an index that `save` wrote.
+
+        A damaged file is refused. One that was made to do harm is not: FAISS itself reads all kinds but `flat`, so take
+        those only from whom you trust.
 
         Raises:
             ValueError: If there is no such file, it is no index, of another format version, or damaged.

@@ -114,7 +114,10 @@ def _column(name: str, values: Any, num_items: int) -> pa.Array:
         raise ValueError(f"`{name}s` must have one entry a code, but got {len(column)} for {num_items} codes.")
     kind = column.type
     if pa.types.is_integer(kind) and name != "path":
-        column = column.cast(pa.int64())
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowException as error:
+            raise ValueError(f"`{name}s` must fit into 64 bits with a sign, but one does not: {error}.") from error
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         column = column.cast(pa.large_string())
     elif name == "label" and (pa.types.is_null(kind) or _lists_names(kind)):

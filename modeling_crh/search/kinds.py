@@ -27,8 +27,12 @@ def choose_kind(kind: str, num_codes: int) -> str:
 
     `flat` scans all codes and is exact. `ivf` looks through the lists of the nearest centers: of learned codes, which
     lie in clusters, it finds nearly all neighbours in a small part of the time, of codes without clusters fewer. `hnsw`
-    walks a graph and `multihash` looks up parts of the code; both were slower than `ivf` at the same recall, and take
-    more memory.
+    walks a graph and `multihash` looks up parts of the code; both miss more of either and take more memory, `multihash`
+    is the fastest for codes in tight clusters. With several threads FAISS builds another graph for `hnsw` each time.
+
+    A million codes of 64 bits, `benchmarks/bench_search.py`, one core: clustered, milliseconds a query and recall at 10
+    are 0.62 and 1 for `flat`, 0.05 and 1.00 for `ivf`, 0.09 and 0.94 for `hnsw`, 0.03 and 0.94 for `multihash`; random,
+    0.45 and 1, 0.04 and 0.83, 0.20 and 0.44, 0.02 and 0.09. Bytes a code: 8, 34, 153 and 133 or more.
 
     Args:
         kind: One of them; or `auto`, which is `flat` up to `FLAT_LIMIT` codes and `ivf` above.

@@ -1,0 +1,36 @@
+"""A small index over images, made by the commands' own functions, and a way to run a command line."""
+
+import sys
+
+import pytest
+
+from modeling_crh import cli
+
+
+@pytest.fixture
+def crh(capfd, monkeypatch):
+    """Run a command line in this process; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crh", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output, errors = capfd.readouterr()
+        return ended.value.code or 0, output, errors
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def encoded(tiny_checkpoint, image_folder, tmp_path_factory):
+    """Folder of the codes of 60 images, by the tiny checkpoint."""
+    folder = tmp_path_factory.mktemp("encoded")
+    cli.encode(str(tiny_checkpoint), str(image_folder), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index_path(encoded):
+    """The index of those codes."""
+    cli.index(encoded, encoded / "index.crh")
+    return encoded / "index.crh"

@@ -1,0 +1,237 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.search import HammingIndex
+
+KINDS = ["flat", "ivf", "hnsw", "multihash"]
+
+
+def random_codes(seed, size, num_bits=64, values=256):
+    return np.random.default_rng(seed).integers(0, values, (size, num_bits // 8), dtype=np.uint8)
+
+
+def brute_force(packed, queries, k):
+    distances = np.bitwise_count(queries[:, None] ^ packed[None]).sum(-1, dtype=np.int32)
+    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return order, np.take_along_axis(distances, order, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_neighbours_worked_by_hand(kind):
+    packed = np.array([[0b11111111], [0b00000001], [0b00000000], [0b00000010]], np.uint8)
+    index = HammingIndex(packed, ids=[40, 30, 20, 10], kind=kind)
+    ids, distances = index.search(np.array([[0b00000000], [0b01111111]], np.uint8), k=3)
+    assert ids.tolist() == [[20, 30, 10], [40, 30, 10]]
+    assert distances.tolist() == [[0, 1, 1], [1, 6, 6]]
+    assert (ids.dtype, distances.dtype) == (np.int64, np.int32)
+    assert (len(index), index.num_bits, index.kind) == (4, 8, kind)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 400),
+    st.integers(1, 5),
+    st.integers(1, 40),
+    st.sampled_from([8, 16, 24, 32, 64, 128]),
+)
+def test_flat_finds_what_a_scan_finds_and_breaks_ties_by_position(seed, size, values, k, num_bits):
+    packed, queries = random_codes(seed, size, num_bits, values), random_codes(seed + 1, 5, num_bits)
+    ids, distances = HammingIndex(packed, kind="flat").search(queries, k)
+    expected_ids, expected = brute_force(packed, queries, k)
+    np.testing.assert_array_equal(distances, expected)
+    np.testing.assert_array_equal(ids, expected_ids)
+
+
+def test_flat_breaks_ties_by_position_over_many_blocks_too():
+    packed = random_codes(0, 20, 16)[np.random.default_rng(1).integers(0, 20, 150_000)]
+    queries = random_codes(2, 40, 16)
+    ids, distances = HammingIndex(packed, kind="flat").search(queries, 300)
+    expected_ids, expected = brute_force(packed, queries, 300)
+    np.testing.assert_array_equal(distances, expected)
+    np.testing.assert_array_equal(ids, expected_ids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 120), values=st.integers(1, 256), radius=st.integers(0, 16))
+def test_a_radius_is_exact_whatever_the_kind(kind, seed, size, values, radius):
+    packed, queries = random_codes(seed, size, 16, values), random_codes(seed + 1, 4, 16)
+    ids, distances = HammingIndex(packed, kind=kind).search_radius(queries, radius)
+    order, expected = brute_force(packed, queries, size)
+    for row in range(4):
+        within = expected[row] <= radius
+        np.testing.assert_array_equal(ids[row], order[row][within])
+        np.testing.assert_array_equal(distances[row], expected[row][within])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 2, 5, 60, 3000])
+def test_no_padding_leaks_out(kind, size):
+    packed, queries = random_codes(0, size), random_codes(1, 20)
+    ids, distances = HammingIndex(packed, kind=kind).search(queries, 50)
+    assert ids.shape == distances.shape == (20, min(50, size))
+    assert all(len(set(row)) == len(row) for row in ids.tolist())
+    differing = np.bitwise_count(packed[ids] ^ queries[:, None]).sum(-1)
+    np.testing.assert_array_equal(distances, differing)
+    assert (np.diff(distances, axis=1) >= 0).all()
+    tied = np.diff(distances, axis=1) == 0
+    assert (np.diff(ids, axis=1)[tied] > 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_items_than_k_are_all_found_exactly(kind):
+    packed, queries = random_codes(0, 30), random_codes(1, 10)
+    ids, distances = HammingIndex(packed, kind=kind).search(queries, 1000)
+    expected_ids, expected = brute_force(packed, queries, 30)
+    np.testing.assert_array_equal(distances, expected)
+    np.testing.assert_array_equal(ids, expected_ids)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "multihash"])
+def test_other_kinds_find_nearly_all_neighbours_of_clustered_codes_and_always_the_same(kind):
+    generator = np.random.default_rng(0)
+    centers = random_codes(1, 100)
+    flips = np.packbits(generator.random((20_100, 64)) < 0.1, axis=1)
+    codes = centers[generator.integers(0, 100, 20_100)] ^ flips
+    packed, queries = codes[100:], codes[:100]
+    index = HammingIndex(packed, kind=kind)
+    ids, distances = index.search(queries)
+    worst = brute_force(packed, queries, 10)[1][:, -1:]
+    assert (distances <= worst).mean() > 0.9
+    np.testing.assert_array_equal(index.search(queries)[0], ids)
+
+
+def test_auto_is_flat_for_few_codes():
+    assert HammingIndex(random_codes(0, 10)).kind == "flat"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_queries_find_nothing(kind):
+    index = HammingIndex(random_codes(0, 10), kind=kind)
+    ids, distances = index.search(random_codes(1, 0), 3)
+    assert ids.shape == distances.shape == (0, 3)
+    assert index.search_radius(random_codes(1, 0), 3) == ([], [])
+
+
+def test_strings_are_ids_too():
+    packed = random_codes(0, 50)
+    index = HammingIndex(packed, ids=[f"item {row}" for row in range(50)])
+    ids, _ = index.search(packed, 1)
+    assert ids[:, 0].tolist() == [f"item {row}" for row in range(50)]
+    assert index.search(packed[:0], 4)[0].shape == (0, 4)
+    assert index.search_radius(packed[:1], 0)[0][0].tolist() == ["item 0"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_codes_are_found(kind):
+    packed = random_codes(0, 200)
+    index = HammingIndex(packed[:120], ids=np.arange(120) + 1000, labels=["old"] * 120, kind=kind)
+    index.add(packed[120:], np.arange(120, 200) + 1000, labels=["new"] * 80)
+    assert len(index) == 200
+    assert index.search_radius(packed[-1:], 0)[0][0].tolist() == [1199]
+    np.testing.assert_array_equal(index.packed, packed)
+    assert [record["label"] for record in index.records([119, 120])] == ["old", "new"]
+
+
+def test_adding_no_codes_changes_nothing():
+    index = HammingIndex(random_codes(0, 4), ids=[1, 2, 3, 4])
+    index.add(random_codes(0, 0), ids=[])
+    assert len(index) == 4
+
+
+def test_positions_go_on_as_ids():
+    index = HammingIndex(random_codes(0, 4))
+    index.add(random_codes(0, 4)[:2] ^ 255)
+    assert index.search(random_codes(0, 4)[:1] ^ 255, 1)[0].tolist() == [[4]]
+    assert index.records([5]) == [{"id": 5, "label": None, "path": None}]
+
+
+def test_tensors_are_packed_codes_too():
+    codes = binarize(torch.randn(20, 16, generator=torch.Generator().manual_seed(0)))
+    index = HammingIndex(pack_codes(codes))
+    assert index.search(pack_codes(codes[3:4]), 1)[1].tolist() == [[0]]
+
+
+def test_reranking_follows_the_dot_product_with_the_codes():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(20, 64)).astype(np.float32)
+    queries = np.packbits(logits >= 0, axis=1)
+    packed = random_codes(1, 300)
+    codes = np.unpackbits(packed, axis=1) * 2.0 - 1
+    ids, distances = HammingIndex(packed).search(queries, 5, rerank_logits=logits, num_candidates=300)
+    similarity = logits @ codes.T
+    np.testing.assert_array_equal(ids, np.argsort(-similarity, axis=1)[:, :5])
+    np.testing.assert_array_equal(distances, np.bitwise_count(packed[ids] ^ queries[:, None]).sum(-1))
+    same = HammingIndex(packed).search(queries, 5, rerank_logits=torch.from_numpy(logits), num_candidates=300)
+    np.testing.assert_array_equal(same[0], ids)
+    assert HammingIndex(packed).search(queries[:0], 5, rerank_logits=logits[:0])[0].shape == (0, 5)
+
+
+def test_reranking_with_even_logits_leaves_the_order():
+    packed, queries = random_codes(0, 300), random_codes(1, 20)
+    index = HammingIndex(packed)
+    logits = np.unpackbits(queries, axis=1) * 2.0 - 1
+    np.testing.assert_array_equal(index.search(queries, 7, rerank_logits=logits)[0], index.search(queries, 7)[0])
+
+
+GOOD = random_codes(0, 4, 16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"packed": [[1, 2]]}, r"`packed` must be \(N, K / 8\) uint8, but got list"),
+        ({"packed": GOOD.astype(int)}, "`packed` must be .* but got int64 of shape"),
+        ({"packed": GOOD[0]}, "`packed` must be .* uint8, but got uint8 of shape"),
+        ({"packed": GOOD[:0]}, "`packed` must hold at least one code"),
+        ({"packed": GOOD, "kind": "tree"}, "`kind` must be auto, flat, ivf, hnsw, multihash, but got 'tree'"),
+        ({"packed": GOOD, "model": None}, "`model` must be a string, but got None"),
+        ({"packed": GOOD, "ids": [1, 2]}, "`ids` must have one entry a code, but got 2 for 4 codes"),
+        ({"packed": GOOD, "ids": [1.5] * 4}, "`ids` must be whole numbers or strings, but got double"),
+        ({"packed": GOOD, "ids": [1, "a", 2, 3]}, "`ids` must be of one type"),
+        ({"packed": GOOD, "ids": [1, None, 2, 3]}, "`ids` must hold no None, but holds 1"),
+        ({"packed": GOOD, "paths": [1, 2, 3, 4]}, "`paths` must be strings, but got int64"),
+        ({"packed": GOOD, "labels": [{}] * 4}, "`labels` must be names, numbers or lists of names"),
+        ({"packed": GOOD, "ids": np.array([2**63] * 4, np.uint64)}, "`ids` must fit into 64 bits with a sign"),
+    ],
+)
+def test_bad_items_are_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HammingIndex(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda index: index.search(GOOD[:, :1]), "`packed_queries` must hold codes of 16 bits, .* but got 8"),
+        (lambda index: index.search(GOOD, 0), "`k` must be a whole number, 1 or larger, but got 0"),
+        (lambda index: index.search(GOOD, 2.0), "`k` must be a whole number"),
+        (lambda index: index.search(GOOD, True), "`k` must be a whole number"),
+        (lambda index: index.search_radius(GOOD, -1), "`radius` must be .* from 0 to 16, but got -1"),
+        (lambda index: index.search_radius(GOOD, 17), "`radius` must be .* from 0 to 16, but got 17"),
+        (lambda index: index.search(GOOD, num_candidates=20), "`num_candidates` must be given with `rerank_logits`"),
+        (lambda index: index.search(GOOD, rerank_logits=np.ones((4, 16))), "`rerank_logits` must have the signs"),
+        (lambda index: index.search(GOOD, rerank_logits=np.ones((4, 8))), "`rerank_logits` must be .4, 16. floating"),
+        (lambda index: index.search(GOOD, rerank_logits=np.full((4, 16), np.nan)), "`rerank_logits` must be finite"),
+        (lambda index: index.records([4]), "`positions` must be from 0 to 3, but got 4 to 4"),
+        (lambda index: index.add(GOOD), "`ids` must be given if and only if the index has them"),
+        (lambda index: index.add(GOOD, ["a"] * 4), "`ids` must be int64, as those of the index, but got large_string"),
+        (lambda index: index.add(GOOD, [1] * 4, paths=["a"] * 4), "`paths` must be given if and only if .* has no"),
+    ],
+)
+def test_bad_calls_are_errors_and_leave_the_index_as_it_was(call, message):
+    index = HammingIndex(GOOD, ids=[5, 6, 7, 8])
+    with pytest.raises(ValueError, match=message):
+        call(index)
+    assert len(index) == len(index.items) == 4
+
+
+def test_too_few_candidates_are_an_error():
+    logits = np.unpackbits(GOOD, axis=1) * 2.0 - 1
+    with pytest.raises(ValueError, match="`num_candidates` must be at least k=3, but got 2"):
+        HammingIndex(GOOD).search(GOOD, 3, rerank_logits=logits, num_candidates=2)

@@ -1,0 +1,179 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from modeling_crh.search import HammingIndex, index_file
+
+KINDS = ["flat", "ivf", "hnsw", "multihash"]
+LABELS = [["a", "b"], [], ["c"], None]
+
+
+def make_index(kind="flat", size=80, **options):
+    packed = np.random.default_rng(0).integers(0, 256, (size, 8), dtype=np.uint8)
+    return HammingIndex(packed, kind=kind, model="org/model", revision="main", **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ids": np.arange(80) * 3 - 7},
+        {
+            "ids": [f"näme {row}" for row in range(80)],
+            "labels": LABELS * 20,
+            "paths": [f"{row}.png" for row in range(80)],
+        },
+    ],
+)
+def test_a_saved_index_comes_back_as_it_was(kind, options, tmp_path):
+    index = make_index(kind, **options)
+    index.save(tmp_path / "index")
+    loaded = HammingIndex.load(tmp_path / "index")
+    assert repr(loaded) == repr(index)
+    assert (loaded.model, loaded.revision) == ("org/model", "main")
+    np.testing.assert_array_equal(loaded.packed, index.packed)
+    assert loaded.records(np.arange(80)) == index.records(np.arange(80))
+    queries = np.random.default_rng(1).integers(0, 256, (9, 8), dtype=np.uint8)
+    for mine, other in zip(index.search(queries, 7), loaded.search(queries, 7), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    for mine, other in zip(index.search_radius(queries, 25)[0], loaded.search_radius(queries, 25)[0], strict=True):
+        np.testing.assert_array_equal(mine, other)
+    loaded.save(tmp_path / "again")
+    if kind != "multihash":  # FAISS writes its hash tables in any order
+        assert (tmp_path / "again").read_bytes() == (tmp_path / "index").read_bytes()
+
+
+def test_a_flat_file_is_eight_bytes_a_code(tmp_path):
+    make_index(size=10_000).save(tmp_path / "index")
+    assert (tmp_path / "index").stat().st_size < 1.02 * 8 * 10_000
+
+
+def test_a_loaded_index_grows(tmp_path):
+    index = make_index("ivf")
+    index.save(tmp_path / "index")
+    loaded = HammingIndex.load(tmp_path / "index")
+    loaded.add(index.packed[:3] ^ 255)
+    assert loaded.search(index.packed[2:3] ^ 255, 1)[0].tolist() == [[82]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_flipped_byte_is_found(kind, tmp_path):
+    file = tmp_path / "index"
+    make_index(kind, ids=[f"{row}" for row in range(80)]).save(file)
+    content = file.read_bytes()
+    places = [*range(350), *np.random.default_rng(0).integers(350, len(content), 150).tolist(), len(content) - 1]
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"^`path` must be an? [^\n]*\.$|^`path` must be the file [^\n]*\.$"):
+            HammingIndex.load(file)
+
+
+def test_a_file_cut_short_or_longer_is_refused(tmp_path):
+    file = tmp_path / "index"
+    make_index().save(file)
+    content = file.read_bytes()
+    for length in [*range(0, 400), *range(400, len(content), 13), len(content) - 1]:
+        file.write_bytes(content[:length])
+        with pytest.raises(ValueError, match="`path` must be"):
+            HammingIndex.load(file)
+    file.write_bytes(content + b"\0")
+    with pytest.raises(ValueError, match=r"the checksum of .* is wrong"):
+        HammingIndex.load(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and so on", b"CRHINDE", b"\x89PNG\r\n" * 100])
+def test_another_file_is_refused(content, tmp_path):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(ValueError, match=r"must be the file of an index, but '.*other' is another file\.$"):
+        HammingIndex.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize("path", ["nowhere", "", "."])
+def test_no_file_is_refused(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="`path` must be"):
+        HammingIndex.load(path)
+
+
+def test_another_version_is_named_beside_ours(tmp_path, monkeypatch):
+    monkeypatch.setattr(index_file, "FORMAT_VERSION", 7)
+    make_index().save(tmp_path / "index")
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"an index of format version 1, but '.*' is of version 7"):
+        HammingIndex.load(tmp_path / "index")
+
+
+def whole_parts(kind):
+    index = make_index(kind)
+    header = {"kind": kind, "model": "m", "revision": "", "num_bits": 64, "num_items": 80}
+    return header, {"items": index.items.to_bytes(), **index._store.parts()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("flat", lambda header, parts: header.update(num_items=81)),
+        ("flat", lambda header, parts: header.update(num_bits=56)),
+        ("flat", lambda header, parts: header.update(num_bits="64")),
+        ("flat", lambda header, parts: header.update(num_bits=-64)),
+        ("flat", lambda header, parts: header.update(num_bits=60)),
+        ("hnsw", lambda header, parts: header.update(num_bits=None)),
+        ("hnsw", lambda header, parts: header.update(num_items=79)),
+        ("flat", lambda header, parts: header.update(kind="ivf")),
+        ("flat", lambda header, parts: header.update(kind=[])),
+        ("flat", lambda header, parts: header.pop("model")),
+        ("flat", lambda header, parts: parts.pop("codes")),
+        ("flat", lambda header, parts: parts.update(items=parts["items"][:-20])),
+        ("ivf", lambda header, parts: header.update(kind="hnsw")),
+        ("ivf", lambda header, parts: parts.update(structure=parts["structure"][:100])),
+        ("ivf", lambda header, parts: parts.update(codes=parts["codes"][:-8])),
+        ("hnsw", lambda header, parts: header.update(kind="multihash")),
+        ("hnsw", lambda header, parts: header.update(num_bits=32)),
+        ("multihash", lambda header, parts: parts.pop("structure")),
+        ("multihash", lambda header, parts: parts.update(structure=parts["structure"][:0])),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused_even_with_a_right_checksum(kind, change, tmp_path):
+    header, parts = whole_parts(kind)
+    index_file.write_index_file(tmp_path / "index", header, parts)
+    HammingIndex.load(tmp_path / "index")
+    change(header, parts)
+    index_file.write_index_file(tmp_path / "index", header, parts)
+    with pytest.raises(ValueError, match="`path` must be an index, but"):
+        HammingIndex.load(tmp_path / "index")
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_old_file(failing, tmp_path, monkeypatch):
+    file = tmp_path / "index"
+    make_index().save(file)
+    before = file.read_bytes()
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="no space left"):
+        make_index(size=9).save(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_saving_replaces_an_older_index(tmp_path):
+    make_index().save(tmp_path / "index")
+    make_index(size=9).save(tmp_path / "index")
+    assert len(HammingIndex.load(tmp_path / "index")) == 9
+    assert [file.name for file in tmp_path.iterdir()] == ["index"]
+
+
+def test_the_library_does_not_import_faiss_by_itself():
+    check = "import sys, json, modeling_crh, modeling_crh.cli; print(json.dumps('faiss' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) is False

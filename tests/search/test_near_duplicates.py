@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.csgraph import connected_components
+
+from modeling_crh.search import HammingIndex, near_duplicates
+
+NUM_BITS = [16, 32, 64, 128]
+
+
+def brute_force(packed, radius):
+    distances = np.bitwise_count(packed[:, None] ^ packed[None]).sum(-1)
+    labels = connected_components(distances <= radius, directed=False)[1]
+    members = [np.flatnonzero(labels == label).tolist() for label in dict.fromkeys(labels.tolist())]
+    return [group for group in members if len(group) > 1]
+
+
+def find(packed, radius, kind="flat"):
+    return [group.tolist() for group in near_duplicates(HammingIndex(packed, kind=kind), radius)]
+
+
+def planted(seed, size, num_bits, flips):
+    """A sixth of the codes are random; the others are one of those with about `flips` bits flipped."""
+    generator = np.random.default_rng(seed)
+    centers = generator.integers(0, 256, (max(1, size // 6), num_bits // 8), dtype=np.uint8)
+    noise = np.packbits(generator.random((size, num_bits)) < flips / num_bits, axis=1)
+    return centers[generator.integers(0, len(centers), size)] ^ noise
+
+
+def test_a_chain_worked_by_hand_is_one_group():
+    packed = np.array([[0b00000000], [0b11111111], [0b00000111], [0b00000011], [0b11111110], [0b01010100]], np.uint8)
+    assert find(packed, 0) == []
+    assert find(packed, 1) == [[1, 4], [2, 3]]
+    assert find(packed, 2) == [[0, 2, 3], [1, 4]]
+    assert find(packed, 8) == [[0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("num_bits", NUM_BITS)
+@pytest.mark.parametrize("radius", range(5))
+def test_groups_are_those_of_all_pairs(num_bits, radius):
+    for seed, flips in enumerate([0.5, 1.5, 3.0, num_bits / 2]):
+        packed = planted(seed, 400, num_bits, flips)
+        assert find(packed, radius) == brute_force(packed, radius)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 150),
+    st.sampled_from([8, 24, 64, 72, 256]),
+    st.floats(0, 6),
+    st.integers(0, 8),
+)
+def test_groups_are_those_of_all_pairs_for_any_codes(seed, size, num_bits, flips, radius):
+    packed = planted(seed, size, num_bits, flips)
+    assert find(packed, radius) == brute_force(packed, radius)
+
+
+@pytest.mark.parametrize("radius", [1, 2])
+def test_large_buckets_are_compared_in_blocks(radius):
+    generator = np.random.default_rng(0)
+    packed = planted(1, 1500, 64, 3.0)
+    packed[:, :4] = generator.integers(0, 2, (1500, 1), dtype=np.uint8)  # the first chunk tells two buckets apart
+    assert find(packed, radius) == brute_force(packed, radius)
+
+
+@pytest.mark.parametrize("kind", ["ivf", "hnsw", "multihash"])
+def test_the_kind_of_index_makes_no_difference(kind):
+    packed = planted(0, 300, 32, 1.0)
+    assert find(packed, 2, kind) == find(packed, 2)
+
+
+def test_a_million_equal_codes_are_one_group():
+    packed = np.zeros((1_000_000, 8), np.uint8)
+    packed[-1] = 255
+    groups = near_duplicates(HammingIndex(packed), 2)
+    assert [len(group) for group in groups] == [999_999]
+    assert groups[0][-1] == 999_998
+
+
+def test_one_code_is_in_no_group():
+    assert near_duplicates(HammingIndex(np.zeros((1, 8), np.uint8)), 3) == []
+
+
+@pytest.mark.parametrize("radius", [-1, 65, 1.0, None])
+def test_a_radius_out_of_range_is_an_error(radius):
+    with pytest.raises(ValueError, match=r"`radius` must be a whole number of bits from 0 to 64, but got"):
+        near_duplicates(HammingIndex(np.zeros((2, 8), np.uint8)), radius)

@@ -1,0 +1,86 @@
+import os
+import re
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from modeling_crh.search import HammingIndex
+from modeling_crh.search.page import write_page
+from modeling_crh.search.query_sources import QuerySource
+from modeling_crh.search.results import find_results
+
+EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
+
+
+def search(paths, labels=None, query="0000", image=None, **options):
+    index = HammingIndex(np.zeros((len(paths), 2), np.uint8), paths=paths, labels=labels, **options)
+    source = QuerySource(query, image=image)
+    return index, find_results(index, [source], np.zeros((1, 2), np.uint8))
+
+
+def test_all_text_is_escaped_and_no_script_may_run(tmp_path):
+    index, results = search([EVIL], [[EVIL, "b"]], query=EVIL, model=EVIL, revision=EVIL)
+    write_page(tmp_path / "page.html", index, results)
+    text = (tmp_path / "page.html").read_text()
+    assert "<script" not in text
+    assert "<img" not in text
+    assert text.count("&lt;script&gt;") >= 6
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in text
+    assert not re.search(r"(src|href)=\"(?!data:image/)", text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_without_a_root_no_picture_of_the_database_is_opened(tmp_path):
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    index, results = search([str(tmp_path / "a.png")])
+    assert write_page(tmp_path / "page.html", index, results) == {}
+    text = (tmp_path / "page.html").read_text()
+    assert "<img" not in text
+    assert str(tmp_path / "a.png") in text
+
+
+def test_pictures_come_from_the_root_alone_and_the_rest_is_counted(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    PIL.Image.new("RGB", (4, 4)).save(root / "a.png")
+    PIL.Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
+    (root / "link.png").symlink_to(tmp_path / "b.png")
+    paths = ["a.png", "../b.png", "link.png", str(tmp_path / "b.png"), "gone.png"]
+    index, results = search(paths, image=root / "a.png")
+    faults = write_page(tmp_path / "page.html", index, results, image_root=root)
+    assert faults == {"outside of the image root": 3, "not there": 1}
+    text = (tmp_path / "page.html").read_text()
+    assert text.count("<img") == 2  # the query and one item
+    assert text.count("outside of the image root") == 3
+
+
+def test_items_without_a_path_or_label_have_their_id(tmp_path):
+    index = HammingIndex(np.zeros((1, 2), np.uint8), ids=["item 7"])
+    results = find_results(index, [QuerySource("0001")], np.array([[0, 1]], np.uint8))
+    write_page(tmp_path / "page.html", index, results, image_root=tmp_path)
+    text = (tmp_path / "page.html").read_text()
+    assert "id item 7" in text
+    assert "no label" in text
+    assert ">1 bit<" in text
+
+
+def test_a_write_that_fails_leaves_the_old_page(tmp_path, monkeypatch):
+    index, results = search(["a"])
+    (tmp_path / "page.html").write_text("old")
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_page(tmp_path / "page.html", index, results)
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+    assert (tmp_path / "page.html").read_text() == "old"
+
+
+def test_half_a_surrogate_pair_is_written_somehow(tmp_path):
+    index, results = search(["a"], query="bad \udc80 name")
+    write_page(tmp_path / "page.html", index, results)
+    assert "bad ? name" in (tmp_path / "page.html").read_text()
