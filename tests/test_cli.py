@@ -197,7 +197,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tm
 
 
 def test_every_command_explains_itself():
-    for command in ([], ["train"], ["evaluate"], ["encode"], ["features"], ["demo"]):
+    for command in ([], ["train"], ["evaluate"], ["encode"], ["features"], ["index"], ["search"], ["dedupe"], ["demo"]):
         result = CliRunner().invoke(cli.app, [*command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
