@@ -191,7 +191,7 @@ def _training(run: RunRecord) -> str:
         settings = yaml.safe_dump(_without_empty(run.recipe), sort_keys=False)
         own = f", with data of your own for `{OWN_DATA}`" if run.recipe.get("dataset") == OWN_DATA else ""
         again = f"; `crh train recipe.yaml` trains by them again{own}" if "dataset" in run.recipe else ""
-        parts.append(f"Settings that differ from their defaults{again}:\n\n```yaml\n{settings}```")
+        parts.append(f"Its settings, the rest being defaults{again}:\n\n```yaml\n{settings}```")
     return "\n\n".join(parts) or "Nothing was recorded when it was pushed."
 
 
@@ -201,7 +201,8 @@ def _without_empty(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _limits(config: CRHConfig, run: RunRecord, license: str | None) -> str:
     names = list(cast(dict[int, str], config.id2label).values())
-    some = ", ".join(f"`{name}`" for name in names[:10]) + (" and others" if len(names) > 10 else "")
+    shown = [" ".join(name.replace("`", "'").split()) for name in names[:10]]
+    some = ", ".join(f"`{name}`" for name in shown) + (" and others" if len(names) > 10 else "")
     points = [
         f"It was trained to tell {len(names)} classes apart ({some}); codes of anything else mean little.",
         "Its codes compare with each other only, and not with those of another model, or of another training of it.",

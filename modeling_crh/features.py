@@ -31,7 +31,7 @@ def load_backbone(name: str | Path) -> PreTrainedModel:
     """
     try:
         config = AutoConfig.from_pretrained(name)
-        model = AutoModel.from_pretrained(name, **pooling_arguments(config))
+        model = AutoModel.from_pretrained(name, use_safetensors=True, **pooling_arguments(config))
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(

@@ -67,27 +67,22 @@ def push_model(
     check_repo_id(repo_id)
     record = run if isinstance(run, RunRecord) else RunRecord() if run is None else read_run(run)
     processor = processor if processor is not None else _find_processor(model, token)
+    card = model_card(
+        model.config,  # type: ignore[arg-type]
+        model.main_input_name,
+        repo_id,
+        record,
+        license=license,
+        revision=revision,
+        tags=tags,
+    )
     with TemporaryDirectory() as name:
         folder = Path(name)
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
-        if processor is not None:
-            processor.save_pretrained(folder)
-        record.save(folder)
-        card = model_card(
-            model.config,  # type: ignore[arg-type]
-            model.main_input_name,
-            repo_id,
-            record,
-            license=license,
-            revision=revision,
-            tags=tags,
-        )
-        written = record.readme if is_written(record.readme) else None
-        (folder / "README.md").write_text(written or str(card), encoding="utf-8")
+        _fill(folder, model, processor, record, str(card), max_shard_size)
         return upload(
             folder,
             repo_id,
-            keep_card=written is None,
+            keep_card=not is_written(record.readme),
             private=private,
             revision=revision,
             token=token,
@@ -95,6 +90,18 @@ def push_model(
             commit_message=commit_message,
             commit_description=commit_description,
         )
+
+
+def _fill(
+    folder: Path, model: PreTrainedModel, processor: Any, record: RunRecord, card: str, max_shard_size: int | str
+) -> None:
+    """Write all that a repository is to hold; a card that somebody has written takes the place of `card`."""
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    record.save(folder)
+    written = record.readme if is_written(record.readme) else None
+    (folder / "README.md").write_text(written or card, encoding="utf-8")
 
 
 def upload(

@@ -119,6 +119,7 @@ class CRHModel(PreTrainedModel):
             config=backbone_config,
             revision=revision,
             dtype=model.dtype,
+            use_safetensors=True,
             **pooling_arguments(backbone_config),
         )
         model.eval()  # type: ignore[no-untyped-call]

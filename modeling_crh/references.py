@@ -110,7 +110,12 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
         model, report = cast(
             tuple[PreTrainedModel, dict[str, Any]],
             AutoModel.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True, **pooling_arguments(config)
+                name,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **pooling_arguments(config),
             ),
         )
         missing = sorted(report["missing_keys"])

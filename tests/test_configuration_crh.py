@@ -155,3 +155,20 @@ def test_a_field_of_another_type_is_an_error_that_names_it(fields):
 
 def _without_name(config: PreTrainedConfig) -> dict:
     return {key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "architectures")}
+
+
+def test_a_saved_config_names_its_code_and_no_path_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "vit").mkdir(parents=True)
+    for name, kept in (("org/vit", "org/vit"), (str(tmp_path / "vit"), None), ("models/vit", None), ("", None)):
+        backbone = ViTConfig()
+        backbone._name_or_path = name
+        CRHConfig(backbone_config=backbone, num_labels=3).save_pretrained(tmp_path / "saved")
+        saved = json.loads((tmp_path / "saved" / "config.json").read_text())
+        assert saved["backbone_config"].get("_name_or_path") == kept
+    assert saved["auto_map"] == {"AutoConfig": "configuration_crh.CRHConfig", "AutoModel": "modeling_crh.CRHModel"}
+    assert saved["custom_pipelines"]["crh-hashing"]["impl"] == "pipeline_crh.CRHPipeline"
+    loaded = CRHConfig.from_pretrained(tmp_path / "saved")
+    assert list(loaded.custom_pipelines) == ["crh-hashing"]  # for `pipeline` to find the name of the task
+    assert "crh-hashing" not in loaded.custom_pipelines  # which the library answers for, and not the folder
+    assert loaded.to_dict()["custom_pipelines"] == saved["custom_pipelines"]
