@@ -1,6 +1,5 @@
 """Codes of a whole dataset: as a tensor, or as a parquet file."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from modeling_crh.data import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import model_inputs
 from modeling_crh.progress_bar import progress_bar
+from modeling_crh.whole_file import whole_file
 
 CODES_NAME = "codes.parquet"
 
@@ -104,17 +104,14 @@ def write_codes(
     schema = _schema(model, items, model_name)
     new_folder = not target.parent.exists()
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{CODES_NAME}.partial")
     try:
-        with pq.ParquetWriter(partial, schema) as writer:
+        with whole_file(target) as partial, pq.ParquetWriter(partial, schema) as writer:
             start = 0
             for codes in encode_batches(model, items, batch_size=batch_size, num_workers=num_workers):
                 rows = slice(start, start + len(codes))
                 writer.write_batch(_rows(codes, items, paths[rows], rows, schema))
                 start += len(codes)
-        os.replace(partial, target)
     except BaseException:
-        partial.unlink(missing_ok=True)
         if new_folder:
             target.parent.rmdir()
         raise

@@ -25,6 +25,7 @@ from modeling_crh.processing import Processor, labelled_dataset
 from modeling_crh.progress import TrainingProgress
 from modeling_crh.recipe import Recipe
 from modeling_crh.trainer import CRHTrainer
+from modeling_crh.whole_file import whole_file
 
 RECIPE_NAME = "recipe.yaml"
 ROWS_NAME = "rows.json"
@@ -203,9 +204,8 @@ def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(text)
 
 
 def write_json(path: Path, content: Any) -> None:

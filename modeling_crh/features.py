@@ -1,6 +1,5 @@
 """Extract the features of a backbone once, with any number of augmented views: a head trains on them in minutes."""
 
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pooling import pool, pooling_arguments
 from modeling_crh.processing import Processor, labelled_dataset, model_inputs
 from modeling_crh.progress_bar import progress_bar
+from modeling_crh.whole_file import whole_file
 
 PART_NAMES = {1: ("features",), 2: ("train", "test")}
 
@@ -159,12 +159,8 @@ def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_vi
     if has_views:
         values = pa.ListArray.from_arrays(range(0, num_views * len(features) + 1, num_views), values)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
+    with whole_file(target) as partial:
         pq.write_table(pa.table(columns | {"features": values}), partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     return target
 
 

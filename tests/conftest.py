@@ -1,5 +1,6 @@
-"""Models small enough to be made anew in every test."""
+"""What many tests share: models small enough to be made anew in every test, and a way to run a command line."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
-from modeling_crh import CRHConfig, CRHModel
+from modeling_crh import CRHConfig, CRHModel, cli
 
 _TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 _IMAGE = {"image_size": 16, "patch_size": 8}
@@ -109,3 +110,17 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             noise = generator.integers(-30, 31, size=(16, 16))
             PIL.Image.fromarray((mean + noise).astype(np.uint8)).save(folder / name / f"{number:02d}.png")
     return folder
+
+
+@pytest.fixture
+def crh(capfd, monkeypatch):
+    """Run a command line in this process; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crh", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output, errors = capfd.readouterr()
+        return ended.value.code or 0, output, errors
+
+    return run

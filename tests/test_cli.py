@@ -32,20 +32,6 @@ def recipe_file(image_folder, tmp_path):
     return path
 
 
-@pytest.fixture
-def crh(capfd, monkeypatch):
-    """Run a command line in this process; gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crh", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output, errors = capfd.readouterr()
-        return ended.value.code or 0, output, errors
-
-    return run
-
-
 def test_train_evaluate_and_encode_work_one_after_the_other(crh, recipe_file, image_folder, tmp_path):
     code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", "--json")
     assert code == 0, errors

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from modeling_crh.picture_uri import SMALL_SIDE
 from modeling_crh.report.canvas import Palette, draw_png, shorten
 from modeling_crh.report.content import SearchResult
 
@@ -15,8 +16,6 @@ TILE = 92  # side of a picture, in pixels of the page
 COLUMN, ROW = 106, 146  # from one picture to the next
 GAP = 24  # between the query and its neighbours
 LABEL_LENGTH = 16
-SMALL_SIDE = 64
-"""A picture of no more pixels a side is enlarged with sharp pixels, not blurred."""
 
 
 def draw_contact_sheet(results: Sequence[SearchResult], palette: Palette) -> bytes:

@@ -1,28 +1,23 @@
 """The HTML page: what stands in it, and how it becomes text."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from numpy.typing import NDArray
 
 from modeling_crh.meanings import explain_figure, format_figure
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
+from modeling_crh.picture_uri import SMALL_SIDE, picture_uri
 from modeling_crh.report.canvas import DARK, LIGHT
 from modeling_crh.report.center_tables import center_tables
 from modeling_crh.report.centers_plot import draw_centers
-from modeling_crh.report.contact_sheet import SMALL_SIDE
 from modeling_crh.report.content import ReportContent, SearchResult
 from modeling_crh.report.precision_recall_plot import draw_precision_recall
 from modeling_crh.report.training_plot import draw_training, read_series
 
 TEMPLATES = Path(__file__).parent / "templates"
-LARGEST_SIDE = 200  # of an embedded picture; the page shows none larger than half of that
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +64,7 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"picture": _picture_uri, "png": _png_uri, "fact": _format_fact}
+    environment.filters |= {"picture": picture_uri, "png": _png_uri, "fact": _format_fact}
     return environment.get_template("report.html").render(
         content=content,
         plots=plots,
@@ -181,17 +176,6 @@ def _format_fact(value: str | float | int) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return str(value)
-
-
-def _picture_uri(pixels: NDArray[np.uint8]) -> str:
-    image = PIL.Image.fromarray(pixels)
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    file = io.BytesIO()
-    if max(pixels.shape) <= SMALL_SIDE:
-        image.save(file, "PNG")
-        return _png_uri(file.getvalue())
-    image.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _png_uri(content: bytes) -> str:

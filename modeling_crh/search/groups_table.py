@@ -1,13 +1,13 @@
 """Groups of near-duplicates as a CSV file."""
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from modeling_crh.checks import check_path
 from modeling_crh.search.code_store import Positions
 from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.whole_file import whole_file
 
 COLUMNS = ("group", "id", "label", "path")
 
@@ -24,17 +24,11 @@ def write_groups(path: str | Path, index: HammingIndex, groups: Sequence[Positio
         OSError: If it cannot be written.
     """
     target = check_path("out", path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            for number, group in enumerate(groups, 1):
-                for record in index.records(group):
-                    label = record["label"]
-                    names = "; ".join(label) if isinstance(label, list) else label
-                    writer.writerow([number, record["id"], names, record["path"]])
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(target) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number, group in enumerate(groups, 1):
+            for record in index.records(group):
+                label = record["label"]
+                names = "; ".join(label) if isinstance(label, list) else label
+                writer.writerow([number, record["id"], names, record["path"]])

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
+from modeling_crh.whole_file import whole_file
 
 MAGIC = b"CRHINDEX"
 FORMAT_VERSION = 1
@@ -50,17 +51,11 @@ def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> 
     checksum = hashlib.sha256()
     for piece in body:
         checksum.update(piece)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            for piece in (_START.pack(MAGIC, FORMAT_VERSION, checksum.digest()), *body):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(target) as partial, partial.open("wb") as file:
+        for piece in (_START.pack(MAGIC, FORMAT_VERSION, checksum.digest()), *body):
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
     _sync_folder(target.parent)
 
 

@@ -1,6 +1,5 @@
 """Queries and what they found as one HTML page that asks for no other file."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.results import Result
 from modeling_crh.search.thumbnails import Thumbnail, make_thumbnail, thumbnail_within
+from modeling_crh.whole_file import whole_file
 
 _TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parents[1] / "report" / "templates")
 
@@ -36,13 +36,8 @@ def write_page(
         raise ValueError(f"`image_root` must be a folder, but got {str(image_root)!r}.")
     pictures = {} if root is None else _pictures(root, results)
     page = _render(index, results, pictures)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with whole_file(target) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))  # a path may hold half a surrogate pair
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
     return Counter(picture.fault for picture in pictures.values() if picture.fault)
 
 

@@ -1,17 +1,10 @@
 """Small pictures inside of a page; those of a database only from the folder that the caller names."""
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import PIL.Image
-
 from modeling_crh.images import read_image
-
-LARGEST_SIDE = 200
-SMALL_SIDE = 64
-"""A picture of no more pixels a side is kept as it is, and enlarged with sharp pixels."""
+from modeling_crh.picture_uri import SMALL_SIDE, picture_uri
 
 
 @dataclass(frozen=True)
@@ -35,13 +28,7 @@ def make_thumbnail(file: Path) -> Thumbnail:
         pixels = read_image(file)
     except ValueError:
         return Thumbnail(fault="cannot be read")
-    image = PIL.Image.fromarray(pixels)
-    sharp = max(image.size) <= SMALL_SIDE
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    content = io.BytesIO()
-    kind = "png" if sharp else "jpeg"
-    image.save(content, kind.upper(), quality=85)
-    return Thumbnail(f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}", sharp)
+    return Thumbnail(picture_uri(pixels), sharp=max(pixels.shape) <= SMALL_SIDE)
 
 
 def thumbnail_within(root: Path, path: str) -> Thumbnail:

@@ -1,14 +1,11 @@
 """What the tests share that talk to a loopback Hub; they run in a process that knows no other, see test_hub.py."""
 
 import json
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, constants
-
-from modeling_crh import cli
 
 if not constants.ENDPOINT.startswith("http://127.0.0.1:"):  # then this is no process that test_hub.py has started
     collect_ignore = ["models.py", "failures.py", "codes.py", "without_package.py"]
@@ -36,20 +33,6 @@ def faults():
 
     yield set_faults
     set_faults()
-
-
-@pytest.fixture
-def crh(capfd, monkeypatch):
-    """Run a command line in this process; gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crh", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output, errors = capfd.readouterr()
-        return ended.value.code or 0, output, errors
-
-    return run
 
 
 @pytest.fixture

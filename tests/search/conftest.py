@@ -1,24 +1,8 @@
-"""A small index over images, made by the commands' own functions, and a way to run a command line."""
-
-import sys
+"""A small index over images, made by the commands' own functions."""
 
 import pytest
 
 from modeling_crh import cli
-
-
-@pytest.fixture
-def crh(capfd, monkeypatch):
-    """Run a command line in this process; gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crh", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output, errors = capfd.readouterr()
-        return ended.value.code or 0, output, errors
-
-    return run
 
 
 @pytest.fixture(scope="session")
