@@ -9,6 +9,7 @@ from transformers import set_seed
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.baselines import OBJECTIVES
+from modeling_crh.processes import leave_processes
 from modeling_crh.trainer import CRHTrainer
 from modeling_crh.training_arguments import CRHTrainingArguments
 
@@ -131,9 +132,10 @@ def same_state(one: CRHModel, other: CRHModel) -> bool:
     )
 
 
-if __name__ == "__main__":  # torchrun tests/tiny_runs.py FOLDER BATCH_SIZE
+def train_in_a_group(folder, batch_size):
+    """What one of several processes does; the first saves the assignment and the weights of every epoch."""
     run = tiny_trainer(
-        sys.argv[1], per_device_train_batch_size=int(sys.argv[2]), learning_rate=1e-3, save_strategy="epoch", size=22
+        folder, per_device_train_batch_size=batch_size, learning_rate=1e-3, save_strategy="epoch", size=22
     )
     totals = []
     end_epoch = run.reassignment._end_epoch
@@ -146,6 +148,9 @@ if __name__ == "__main__":  # torchrun tests/tiny_runs.py FOLDER BATCH_SIZE
     run.train()
     if run.is_world_process_zero():
         weights = torch.stack([weights for _, weights, _ in totals])
-        torch.save({"assignment": run.model.assignment, "weights": weights}, f"{sys.argv[1]}/result.pt")
-    run.accelerator.wait_for_everyone()
-    run.accelerator.end_training()
+        torch.save({"assignment": run.model.assignment, "weights": weights}, f"{folder}/result.pt")
+
+
+if __name__ == "__main__":  # torchrun tests/tiny_runs.py FOLDER BATCH_SIZE
+    train_in_a_group(sys.argv[1], int(sys.argv[2]))
+    leave_processes()

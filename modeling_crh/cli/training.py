@@ -49,7 +49,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model, evaluate it and save it. Options take precedence over the recipe."""
-    from accelerate import PartialState
+    from modeling_crh.processes import leave_processes
 
     fields = {
         "dataset": dataset,
@@ -68,13 +68,11 @@ def train(
         "learning_rate": learning_rate,
     }
     chosen = _recipe(recipe, fields, {"num_bits": num_bits}, training, skip_bad_images)
-    processes = PartialState()
     if dry_run:
         _try_out(chosen, as_json)
     else:
         _train_and_evaluate(chosen, out, resume, as_json)
-    processes.wait_for_everyone()  # gloo hangs where one process leaves the group before another
-    processes.destroy_process_group()
+    leave_processes()
 
 
 def _try_out(recipe: "Recipe", as_json: bool) -> None:
