@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
+from huggingface_hub.errors import HFValidationError
 from numpy.typing import NDArray
 from torch.utils.data import default_collate
 from transformers import ViTImageProcessor, set_seed
@@ -114,7 +115,7 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         if recipe.backbone is None:
             model = CRHModel(CRHConfig(**fields))
         else:
-            model = CRHModel.from_backbone(recipe.backbone, **fields)
+            model = _from_backbone(recipe.backbone, fields)
         if recipe.freeze_backbone:
             model.freeze_backbone()
         processor = _build_processor(recipe, model)
@@ -148,6 +149,14 @@ def build_objective(recipe: Recipe, model: CRHModel) -> Objective | None:
     rival: Any = OBJECTIVES[recipe.method]
     objective: Objective = rival(*model.centers.shape, recipe.seed, **recipe.method_settings)
     return objective
+
+
+def _from_backbone(name: str, fields: dict[str, Any]) -> CRHModel:
+    try:
+        return CRHModel.from_backbone(name, **fields)
+    except (OSError, HFValidationError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {reason}.") from error
 
 
 def _try_samples(model: CRHModel, processor: Processor, train_split: Dataset) -> None:

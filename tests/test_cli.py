@@ -165,6 +165,10 @@ def test_a_rival_is_trained_by_its_name_and_has_no_centers_that_moved(crh, recip
     [
         (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
         (["train", "--dataset", "nowhere"], "`dataset` must be a folder or one of the benchmarks"),
+        (
+            ["train", "--backbone", "/no/such/model"],
+            "`backbone` must be a model's folder or Hub id, but '/no/such/model' is not",
+        ),
         (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
         (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a CRH model's folder or Hub id"),
         (["features", "./nowhere/at/all", ".", "--out", "features"], "`backbone` must be a model's folder or Hub id"),
