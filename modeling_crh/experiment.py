@@ -217,7 +217,8 @@ def _check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     """Refuse a folder that this run must not write to; whether it holds this run, finished."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
-    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    found = {name for name in names if not name.endswith(".partial")}  # what a killed process was writing
     unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint

@@ -1,6 +1,5 @@
 """CRHTrainer: transformers' own, with centers that move, and with retrieval figures at every evaluation."""
 
-import shutil
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -14,17 +13,22 @@ from transformers.trainer_utils import TrainOutput
 
 from modeling_crh.assignment import check_method
 from modeling_crh.baselines import Objective
-from modeling_crh.callbacks import ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
+from modeling_crh.callbacks import (
+    BestCheckpointCallback,
+    ObjectiveCallback,
+    ReassignCentersCallback,
+    SetEpochCallback,
+)
 from modeling_crh.checkpoint import OBJECTIVE_NAME, STATISTICS_NAME, find_last_checkpoint, load_model
+from modeling_crh.checkpoint_trainer import CheckpointTrainer
 from modeling_crh.codebook import center_distances
 from modeling_crh.codes import binarize
-from modeling_crh.hub_trainer import HubTrainer
 from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training_arguments import CRHTrainingArguments
 
 
-class CRHTrainer(HubTrainer):
+class CRHTrainer(CheckpointTrainer):
     """Trains a `CRHModel`, moves its centers, and evaluates by retrieval.
 
     Every evaluation ranks `eval_database` for each query of `eval_dataset`, or without one `eval_dataset` itself, each
@@ -79,6 +83,7 @@ class CRHTrainer(HubTrainer):
             self.add_callback(ObjectiveCallback(objective))
             self._place_centers()
         self.add_callback(SetEpochCallback)
+        self.add_callback(BestCheckpointCallback)
 
     def train(
         self,
@@ -240,15 +245,7 @@ class CRHTrainer(HubTrainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
             self._stop_as_not_finite("weights are not")
-        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
-        try:
-            super()._save_checkpoint(model, trial)
-        except BaseException as error:
-            if self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, Exception):
-                raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
-            raise
+        super()._save_checkpoint(model, trial)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
@@ -270,6 +267,7 @@ class CRHTrainer(HubTrainer):
     def _load_best_model(self) -> None:
         self._load_exactly(str(self.state.best_model_checkpoint))
         self._load_objective(str(self.state.best_model_checkpoint))
+        self._delete_all_but_the_best()
 
     def _load_exactly(self, folder: str) -> None:
         saved = load_model(folder, dtype=self.model.dtype)
