@@ -27,10 +27,10 @@ from modeling_crh.codebook import choose_head_dim, draw_centers
 NUM_BITS, SAMPLES, GROUPS = 64, 10, 50
 
 
-def draw_statistics(num_labels: int, generator: np.random.Generator) -> ClassStatistics:
+def draw_statistics(num_labels: int, generator: np.random.Generator, num_bits: int = NUM_BITS) -> ClassStatistics:
     """Statistics of ten codes a class."""
-    group = np.where(generator.random((GROUPS, NUM_BITS)) < 0.5, 1, -1)[generator.integers(0, GROUPS, num_labels)]
-    flipped = generator.binomial(SAMPLES, 0.2, (num_labels, NUM_BITS))
+    group = np.where(generator.random((GROUPS, num_bits)) < 0.5, 1, -1)[generator.integers(0, GROUPS, num_labels)]
+    flipped = generator.binomial(SAMPLES, 0.2, (num_labels, num_bits))
     sums = torch.from_numpy((group * (SAMPLES - 2 * flipped)).astype(np.float64))
     return ClassStatistics(sums, torch.full((num_labels,), float(SAMPLES), dtype=torch.float64))
 

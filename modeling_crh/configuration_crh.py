@@ -1,6 +1,7 @@
 """What a CRH model is made of."""
 
 import difflib
+import math
 import re
 from dataclasses import field, fields
 from numbers import Integral
@@ -77,8 +78,8 @@ class CRHConfig(PreTrainedConfig):
         hash_head_batch_norm: End the hash head in a batch norm of the K outputs, before which the linear layer has no
             bias; what OrthoHash does.
         margin: m of Eq. 1.
-        scale: s of Eq. 1. None stands for sqrt(2) ln(C - 1), and for two classes the scale of three. With few classes
-            and long codes it is small: about sqrt(K) was better for 35 classes at 64 bits.
+        scale: s of Eq. 1. None stands for the paper's sqrt(2) ln(C - 1), and for two classes the scale of three;
+            `"num_bits"` for the larger of that and sqrt(K), which is better for few classes and long codes.
         quantization_weight: lambda of Eq. 4. None stands for 0.1 with single-label and 0 with multi-label data.
         initializer_range: Standard deviation of the hash head's first weights.
         num_labels: C, at least 2; or give `id2label`.
@@ -109,7 +110,7 @@ class CRHConfig(PreTrainedConfig):
     hash_head_dropout: float | int = 0.0
     hash_head_batch_norm: bool = False
     margin: float | int = 0.2
-    scale: float | int | None = None
+    scale: float | int | Literal["num_bits"] | None = None
     quantization_weight: float | int | None = None
     initializer_range: float | int = 0.02
 
@@ -128,6 +129,8 @@ class CRHConfig(PreTrainedConfig):
         self._choose_codebook(num_labels)
         if self.scale is None:
             self.scale = default_scale(num_labels)
+        elif self.scale == "num_bits":
+            self.scale = max(default_scale(num_labels), math.sqrt(self.num_bits))
         if self.quantization_weight is None:
             self.quantization_weight = 0.1 if self.problem_type == "single_label_classification" else 0.0
 
@@ -223,7 +226,7 @@ class CRHConfig(PreTrainedConfig):
             value = getattr(self, name)
             if value is not None and not value >= 0:
                 raise ValueError(f"`{name}` must not be negative, but got {value}.")
-        if self.scale is not None and not self.scale > 0:
+        if isinstance(self.scale, float | int) and not self.scale > 0:
             raise ValueError(f"`scale` must be positive, but got {self.scale}.")
         if not 0 <= self.hash_head_dropout < 1:
             raise ValueError(f"`hash_head_dropout` must lie in [0, 1), but got {self.hash_head_dropout}.")

@@ -52,6 +52,11 @@ def test_the_names_of_the_classes_are_their_number():
     assert (config.num_labels, config.codebook_size) == (3, 6)
 
 
+def test_the_scale_of_the_code_length_is_never_below_that_of_the_paper():
+    assert CRHConfig(**HEAD | {"num_labels": 35}, num_bits=64, scale="num_bits").scale == 8
+    assert CRHConfig(**HEAD | {"num_labels": 1611}, num_bits=64, scale="num_bits").scale == default_scale(1611)
+
+
 def test_two_classes_have_a_scale():
     assert CRHConfig(**HEAD | {"num_labels": 2}).scale == default_scale(3)
 
