@@ -31,18 +31,6 @@ class SetEpochCallback(TrainerCallback):
             dataset.set_epoch(int(state.epoch or 0))
 
 
-class BestCheckpointCallback(TrainerCallback):
-    """Finds the best checkpoint again in a run's folder that was moved, or is named by another path, since it began."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Name the best checkpoint by where it is now."""
-        folder = Path(cast(str, args.output_dir), f"checkpoint-{state.best_global_step}")
-        if folder.is_dir():
-            state.best_model_checkpoint = str(folder)
-
-
 class ObjectiveCallback(TrainerCallback):
     """Tells an objective how much of the training is over, and clears its gradients as Trainer does the model's."""
 

@@ -13,12 +13,7 @@ from transformers.trainer_utils import TrainOutput
 
 from modeling_crh.assignment import check_method
 from modeling_crh.baselines import Objective
-from modeling_crh.callbacks import (
-    BestCheckpointCallback,
-    ObjectiveCallback,
-    ReassignCentersCallback,
-    SetEpochCallback,
-)
+from modeling_crh.callbacks import ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
 from modeling_crh.checkpoint import OBJECTIVE_NAME, STATISTICS_NAME, find_last_checkpoint, load_model
 from modeling_crh.checkpoint_trainer import CheckpointTrainer
 from modeling_crh.codebook import center_distances
@@ -83,7 +78,6 @@ class CRHTrainer(CheckpointTrainer):
             self.add_callback(ObjectiveCallback(objective))
             self._place_centers()
         self.add_callback(SetEpochCallback)
-        self.add_callback(BestCheckpointCallback)
 
     def train(
         self,
