@@ -1,8 +1,9 @@
-"""How a process leaves the others at the end of a training."""
+"""How a process leaves the others at the end of a training, and how it finds that one of them is gone."""
 
 import gc
 
 from accelerate import PartialState
+from torch.distributed import DistError
 
 
 def leave_processes() -> None:
@@ -15,3 +16,8 @@ def leave_processes() -> None:
     state.wait_for_everyone()
     gc.collect()
     state.destroy_process_group()
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error says that another process of the group is gone; gloo has no class of its own for that."""
+    return isinstance(error, DistError) or "/gloo/" in str(error)

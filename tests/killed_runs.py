@@ -28,7 +28,7 @@ MOMENTS = {
 
 
 def end_there(moment):
-    """Kill this process when it first comes to a moment; the kernel does it in the middle of a file that is too long."""
+    """Kill this process when it first comes to a moment; the kernel kills it in the middle of a file that grows."""
     event, ending = MOMENTS[moment]
 
     def hook(name, arguments):

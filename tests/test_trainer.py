@@ -1,7 +1,5 @@
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -159,23 +157,6 @@ def test_gradient_accumulation_does_not_scale_the_loss(tmp_path):
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
-def run_in_processes(folder, processes, batch_size):
-    folder.mkdir()
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    script = Path(__file__).with_name("tiny_runs.py")
-    done = subprocess.run([*launcher, str(script), str(folder), str(batch_size)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return torch.load(folder / "result.pt")
-
-
-def test_two_processes_end_with_the_assignment_of_one_that_sees_the_same_batches(tmp_path):
-    two = run_in_processes(tmp_path / "two", processes=2, batch_size=4)
-    one = tiny_trainer(tmp_path / "one", size=22, per_device_train_batch_size=8, learning_rate=1e-3)
-    one.train()
-    assert torch.equal(two["assignment"], one.model.assignment)
-    assert two["weights"].sum(1).tolist() == [22, 22, 22]  # and not 24: the last batch is filled up with repetitions
 
 
 @pytest.mark.parametrize(

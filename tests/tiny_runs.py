@@ -1,6 +1,4 @@
-"""Training runs that take a second: shared by the tests of training, and run by the tests of several processes."""
-
-import sys
+"""Training runs that take a second, shared by the tests of training."""
 
 import torch
 from torch import Tensor
@@ -9,7 +7,6 @@ from transformers import set_seed
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.baselines import OBJECTIVES
-from modeling_crh.processes import leave_processes
 from modeling_crh.trainer import CRHTrainer
 from modeling_crh.training_arguments import CRHTrainingArguments
 
@@ -130,27 +127,3 @@ def same_state(one: CRHModel, other: CRHModel) -> bool:
     return states[0].keys() == states[1].keys() and all(
         torch.equal(states[0][key], states[1][key]) for key in states[0]
     )
-
-
-def train_in_a_group(folder, batch_size):
-    """What one of several processes does; the first saves the assignment and the weights of every epoch."""
-    run = tiny_trainer(
-        folder, per_device_train_batch_size=batch_size, learning_rate=1e-3, save_strategy="epoch", size=22
-    )
-    totals = []
-    end_epoch = run.reassignment._end_epoch
-
-    def remember(*args):
-        totals.append(run.reassignment._total())
-        end_epoch(*args)
-
-    run.reassignment._end_epoch = remember
-    run.train()
-    if run.is_world_process_zero():
-        weights = torch.stack([weights for _, weights, _ in totals])
-        torch.save({"assignment": run.model.assignment, "weights": weights}, f"{folder}/result.pt")
-
-
-if __name__ == "__main__":  # torchrun tests/tiny_runs.py FOLDER BATCH_SIZE
-    train_in_a_group(sys.argv[1], int(sys.argv[2]))
-    leave_processes()

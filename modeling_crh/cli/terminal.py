@@ -30,8 +30,15 @@ def run(command: Any) -> None:
     except (ValueError, OSError, StrictDataclassError, ModuleNotFoundError) as error:
         if os.environ.get("CRH_DEBUG"):
             raise
-        errors.print(f"[bold red]Error:[/] {_one_sentence(error)}", highlight=False, soft_wrap=True)
+        _print_error(_one_sentence(error))
         sys.exit(2)
+    except RuntimeError as error:
+        from modeling_crh.processes import is_lost_process
+
+        if os.environ.get("CRH_DEBUG") or not is_lost_process(error):
+            raise
+        _print_error("Another process of this run has ended, and so does this one; see what that one says.")
+        sys.exit(1)
 
 
 def report_bad_images(bad_images: list[Any]) -> None:
@@ -67,6 +74,10 @@ def _quiet_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def _print_error(sentence: str) -> None:
+    errors.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
 
 
 def _one_sentence(error: Exception) -> str:

@@ -1,0 +1,88 @@
+"""What groups of processes do in the tests: `process_groups.py FOLDER GROUP...`, or one GROUP under a launcher."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import torch
+from tiny_runs import tiny_trainer
+from transformers import TrainerCallback
+
+from modeling_crh import cli
+from modeling_crh.processes import leave_processes
+
+SIZE, BATCH_SIZE = 22, 8  # of all processes together
+
+
+class DieAt(TrainerCallback):
+    """Ends the last process at the beginning of a step, as the kernel does where memory runs out."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 4 and args.process_index == args.world_size - 1:
+            os._exit(3)
+
+
+def train(folder, processes):
+    """Train; the first process saves the assignment and the weights of every epoch."""
+    batch_size = BATCH_SIZE // processes
+    run = tiny_trainer(
+        folder, size=SIZE, per_device_train_batch_size=batch_size, learning_rate=1e-3, save_strategy="epoch"
+    )
+    totals = []
+    end_epoch = run.reassignment._end_epoch
+
+    def remember(*args):
+        totals.append(run.reassignment._total())
+        end_epoch(*args)
+
+    run.reassignment._end_epoch = remember
+    run.train()
+    if run.is_world_process_zero():
+        weights = torch.stack([weights for _, weights, _ in totals])
+        torch.save({"assignment": run.model.assignment, "weights": weights}, folder / "result.pt")
+
+
+def train_until_one_dies(folder, processes):
+    """Train as a command does; the last process dies in the second epoch."""
+    settings = {"per_device_train_batch_size": BATCH_SIZE // processes, "save_strategy": "epoch", "size": SIZE}
+    sys.argv = sys.argv[:1]
+    cli.run(lambda: tiny_trainer(folder, callbacks=[DieAt], **settings).train() and None)
+
+
+def take_part(folder, group):
+    """What one process does."""
+    processes = int(os.environ["WORLD_SIZE"])
+    if group == "dying":
+        train_until_one_dies(folder / group, processes)
+    train(folder / group, processes)
+    leave_processes()
+
+
+def start_group(folder, group, processes):
+    """Fork processes that find each other, as a launcher would start them; prints how each ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    sizes = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    children = []
+    for rank in range(processes):
+        child = os.fork()
+        if child == 0:
+            os.environ |= address | sizes | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            os.dup2(2, 1)  # what trainers print
+            take_part(folder, group)
+            sys.exit(0)
+        children.append(child)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    print(group, *codes, flush=True)
+
+
+if __name__ == "__main__":
+    parent, groups = Path(sys.argv[1]), sys.argv[2:]
+    for name in groups:
+        (parent / name).mkdir(exist_ok=True)
+        if "RANK" in os.environ:
+            take_part(parent, name)
+        else:
+            start_group(parent, name, 2 if name == "dying" else int(name))
