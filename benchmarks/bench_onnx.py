@@ -1,0 +1,169 @@
+"""What do onnxruntime and each precision cost and give: equal bits, mAP, bytes and milliseconds, against torch?
+
+Method: the checkpoint that ships is exported in every precision that `export_onnx` knows; `int8` takes its ranges from
+256 images of the training split, `int8, no images` from every batch anew. All of the bundled sample of Fashion-MNIST is
+encoded by torch, from the pixels of the image processor, and by onnxruntime, from images that the graph normalizes.
+`equal_bits` is the share of the bits of all 7,000 codes that are torch's, `map` the tie-aware mAP of its 1,000 queries.
+`ms` is the median time of an image, in batches of `--batch-size` and alone, of prepared inputs; all variants and torch
+answer in turns, after a warm-up, and `ratio` is the median over that of torch, below 1 where it is faster.
+One thread for each. What computes in bfloat16 throughout is tried too, and its error is given.
+
+    python benchmarks/bench_onnx.py [--batch-size 32] [--rounds 15]
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import onnxruntime
+import torch
+from datasets import DatasetDict
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+import modeling_crh
+from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.codes import binarize, pack_codes, unpack_codes
+from modeling_crh.data import label_tensor, load_benchmark
+from modeling_crh.export import export_onnx
+from modeling_crh.export_graph import CodesGraph
+from modeling_crh.export_precision import Precision
+from modeling_crh.metrics import average_precision, count_by_distance
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processing import labelled_dataset
+
+CHECKPOINT = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
+TORCH = "torch"
+Inputs = NDArray[Any]
+Encode = Callable[[Inputs], NDArray[np.uint8]]
+
+
+def with_torch(model: CRHModel) -> Encode:
+    """What turns pixels `(N, 3, H, W)` into packed codes."""
+
+    def encode(pixels: Inputs) -> NDArray[np.uint8]:
+        with torch.inference_mode():
+            packed: NDArray[np.uint8] = pack_codes(binarize(model(torch.from_numpy(pixels)).hash_logits)).numpy()
+        return packed
+
+    return encode
+
+
+def with_onnxruntime(file: Path) -> Encode:
+    """What turns images `(N, H, W, 3)` into packed codes, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["packed"], {"images": images})[0]  # type: ignore[no-any-return]
+
+
+def export_all(model: CRHModel, processor: Any, splits: DatasetDict, folder: Path) -> dict[str, Path]:
+    """Files by variant."""
+    images = splits["train"].shuffle(seed=0).select(range(256))["image"]
+    files = {}
+    for precision in get_args(Precision):
+        calibration = list(images) if precision == "int8" else None
+        path = folder / f"{precision}.onnx"
+        files[precision] = export_onnx(model, path, processor=processor, precision=precision, calibration=calibration)
+    path = folder / "int8_no_images.onnx"
+    files["int8, no images"] = export_onnx(model, path, processor=processor, precision="int8")
+    return files
+
+
+def encode_all(encode: Encode, inputs: Inputs, batch_size: int) -> NDArray[np.uint8]:
+    """Packed codes of all inputs."""
+    starts = range(0, len(inputs), batch_size)
+    return np.concatenate([encode(inputs[start : start + batch_size]) for start in starts])
+
+
+def medians(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each side; they run in turns, after a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return {name: 1e3 * float(np.median(found)) for name, found in times.items()}
+
+
+def mean_average_precision(packed: NDArray[np.uint8], splits: DatasetDict) -> float:
+    """Tie-aware mAP of codes of the queries, followed by those of the database."""
+    codes = unpack_codes(torch.from_numpy(packed))
+    query, database = (label_tensor(splits[name]) for name in ("query", "database"))
+    counts = count_by_distance(codes[: len(query)], codes[len(query) :], query, database)
+    return average_precision(counts).mean().item()
+
+
+def bfloat16_error() -> str | None:
+    """What onnxruntime says to one convolution in bfloat16; None if it runs it."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, None) for name in ("x", "w", "y")]
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "bfloat16", ends[:2], ends[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own, which have no common class
+        return str(error)
+    return None
+
+
+def measure(batch_size: int, rounds: int) -> list[dict[str, Any]]:
+    """A row a variant, torch first."""
+    model, processor = load_checkpoint(CHECKPOINT)
+    splits = load_benchmark("fashion_mnist_sample")
+    graph = CodesGraph(model, processor)
+    pixels, images = [], []
+    for name in ("query", "database"):
+        rows = range(len(splits[name]))
+        pixels.append(labelled_dataset(splits[name], processor).inputs(rows)["pixel_values"].numpy())
+        images.append(graph.read_images(list(splits[name]["image"]), processor)["images"])
+    inputs = {TORCH: np.concatenate(pixels)}
+    sides: dict[str, Encode] = {TORCH: with_torch(model)}
+    sizes = {TORCH: (CHECKPOINT / "model.safetensors").stat().st_size}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in export_all(model, processor, splits, Path(folder)).items():
+            sides[name], inputs[name], sizes[name] = with_onnxruntime(file), np.concatenate(images), file.stat().st_size
+    packed = {name: encode_all(encode, inputs[name], batch_size) for name, encode in sides.items()}
+    batch = medians({name: partial(sides[name], inputs[name][:batch_size]) for name in sides}, rounds)
+    single = medians({name: partial(sides[name], inputs[name][:1]) for name in sides}, rounds)
+    return [
+        {
+            "variant": name,
+            "equal_bits": round(1 - float(np.unpackbits(packed[name] ^ packed[TORCH]).mean()), 6),
+            "map": round(mean_average_precision(packed[name], splits), 4),
+            "bytes": sizes[name],
+            "ms": round(batch[name] / batch_size, 3),
+            "ratio": round(batch[name] / batch[TORCH], 3),
+            "ms_single": round(single[name], 3),
+            "ratio_single": round(single[name] / single[TORCH], 3),
+        }
+        for name in sides
+    ]
+
+
+def main() -> None:
+    """Print one JSON document: a list with a row for each variant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = measure(arguments.batch_size, arguments.rounds)
+    for row in rows:
+        print(row)
+    rows.append({"variant": "bfloat16 throughout", "error": bfloat16_error()})
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""A model as the graph that is exported: images, texts or features in, packed codes out, whatever the batch."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import BaseImageProcessor
+
+from modeling_crh.images import read_image
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processing import Processor
+
+Batch = dict[str, NDArray[Any]]
+
+_SHAPES = (32, 48), (48, 32)  # of images that are all to come out alike
+
+
+class CodesGraph(nn.Module):
+    """A copy of a model in float32 on the CPU, with what comes before and after it: normalization, signs, packing.
+
+    Args:
+        model: Stays as it is.
+        processor: Image processor of a model that reads images.
+        pixel_values: Read `pixel_values` that the processor has made, and not `images`.
+
+    Attributes:
+        input_names: `images`, `(N, H, W, 3)` uint8; or `pixel_values`, `(N, 3, H, W)` float32; or `input_ids` and
+            `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)` float32.
+        image_size: H and W that the processor resizes to; None for a model that reads no images.
+
+    Raises:
+        ValueError: If the processor is missing, makes images of several sizes, or does more to an image of the right
+            size than to normalize it, which `pixel_values` leaves to the processor.
+    """
+
+    def __init__(self, model: CRHModel, processor: Processor = None, *, pixel_values: bool = False) -> None:
+        super().__init__()
+        reads_images = model.main_input_name == "pixel_values"
+        if pixel_values and not reads_images:
+            raise ValueError(f"`pixel_values` must be False for a model that reads `{model.main_input_name}`.")
+        self.input_names = [model.main_input_name]
+        self.image_size: tuple[int, int] | None = None
+        self.mean: Tensor | None = None
+        self.std: Tensor | None = None
+        if model.main_input_name == "input_ids":
+            self.input_names.append("attention_mask")
+        if reads_images:
+            if not isinstance(processor, BaseImageProcessor):
+                raise ValueError(
+                    f"`processor` must be the model's image processor, but got {type(processor).__name__}."
+                )
+            self.image_size = resized_size(processor)
+            if not pixel_values:
+                self.input_names = ["images"]
+                self.mean, self.std = _normalization(processor, self.image_size)
+        self.register_buffer("places", 2 ** torch.arange(7, -1, -1, dtype=torch.int32), persistent=False)
+        self.model = copy.deepcopy(model).to("cpu", torch.float32)
+        self.eval()
+
+    def hash_logits(self, *inputs: Tensor) -> Tensor:
+        """`(N, K)` of the inputs that `input_names` names."""
+        given = dict(zip(self.input_names, inputs, strict=True))
+        if "images" in given:
+            pixels = given.pop("images").permute(0, 3, 1, 2).to(torch.float32)
+            given["pixel_values"] = (pixels - self.mean) / self.std
+        return cast(Tensor, self.model(**given).hash_logits)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Packed codes, `(N, K / 8)` uint8: the bits are where `binarize` and `pack_codes` would put them."""
+        bits = (self.hash_logits(*inputs) >= 0).to(torch.int32).unflatten(1, (-1, 8))  # (N, K / 8, 8)
+        return (bits * self.get_buffer("places")).sum(-1).to(torch.uint8)
+
+    def random_inputs(self, size: int, seed: int) -> tuple[Tensor, ...]:
+        """Inputs of `size` items; of texts, the last is shorter than the others."""
+        generator = torch.Generator().manual_seed(seed)
+        config: Any = self.model.config
+        if self.image_size is None and config.backbone_config is None:
+            return (torch.randn(size, config.num_features, generator=generator),)
+        if self.image_size is None:
+            length = 4 + size
+            ids = torch.randint(config.backbone_config.vocab_size, (size, length), generator=generator)
+            mask = torch.ones_like(ids)
+            mask[-1, length // 2 :] = 0
+            return ids, mask
+        height, width = self.image_size
+        if self.mean is None:
+            return (torch.randn(size, 3, height, width, generator=generator),)
+        return (torch.randint(256, (size, height, width, 3), generator=generator, dtype=torch.uint8),)
+
+    def read_images(self, images: Sequence[str | Path | PIL.Image.Image], processor: BaseImageProcessor) -> Batch:
+        """Images as the one input of the graph, by its name; `images` are resized as the processor does.
+
+        Args:
+            images: Paths, URLs or PIL images.
+            processor: Of the model.
+
+        Raises:
+            ValueError: If one of them cannot be read.
+        """
+        settings = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
+        pixels = _process(
+            processor, [torch.from_numpy(read_image(image)).permute(2, 0, 1) for image in images], settings
+        )
+        if self.mean is not None:
+            pixels = pixels.to(torch.uint8).permute(0, 2, 3, 1)
+        return {self.input_names[0]: pixels.contiguous().numpy()}
+
+
+def resized_size(processor: BaseImageProcessor) -> tuple[int, int]:
+    """Height and width that a processor makes of every image.
+
+    Raises:
+        ValueError: If images of several shapes come out in several sizes.
+    """
+    sizes = [_process(processor, [torch.zeros(3, *shape, dtype=torch.uint8)]).shape[-2:] for shape in _SHAPES]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"`processor` must make all images the same size, but makes {[*sizes[0]]} and {[*sizes[1]]}.")
+    return sizes[0][0], sizes[0][1]
+
+
+def _normalization(processor: BaseImageProcessor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation `(3, 1, 1)` on the scale from 0 to 255, if this is bit for bit what it does."""
+    settings: Any = processor
+    scale = torch.tensor(1.0 / settings.rescale_factor if settings.do_rescale else 1.0)
+    mean, std = torch.zeros(3), torch.ones(3)
+    if settings.do_normalize:
+        mean, std = torch.tensor(settings.image_mean), torch.tensor(settings.image_std)
+    mean, std = (mean * scale).view(3, 1, 1), (std * scale).view(3, 1, 1)
+    pixels = (torch.arange(3 * size[0] * size[1]).view(3, *size) % 256).to(torch.uint8)
+    if not torch.equal(_process(processor, [pixels])[0], (pixels.float() - mean) / std):
+        raise ValueError(
+            "`processor` must do no more than resize, crop and normalize for a graph that reads images, but does; "
+            "export one that reads `pixel_values`."
+        )
+    return mean, std
+
+
+def _process(processor: BaseImageProcessor, images: list[Tensor], settings: dict[str, Any] | None = None) -> Tensor:
+    """`pixel_values` `(N, 3, H, W)` of images, each `(3, h, w)` uint8."""
+    try:
+        pixels: Tensor = processor(images, return_tensors="pt", **(settings or {}))["pixel_values"]
+    except Exception as error:  # each processor raises what its settings lead to
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ValueError(f"`processor` must make pixels of images, but cannot: {reason}.") from error
+    return pixels
