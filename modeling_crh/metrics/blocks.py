@@ -30,7 +30,7 @@ class RetrievalBlock:
         num_bits: `K`.
     """
 
-    distance: NDArray[np.uint16]
+    distance: NDArray[np.integer[Any]]
     relevant: NDArray[np.bool_]
     num_bits: int
 

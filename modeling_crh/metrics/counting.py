@@ -1,12 +1,14 @@
 """The histogram of distances, from which every tie-aware figure follows exactly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from modeling_crh.metrics.blocks import RetrievalBlock, prepare_retrieval
+from modeling_crh.metrics.blocks import prepare_retrieval
+from modeling_crh.metrics.ranking import RankedBlock, rank_block
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,22 +68,22 @@ def count_by_distance(
         (tensor([[1, 1, 1]]), tensor([[1, 0, 1]]))
     """
     task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
-    counts = task.map_blocks(count_block)
-    return DistanceCounts(torch.cat([part.items for part in counts]), torch.cat([part.relevant for part in counts]))
+    return join_counts(task.map_blocks(lambda block: count_block(rank_block(block))))
 
 
-def count_block(block: RetrievalBlock) -> DistanceCounts:
-    """Count one block by a single histogram over (query, distance, relevant or not).
+def join_counts(parts: Sequence[DistanceCounts]) -> DistanceCounts:
+    """Put the counts of several blocks of queries into one table."""
+    return DistanceCounts(torch.cat([part.items for part in parts]), torch.cat([part.relevant for part in parts]))
+
+
+def count_block(block: RankedBlock) -> DistanceCounts:
+    """Count one block: an item left out counts nowhere.
 
     Args:
-        block: Some queries against the whole database.
-
-    Returns:
-        The counts of the block; an item left out counts nowhere.
+        block: Some queries and their rankings.
     """
-    num_queries, num_distances = len(block.distance), block.num_bits + 2  # one more for the item left out
-    first_bin = np.arange(num_queries)[:, None] * (2 * num_distances)  # (B, 1)
-    bins = block.distance * 2 + block.relevant + first_bin  # (B, N)
-    histogram = np.bincount(bins.ravel(), minlength=2 * num_queries * num_distances)
-    table = torch.from_numpy(histogram).view(num_queries, num_distances, 2)[:, :-1]  # (B, K + 1, 2)
-    return DistanceCounts(items=table.sum(dim=2), relevant=table[..., 1].contiguous())
+    relevant_before = np.searchsorted(block.relevant_places, block.starts)  # (B, K + 2)
+    return DistanceCounts(
+        items=torch.from_numpy(np.diff(block.starts).astype(np.int64)),
+        relevant=torch.from_numpy(np.diff(relevant_before).astype(np.int64)),
+    )

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
-from modeling_crh.metrics.blocks import RetrievalBlock, check_top, prepare_retrieval
+from modeling_crh.metrics.blocks import RetrievalBlock, RetrievalTask, check_top, prepare_retrieval
 from modeling_crh.metrics.convention import convention_block
-from modeling_crh.metrics.counting import count_block
+from modeling_crh.metrics.counting import DistanceCounts, count_block, join_counts
 from modeling_crh.metrics.precision_recall import precision_at, precision_within_radius, recall_at
+from modeling_crh.metrics.ranking import rank_block
 
 
 def retrieval_figures(
@@ -69,23 +70,25 @@ def retrieval_figures(
         for top in tops:
             check_top(name, top, task.num_items)
     cuts = (task.num_items, *top_r)
-    parts = task.map_blocks(lambda block: _block_figures(block, top_k, cuts, radius))
-    per_query = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}  # each (Q,)
-    without = per_query.pop("queries_without_relevant")
-    means = {name: values.mean().item() for name, values in per_query.items()}
-    counts = {"queries": len(without), "queries_without_relevant": int(without.sum()), "database": task.num_items}
-    return means | counts
-
-
-def _block_figures(block: RetrievalBlock, top_k: Sequence[int], cuts: Sequence[int], radius: int) -> dict[str, Tensor]:
-    counts = count_block(block)
+    counts, by_cut = _rank(task, cuts)
     lower, upper = average_precision_bounds(counts)
-    figures = {"map": average_precision(counts), "map_lower": lower, "map_upper": upper}
-    names = ["map_convention", *(f"map_convention_at_{cut}" for cut in cuts[1:])]
-    figures |= dict(zip(names, convention_block(block, cuts), strict=True))
+    figures = {"map": average_precision(counts), "map_lower": lower, "map_upper": upper}  # each (Q,)
+    figures |= dict(zip(["map_convention", *(f"map_convention_at_{cut}" for cut in top_r)], by_cut, strict=True))
     for top in top_k:
         figures[f"precision_at_{top}"] = precision_at(counts, top)
         figures[f"recall_at_{top}"] = recall_at(counts, top)
     figures[f"precision_within_radius_{radius}"] = precision_within_radius(counts, radius)
-    figures["queries_without_relevant"] = counts.num_relevant == 0
-    return figures
+    without = int((counts.num_relevant == 0).sum())
+    means = {name: values.mean().item() for name, values in figures.items()}
+    return means | {"queries": len(query_codes), "queries_without_relevant": without, "database": task.num_items}
+
+
+def _rank(task: RetrievalTask, cuts: Sequence[int]) -> tuple[DistanceCounts, list[Tensor]]:
+    """The counts of all queries, and for each cut their average precision in database order, `(Q,)`."""
+
+    def rank(block: RetrievalBlock) -> tuple[DistanceCounts, list[Tensor]]:
+        ranked = rank_block(block)
+        return count_block(ranked), convention_block(ranked, cuts)
+
+    counts, by_cut = zip(*task.map_blocks(rank), strict=True)
+    return join_counts(counts), [torch.cat(scores) for scores in zip(*by_cut, strict=True)]

@@ -1,5 +1,7 @@
 """Codes as 64-bit words, and their distance by XOR and popcount."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -41,7 +43,7 @@ def pack_words(bits: Tensor) -> NDArray[np.uint64]:
     return np.ascontiguousarray(filled.view(np.uint64).T)
 
 
-def word_distance(query_words: NDArray[np.uint64], database_words: NDArray[np.uint64]) -> NDArray[np.uint16]:
+def word_distance(query_words: NDArray[np.uint64], database_words: NDArray[np.uint64]) -> NDArray[np.integer[Any]]:
     """Number of bits in which each query differs from each item of the database.
 
     Args:
@@ -49,9 +51,15 @@ def word_distance(query_words: NDArray[np.uint64], database_words: NDArray[np.ui
         database_words: `(W, N)`, from `pack_words`.
 
     Returns:
-        `(Q, N)`, from 0 to `K`.
+        `(Q, N)`, from 0 to `K`, in bytes as long as `K + 1` fits one.
     """
-    distance = np.zeros((query_words.shape[1], database_words.shape[1]), dtype=np.uint16)
-    for query_word, database_word in zip(query_words, database_words, strict=True):
-        distance += np.bitwise_count(query_word[:, None] ^ database_word)  # (Q, N)
+    counts = (
+        np.bitwise_count(query_word[:, None] ^ database_word)  # (Q, N) uint8
+        for query_word, database_word in zip(query_words, database_words, strict=True)
+    )
+    distance: NDArray[np.integer[Any]] = next(counts)
+    if 64 * len(query_words) >= np.iinfo(np.uint8).max:
+        distance = distance.astype(np.uint16)
+    for count in counts:
+        distance += count
     return distance
