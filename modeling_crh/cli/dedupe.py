@@ -13,16 +13,17 @@ _SHOWN = 3  # items of a group, in the table
 
 
 def dedupe(
-    index: Annotated[Path, typer.Argument(help="What `crh index` wrote.")],
+    index: Annotated[str, typer.Argument(help="What `crh index` wrote: a file, or a table.")],
     radius: Annotated[int, typer.Option(help="Most bits from an item to the next one of its group; 0: equal codes.")],
     out: Annotated[Path | None, typer.Option(help="Write the groups here: CSV with a row an item.")] = None,
     as_json: Json = False,
 ) -> None:
     """List groups of near-duplicates: items whose codes are connected by steps of a few bits."""
-    from modeling_crh.search import HammingIndex, near_duplicates
+    from modeling_crh.search import HammingIndex, near_duplicates, open_index
     from modeling_crh.search.groups_table import write_groups
 
-    loaded = HammingIndex.load(index)
+    opened = open_index(index)
+    loaded = opened if isinstance(opened, HammingIndex) else opened.in_memory("flat")
     groups = near_duplicates(loaded, radius)
     if out is not None:
         write_groups(out, loaded, groups)
@@ -30,7 +31,7 @@ def dedupe(
     counts: dict[str, Any] = {"radius": radius, "items": len(loaded), "num_groups": len(groups)}
     counts["duplicates"] = duplicates
     if as_json:
-        counts |= {"index": str(index)} | ({} if out is None else {"out": str(out)})
+        counts |= {"index": index} | ({} if out is None else {"out": str(out)})
         typer.echo(json.dumps(counts | {"groups": [loaded.records(group) for group in groups]}))
         return
     if out is None:

@@ -1,4 +1,7 @@
-"""Search by packed codes: an index over FAISS that is saved as one checked file, and groups of near-duplicates."""
+"""Search by packed codes: an index over FAISS that is saved as one checked file, and groups of near-duplicates.
+
+`modeling_crh.search.lance_index` has the same over LanceDB, which is an extra of its own.
+"""
 
 try:
     import faiss  # noqa: F401
@@ -10,5 +13,6 @@ except ModuleNotFoundError as error:
 from modeling_crh.search.code_table import index_codes
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.near_duplicates import near_duplicates
+from modeling_crh.search.opening import open_index
 
-__all__ = ["HammingIndex", "index_codes", "near_duplicates"]
+__all__ = ["HammingIndex", "index_codes", "near_duplicates", "open_index"]

@@ -12,9 +12,7 @@ from modeling_crh.search.code_store import CodeStore, Distances, Positions
 from modeling_crh.search.index_file import read_index_file, write_index_file
 from modeling_crh.search.items import Ids, Items
 from modeling_crh.search.kinds import choose_kind
-from modeling_crh.search.rerank import check_logits, rerank
-
-_CANDIDATES = 10  # times k, that re-ranking looks at
+from modeling_crh.search.rerank import check_candidates, check_logits, rerank
 
 
 class HammingIndex:
@@ -139,9 +137,7 @@ class HammingIndex:
                 raise ValueError("`num_candidates` must be given with `rerank_logits` only, but is given without.")
             return self._store.nearest(queries, count)
         logits = check_logits(rerank_logits, queries)
-        wanted = check_count("num_candidates", _CANDIDATES * k if num_candidates is None else num_candidates)
-        if wanted < k:
-            raise ValueError(f"`num_candidates` must be at least k={k}, but got {wanted}.")
+        wanted = check_candidates(k, num_candidates)
         positions, distances = self._store.nearest(queries, min(wanted, len(self)))
         order = rerank(logits, self._store.codes(positions), count)
         return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)

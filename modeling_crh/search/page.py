@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modeling_crh.checks import check_path
-from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.search.results import Result
 from modeling_crh.search.thumbnails import Thumbnail, make_thumbnail, thumbnail_within
 from modeling_crh.whole_file import whole_file
@@ -14,7 +14,7 @@ _TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parents[1] / "
 
 
 def write_page(
-    path: str | Path, index: HammingIndex, results: Sequence[Result], *, image_root: str | Path | None = None
+    path: str | Path, index: CodeIndex, results: Sequence[Result], *, image_root: str | Path | None = None
 ) -> Counter[str]:
     """Write the page, which takes its place once it is whole.
 
@@ -46,7 +46,7 @@ def _pictures(root: Path, results: Sequence[Result]) -> dict[str, Thumbnail]:
     return {path: thumbnail_within(root, path) for path in sorted(paths)}
 
 
-def _render(index: HammingIndex, results: Sequence[Result], pictures: dict[str, Thumbnail]) -> str:
+def _render(index: CodeIndex, results: Sequence[Result], pictures: dict[str, Thumbnail]) -> str:
     try:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ModuleNotFoundError as error:

@@ -1,23 +1,23 @@
-"""What a person searches with: image files, folders of images, and packed codes in hexadecimal digits."""
+"""What a person searches with: image files, folders of images, texts, and packed codes in hexadecimal digits."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import BaseImageProcessor
 
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.images import read_image
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor, model_inputs
 from modeling_crh.progress_bar import progress_bar
-from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.search.code_index import CodeIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,13 @@ class QuerySource:
     Args:
         name: What the person wrote, or the path of a file in the folder that they named.
         image: The file to encode; or
+        text: The text to encode; or
         code: `(K / 8,)` uint8, the packed code itself.
     """
 
     name: str
     image: Path | None = None
+    text: str | None = None
     code: NDArray[np.uint8] | None = None
 
 
@@ -48,7 +50,19 @@ def find_queries(queries: Sequence[str], num_bits: int) -> list[QuerySource]:
     return [source for query in queries for source in _find(query, num_bits)]
 
 
-def check_model(index: HammingIndex, model: str) -> None:
+def text_queries(texts: Sequence[str]) -> list[QuerySource]:
+    """Queries that are texts.
+
+    Raises:
+        ValueError: If one is empty.
+    """
+    for text in texts:
+        if not text.strip():
+            raise ValueError(f"`text` must hold a word, but got {text!r}.")
+    return [QuerySource(text, text=text) for text in texts]
+
+
+def check_model(index: CodeIndex, model: str) -> None:
     """Check that the codes of an index are those of a model: by its name, or by the folder that both names lead to.
 
     Raises:
@@ -72,14 +86,15 @@ def encode_queries(
     Args:
         sources: From `find_queries`.
         num_bits: `K` of the index.
-        model: In evaluation mode; only needed where a query is an image.
+        model: In evaluation mode; only needed where a query is no code.
         processor: Of the model.
 
     Returns:
         `(Q, K / 8)` uint8.
 
     Raises:
-        ValueError: If an image cannot be read, or there is no model for it, or none that reads images or has K bits.
+        ValueError: If an image cannot be read, or there is no model for it, or none that reads images or has K bits;
+            likewise for a text.
     """
     packed = np.zeros((len(sources), num_bits // 8), np.uint8)
     for row, source in enumerate(sources):
@@ -87,15 +102,38 @@ def encode_queries(
             packed[row] = source.code
     rows = [row for row, source in enumerate(sources) if source.code is None]
     if rows:
-        if model is None:
-            raise ValueError(f"`model` must be given to search by an image, such as {sources[rows[0]].name!r}.")
-        logits = _hash_logits([str(sources[row].image) for row in rows], model, processor)
-        if logits.shape[1] != num_bits:
-            raise ValueError(
-                f"`model` must make codes of {num_bits} bits, as the index holds, but makes {logits.shape[1]}."
-            )
+        logits = query_logits([sources[row] for row in rows], num_bits, model, processor)
         packed[rows] = pack_codes(binarize(logits)).numpy()
     return packed
+
+
+def query_logits(
+    sources: Sequence[QuerySource], num_bits: int, model: CRHModel | None = None, processor: Processor = None
+) -> Tensor:
+    """Hash logits of queries, `(Q, K)` on the CPU, of which `encode_queries` takes the signs.
+
+    Raises:
+        ValueError: As there; and if a query is a code, which has none.
+    """
+    codes = [source.name for source in sources if source.code is not None]
+    if codes:
+        raise ValueError(f"`query` must be an image or a text to have hash logits, but {codes[0]!r} is a code.")
+    if model is None:
+        kind = "an image" if sources[0].text is None else "a text"
+        raise ValueError(f"`model` must be given to search by {kind}, such as {sources[0].name!r:.80}.")
+    if model.config.num_bits != num_bits:
+        raise ValueError(
+            f"`model` must make codes of {num_bits} bits, as the index holds, but makes {model.config.num_bits}."
+        )
+    for source in sources:
+        reads, kind = ("pixel_values", "images") if source.text is None else ("input_ids", "texts")
+        if model.main_input_name != reads:
+            raise ValueError(f"`model` must read {kind}, but reads `{model.main_input_name}`.")
+    found = []
+    for source in progress_bar(sources, desc="Encoding queries", unit="query"):
+        with torch.inference_mode():
+            found.append(model(**model_inputs(_inputs(source, processor), model)).hash_logits.float().cpu())
+    return torch.cat(found)
 
 
 def _find(query: str, num_bits: int) -> list[QuerySource]:
@@ -127,13 +165,7 @@ def _find_in_folder(folder: Path) -> list[QuerySource]:
     return [QuerySource(str(file), image=file) for file in files]
 
 
-def _hash_logits(files: Sequence[str], model: CRHModel, processor: Processor) -> Tensor:
-    """`(Q, K)` on the CPU."""
-    if not isinstance(processor, BaseImageProcessor):
-        raise ValueError(f"`model` must read images, but reads `{model.main_input_name}`.")
-    found = []
-    for file in progress_bar(files, desc="Encoding queries", unit="image"):
-        batch = dict(processor(read_image(Path(file)), return_tensors="pt"))
-        with torch.inference_mode():
-            found.append(model(**model_inputs(batch, model)).hash_logits.float().cpu())
-    return torch.cat(found)
+def _inputs(source: QuerySource, processor: Any) -> dict[str, Tensor]:
+    if source.image is not None:
+        return dict(processor(read_image(source.image), return_tensors="pt"))
+    return dict(processor(source.text, truncation=True, return_tensors="pt"))

@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modeling_crh.search.checks import check_count
+
+_CANDIDATES = 10  # times k, that re-ranking looks at
 _BLOCK = 1 << 24  # bits of candidates that are unpacked at a time
 
 
@@ -29,6 +32,18 @@ def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArr
     if not np.array_equal(np.packbits(logits >= 0, axis=1), packed_queries):
         raise ValueError("`rerank_logits` must have the signs of `packed_queries`, but some differ.")
     return np.asarray(logits, np.float32)
+
+
+def check_candidates(k: int, num_candidates: int | None) -> int:
+    """How many candidates to look at for the `k` best: `num_candidates`, or by default ten times as many.
+
+    Raises:
+        ValueError: If it is no whole number, or less than `k`.
+    """
+    wanted = check_count("num_candidates", _CANDIDATES * k if num_candidates is None else num_candidates)
+    if wanted < k:
+        raise ValueError(f"`num_candidates` must be at least k={k}, but got {wanted}.")
+    return wanted
 
 
 def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -> NDArray[np.int64]:

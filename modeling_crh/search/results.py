@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.search.query_sources import QuerySource
 
 DEFAULT_K = 10
@@ -60,12 +61,13 @@ class Result:
 
 
 def find_results(
-    index: HammingIndex,
+    index: CodeIndex,
     sources: Sequence[QuerySource],
     packed_queries: NDArray[np.uint8],
     *,
     k: int | None = None,
     radius: int | None = None,
+    rerank_logits: Tensor | None = None,
 ) -> list[Result]:
     """Search for queries.
 
@@ -75,14 +77,20 @@ def find_results(
         packed_queries: `(Q, K / 8)` uint8.
         k: Find the k nearest; the default, with 10, where neither is given.
         radius: Find all within so many bits. With both: the k nearest, without those that are farther away.
+        rerank_logits: `(Q, K)` hash logits of the queries. The order is then that of their dot products with the codes
+            of the 10 k nearest, and a radius cannot be asked for.
 
     Raises:
-        ValueError: If `k` or `radius` breaks its rule.
+        ValueError: If `k`, `radius` or `rerank_logits` breaks its rule.
     """
+    if rerank_logits is not None and radius is not None:
+        raise ValueError(
+            f"`radius` must not be given with re-ranking, which finds by another measure, but got {radius!r}."
+        )
     if k is None and radius is not None:
         positions, distances = index.search_radius_positions(packed_queries, radius)
     else:
-        found = index.search_positions(packed_queries, DEFAULT_K if k is None else k)
+        found = index.search_positions(packed_queries, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
         positions, distances = list(found[0]), list(found[1])
         if radius is not None:
             index.search_radius_positions(packed_queries[:0], radius)  # checks it
@@ -94,7 +102,7 @@ def find_results(
     ]
 
 
-def _hits(index: HammingIndex, positions: NDArray[np.int64], distances: NDArray[np.int32]) -> tuple[Hit, ...]:
+def _hits(index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.int32]) -> tuple[Hit, ...]:
     return tuple(
         Hit(rank, record["id"], distance, record["label"], record["path"])
         for rank, (record, distance) in enumerate(zip(index.records(positions), distances.tolist(), strict=True), 1)

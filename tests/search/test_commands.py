@@ -21,18 +21,18 @@ def test_index_writes_what_encode_wrote(crh, encoded, tiny_checkpoint, tmp_path)
         "bytes": out.stat().st_size,
     }
     assert len(HammingIndex.load(out)) == 60
-    code, output, _ = crh("index", encoded / "codes.parquet", "--out", out, "--kind", "hnsw", "--model", "org/name")
+    code, output, _ = crh("index", encoded / "codes-00000.parquet", "--out", out, "--kind", "hnsw", "--model", "org/name")
     assert (code, output) == (0, f"60 codes of 16 bits, hnsw, in {out}\n")
     assert HammingIndex.load(out).model == "org/name"
 
 
 def test_index_replaces_an_index_and_nothing_else(crh, encoded, tmp_path):
-    before = (encoded / "codes.parquet").read_bytes()
-    for out in (encoded / "codes.parquet", encoded, tmp_path / "nowhere" / "index"):
+    before = (encoded / "codes-00000.parquet").read_bytes()
+    for out in (encoded / "codes-00000.parquet", encoded, tmp_path / "nowhere" / "index"):
         code, output, errors = crh("index", encoded, "--out", out)
         assert (code, output) == (2, "")
         assert "`out` must be a new file in a folder that exists, or an older index, but got" in errors
-    assert (encoded / "codes.parquet").read_bytes() == before
+    assert (encoded / "codes-00000.parquet").read_bytes() == before
 
 
 def test_search_finds_an_image_itself(crh, index_path, tiny_checkpoint, image_folder):

@@ -1,0 +1,137 @@
+"""Where a table of codes lies: `FOLDER/NAME.lance`, in a folder or in an object store."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings tell of nothing that a caller could change
+
+try:
+    import lancedb
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"A table of codes needs {error.name}; run `pip install 'modeling-crh[lancedb]'`.", name=error.name
+    ) from error
+
+from modeling_crh.search.opening import TABLE_SUFFIX
+
+TABLE_RULE = "a table that can be read and written"
+
+_FAULTS = {  # what an object store's answer says, by a word that it holds
+    "NoSuchBucket": "there is no such bucket",
+    "kind: Connect": "the object store cannot be reached",
+    "kind: Timeout": "the object store does not answer",
+    "AccessDenied": "the object store denies access",
+    "InvalidAccessKeyId": "the object store denies access",
+    "SignatureDoesNotMatch": "the object store denies access",
+    "CredentialsNotLoaded": "there are no credentials for the object store",
+    "status: 403": "the object store denies access",
+}
+
+
+@dataclass(frozen=True)
+class LancePlace:
+    """A table's place.
+
+    Args:
+        uri: As the caller wrote it.
+        folder: Of the database.
+        name: Of the table in it.
+        storage_options: Of the object store, in LanceDB's words.
+    """
+
+    uri: str
+    folder: str
+    name: str
+    storage_options: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, uri: str | Path, storage_options: dict[str, str] | None = None) -> "LancePlace":
+        """Divide a URI.
+
+        Raises:
+            ValueError: If it is no `FOLDER/NAME.lance`.
+        """
+        text = str(uri)
+        folder, _, last = text.rstrip("/").rpartition("/")
+        name = last.removesuffix(TABLE_SUFFIX)
+        if not last.endswith(TABLE_SUFFIX) or not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or folder.endswith(":/"):
+            raise ValueError(
+                f"`uri` must be FOLDER/NAME{TABLE_SUFFIX}, with letters, digits, `_`, `-` or `.` in its name, "
+                f"but got {text!r:.200}."
+            )
+        return cls(text, folder or ("/" if text.startswith("/") else "."), name, storage_options)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return "://" not in self.uri
+
+    def open(self) -> Any:
+        """The table as it is now.
+
+        Raises:
+            ValueError: If there is none, or the object store does not give it.
+        """
+        if self.is_local and not Path(self.folder, self.name + TABLE_SUFFIX).is_dir():  # LanceDB would make the folder
+            raise ValueError(f"`uri` must be a table of codes, but there is no folder {self.uri!r}.")
+        with one_sentence("uri", TABLE_RULE, self.uri):
+            return self._connect().open_table(self.name)
+
+    def exists(self) -> bool:
+        """Whether anything of that name is there.
+
+        Raises:
+            ValueError: If its folder is not, or the object store does not say.
+        """
+        if self.is_local:
+            if not Path(self.folder).is_dir():
+                raise ValueError(f"`uri` must be in a folder that exists, but got {self.uri!r}.")
+            return Path(self.folder, self.name + TABLE_SUFFIX).exists()
+        with one_sentence("uri", TABLE_RULE, self.uri):
+            database = self._connect()
+            page: str | None = None
+            while True:
+                found = database.list_tables(page_token=page)
+                page = found.page_token
+                if self.name in found.tables or not page:
+                    return self.name in found.tables
+
+    def write(self, batches: Any, *, replace: bool) -> Any:
+        """Write a table in one step: all of it is there or nothing.
+
+        Args:
+            batches: A `pyarrow.RecordBatchReader`.
+            replace: Whether it is to be the new version of one that is there.
+        """
+        with one_sentence("uri", TABLE_RULE, self.uri):
+            return self._connect().create_table(self.name, batches, mode="overwrite" if replace else "create")
+
+    def _connect(self) -> Any:
+        return lancedb.connect(self.folder, storage_options=self.storage_options)
+
+
+@contextmanager
+def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
+    """Say what LanceDB and object stores say in one sentence: `argument` must be `rule`, but got `value`.
+
+    Raises:
+        ValueError: Instead of an error that LanceDB raises.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        text = str(error)
+        known = [fault for word, fault in _FAULTS.items() if word in text]
+        reason = known[0] if known else _first_words(text)
+        raise ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.") from error
+
+
+def _first_words(text: str) -> str:
+    """Without the line of a source file that Rust puts at the end."""
+    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))
+    return line[:200].rstrip(". ")

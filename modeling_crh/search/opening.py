@@ -1,0 +1,56 @@
+"""Where a path or URI leads: to the file of an index, or to a table of codes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modeling_crh.search.code_index import CodeIndex
+from modeling_crh.search.hamming_index import HammingIndex
+
+if TYPE_CHECKING:
+    from modeling_crh.search.lance_index import LanceIndex
+
+TABLE_SUFFIX = ".lance"
+
+
+def is_table_uri(uri: str | Path) -> bool:
+    """Whether a path or URI names a table by its form: `NAME.lance`, or anything with a scheme such as `s3://`.
+
+    Example:
+        >>> is_table_uri("photos.lance"), is_table_uri("s3://bucket/photos.lance"), is_table_uri("photos.crh")
+        (True, True, False)
+    """
+    return "://" in str(uri) or Path(uri).suffix == TABLE_SUFFIX
+
+
+def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
+    """Open the index that `crh index` wrote, whichever it is.
+
+    Args:
+        uri: Of a table, by its form; else the file of a `HammingIndex`.
+
+    Raises:
+        ValueError: If there is none, or it is damaged.
+        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
+    """
+    if not is_table_uri(uri):
+        return HammingIndex.load(uri)
+    from modeling_crh.search.lance_index import LanceIndex
+
+    return LanceIndex(uri)
+
+
+def choose_items(index: "HammingIndex | LanceIndex", where: str | None) -> CodeIndex:
+    """The items of an index that meet a condition; all of them without one.
+
+    Args:
+        index: From `open_index`.
+        where: SQL, see `modeling_crh.search.lance_conditions.Condition`.
+
+    Raises:
+        ValueError: If it is no condition on that table, or the index is none.
+    """
+    if where is None:
+        return index
+    if isinstance(index, HammingIndex):
+        raise ValueError(f"`where` must be given with a table (NAME{TABLE_SUFFIX}) only, but got {where!r:.80}.")
+    return index.where(where)

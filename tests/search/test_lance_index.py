@@ -1,0 +1,229 @@
+import numpy as np
+import pytest
+
+from modeling_crh.search import HammingIndex, near_duplicates
+from modeling_crh.search.lance_index import LanceIndex
+
+GENERATOR = np.random.default_rng(0)
+PACKED = GENERATOR.integers(0, 4, (500, 2), dtype=np.uint8)  # many ties: only four of 16 bits differ
+LABELS = [["cat", "dog", "it's"][row % 3] for row in range(500)]
+QUERIES = PACKED[:7]
+
+
+@pytest.fixture
+def uri(tmp_path):
+    return tmp_path / "codes.lance"
+
+
+@pytest.fixture
+def table(uri):
+    years = np.arange(500) % 7
+    return LanceIndex.create(uri, PACKED, labels=LABELS, columns={"year": years}, model="org/model", revision="main")
+
+
+def test_a_value_worked_by_hand(uri):
+    packed = np.array([[0b00000000], [0b00000001], [0b11111111]], np.uint8)
+    index = LanceIndex.create(uri, packed, ids=["none", "one", "all"], paths=["a", "b", "c"])
+    ids, distances = index.search(np.array([[0b00000011]], np.uint8), k=2)
+    assert (ids.tolist(), distances.tolist()) == ([["one", "none"]], [[1, 2]])
+    positions, _ = index.search_positions(np.array([[0b00000011]], np.uint8), k=2)
+    assert index.records(positions[0]) == [
+        {"id": "one", "label": None, "path": "b"},
+        {"id": "none", "label": None, "path": "a"},
+    ]
+    assert (len(index), index.num_bits, index.kind, index.model, index.version) == (3, 8, "flat", "", 1)
+
+
+@pytest.mark.parametrize("k", [1, 10, 200, 501])
+def test_with_ids_in_order_it_finds_what_a_flat_index_finds(table, k):
+    found, expected = table.search(QUERIES, k), HammingIndex(PACKED).search(QUERIES, k)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
+
+
+@pytest.mark.parametrize("radius", [0, 1, 2, 16])
+def test_a_radius_is_exact_with_lists_too(table, radius):
+    table.optimize("ivf")
+    assert table.kind == "ivf"
+    found, expected = table.search_radius(QUERIES, radius), HammingIndex(PACKED).search_radius(QUERIES, radius)
+    for one, other in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_ties_stand_in_the_order_of_ids_however_the_rows_lie(uri):
+    order = np.random.default_rng(1).permutation(500)
+    index = LanceIndex.create(uri, PACKED[order[:300]], ids=order[:300])
+    index.add(PACKED[order[300:]], order[300:])
+    expected = HammingIndex(PACKED).search(QUERIES, 40)[0]
+    np.testing.assert_array_equal(index.search(QUERIES, 40)[0], expected)
+    index.optimize()
+    np.testing.assert_array_equal(index.search(QUERIES, 40)[0], expected)
+
+
+def test_reranking_orders_candidates_as_the_index_in_memory_does(table):
+    logits = np.where(np.unpackbits(QUERIES, axis=1) > 0, 1, -1) * np.random.default_rng(0).random((7, 16))
+    logits = logits.astype(np.float32)
+    for options in ({}, {"num_candidates": 50}):
+        found = table.search(QUERIES, 5, rerank_logits=logits, **options)
+        expected = HammingIndex(PACKED).search(QUERIES, 5, rerank_logits=logits, **options)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+def test_lists_are_made_of_large_tables_and_hold_what_is_added_later(uri, monkeypatch):
+    monkeypatch.setattr("modeling_crh.search.lance_write.FLAT_LIMIT", 400)
+    index = LanceIndex.create(uri, PACKED[:400], kind="auto")
+    assert index.kind == "flat"
+    index.add(PACKED[400:], np.arange(400, 500))
+    index.optimize()
+    assert index.kind == "ivf"
+    new = np.array([[255, 255]], np.uint8)
+    index.add(new, [1000])
+    assert index.search(new, 1)[0].tolist() == [[1000]]
+    assert index.search(QUERIES, 600)[0].shape == (7, 501)  # the lists hold fewer, so all codes are compared
+    assert LanceIndex.create(uri, PACKED, kind="flat", replace=True).kind == "flat"
+
+
+def test_a_condition_chooses_items_before_codes_are_compared(table):
+    cats = [row for row in range(500) if LABELS[row] == "cat" and row % 7 == 3]
+    chosen = [
+        table.where("label = 'cat' AND year = 3"),
+        table.where({"label": "cat", "year": 3}),
+        table.where("label = 'cat' OR label = 'dog'").where({"label": ["cat", "it's"]}).where("year = 3"),
+    ]
+    expected = HammingIndex(PACKED[cats], ids=cats)
+    for view in chosen:
+        assert len(view) == len(cats)
+        np.testing.assert_array_equal(view.search(QUERIES, 30)[0], expected.search(QUERIES, 30)[0])
+        np.testing.assert_array_equal(
+            view.search_radius(QUERIES[:1], 2)[0][0], expected.search_radius(QUERIES[:1], 2)[0][0]
+        )
+        assert view.in_memory().search(QUERIES, 30)[0].tolist() == expected.search(QUERIES, 30)[0].tolist()
+    assert table.where({"year": 99}).search(QUERIES, 3)[0].shape == (7, 0)
+    assert len(table) == 500
+
+
+def test_records_hold_all_columns_in_the_order_asked_for(table):
+    (positions,), _ = table.where({"year": 6}).search_positions(QUERIES[:1], 3)
+    records = table.records([positions[1], positions[0], positions[1]])
+    ids = [record["id"] for record in records]
+    assert ids[0] == ids[2] != ids[1]
+    assert all(
+        record == {"id": n, "label": LABELS[n], "path": None, "year": 6} for n, record in zip(ids, records, strict=True)
+    )
+    assert table.records([]) == []
+    with pytest.raises(ValueError, match="`positions` must be those of items of this version, but got 1000000"):
+        table.records([1000000])
+
+
+def test_no_query_finds_nothing(table):
+    assert table.search(QUERIES[:0], 3)[0].shape[0] == 0
+    assert table.search_radius(QUERIES[:0], 3) == ([], [])
+
+
+def test_every_change_is_a_version_that_can_be_opened_and_restored(table, uri):
+    table.add(PACKED[:2], [900, 901], labels=["new", "new"], columns={"year": [1, 2]})
+    assert table.delete({"label": "dog"}) == LABELS.count("dog")
+    versions = table.versions()
+    assert [version.num_items for version in versions] == [500, 502, 502 - LABELS.count("dog")]
+    assert len(table) == versions[-1].num_items
+    old = table.at(versions[0].number)
+    assert (len(old), old.version) == (500, versions[0].number)
+    assert len(old.where({"label": "dog"})) == LABELS.count("dog")
+    table.restore(versions[0].number)
+    assert len(table) == len(LanceIndex(uri)) == 500
+    assert [version.num_items for version in table.versions()] == [500, 502, 502 - LABELS.count("dog"), 500]
+    assert (table.model, table.revision, table.num_bits) == ("org/model", "main", 16)
+    with pytest.raises(ValueError, match="`version` must be one of the table's versions, but got 99"):
+        table.at(99)
+
+
+def test_replacing_is_a_version_too(table, uri):
+    new = LanceIndex.create(uri, PACKED[:3], model="org/new", replace=True)
+    assert (len(new), new.model) == (3, "org/new")
+    assert (len(new.at(table.version)), new.at(table.version).model) == (500, "org/model")
+    assert len(table) == 500
+    table.refresh()
+    assert (len(table), table.model) == (3, "org/new")
+    with pytest.raises(ValueError, match=r"`uri` must be new, but '.*codes\.lance' is there already"):
+        LanceIndex.create(uri, PACKED)
+
+
+def test_an_id_is_there_once(table):
+    new = {"labels": ["new"] * 2, "columns": {"year": [0, 0]}}
+    with pytest.raises(ValueError, match="`ids` must be new, but the table has 499 already"):
+        table.add(PACKED[:2], [600, 499], **new)
+    with pytest.raises(ValueError, match="`ids` must be distinct, but 600 comes twice"):
+        table.add(PACKED[:2], [600, 600], **new)
+    assert (len(table), table.version) == (500, 1)
+    table.add(PACKED[:2], [600, 499], replace=True, **new)
+    assert len(table) == 501
+    assert table.where({"label": "new"}).search(QUERIES[:1], 9)[0].tolist() == [[600, 499]]
+
+
+def test_a_table_goes_into_memory_and_back(table, tmp_path):
+    index = table.in_memory("flat")
+    np.testing.assert_array_equal(index.packed, PACKED)
+    assert index.records([2]) == [{"id": 2, "label": "it's", "path": None}]
+    assert (index.model, index.revision) == ("org/model", "main")
+    again = LanceIndex.of_index(tmp_path / "again.lance", index)
+    np.testing.assert_array_equal(again.search(QUERIES, 20)[0], table.search(QUERIES, 20)[0])
+    assert len(near_duplicates(again.in_memory(), 0)) == len(near_duplicates(HammingIndex(PACKED), 0))
+    without_ids = LanceIndex.of_index(
+        tmp_path / "b.lance", HammingIndex(PACKED[:5], labels=[["a"], [], None, ["b"], []])
+    )
+    assert [len(without_ids.where({"label": "b"})), len(without_ids)] == [1, 5]
+    again.add_index(HammingIndex(PACKED, ids=range(500, 1000), labels=LABELS, model="org/model"))
+    assert len(again) == 1000
+    with pytest.raises(
+        ValueError, match="`index` must hold codes of the table's model, 'org/model', but holds those of ''"
+    ):
+        again.add_index(HammingIndex(PACKED, labels=LABELS))
+
+
+@pytest.mark.parametrize(
+    ("ids", "more", "message"),
+    [
+        ([600], {"labels": ["a"], "columns": {"year": [1], "month": [1]}}, "Items must have the columns of the table"),
+        ([600], {"labels": ["a"]}, "Items must have the columns of the table"),
+        (["x"], {"labels": ["a"], "columns": {"year": [1]}}, "Items must have the columns of the table"),
+        (None, {"labels": ["a"], "columns": {"year": [1]}}, "`ids` must be given to add to a table"),
+        ([600], {"labels": ["a"], "columns": {"year": [1, 2]}}, "`columns` must hold one value of one type a code"),
+        ([600], {"labels": ["a"], "columns": {"code": [1]}}, "`columns` must have names other than id, label, path"),
+        ([600], {"labels": ["a"], "columns": {"_rowid": [1]}}, "`columns` must have names other than id, label, path"),
+    ],
+)
+def test_items_that_do_not_fit_are_an_error(table, ids, more, message):
+    with pytest.raises(ValueError, match=message):
+        table.add(PACKED[:1], ids, **more)
+    assert table.version == 1
+
+
+def test_codes_of_another_length_are_an_error(table):
+    wide = np.zeros((1, 4), np.uint8)
+    for call in (lambda: table.search(wide), lambda: table.search_radius(wide, 1), lambda: table.add(wide, [600])):
+        with pytest.raises(ValueError, match="must hold codes of 16 bits, as the index does, but got 32"):
+            call()
+    for call, message in (
+        (lambda: table.search(QUERIES, 0), "`k` must be a whole number, 1 or larger"),
+        (lambda: table.search(QUERIES, num_candidates=3), "`num_candidates` must be given with `rerank_logits` only"),
+        (lambda: table.search_radius(QUERIES, 17), "`radius` must be a whole number of bits from 0 to 16"),
+        (lambda: table.optimize("hnsw"), "`kind` must be auto, flat or ivf for a table, but got 'hnsw'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_an_empty_table_is_no_table(uri):
+    with pytest.raises(ValueError, match="`packed` must hold at least one code"):
+        LanceIndex.create(uri, PACKED[:0])
+    with pytest.raises(ValueError, match="`ids` must be distinct, but 'a' comes twice"):
+        LanceIndex.create(uri, PACKED[:2], ids=["a", "a"])
+    assert not uri.exists()
+
+
+def test_a_table_may_become_empty(table):
+    assert table.delete("true") == 500
+    assert table.search(QUERIES, 3)[0].shape == (7, 0)
+    assert [len(found) for found in table.search_radius(QUERIES, 16)[0]] == [0] * 7

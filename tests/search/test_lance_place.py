@@ -1,0 +1,91 @@
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from modeling_crh.search import HammingIndex, open_index
+from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.lance_place import LancePlace
+from modeling_crh.search.opening import choose_items, is_table_uri
+
+PACKED = np.zeros((3, 2), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "name"),
+    [
+        ("a.lance", ".", "a"),
+        ("./b/a.lance/", "./b", "a"),
+        ("/a-b.c.lance", "/", "a-b.c"),
+        ("s3://bucket/a.lance", "s3://bucket", "a"),
+        ("s3://bucket/deep/er/a_1.lance", "s3://bucket/deep/er", "a_1"),
+    ],
+)
+def test_a_uri_is_a_folder_and_a_name(uri, folder, name):
+    place = LancePlace.of(uri)
+    assert (place.folder, place.name, place.is_local) == (folder, name, not uri.startswith("s3"))
+    assert is_table_uri(uri.rstrip("/"))
+
+
+@pytest.mark.parametrize("uri", ["", "a", ".lance", "a/.lance", "a b.lance", "s3://bucket", "s3://a.lance", "s3://b/c"])
+def test_another_uri_is_an_error(uri):
+    with pytest.raises(ValueError, match=r"`uri` must be FOLDER/NAME\.lance, with letters, digits"):
+        LancePlace.of(uri)
+
+
+def test_opening_makes_no_folder(tmp_path):
+    for uri in (tmp_path / "a.lance", tmp_path / "nowhere" / "a.lance"):
+        with pytest.raises(ValueError, match="`uri` must be a table of codes, but there is no folder"):
+            LanceIndex(uri)
+    with pytest.raises(ValueError, match="`uri` must be in a folder that exists, but got"):
+        LanceIndex.create(tmp_path / "nowhere" / "a.lance", PACKED)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_table_of_codes_is_neither_opened_nor_replaced(tmp_path):
+    (tmp_path / "empty.lance").mkdir()
+    lancedb.connect(tmp_path).create_table("other", pa.table({"id": [1]}))
+    for name, message in (("empty", "must be a table that can be read and written"), ("other", "is another table")):
+        with pytest.raises(ValueError, match=message):
+            LanceIndex(tmp_path / f"{name}.lance")
+        with pytest.raises(ValueError, match=message):
+            LanceIndex.create(tmp_path / f"{name}.lance", PACKED, replace=True)
+    assert len(lancedb.connect(tmp_path).open_table("other")) == 1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"crh_format": "2", "num_bits": "16"}, "must be a table of format version 1, but .* is of version 2"),
+        ({"crh_format": "1", "num_bits": "32"}, "must be a table of ids and codes of 32 bits, but .* is not one"),
+        ({"crh_format": "1", "num_bits": "many"}, "must be a table of ids and codes"),
+    ],
+)
+def test_another_format_is_an_error(tmp_path, metadata, message):
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(PACKED.reshape(-1)), 2)
+    table = pa.table({"id": [1, 2, 3], "code": codes}).replace_schema_metadata(metadata)
+    lancedb.connect(tmp_path).create_table("codes", table)
+    with pytest.raises(ValueError, match=message):
+        LanceIndex(tmp_path / "codes.lance")
+
+
+def test_a_damaged_table_gets_one_sentence(tmp_path):
+    uri = tmp_path / "codes.lance"
+    LanceIndex.create(uri, PACKED)
+    for file in uri.glob("data/*"):
+        file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(ValueError, match="`uri` must be a table that can be read and written, but"):
+        LanceIndex(uri).search(PACKED)
+
+
+def test_either_index_is_opened_by_its_path(tmp_path):
+    HammingIndex(PACKED).save(tmp_path / "a")
+    LanceIndex.create(tmp_path / "a.lance", PACKED, columns={"year": [1, 2, 3]})
+    assert isinstance(open_index(tmp_path / "a"), HammingIndex)
+    assert isinstance(open_index(tmp_path / "a.lance"), LanceIndex)
+    assert len(choose_items(open_index(tmp_path / "a.lance"), "year > 1")) == 2
+    assert len(choose_items(open_index(tmp_path / "a"), None)) == 3
+    with pytest.raises(
+        ValueError, match=r"`where` must be given with a table \(NAME\.lance\) only, but got 'year > 1'"
+    ):
+        choose_items(open_index(tmp_path / "a"), "year > 1")
