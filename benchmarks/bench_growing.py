@@ -23,7 +23,7 @@ import numpy as np
 import torch
 import typer
 from bench_methods import RESULTS, best_choice, read_cells
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, disable_progress_bars
 from method_rows import DATA, ROWS, make_recipe
 
 from modeling_crh import CRHModel
@@ -47,6 +47,7 @@ def bench(
     seed: Annotated[int, typer.Option(help="Of the training, and of which classes are held out.")] = 0,
 ) -> None:
     """Run the four stages and print their figures."""
+    disable_progress_bars()
     choice = best_choice("emoji", "crh", read_cells(RESULTS))
     fields = make_recipe(DATA["emoji"], ROWS["crh"], num_bits, seed, choice)
     recipe = Recipe.from_dict(fields | {"dataset": str(data / "emoji")})

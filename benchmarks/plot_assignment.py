@@ -10,7 +10,7 @@ each curve in log-log.
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import matplotlib
 import numpy as np
@@ -65,7 +65,7 @@ def measure(num_labels: int, codebook_size: int, num_bits: int) -> dict[str, flo
     for _ in range(ROUNDS):
         for method in COLORS:
             started = time.perf_counter()
-            chosen = "greedy" if method == "greedy" else "hungarian"
+            chosen: Literal["greedy", "hungarian"] = "greedy" if method == "greedy" else "hungarian"
             reassign(codebook, assignment, statistics, chosen, np.random.default_rng(1))
             fastest[method] = min(fastest[method], time.perf_counter() - started)
     print(num_labels, codebook_size, num_bits, fastest, flush=True)

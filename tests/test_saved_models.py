@@ -1,0 +1,76 @@
+import pytest
+import torch
+from tiny_inputs import DTYPES, IMAGE_BACKBONES, assert_same_state, in_dtype, inputs_of, move_centers
+from transformers import AutoModel
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.codebook import draw_centers
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [None, "bert", *IMAGE_BACKBONES])
+def test_a_saved_model_comes_back_bit_for_bit(tmp_path, tiny_model, name, dtype):
+    model = tiny_model(name, hash_head="mlp" if name is None else "linear").to(dtype)
+    moved = move_centers(model)
+    inputs = in_dtype(inputs_of(name), dtype)
+    model.save_pretrained(tmp_path / "first")
+    first = CRHModel.from_pretrained(tmp_path / "first")
+    first.save_pretrained(tmp_path / "second")
+    second = AutoModel.from_pretrained(tmp_path / "second")
+    assert type(second) is CRHModel
+    for loaded in (first, second):
+        assert loaded.dtype == dtype
+        assert not loaded.training
+        assert_same_state(loaded, model)
+        assert (loaded.codebook.dtype, loaded.assignment.dtype) == (torch.int8, torch.int64)
+        assert torch.equal(loaded.assignment, moved)
+        assert torch.equal(loaded(**inputs).hash_logits, model(**inputs).hash_logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_centers_keep_their_types_in_half_precision(tmp_path, tiny_model, dtype):
+    model = tiny_model("vit")
+    moved = move_centers(model)
+    model.save_pretrained(tmp_path)
+    loaded = CRHModel.from_pretrained(tmp_path, dtype=dtype)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {dtype}
+    assert (loaded.codebook.dtype, loaded.assignment.dtype) == (torch.int8, torch.int64)
+    assert torch.equal(loaded.assignment, moved)
+    loss = loaded(**in_dtype(inputs_of("vit"), dtype), labels=torch.tensor([0, 1, 2])).loss
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", IMAGE_BACKBONES)
+@pytest.mark.parametrize("saved_dtype", [torch.float32, torch.bfloat16])
+def test_a_pretrained_backbone_keeps_its_weights(tmp_path, tiny_backbone, name, saved_dtype):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        pretrained = AutoModel.from_config(tiny_backbone(name)).to(saved_dtype)
+    for buffer in pretrained.buffers():
+        if buffer.is_floating_point():
+            buffer.add_(0.5)  # running statistics are weights too
+    pretrained.save_pretrained(tmp_path)
+    model = CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bits=16, codebook_seed=4)
+    kept = pretrained.state_dict()
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, kept[key].to(value.dtype)), key
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert not model.training
+    assert model(**inputs_of(name)).hash_logits.shape == (3, 16)
+    assert torch.equal(model.codebook, draw_centers(*model.config.codebook_shape, 3, seed=4)[0])
+
+
+def test_a_backbone_saved_in_half_precision_gives_one_type_of_weights(tiny_backbone):
+    backbone = tiny_backbone("vit")
+    backbone.dtype = torch.bfloat16
+    model = CRHModel(CRHConfig(backbone_config=backbone, num_labels=3))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_a_wrong_field_is_an_error_before_the_weights_are_loaded(tmp_path, tiny_backbone):
+    tiny_backbone("vit").save_pretrained(tmp_path)  # no weights at all
+    with pytest.raises(ValueError, match="`num_bit` is no field of CRHConfig"):
+        CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bit=16)
+    with pytest.raises(OSError, match="no file named"):
+        CRHModel.from_backbone(str(tmp_path), num_labels=3)

@@ -1,0 +1,38 @@
+"""Inputs of tiny models, and what two models are compared by."""
+
+import torch
+
+IMAGE_BACKBONES = ["vit", "dinov2", "resnet", "convnext"]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def inputs_of(name, size=3):
+    """A batch for a tiny model, drawn from a seed."""
+    generator = torch.Generator().manual_seed(1)
+    if name is None:
+        return {"features": torch.randn(size, 4, generator=generator)}
+    if name == "bert":
+        return {"input_ids": torch.randint(1, 50, (size, 7), generator=generator)}
+    return {"pixel_values": torch.randn(size, 3, 16, 16, generator=generator)}
+
+
+def in_dtype(inputs, dtype):
+    return {name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+
+
+def assert_same_state(model, other):
+    state, others = model.state_dict(), other.state_dict()
+    assert state.keys() == others.keys()
+    for name, value in state.items():
+        assert value.dtype == others[name].dtype, name
+        assert torch.equal(value, others[name]), name
+
+
+def move_centers(model):
+    """Put every class on another word than a fresh model gives it."""
+    generator = torch.Generator().manual_seed(7)
+    words = [torch.randperm(model.codebook.shape[1], generator=generator)[:3] for _ in model.assignment]
+    moved = torch.stack(words)
+    assert not torch.equal(moved, model.assignment)
+    model.assignment.copy_(moved)
+    return moved
