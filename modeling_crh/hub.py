@@ -121,7 +121,7 @@ def upload(
         folder: Its files, and their names in the repository.
         repo_id: Such as `org/name`.
         keep_card: Whether a card that somebody has written in the repository takes the place of the folder's.
-        repo_type: `model` or `dataset`.
+        repo_type: `model`, `dataset` or `space`.
         private: See `push_model`.
         revision: See `push_model`.
         token: See `push_model`.
@@ -134,7 +134,8 @@ def upload(
     api = HfApi(token=token)
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     try:
-        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+        sdk = "gradio" if repo_type == "space" else None
+        api.create_repo(repo_id, repo_type=repo_type, space_sdk=sdk, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type=repo_type).private:
             raise ValueError(f"`private` must be left out for {repo_id!r}, which is there already, and public.")
         if revision is not None and not revision.startswith("refs/"):

@@ -1,7 +1,7 @@
 """A Hub on this machine for the real client of `huggingface_hub`: http.server, and nothing else.
 
-It knows models and data sets, private and public, branches, commits, large files and ranges. `POST /faults` with
-`{"upload": 2, "download": 1, "conflict": 1}` breaks off the next two uploads and the next download half-way, and
+It knows models, data sets and Spaces, private and public, branches, commits, large files and ranges. `POST /faults`
+with `{"upload": 2, "download": 1, "conflict": 1}` breaks off the next two uploads and the next download half-way, and
 answers the next commit with 409.
 """
 
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from hub.store import LARGE, USERS, Repo, card_errors, entry, etag
 
-_API = r"/api/(?P<kind>model|dataset)s/(?P<name>[^/]+/[^/]+)"
+_API = r"/api/(?P<kind>model|dataset|space)s/(?P<name>[^/]+/[^/]+)"
 _ROUTES = {
     ("GET", r"/api/whoami-v2"): "whoami",
     ("POST", r"/faults"): "set_faults",
@@ -28,9 +28,9 @@ _ROUTES = {
     ("POST", rf"{_API}/paths-info/(?P<revision>[^/]+)"): "paths_info",
     ("GET", rf"{_API}/tree/(?P<revision>[^/]+)(/(?P<path>.*))?"): "tree",
     ("GET", rf"{_API}(/revision/(?P<revision>[^/]+))?"): "info",
-    ("POST", r"/((?P<kind>dataset)s/)?(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch"): "batch",
+    ("POST", r"/((?P<kind>dataset|space)s/)?(?P<name>[^/]+/[^/]+)\.git/info/lfs/objects/batch"): "batch",
     ("PUT", rf"/large{_API}/(?P<oid>\w+)"): "put",
-    ("GET", r"/((?P<kind>dataset)s/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"): "download",
+    ("GET", r"/((?P<kind>dataset|space)s/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"): "download",
 }
 
 
@@ -178,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"url": self._url(*key), "name": name})
 
     def _url(self, kind: str, name: str) -> str:
-        return f"{self.server.endpoint}/{'datasets/' if kind == 'dataset' else ''}{name}"
+        return f"{self.server.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{name}"
 
     def _branch(self, name: str, revision: str, kind: str = "model") -> None:
         self._may_write()

@@ -1,0 +1,18 @@
+"""The search page: Gradio around an index and its model, which asks nobody else for anything."""
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
+
+try:
+    import gradio  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"The search page needs {error.name}; run `pip install 'modeling-crh[app]'`.", name=error.name
+    ) from error
+
+from modeling_crh.app.page import build_page
+from modeling_crh.app.serve import serve
+from modeling_crh.app.space import push_space
+
+__all__ = ["build_page", "push_space", "serve"]

@@ -1,0 +1,154 @@
+"""Put the search page of an index on the Hub as a Space, which runs as it stands."""
+
+import importlib.metadata
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+from huggingface_hub import CommitInfo
+
+from modeling_crh.app.finder import Finder
+from modeling_crh.app.pictures import no_pictures
+from modeling_crh.app.space_card import choose_card, space_card
+from modeling_crh.checks import check_path
+from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.hub import check_repo_id, upload
+from modeling_crh.progress_bar import progress_bar
+from modeling_crh.search import HammingIndex
+from modeling_crh.search.thumbnails import Thumbnail, thumbnail_within
+
+MAX_PICTURES = 100_000
+"""Of a Space; about 1 GB of thumbnails of photographs."""
+
+_BATCH = 256
+_SCHEMA = pa.schema([pa.field("uri", pa.large_string()), pa.field("sharp", pa.bool_())])
+_APP = '''"""The search page of this Space, as `crh push --space` wrote it."""
+
+from pathlib import Path
+
+from modeling_crh.app import build_page, serve
+
+here = Path(__file__).parent
+demo = build_page(here / "index.crh", "{model}"{pictures})
+
+if __name__ == "__main__":
+    serve(demo)
+'''
+
+
+def push_space(
+    index: str | Path,
+    repo_id: str,
+    *,
+    model: str,
+    image_root: str | Path | None = None,
+    license: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    commit_message: str = "Upload search page",
+) -> CommitInfo:
+    """Put a Space on the Hub in one commit: the page, the index, thumbnails of the database, requirements and a card.
+
+    Paths of this machine stay here, and so do the images themselves: thumbnails have 200 pixels a side at most.
+
+    Args:
+        index: File of an index of images.
+        repo_id: Such as `org/name`; it is made if it is not there.
+        model: Id on the Hub of the model that made the codes.
+        image_root: Folder of the images of the database; without it the page shows labels and ids.
+        license: As the Hub names licences, such as `cc-by-4.0`.
+        private: Of a new repository; None is the organization's default.
+        revision: Branch, made if it is not there; None is the main one, which alone runs.
+        token: None takes the one that `hf auth login` has stored.
+        commit_message: First line of the commit.
+
+    Returns:
+        The commit.
+
+    Raises:
+        ValueError: If an argument breaks its rule, `model` cannot answer for the index, or `private` is asked for and
+            the repository is there and public.
+        OSError: If it was not uploaded; then the repository holds nothing of it.
+    """
+    check_repo_id(repo_id)
+    loaded = HammingIndex.load(index)
+    public = _public_index(loaded, model)
+    Finder(public, model, no_pictures)  # what the Space will do first
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        stored = None if image_root is None else store_pictures(folder / "pictures.arrow", loaded, image_root)
+        pictures = "" if stored is None else ', pictures=here / "pictures.arrow"'
+        (folder / "app.py").write_text(_APP.format(model=model, pictures=pictures), encoding="utf-8")
+        version = importlib.metadata.version("modeling-crh")
+        (folder / "requirements.txt").write_text(f"modeling-crh[app]=={version}\n", encoding="utf-8")
+        public.save(folder / "index.crh")
+        card = choose_card(space_card(public, repo_id, stored, license), repo_id, revision, token)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        return upload(
+            folder,
+            repo_id,
+            keep_card=False,
+            repo_type="space",
+            private=private,
+            revision=revision,
+            token=token,
+            commit_message=commit_message,
+        )
+
+
+def store_pictures(file: Path, index: HammingIndex, image_root: str | Path) -> int:
+    """Write the thumbnails of all items, by position, as `stored_pictures` reads them; gives how many there are.
+
+    Args:
+        file: Where to.
+        index: Of at most `MAX_PICTURES` items.
+        image_root: Folder that no path leads out of.
+
+    Raises:
+        ValueError: If there are more items, `image_root` is no folder, or holds none of their images.
+    """
+    root = check_path("image_root", image_root)
+    if not root.is_dir():
+        raise ValueError(f"`image_root` must be a folder, but got {str(image_root)!r}.")
+    if len(index) > MAX_PICTURES:
+        raise ValueError(
+            f"`image_root` must be left out for a Space of more than {MAX_PICTURES:,} items, but got {len(index):,}."
+        )
+    paths = [record["path"] for record in index.records(np.arange(len(index)))]
+
+    def thumbnail(path: str | None) -> Thumbnail:
+        return Thumbnail() if path is None else thumbnail_within(root, path)
+
+    count = 0
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer, ThreadPoolExecutor() as threads:
+        with progress_bar(total=len(paths), desc="Making thumbnails", unit="image") as bar:
+            for start in range(0, len(paths), _BATCH):
+                made = list(threads.map(thumbnail, paths[start : start + _BATCH]))
+                columns = [[one.uri or None for one in made], [one.sharp for one in made]]
+                arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+                writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+                count += sum(bool(one.uri) for one in made)
+                bar.update(len(made))
+    if not count:
+        raise ValueError(f"`image_root` must hold images of the index, but {str(image_root)!r} holds none of them.")
+    return count
+
+
+def _public_index(index: HammingIndex, model: str) -> HammingIndex:
+    """The index without the paths of this machine, and with the model as the Hub names it.
+
+    Raises:
+        ValueError: If it is no id of the Hub, or the codes are those of another one.
+    """
+    if not is_hub_id(model):
+        raise ValueError(f"`model` must be the id of a model on the Hub, such as 'org/name', but got {model!r}.")
+    if is_hub_id(index.model) and index.model != model:
+        raise ValueError(
+            f"`model` must be the one that made the codes of the index, {index.model!r}, but got {model!r}."
+        )
+    items = index.items.table
+    columns = {name: items[name] if name in items.column_names else None for name in ("id", "label")}
+    return HammingIndex(index.packed, columns["id"], labels=columns["label"], kind=index.kind, model=model)

@@ -1,0 +1,68 @@
+"""Images that strangers send: bounded in bytes and in pixels before a single one is decoded."""
+
+import base64
+import binascii
+import io
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from modeling_crh.images import DECODE_ERRORS, to_rgb
+
+MAX_BYTES = 10_000_000
+MAX_PIXELS = 50_000_000
+"""A photograph of any phone; as RGB 150 MB."""
+
+_MAX_LENGTH = -(-MAX_BYTES // 3) * 4  # in base 64
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP")
+"""What browsers show; Pillow reads far more, by code that few people look at."""
+
+KINDS = "PNG, JPEG, WebP, GIF, AVIF or BMP"
+
+
+def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
+    """Decode an image that came from a browser.
+
+    Args:
+        content: In base 64, as the page sends it; but it may be anything.
+        size: What the page says of its bytes; of more than `MAX_BYTES` it sends no content.
+
+    Returns:
+        `(H, W, 3)`.
+
+    Raises:
+        ValueError: If it has more than `MAX_BYTES` or `MAX_PIXELS`, or is no complete image of one of the `FORMATS`:
+            one sentence for the person who sent it.
+    """
+    if (isinstance(size, int) and size > MAX_BYTES) or (isinstance(content, str) and len(content) > _MAX_LENGTH):
+        raise ValueError(f"An image may have {MAX_BYTES // 10**6} MB at most, but this file has more.")
+    if not isinstance(content, str):
+        raise ValueError("No image has arrived.")
+    try:
+        data = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("No image has arrived.") from error
+    image = _open(data)
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(
+            f"An image may have {MAX_PIXELS // 10**6} million pixels at most, "
+            f"but this one has {image.width:,} x {image.height:,}."
+        )
+    try:
+        pixels: NDArray[np.uint8] = to_rgb(image)
+    except DECODE_ERRORS as error:
+        raise ValueError("This image cannot be read: its file is damaged or not complete.") from error
+    return pixels
+
+
+def _open(data: bytes) -> PIL.Image.Image:
+    """Read the head of the file."""
+    try:
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except PIL.Image.DecompressionBombError as error:
+        raise ValueError(f"An image may have {MAX_PIXELS // 10**6} million pixels at most.") from error
+    except DECODE_ERRORS as error:
+        raise ValueError(f"This file is no image that can be read: it must be {KINDS}.") from error

@@ -1,0 +1,6 @@
+"""Show the search page of an index: `python pipelines/app.py INDEX --model CHECKPOINT`, as `crh app` does."""
+
+from modeling_crh.cli import app, run
+
+if __name__ == "__main__":
+    run(app)
