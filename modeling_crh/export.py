@@ -1,6 +1,7 @@
 """Write a model as an ONNX file that gives packed codes: what serves them needs onnxruntime, and no torch."""
 
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any, cast, get_args
 
 import PIL.Image
 import torch
-from transformers.image_utils import PILImageResampling
 
 try:
     import onnx
@@ -81,9 +81,9 @@ def export_onnx(
     target = check_new_file(path)
     if precision not in get_args(Precision):
         raise ValueError(f"`precision` must be one of {', '.join(get_args(Precision))}, but got {precision!r}.")
+    graph = CodesGraph(model, processor, pixel_values=pixel_values)
     if model.num_parameters() >= _MOST_WEIGHTS:
         raise ValueError(f"`model` must have fewer than {_MOST_WEIGHTS:,} weights, but has {model.num_parameters():,}.")
-    graph = CodesGraph(model, processor, pixel_values=pixel_values)
     batches = None if calibration is None else _batches(graph, calibration, processor, precision)
     exported = _trace(graph)
     _compare(graph, exported)
@@ -107,6 +107,8 @@ def check_new_file(path: str | Path) -> Path:
     target = check_path("path", path)
     if target.exists() or target.is_symlink() or not target.parent.is_dir():
         raise ValueError(f"`path` must be a new file in a folder that exists, but got {str(path)!r}.")
+    if not os.access(target.parent, os.W_OK):
+        raise ValueError(f"`path` must lie in a folder that may be written to, but got {str(path)!r}.")
     return target
 
 
@@ -183,17 +185,10 @@ def _metadata(
         "precision": precision,
     }
     if graph.image_size is not None:
-        crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
-        settings = {
-            "image_size": graph.image_size,
-            "image_mean": processor.image_mean,
-            "image_std": processor.image_std,
-            "rescale_factor": processor.rescale_factor,
-            "resize": dict(processor.size) if processor.do_resize else None,
-            "center_crop": None if crop is None else dict(crop),
-        }
-        metadata |= {name: json.dumps(value) for name, value in settings.items()}
-        metadata["resample"] = PILImageResampling(processor.resample).name.lower()
+        settings = json.loads(processor.to_json_string())
+        metadata["image_size"] = json.dumps(graph.image_size)
+        metadata |= {name: json.dumps(settings.get(name)) for name in ("image_mean", "image_std")}
+        metadata["image_processor"] = json.dumps(settings)
     return metadata
 
 

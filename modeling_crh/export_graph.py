@@ -1,6 +1,7 @@
 """A model as the graph that is exported: images, texts or features in, packed codes out, whatever the batch."""
 
 import copy
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -40,9 +41,13 @@ class CodesGraph(nn.Module):
 
     def __init__(self, model: CRHModel, processor: Processor = None, *, pixel_values: bool = False) -> None:
         super().__init__()
+        if not isinstance(model, CRHModel):
+            raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
         reads_images = model.main_input_name == "pixel_values"
         if pixel_values and not reads_images:
-            raise ValueError(f"`pixel_values` must be False for a model that reads `{model.main_input_name}`.")
+            raise ValueError(
+                f"`pixel_values` must be False for a model that reads `{model.main_input_name}`, but is True."
+            )
         self.input_names = [model.main_input_name]
         self.image_size: tuple[int, int] | None = None
         self.mean: Tensor | None = None
@@ -66,7 +71,7 @@ class CodesGraph(nn.Module):
         """`(N, K)` of the inputs that `input_names` names."""
         given = dict(zip(self.input_names, inputs, strict=True))
         if "images" in given:
-            pixels = given.pop("images").permute(0, 3, 1, 2).to(torch.float32)
+            pixels = given.pop("images").permute(0, 3, 1, 2).contiguous().to(torch.float32)
             given["pixel_values"] = (pixels - self.mean) / self.std
         return cast(Tensor, self.model(**given).hash_logits)
 
@@ -103,9 +108,8 @@ class CodesGraph(nn.Module):
             ValueError: If one of them cannot be read.
         """
         settings = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
-        pixels = _process(
-            processor, [torch.from_numpy(read_image(image)).permute(2, 0, 1) for image in images], settings
-        )
+        decoded = [torch.from_numpy(read_image(image)).permute(2, 0, 1) for image in images]
+        pixels = _process(processor, decoded, settings)
         if self.mean is not None:
             pixels = pixels.to(torch.uint8).permute(0, 2, 3, 1)
         return {self.input_names[0]: pixels.contiguous().numpy()}
@@ -125,14 +129,15 @@ def resized_size(processor: BaseImageProcessor) -> tuple[int, int]:
 
 def _normalization(processor: BaseImageProcessor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation `(3, 1, 1)` on the scale from 0 to 255, if this is bit for bit what it does."""
-    settings: Any = processor
-    scale = torch.tensor(1.0 / settings.rescale_factor if settings.do_rescale else 1.0)
+    settings = json.loads(processor.to_json_string())
+    scale = torch.tensor(1.0 / settings["rescale_factor"] if settings.get("do_rescale") else 1.0)
     mean, std = torch.zeros(3), torch.ones(3)
-    if settings.do_normalize:
-        mean, std = torch.tensor(settings.image_mean), torch.tensor(settings.image_std)
+    if settings.get("do_normalize"):
+        mean, std = torch.tensor(settings["image_mean"]), torch.tensor(settings["image_std"])
     mean, std = (mean * scale).view(3, 1, 1), (std * scale).view(3, 1, 1)
     pixels = (torch.arange(3 * size[0] * size[1]).view(3, *size) % 256).to(torch.uint8)
-    if not torch.equal(_process(processor, [pixels])[0], (pixels.float() - mean) / std):
+    found = _process(processor, [pixels], {"do_resize": False, "do_center_crop": False})[0]
+    if not torch.equal(found, (pixels.float() - mean) / std):
         raise ValueError(
             "`processor` must do no more than resize, crop and normalize for a graph that reads images, but does; "
             "export one that reads `pixel_values`."

@@ -19,7 +19,7 @@ _HALVES = {
     "float16": (torch.float16, TensorProto.FLOAT16),
     "bfloat16": (torch.bfloat16, TensorProto.BFLOAT16),
 }
-_LAYERS = ["Conv", "Gemm", "MatMul"]
+_LAYERS = ["Conv", "Gemm", "MatMul", "Relu"]  # not "Add": the sums of a transformer's residuals lose bits
 _QUANTIZED = {"DynamicQuantizeLinear", "QuantizeLinear"}
 
 
@@ -59,8 +59,9 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
-    last = [node.name for node in graph.graph.node if node.op_type in ("Gemm", "MatMul")][-1:]
-    settings: dict[str, Any] = {"op_types_to_quantize": _LAYERS, "nodes_to_exclude": last}
+    last = [node.name for node in graph.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
+    excluded = [last, f"{last}_MatMul"]  # what onnxruntime calls it once it has split it
+    settings: dict[str, Any] = {"op_types_to_quantize": _LAYERS, "nodes_to_exclude": excluded}
     with TemporaryDirectory() as folder, _quiet():
         target = Path(folder, "int8.onnx")
         if batches is None:

@@ -1,0 +1,296 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import PIL.Image
+import pytest
+import torch
+from transformers import BitImageProcessor, MobileViTImageProcessor, ViTImageProcessor
+
+import modeling_crh
+from modeling_crh import export
+from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.data import load_benchmark
+from modeling_crh.export import export_onnx
+from modeling_crh.export_graph import CodesGraph
+from modeling_crh.processing import labelled_dataset
+
+SHIPPED = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
+GUIDE = Path(__file__).parents[1] / "docs" / "export.md"
+PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
+NEAR_ZERO = 1e-5  # of logits of about 10, in float32
+
+
+@pytest.fixture(scope="module")
+def shipped_file(tmp_path_factory):
+    model, processor = load_checkpoint(SHIPPED)
+    file = tmp_path_factory.mktemp("export") / "shipped.onnx"
+    return export_onnx(model, file, processor=processor, model_name="org/fashion-64")
+
+
+def run_file(file, **inputs):
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return session.run(["packed"], {name: np.asarray(values) for name, values in inputs.items()})[0]
+
+
+def assert_codes_of(packed, hash_logits):
+    assert packed.dtype == np.uint8
+    assert packed.shape == (len(hash_logits), hash_logits.shape[1] // 8)
+    differs = np.unpackbits(packed, axis=1).astype(bool) != (hash_logits >= 0).numpy()
+    assert (hash_logits[torch.from_numpy(differs)].abs() < NEAR_ZERO).all()
+
+
+def logits_of(model, **inputs):
+    with torch.inference_mode():
+        return model(**inputs).hash_logits
+
+
+def random_images(size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (size, 16, 16, 3), dtype=np.uint8)
+
+
+def processed(images, processor=PROCESSOR):
+    return processor([torch.from_numpy(image).permute(2, 0, 1) for image in images], return_tensors="pt")
+
+
+def test_signs_and_bits_are_where_they_are_by_hand(tiny_model, tmp_path):
+    model = tiny_model(None, num_bits=8)
+    model.hash_head.weight.data = (
+        torch.eye(4).repeat_interleave(2, dim=0) * torch.tensor([1.0, -1.0]).repeat(4)[:, None]
+    )
+    model.hash_head.bias.data.zero_()
+    features = np.array([[1, -2, 1e-30, -0.0], [-1, 2, -1e-30, 3], [0, 0, 0, np.nan]], np.float32)
+    # signs of the logits: + - | - + | + - | 0 0, then - + | + - | - + | + -; of NaN none
+    packed = run_file(export_onnx(model, tmp_path / "m.onnx"), features=features)
+    assert packed.tolist() == [[0b10011011], [0b01100110], [0]]
+
+
+@pytest.mark.parametrize("name", ["vit", "dinov2", "resnet"])
+def test_codes_of_images_are_those_of_the_model(tiny_model, tiny_backbone, tmp_path, name):
+    backbone = tiny_backbone(name)
+    backbone.initializer_range = 0.5
+    model = tiny_model(backbone, num_bits=64, initializer_range=1.0)
+    file = export_onnx(model, tmp_path / "m.onnx", processor=PROCESSOR)
+    for size in (1, 2, 40):
+        images = random_images(size, seed=size)
+        hash_logits = logits_of(model, **processed(images))
+        assert_codes_of(run_file(file, images=images), hash_logits)
+    assert len((hash_logits >= 0).unique(dim=0)) > 30
+
+
+def test_pixels_of_the_processor_can_be_read_too(tiny_model, tmp_path):
+    model = tiny_model("resnet", initializer_range=1.0)
+    file = export_onnx(model, tmp_path / "m.onnx", processor=PROCESSOR, pixel_values=True)
+    pixels = processed(random_images(5))
+    assert_codes_of(run_file(file, **pixels), logits_of(model, **pixels))
+
+
+def test_codes_of_texts_are_those_of_the_model_whatever_their_length(text_checkpoint, tmp_path):
+    model, tokenizer = load_checkpoint(text_checkpoint)
+    file = export_onnx(model, tmp_path / "m.onnx")
+    for texts in (["the cat sat"], ["a dog ran under the mat and then slept", "cat", "the tree on a tree"]):
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        assert_codes_of(run_file(file, **inputs), logits_of(model, **inputs))
+
+
+def test_the_shipped_checkpoint_gives_the_same_codes_of_the_bundled_images(shipped_file):
+    model, processor = load_checkpoint(SHIPPED)
+    query = load_benchmark("fashion_mnist_sample")["query"].select(range(200))
+    images = CodesGraph(model, processor).read_images(list(query["image"]), processor)
+    pixels = labelled_dataset(query, processor).inputs(range(200))
+    assert_codes_of(run_file(shipped_file, **images), logits_of(model, **pixels))
+
+
+def test_a_file_says_what_it_is_and_nothing_of_where_it_was_made(shipped_file):
+    settings = json.loads((SHIPPED / "preprocessor_config.json").read_text())
+    metadata = onnxruntime.InferenceSession(shipped_file).get_modelmeta().custom_metadata_map
+    assert json.loads(metadata.pop("image_processor")) == settings
+    assert metadata == {
+        "model": "org/fashion-64",
+        "revision": "",
+        "num_bits": "64",
+        "precision": "float32",
+        "image_size": "[80, 80]",
+        "image_mean": "[0.286, 0.286, 0.286]",
+        "image_std": "[0.353, 0.353, 0.353]",
+    }
+    for trace in (b"site-packages", b".py", str(SHIPPED).encode()):
+        assert trace not in shipped_file.read_bytes()
+
+
+def test_the_example_of_the_guide_serves_codes_without_torch(shipped_file, tmp_path):
+    example = re.search(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL).group(1)
+    shutil.copy(shipped_file, tmp_path / "model.onnx")
+    images = list(load_benchmark("fashion_mnist_sample")["query"].select(range(2))["image"])
+    for name, image in zip("ab", images, strict=True):
+        image.save(tmp_path / f"{name}.png")
+    blocked = "import sys\nsys.modules.update(torch=None, torchvision=None, transformers=None, modeling_crh=None)\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", blocked + example], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    model, processor = load_checkpoint(SHIPPED)
+    packed = pack_codes(binarize(logits_of(model, **processor(images, return_tensors="pt")))).numpy()
+    assert ended.stdout.strip() == str([code.tobytes().hex() for code in packed])
+
+
+def test_the_model_stays_as_it_is(tiny_model, tmp_path):
+    model = tiny_model(None, hash_head="mlp", hash_head_dropout=0.5).to(torch.bfloat16).train()
+    model.hash_head[1].eval()
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    export_onnx(model, tmp_path / "m.onnx")
+    assert [module.training for module in (model, model.hash_head, *model.hash_head)] == [True] * 3 + [False] + [
+        True
+    ] * 3
+    after = model.state_dict()
+    assert all(
+        after[name].dtype == values.dtype and torch.equal(after[name], values) for name, values in before.items()
+    )
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_weights_in_half_the_bytes_give_the_codes_of_weights_rounded_to_them(tiny_model, tmp_path, precision):
+    model = tiny_model(None, num_bits=64, hash_head="mlp", hash_head_hidden_size=256, initializer_range=1.0)
+    file = export_onnx(model, tmp_path / "m.onnx", precision=precision)
+    assert file.stat().st_size < 0.6 * 4 * model.num_parameters()
+    for weights in model.hash_head.parameters():
+        if weights.ndim > 1:
+            weights.data = weights.data.to(getattr(torch, precision)).float()
+    features = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    assert_codes_of(run_file(file, features=features), logits_of(model, features=features))
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_int8_leaves_the_last_layer_in_float_and_most_bits_as_they_are(tiny_model, tmp_path, calibrated):
+    model = tiny_model("resnet", num_bits=64, initializer_range=1.0)
+    images = random_images(40)
+    calibration = [PIL.Image.fromarray(image) for image in random_images(40, seed=1)] if calibrated else None
+    file = export_onnx(model, tmp_path / "m.onnx", processor=PROCESSOR, precision="int8", calibration=calibration)
+    operators = [node.op_type for node in onnx.load(file).graph.node]
+    assert ("QuantizeLinear" in operators, "ConvInteger" in operators) == (calibrated, not calibrated)
+    assert {"Gemm", "MatMul"} & set(operators)
+    packed, expected = run_file(file, images=images), logits_of(model, **processed(images)) >= 0
+    assert (np.unpackbits(packed, axis=1).astype(bool) == expected.numpy()).mean() > 0.95
+    if calibrated:
+        assert np.array_equal(run_file(file, images=images[7:8]), packed[7:8])
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        ViTImageProcessor(size={"height": 16, "width": 16}, image_mean=[0.4, 0.5, 0.6]),
+        ViTImageProcessor(size={"height": 16, "width": 16}, do_rescale=False),
+        BitImageProcessor(size={"shortest_edge": 20}, crop_size={"height": 16, "width": 16}),
+    ],
+)
+def test_the_graph_normalizes_to_the_very_pixels_of_the_processor(tiny_model, processor):
+    model = tiny_model("vit", initializer_range=1.0)
+    photos = [PIL.Image.fromarray(np.tile(image, (3, 2, 1))) for image in random_images(4)]
+    graph = CodesGraph(model, processor)
+    images = torch.from_numpy(graph.read_images(photos, processor)["images"])
+    assert images.shape == (4, 16, 16, 3)
+    with torch.inference_mode():
+        assert torch.equal(graph.hash_logits(images), logits_of(model, **processor(photos, return_tensors="pt")))
+
+
+def test_a_processor_that_does_more_than_normalize_is_left_to_do_it(tiny_model):
+    size = {"height": 16, "width": 16}
+    swapping = MobileViTImageProcessor(size={"shortest_edge": 16}, crop_size=size, do_flip_channel_order=True)
+    with pytest.raises(ValueError, match=r"no more than resize, crop and normalize .* reads `pixel_values`"):
+        CodesGraph(tiny_model("vit"), swapping)
+    assert CodesGraph(tiny_model("vit"), swapping, pixel_values=True).input_names == ["pixel_values"]
+
+
+def test_a_file_with_other_codes_is_not_written(tiny_model, tmp_path, monkeypatch):
+    other = export._trace(CodesGraph(tiny_model(None, seed=1, initializer_range=1.0)))
+    monkeypatch.setattr(export, "_trace", lambda graph: other)
+    with pytest.raises(ValueError, match="`model` must give the same codes under onnxruntime"):
+        export_onnx(tiny_model(None, initializer_range=1.0), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "message"),
+    [
+        (None, {"precision": "int4"}, "`precision` must be one of float32, .*, but got 'int4'"),
+        (None, {"precision": "int8"}, "`precision` must not be 'int8' for this model, which has no layer but"),
+        (None, {"precision": "int8", "calibration": []}, "`calibration` must be images, .* but got 0 for 'int8'"),
+        ("vit", {"processor": PROCESSOR, "calibration": ["a.png"]}, "`calibration` must be .* got 1 for 'float32'"),
+        ("vit", {}, "`processor` must be the model's image processor, but got NoneType"),
+        (
+            "vit",
+            {"processor": BitImageProcessor(size={"shortest_edge": 8}, do_center_crop=False)},
+            "all images the same",
+        ),
+        (None, {"pixel_values": True}, "`pixel_values` must be False for a model that reads `features`, but is True"),
+    ],
+)
+def test_arguments_that_break_their_rule_are_errors(tiny_model, tmp_path, backbone, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        export_onnx(tiny_model(backbone), tmp_path / "m.onnx", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_model_too_large_or_beyond_float16_is_refused(tiny_model, tmp_path, monkeypatch):
+    model = tiny_model(None)
+    with pytest.raises(ValueError, match="`model` must be a CRHModel, but got Linear"):
+        export_onnx(torch.nn.Linear(2, 8), tmp_path / "m.onnx")
+    model.hash_head.weight.data[0, 0] = 1e6
+    with pytest.raises(ValueError, match="another than 'float16', which does not hold all weights"):
+        export_onnx(model, tmp_path / "m.onnx", precision="float16")
+    monkeypatch.setattr(export, "_MOST_WEIGHTS", 10)
+    with pytest.raises(ValueError, match="`model` must have fewer than 10 weights, but has 80"):
+        export_onnx(model, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_explains_itself_in_one_sentence(crh, tiny_checkpoint, tmp_path, monkeypatch):
+    (tmp_path / "there.onnx").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    new = tmp_path / "new.onnx"
+    for options, sentence in [
+        ([tiny_checkpoint, "--out", tmp_path / "there.onnx"], "`path` must be a new file in a folder that exists"),
+        ([tiny_checkpoint, "--out", tmp_path / "no" / "m.onnx"], "`path` must be a new file in a folder that exists"),
+        ([tmp_path / "no", "--out", new], "`checkpoint` must be a CRH model's folder"),
+        ([tiny_checkpoint, "--out", new, "--precision", "int8", "--calibration", tmp_path / "empty"], "with images"),
+    ]:
+        code, output, errors = crh("export", *options)
+        assert (code, output) == (2, "")
+        assert sentence in errors
+        assert errors.count("\n") == 1
+    monkeypatch.setattr(export.os, "access", lambda path, mode: False)
+    code, _, errors = crh("export", tiny_checkpoint, "--out", new)
+    assert (code, "may be written to" in errors) == (2, True)
+    assert (tmp_path / "there.onnx").read_text() == "mine"
+    assert not new.exists()
+
+
+def test_the_command_writes_one_file_and_takes_ranges_from_a_folder_of_images(
+    crh, tiny_checkpoint, image_folder, tmp_path
+):
+    file = tmp_path / "m.onnx"
+    options = ["--precision", "int8", "--calibration", image_folder, "--json"]
+    code, output, errors = crh("export", tiny_checkpoint, "--to", "onnx", "--out", file, *options)
+    assert (code, errors) == (0, "")
+    assert list(tmp_path.iterdir()) == [file]
+    summary = {"file": str(file), "format": "onnx", "precision": "int8", "num_bits": 16, "bytes": file.stat().st_size}
+    assert json.loads(output) == summary
+    metadata = onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map
+    assert (metadata["model"], metadata["precision"]) == (tiny_checkpoint.name, "int8")
+    assert run_file(file, images=random_images(3)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "modeling_crh.export")
+    with pytest.raises(ModuleNotFoundError, match=rf"Export needs {name}; run `pip install 'modeling-crh\[onnx\]'`"):
+        __import__("modeling_crh.export")
