@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData
 
 from modeling_crh.card import MARK
+from modeling_crh.checks import check_path
+from modeling_crh.code_files import code_files, one_model, read_code_schema
+from modeling_crh.code_shards import shard_path
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.encoding import CODES_NAME
 from modeling_crh.hub import check_repo_id, upload
 
 _COLUMNS = {
@@ -47,9 +49,9 @@ def push_codes(
     Paths are cut to what lies below the folder that was encoded, and a model on this machine is not named.
 
     Args:
-        folder: With codes.parquet in it.
+        folder: With its shards, all of them.
         repo_id: Such as `org/name`; it is made if it is not there.
-        model: Id on the Hub of the model whose codes these are; None takes the one that codes.parquet names.
+        model: Id on the Hub of the model whose codes these are; None takes the one that the shards name.
         license: As the Hub names licences, such as `cc-by-4.0`.
         private: Of a new repository; None is the organization's default.
         revision: Branch, made if it is not there; None is the main one.
@@ -68,7 +70,7 @@ def push_codes(
         raise ValueError(f"`model` must be the id of a model on the Hub, such as 'org/name', but got {model!r}.")
     with TemporaryDirectory() as name:
         published = Path(name)
-        schema, rows = _write_public_codes(Path(folder), published / CODES_NAME, model)
+        schema, rows = _write_public_codes(check_path("codes", folder), published, model)
         card = _card(schema, rows, repo_id, license, revision)
         (published / "README.md").write_text(str(card), encoding="utf-8")
         return upload(
@@ -80,49 +82,48 @@ def push_codes(
             revision=revision,
             token=token,
             commit_message=commit_message,
+            delete_patterns=["codes*.parquet"],  # of an earlier push, which may have had more shards
         )
 
 
 def _write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[pa.Schema, int]:
-    """Copy codes.parquet without what is of this machine; gives its schema and its number of rows."""
-    file = _open(folder)
-    metadata = {key.decode(): value.decode() for key, value in (file.schema_arrow.metadata or {}).items()}
-    named = model or metadata.get("model")
-    kept = {"num_bits": metadata["num_bits"]} | ({"model": named} if is_hub_id(named) else {})
-    fields = [field if field.name != "code" else field.with_type(pa.binary()) for field in file.schema_arrow]
-    schema = pa.schema(fields, metadata=kept)
-    root = _common_folder(file)
-    with pq.ParquetWriter(target, schema) as writer:
-        for batch in file.iter_batches():
-            columns = [batch[name] for name in schema.names]
-            paths = [_below(root, path) for path in batch["path"].to_pylist()]
-            columns[schema.get_field_index("path")] = pa.array(paths, pa.string())
-            columns[schema.get_field_index("code")] = batch["code"].cast(pa.binary())
-            writer.write_batch(pa.record_batch(columns, schema=schema))
-    return schema, file.metadata.num_rows
+    """Copy the shards without what is of this machine; gives their schema and the number of all rows."""
+    files = code_files(folder)
+    schema = _public_schema([read_code_schema(file) for file in files], folder, model)
+    root, rows = _common_folder(files), 0
+    for number, file in enumerate(files):
+        with pq.ParquetFile(file) as shard, pq.ParquetWriter(shard_path(target, number), schema) as writer:
+            for batch in shard.iter_batches():
+                columns = [batch[field] for field in schema.names]
+                paths = [_below(root, path) for path in batch["path"].to_pylist()]
+                columns[schema.get_field_index("path")] = pa.array(paths, pa.string())
+                columns[schema.get_field_index("code")] = batch["code"].cast(pa.binary())
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+                rows += len(batch)
+    return schema, rows
 
 
-def _open(folder: Path) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(folder / CODES_NAME)
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(
-            f"`codes` must be a folder that `crh encode` wrote, with {CODES_NAME}, but {str(folder)!r} is not: {error}."
-        ) from error
-    if not {"id", "path", "code"} <= set(file.schema_arrow.names) or b"num_bits" not in (
-        file.schema_arrow.metadata or {}
-    ):
+def _public_schema(schemas: list[pa.Schema], folder: Path, model: str | None) -> pa.Schema:
+    found, _, num_bits = one_model(schemas, folder)
+    if not {"id", "path", "code"} <= set(schemas[0].names) or not num_bits:
         raise ValueError(f"`codes` must be a folder that `crh encode` wrote, but {str(folder)!r} is not.")
-    return file
+    if any(not schema.equals(schemas[0]) for schema in schemas):
+        raise ValueError(f"`codes` must be files with the same columns, but those in {str(folder)!r} differ.")
+    named = model or found
+    kept = {"num_bits": num_bits} | ({"model": named} if is_hub_id(named) else {})
+    fields = [field if field.name != "code" else field.with_type(pa.binary()) for field in schemas[0]]
+    return pa.schema(fields, metadata=kept)
 
 
-def _common_folder(file: pq.ParquetFile) -> str | None:
+def _common_folder(files: list[Path]) -> str | None:
     """The folder above all items that have a whole path; None where there is none but the top of the file system."""
-    folders: set[str] = set()
-    for batch in file.iter_batches(columns=["path"]):
-        folders |= {os.path.dirname(path) for path in batch["path"].to_pylist() if os.path.isabs(path)}
-    common = os.path.commonpath(folders) if folders else ""
-    return common if len(PurePath(common).parts) > 2 else None
+    common: str | None = None
+    for file in files:
+        paths = pq.read_table(file, columns=["path"])["path"].to_pylist()
+        folders = {os.path.dirname(path) for path in paths if os.path.isabs(path)}
+        if folders:
+            common = os.path.commonpath(folders if common is None else folders | {common})
+    return common if common is not None and len(PurePath(common).parts) > 2 else None
 
 
 def _below(root: str | None, path: str) -> str:
@@ -138,7 +139,7 @@ def _card(schema: pa.Schema, rows: int, repo_id: str, license: str | None, revis
     data = DatasetCardData(
         license=license,
         tags=["hashing", "binary-codes", "modeling-crh"],
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": CODES_NAME}]}],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "codes-*.parquet"}]}],
     )
     example = _EXAMPLE.format(
         repo_id=repo_id,

@@ -1,46 +1,92 @@
 """`crh encode`."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from modeling_crh.cli.options import BatchSize, FeaturesColumn, Json, LabelColumn, SkipBadImages, TextColumn
-from modeling_crh.cli.terminal import print_summary, report_bad_images
+from modeling_crh.cli.options import BatchSize, FeaturesColumn, Json, SkipBadImages, TextColumn
+from modeling_crh.cli.terminal import errors, print_summary, report_bad_images
+
+_MOST_WORKERS = 8
 
 
 def encode(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a model.")],
-    source: Annotated[str, typer.Argument(help="A folder of images, a table, or the name of a benchmark or dataset.")],
-    out: Annotated[Path, typer.Option(help="Folder for `codes.parquet`; it must not hold one yet.")],
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder of images, a table, a saved dataset, a benchmark, or the Hub id of a dataset."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the shards: new, or what the same command has begun.")],
+    image_column: Annotated[str, typer.Option(help="Column of images of a table or dataset.")] = "image",
     text_column: TextColumn = None,
     features_column: FeaturesColumn = None,
-    label_column: LabelColumn = "label",
+    label_column: Annotated[str, typer.Option(help="Column of labels, where there is one.")] = "label",
+    id_column: Annotated[str | None, typer.Option(help="Column of whole numbers to call the items by.")] = None,
+    split: Annotated[str, typer.Option(help="Of a dataset with several.")] = "train",
     skip_bad_images: SkipBadImages = False,
-    batch_size: BatchSize = 256,
+    shard_size: Annotated[int, typer.Option(min=1, help="Items a file; no more than one file is lost at a stop.")] = (
+        10_000
+    ),
+    batch_size: BatchSize = 64,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that decode; by default one a processor for images, and none otherwise."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Encode images, texts or features into a parquet file of packed codes."""
-    from modeling_crh import encoding
+    """Encode images, texts or features into parquet files of packed codes; a run that was stopped goes on."""
+    from accelerate import PartialState
+
     from modeling_crh.checkpoint import load_checkpoint
-    from modeling_crh.data import BadImage, load_images, load_rows
-    from modeling_crh.processing import labelled_dataset
+    from modeling_crh.data import open_source
+    from modeling_crh.processes import leave_processes
+    from modeling_crh.source_encoding import check_kind, encode_source
 
     model, processor = load_checkpoint(checkpoint)
-    bad_images: list[BadImage] = []
-    if text_column is None and features_column is None:
-        rows, paths, bad_images = load_images(source, label_column=label_column, skip_bad_images=skip_bad_images)
-    else:
-        rows, paths = load_rows(
-            source, text_column=text_column, features_column=features_column, label_column=label_column
-        )
-    report_bad_images(bad_images)
-    items = labelled_dataset(rows, processor)
-    path = encoding.write_codes(model, items, paths, out, model_name=checkpoint, batch_size=batch_size)
-    summary = {
-        "codes": str(path),
-        "items": len(items),
-        "left_out": len(bad_images),
-        "num_bits": model.config.num_bits,
+    columns: dict[str, Any] = {
+        "image_column": image_column,
+        "text_column": text_column,
+        "features_column": features_column,
+        "label_column": label_column,
+        "id_column": id_column,
+        "split": split,
     }
-    print_summary(summary, f"{len(items)} codes of {model.config.num_bits} bits in {path}", as_json)
+    kind = "text" if text_column is not None else "features" if features_column is not None else "image"
+    check_kind(model, kind)
+    opened = open_source(source, **columns)
+    try:
+        encoded = encode_source(
+            model,
+            processor,
+            opened,
+            out,
+            model_name=checkpoint,
+            columns=columns,
+            shard_size=shard_size,
+            batch_size=batch_size,
+            num_workers=_default_workers(kind) if num_workers is None else num_workers,
+            skip_bad_images=skip_bad_images,
+        )
+    except KeyboardInterrupt:
+        errors.print(f"The same command goes on from the files in {out}.", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    if PartialState().is_main_process:
+        report_bad_images(encoded.left_out)
+        summary = {
+            "codes": str(encoded.folder),
+            "items": encoded.items,
+            "left_out": len(encoded.left_out),
+            "num_bits": model.config.num_bits,
+        }
+        found = "were there already, in" if encoded.was_complete else "in"
+        print_summary(summary, f"{encoded.items} codes of {model.config.num_bits} bits {found} {out}", as_json)
+    leave_processes()
+
+
+def _default_workers(kind: str) -> int:
+    """A worker for each processor that this process has for itself."""
+    if kind != "image":
+        return 0
+    return min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

@@ -11,7 +11,7 @@ from modeling_crh.data.load_splits import load_splits, read_parts
 from modeling_crh.data.nabirds import nabirds_hierarchy
 from modeling_crh.data.prepare import prepare_dataset, prepare_table
 from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
-from modeling_crh.data.sources import load_images, load_rows
+from modeling_crh.data.sources import Source, SourceRow, open_source
 from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
 from modeling_crh.data.tables import load_table, read_table
 from modeling_crh.data.taxonomy import LEVELS, class_levels, has_levels
@@ -30,6 +30,8 @@ __all__ = [
     "ImageDataset",
     "LabelledDataset",
     "Protocol",
+    "Source",
+    "SourceRow",
     "TextDataset",
     "TrainTransform",
     "benchmark_rows",
@@ -44,11 +46,10 @@ __all__ = [
     "label_tensor",
     "load_benchmark",
     "load_folder",
-    "load_images",
-    "load_rows",
     "load_splits",
     "load_table",
     "nabirds_hierarchy",
+    "open_source",
     "prepare_dataset",
     "prepare_table",
     "read_benchmark",

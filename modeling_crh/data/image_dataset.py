@@ -91,12 +91,25 @@ class ImageDataset(LabelledDataset):
         return decode_image(self._images[index]["image"], f"row {index}")
 
     def _process(self, images: list[Tensor]) -> Tensor:
-        try:
-            pixels: Tensor = self._processor(images, return_tensors="pt")["pixel_values"]
-        except Exception as error:  # each processor raises what its settings lead to
-            reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-            raise ValueError(f"`image_processor` must make pixels of one size, but cannot: {reason}.") from error
-        return pixels
+        return process_images(self._processor, images)
+
+
+def process_images(image_processor: BaseImageProcessor, images: list[Tensor]) -> Tensor:
+    """`pixel_values` of decoded images, `(N, 3, H, W)`.
+
+    Args:
+        image_processor: Of the checkpoint.
+        images: Each `(3, H, W)` uint8.
+
+    Raises:
+        ValueError: If the processor makes pixels of several sizes, or none.
+    """
+    try:
+        pixels: Tensor = image_processor(images, return_tensors="pt")["pixel_values"]
+    except Exception as error:  # each processor raises what its settings lead to
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise ValueError(f"`image_processor` must make pixels of one size, but cannot: {reason}.") from error
+    return pixels
 
 
 def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:

@@ -14,7 +14,8 @@ from modeling_crh.images import DECODE_ERRORS, decode_fault, to_rgb
 from modeling_crh.progress_bar import progress_bar
 
 _IMAGE = datasets.Image()
-_REMEDY = "; `skip_bad_images=True` (`--skip-bad-images`) leaves it out"
+REMEDY = "; `skip_bad_images=True` (`--skip-bad-images`) leaves it out"
+"""What `as_error` tells of a way out, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,18 @@ def decode_image(value: dict[str, Any] | None, name: str) -> Tensor:
     Raises:
         ValueError: If this is no image, is cut short, or has over twice the pixels of `PIL.Image.MAX_IMAGE_PIXELS`.
     """
+    image = try_decode(value, name)
+    if isinstance(image, BadImage):
+        raise image.as_error()
+    return image
+
+
+def try_decode(value: dict[str, Any] | None, name: str) -> Tensor | BadImage:
+    """`decode_image` for those who go on without a bad image: it is given back, and not raised."""
     try:
         pixels = to_rgb(_open(value))  # (H, W, 3)
     except DECODE_ERRORS as error:
-        raise _bad_image(value, name, error).as_error() from error
+        return _bad_image(value, name, error)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -95,7 +104,7 @@ def check_images(
             faults = threads.map(_find_fault, values, (f"row {start + offset}" for offset in range(len(values))))
             bad.update({row: fault for row, fault in enumerate(faults, start) if fault is not None})
             if bad and not skip_bad_images:
-                raise next(iter(bad.values())).as_error(_REMEDY)
+                raise next(iter(bad.values())).as_error(REMEDY)
             bar.update(len(values))
     if len(bad) == len(images):
         raise ValueError(

@@ -109,11 +109,16 @@ def select_images(dataset: Dataset, image_column: str) -> Dataset:
     if image_column != "image":
         images = images.rename_column(image_column, "image")
     feature = images.features["image"]
-    stored_as = {"string", "large_string", "binary", "large_binary"}
-    is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
-    if not isinstance(feature, Image) and not is_struct and getattr(feature, "dtype", None) not in stored_as:
+    if not holds_images(feature):
         raise ValueError(f"`image_column` {image_column!r} must hold images, paths or bytes, but holds {feature}.")
     return images.cast_column("image", Image())
+
+
+def holds_images(feature: Any) -> bool:
+    """Whether a column of this type can be read as images: it holds images, paths, bytes, or structs of both."""
+    stored_as = {"string", "large_string", "binary", "large_binary"}
+    is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
+    return isinstance(feature, Image) or is_struct or getattr(feature, "dtype", None) in stored_as
 
 
 def _check_columns(name: str, column: str, label_column: str) -> None:

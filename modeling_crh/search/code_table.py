@@ -1,4 +1,4 @@
-"""From the parquet files of codes that `crh encode` writes to an index."""
+"""From the shards of codes that `crh encode` writes to an index."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
+from modeling_crh.code_files import code_files, one_model, read_code_schema
 from modeling_crh.search.hamming_index import HammingIndex
 
 _COLUMNS = ("id", "path", "code", "label")
@@ -23,20 +24,20 @@ def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = No
         model: What the index calls the model instead; for one that has moved since, say to the Hub.
 
     Raises:
-        ValueError: If there is no such file, it holds no codes, or the files of a folder are of different models.
+        ValueError: If there is no such file, it holds no codes, the files of a folder are of different models, or
+            `crh encode` has not come to its end.
     """
-    files = _files(check_path("codes", codes))
-    tables = [_read(file) for file in files]
-    named = {_metadata(table) for table in tables}
-    if len(named) > 1:
-        raise ValueError(f"`codes` must be codes of one model, but {str(codes)!r} holds those of {sorted(named)}.")
+    path = check_path("codes", codes)
+    files = code_files(path)
+    schemas = [read_code_schema(file) for file in files]
+    found_model, revision, num_bits = one_model(schemas, path)
+    tables = [_read(file, schema) for file, schema in zip(files, schemas, strict=True)]
     try:
         table = pa.concat_tables(tables)
     except pa.ArrowException as error:
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(codes)!r} differ.") from error
     if not len(table):
         raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
-    found_model, revision, num_bits = named.pop()
     packed = _packed(table["code"])
     if num_bits not in ("", str(8 * packed.shape[1])):
         raise ValueError(
@@ -54,35 +55,11 @@ def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = No
     )
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.glob("*.parquet") if file.is_file()) if path.is_dir() else []
-    if not files:
-        raise ValueError(f"`codes` must be a parquet file, or a folder that holds some, but got {str(path)!r}.")
-    return files
-
-
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, schema: pa.Schema) -> pa.Table:
     try:
-        schema = pq.read_schema(file)
-        if "code" in schema.names and pa.types.is_fixed_size_binary(schema.field("code").type):
-            return pq.read_table(file, columns=[name for name in _COLUMNS if name in schema.names])
+        return pq.read_table(file, columns=[name for name in _COLUMNS if name in schema.names])
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.") from error
-    raise ValueError(
-        f"`codes` must have a column `code` of fixed-size binary, as `crh encode` writes, but {str(file)!r} has none."
-    )
-
-
-def _metadata(table: pa.Table) -> tuple[str, str, str]:
-    """Model, revision and number of bits; empty where they are not named."""
-    found = table.schema.metadata or {}
-    model, revision, num_bits = (found.get(name, b"").decode("utf-8", "replace") for name in _NAMED)
-    return model, revision, num_bits
-
-
-_NAMED = (b"model", b"revision", b"num_bits")
 
 
 def _packed(column: pa.ChunkedArray) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
+from datasets import ClassLabel, Dataset, Image, load_dataset
 from huggingface_hub import DatasetCard
 
 
@@ -21,12 +21,12 @@ def codes_folder(crh, tiny_checkpoint, image_folder, tmp_path):
 
 
 def test_codes_go_up_as_a_data_set_and_load_and_stream(crh, codes_folder, image_folder, remote_files):
-    local = pq.read_table(codes_folder / "codes.parquet")
+    local = pq.read_table(codes_folder / "codes-00000.parquet")
     code, output, errors = crh("push", codes_folder, "ada/codes", "--type", "dataset", "--model", "ada/tiny", "--json")
     assert code == 0, errors
     assert json.loads(output)["type"] == "dataset"
     files = remote_files("ada/codes", "dataset")
-    assert set(files) == {".gitattributes", "README.md", "codes.parquet"}
+    assert set(files) == {".gitattributes", "README.md", "codes-00000.parquet"}
     assert not any(str(image_folder).encode() in content for content in files.values())
     rows = load_dataset("ada/codes", split="train")
     assert rows.column_names == local.column_names
@@ -34,6 +34,45 @@ def test_codes_go_up_as_a_data_set_and_load_and_stream(crh, codes_folder, image_
     assert rows["path"][0] == "bright/00.png"
     streamed = list(load_dataset("ada/codes", split="train", streaming=True))
     assert [row["code"] for row in streamed] == local["code"].to_pylist()
+
+
+def test_a_push_of_fewer_shards_leaves_none_of_the_earlier_ones(
+    crh, codes_folder, tiny_checkpoint, image_folder, tmp_path, remote_files
+):
+    code, _, errors = crh("encode", tiny_checkpoint, image_folder, "--out", tmp_path / "shards", "--shard-size", 25)
+    assert code == 0, errors
+    for folder, shards in ((tmp_path / "shards", 3), (codes_folder, 1)):
+        assert crh("push", folder, "ada/shards", "--type", "dataset")[0] == 0
+        files = remote_files("ada/shards", "dataset")
+        assert [name for name in sorted(files) if name.endswith("t")] == [
+            f"codes-{number:05d}.parquet" for number in range(shards)
+        ]
+        rows = load_dataset("ada/shards", split="train")
+        assert rows["id"][:] == list(range(60))
+
+
+def test_a_data_set_is_streamed_and_encoded(crh, tiny_checkpoint, image_folder, codes_folder, tmp_path):
+    images = Dataset.from_dict({"image": sorted(map(str, image_folder.rglob("*.png")))}).cast_column("image", Image())
+    images = images.add_column("label", [row // 20 for row in range(60)]).cast_column(
+        "label", ClassLabel(names=["bright", "dark", "striped"])
+    )
+    images.push_to_hub("ada/images", num_shards=3)
+    code, output, errors = crh(
+        "encode", tiny_checkpoint, "ada/images", "--out", tmp_path / "streamed", "--shard-size", 25, "--json"
+    )
+    assert code == 0, errors
+    assert json.loads(output)["items"] == 60
+    streamed, local = pq.read_table(tmp_path / "streamed"), pq.read_table(codes_folder)
+    assert streamed["code"].to_pylist() == local["code"].to_pylist()
+    assert streamed["label"].to_pylist() == local["label"].to_pylist()
+    (tmp_path / "streamed" / "codes-00001.parquet").unlink()
+    images.select(range(3)).push_to_hub("ada/images")
+    code, _, errors = crh("encode", tiny_checkpoint, "ada/images", "--out", tmp_path / "streamed", "--shard-size", 25)
+    assert code == 2
+    assert "`source` must be 'ada/images' as it was when" in errors
+    code, _, errors = crh("encode", tiny_checkpoint, "ada/nothing", "--out", tmp_path / "nothing")
+    assert code == 2
+    assert "`source` must be a folder, a table or a dataset that can be read, but 'ada/nothing' is not" in errors
 
 
 def test_the_example_of_the_card_runs(crh, codes_folder):
@@ -47,7 +86,7 @@ def test_the_example_of_the_card_runs(crh, codes_folder):
         exec(example, {})
     nearest = eval(printed.getvalue())
     assert nearest[0] == ("bright/00.png", 0)
-    table = pq.read_table(codes_folder / "codes.parquet")
+    table = pq.read_table(codes_folder / "codes-00000.parquet")
     codes = np.stack([np.frombuffer(code, np.uint8) for code in table["code"].to_pylist()])
     distances = sorted(int(np.unpackbits(codes[0] ^ code).sum()) for code in codes)
     assert [distance for _, distance in nearest] == distances[:10]
@@ -57,8 +96,8 @@ def test_a_push_of_codes_that_fails_leaves_nothing_and_the_next_one_completes_it
     faults(upload=99)
     code, _, errors = crh("push", codes_folder, "ada/broken-codes", "--type", "dataset")
     assert code == 2
-    assert "none of the 2 files (README.md, codes.parquet)" in errors
+    assert "none of the 2 files (README.md, codes-00000.parquet)" in errors
     assert api.list_repo_files("ada/broken-codes", repo_type="dataset") == [".gitattributes"]
     faults()
     assert crh("push", codes_folder, "ada/broken-codes", "--type", "dataset")[0] == 0
-    assert Path(api.hf_hub_download("ada/broken-codes", "codes.parquet", repo_type="dataset")).is_file()
+    assert Path(api.hf_hub_download("ada/broken-codes", "codes-00000.parquet", repo_type="dataset")).is_file()

@@ -1,0 +1,158 @@
+"""Codes in a folder of parquet shards: each is there whole or not at all, so that a run may stop at any point."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from modeling_crh.checks import check_path
+from modeling_crh.data import BadImage, SourceRow
+from modeling_crh.encoding_record import EncodingRecord
+from modeling_crh.whole_file import whole_file
+
+_MOST_SHARDS = 100_000  # five digits, so that files in the order of their names are in that of the rows
+
+
+class CodeShards:
+    """A folder that codes are written to.
+
+    Shard `s` holds the codes of `shard_size` rows of the source, from row `s * shard_size` on, but for images that were
+    left out: columns `id`, `path`, `code`, the packed code as fixed-size binary, and `label` where there are labels,
+    the name of the class or a list of names. The metadata of its schema names the `model`, its `revision` on the Hub,
+    the `num_bits`, and what was `left_out`. Which shards are there says where to go on.
+
+    Args:
+        folder: New, empty, or begun by a run of the same record; nothing is written to it before the first shard.
+        record: Of this run.
+        label_type: Of the column `label`, or None for no such column.
+
+    Raises:
+        ValueError: If the folder holds other codes, or is none.
+    """
+
+    def __init__(self, folder: str | Path, record: EncodingRecord, label_type: pa.DataType | None) -> None:
+        self.folder = check_path("out", folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"`out` must be a folder, but {str(folder)!r} is a file.")
+        begun = EncodingRecord.read(self.folder)
+        others = [] if begun is not None else sorted(self.folder.glob("*.parquet"))
+        if others:
+            raise ValueError(f"`out` must hold no codes of another run, but {str(folder)!r} holds {others[0].name}.")
+        if begun is not None:
+            record.check_same(begun, self.folder)
+        self.record = begun or record  # a copy of the model may have another name: all shards have the first one
+        self._label_type = label_type
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the codes of the whole source are there."""
+        return self.record.num_shards is not None and len(self.done()) == self.record.num_shards
+
+    def done(self) -> set[int]:
+        """Numbers of the shards that are there and can be read."""
+        return {number for number, file in shard_files(self.folder) if _footer(file) is not None}
+
+    def count(self) -> tuple[int, list[BadImage]]:
+        """Number of codes that are there, and the images that were left out of them."""
+        items, left_out = 0, []
+        for _, file in shard_files(self.folder):
+            footer = _footer(file)
+            if footer is not None:
+                items += footer.num_rows
+                found = json.loads((footer.metadata or {}).get(b"left_out", b"[]"))
+                left_out += [BadImage(path, reason) for _, path, reason in found]
+        return items, left_out
+
+    def write(
+        self,
+        number: int,
+        rows: Sequence[SourceRow],
+        packed: NDArray[np.uint8],
+        left_out: Sequence[tuple[int, BadImage]] = (),
+    ) -> None:
+        """Write one shard.
+
+        Args:
+            number: Of the shard.
+            rows: N rows in the order of the source; their values are not looked at.
+            packed: `(N, K / 8)`.
+            left_out: Id and fault of each image that was left out.
+
+        Raises:
+            ValueError: If the source has more than 100,000 shards.
+        """
+        if number >= _MOST_SHARDS:
+            raise ValueError(
+                f"`shard_size` must be larger, since a source has at most {_MOST_SHARDS:,} shards, but got "
+                f"{self.record.shard_size}."
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if EncodingRecord.read(self.folder) is None:
+            self.record.write(self.folder)
+        schema = self._schema(left_out)
+        width = self.record.num_bits // 8
+        code = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(width), len(rows), [None, pa.py_buffer(np.ascontiguousarray(packed))]
+        )
+        columns = [pa.array([row.id for row in rows], pa.int64()), pa.array([row.path for row in rows]), code]
+        if self._label_type is not None:
+            columns.append(pa.array([row.label for row in rows], self._label_type))
+        with whole_file(shard_path(self.folder, number)) as partial, pq.ParquetWriter(partial, schema) as writer:
+            if rows:  # `load_dataset` reads a file without row groups, but not an empty row group
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+    def complete(self) -> None:
+        """Note that all shards of the source are there.
+
+        Raises:
+            ValueError: If one of them is missing.
+        """
+        done = self.done()
+        if done != set(range(len(done))):
+            raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
+        self.record = self.record.completed(len(done))
+        self.record.write(self.folder)
+        for rest in self.folder.glob(".codes-*.partial"):  # of runs that were killed while they wrote
+            rest.unlink(missing_ok=True)
+
+    def _schema(self, left_out: Sequence[tuple[int, BadImage]]) -> pa.Schema:
+        fields = [("id", pa.int64()), ("path", pa.string()), ("code", pa.binary(self.record.num_bits // 8))]
+        if self._label_type is not None:
+            fields.append(("label", self._label_type))
+        metadata = {"model": self.record.model, "num_bits": str(self.record.num_bits)}
+        if self.record.revision:
+            metadata["revision"] = self.record.revision
+        if left_out:
+            metadata["left_out"] = json.dumps([(number, bad.path, bad.reason) for number, bad in left_out])
+        return pa.schema(fields, metadata=metadata)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """File of a shard.
+
+    Example:
+        >>> shard_path(Path("codes"), 7).name
+        'codes-00007.parquet'
+    """
+    return folder / f"codes-{number:05d}.parquet"
+
+
+def shard_files(folder: Path) -> Iterator[tuple[int, Path]]:
+    """Number and file of every shard in a folder, in their order."""
+    for file in sorted(folder.glob("codes-*.parquet")):
+        match = re.fullmatch(r"codes-(\d{5})\.parquet", file.name)
+        if match:
+            yield int(match[1]), file
+
+
+def _footer(file: Path) -> pq.FileMetaData | None:
+    """Of a shard; None if it cannot be read, such as after a loss of power, and is to be encoded anew."""
+    try:
+        return pq.read_metadata(file)
+    except (OSError, pa.ArrowException):
+        return None

@@ -1,0 +1,148 @@
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from modeling_crh.code_shards import CodeShards, shard_path
+from modeling_crh.data import BadImage, SourceRow
+from modeling_crh.encoding_record import RECORD_NAME, EncodingRecord
+
+RECORD = EncodingRecord(
+    model="runs/a",
+    revision="",
+    weights="abc",
+    num_bits=16,
+    source="/photos",
+    source_version="1",
+    columns={"label_column": "label"},
+    shard_size=3,
+)
+
+
+def rows(*ids):
+    return [SourceRow(number, f"{number}.png", "ant" if number % 2 else None, None) for number in ids]
+
+
+def packed(*ids):
+    return np.array([[number, 255] for number in ids], np.uint8).reshape(len(ids), 2)
+
+
+def open_shards(folder, label_type=None, **fields):
+    return CodeShards(folder, dataclasses.replace(RECORD, **fields), label_type)
+
+
+def test_a_shard_holds_id_path_code_and_label(tmp_path):
+    shards = open_shards(tmp_path / "deep" / "codes", pa.string(), revision="c0ffee", model="org/a")
+    assert not (tmp_path / "deep").exists()
+    shards.write(1, rows(4, 7), packed(4, 7), [(5, BadImage("5.png", "cut"))])
+    assert sorted(file.name for file in shards.folder.iterdir()) == [RECORD_NAME, "codes-00001.parquet"]
+    table = pq.read_table(shard_path(shards.folder, 1))
+    assert table.schema.remove_metadata() == pa.schema(
+        [("id", pa.int64()), ("path", pa.string()), ("code", pa.binary(2)), ("label", pa.string())]
+    )
+    assert table.to_pylist() == [
+        {"id": 4, "path": "4.png", "code": b"\x04\xff", "label": None},
+        {"id": 7, "path": "7.png", "code": b"\x07\xff", "label": "ant"},
+    ]
+    assert table.schema.metadata == {
+        b"model": b"org/a",
+        b"revision": b"c0ffee",
+        b"num_bits": b"16",
+        b"left_out": b'[[5, "5.png", "cut"]]',
+    }
+
+
+def test_without_labels_there_is_no_column(tmp_path):
+    shards = open_shards(tmp_path)
+    shards.write(0, rows(0), packed(0))
+    table = pq.read_table(shard_path(tmp_path, 0))
+    assert table.column_names == ["id", "path", "code"]
+    assert table.schema.metadata == {b"model": b"runs/a", b"num_bits": b"16"}
+
+
+@pytest.mark.parametrize("empty", [0, 1, 2])
+def test_load_dataset_reads_all_shards_in_their_order_even_empty_ones(tmp_path, empty):
+    shards = open_shards(tmp_path / "codes", pa.list_(pa.string()))
+    for number in range(3):
+        ids = [] if number == empty else [3 * number, 3 * number + 1]
+        shards.write(number, [row._replace(label=["x"]) for row in rows(*ids)], packed(*ids))
+    shards.complete()
+    loaded = load_dataset(str(tmp_path / "codes"), split="train", cache_dir=str(tmp_path / "cache"))
+    kept = [number for number in range(9) if number // 3 != empty and number % 3 < 2]
+    assert loaded["id"][:] == kept
+    assert loaded["code"][:] == [bytes([number, 255]) for number in kept]
+
+
+def test_a_run_of_the_same_record_goes_on_and_counts_everything(tmp_path):
+    open_shards(tmp_path).write(0, rows(0, 1), packed(0, 1), [(2, BadImage("2.png", "cut"))])
+    shards = open_shards(tmp_path)
+    assert (shards.done(), shards.is_complete) == ({0}, False)
+    shards.write(1, rows(3), packed(3))
+    shards.complete()
+    again = open_shards(tmp_path)
+    assert (again.done(), again.is_complete) == ({0, 1}, True)
+    assert again.count() == (3, [BadImage("2.png", "cut")])
+
+
+def test_a_copy_of_the_model_goes_on_under_the_first_name(tmp_path):
+    open_shards(tmp_path).write(0, rows(0), packed(0))
+    open_shards(tmp_path, model="runs/copy").write(1, rows(3), packed(3))
+    assert pq.read_schema(shard_path(tmp_path, 1)).metadata[b"model"] == b"runs/a"
+
+
+def test_a_damaged_shard_is_to_be_done_again(tmp_path):
+    shards = open_shards(tmp_path)
+    for number in range(2):
+        shards.write(number, rows(3 * number), packed(3 * number))
+    shards.complete()
+    shard_path(tmp_path, 1).write_bytes(b"")
+    again = open_shards(tmp_path)
+    assert (again.done(), again.is_complete) == ({0}, False)
+
+
+def test_what_killed_runs_have_left_is_cleared_at_the_end(tmp_path):
+    shards = open_shards(tmp_path)
+    shards.write(0, rows(0), packed(0))
+    (tmp_path / ".codes-00001.parquet.77.partial").write_bytes(b"half")
+    shards.complete()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [RECORD_NAME, "codes-00000.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"weights": "x"}, "`checkpoint` must be 'runs/a' as it was when '.*' was begun, but has changed since"),
+        ({"weights": "x", "model": "runs/b"}, "`checkpoint` must be 'runs/a' as it was .*, but got 'runs/b'"),
+        ({"source": "/cars"}, "`source` must be '/photos' as it was when .*, but got '/cars'; another run needs"),
+        ({"source_version": "2"}, "`source` must be '/photos' as it was when .*, but has changed since"),
+        ({"shard_size": 4}, "`shard_size` must be 3, as it was when '.*' was begun, but got 4"),
+        ({"columns": {"label_column": "kind"}}, "`label_column` must be 'label', as it was when .*, but got 'kind'"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, fields, message):
+    open_shards(tmp_path).write(0, rows(0), packed(0))
+    with pytest.raises(ValueError, match=message):
+        open_shards(tmp_path, **fields)
+
+
+def test_other_folders_are_refused(tmp_path):
+    (tmp_path / "codes.parquet").write_bytes(b"earlier work")
+    with pytest.raises(ValueError, match=r"`out` must hold no codes of another run, but '.*' holds codes\.parquet"):
+        open_shards(tmp_path)
+    with pytest.raises(ValueError, match=r"`out` must be a folder, but '.*' is a file"):
+        open_shards(tmp_path / "codes.parquet")
+    (tmp_path / RECORD_NAME).write_text("{")
+    with pytest.raises(ValueError, match=r"encoding\.json must be what `crh encode` wrote, but cannot be read"):
+        open_shards(tmp_path)
+
+
+def test_a_gap_and_too_many_shards_are_errors(tmp_path):
+    shards = open_shards(tmp_path)
+    with pytest.raises(ValueError, match="`shard_size` must be larger, since a source has at most 100,000 shards"):
+        shards.write(100_000, rows(0), packed(0))
+    shards.write(1, rows(3), packed(3))
+    with pytest.raises(ValueError, match="must hold every shard up to the last"):
+        shards.complete()

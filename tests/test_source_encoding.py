@@ -1,0 +1,255 @@
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.data import open_source
+from modeling_crh.encoding_record import RECORD_NAME
+from modeling_crh.images import read_image
+from modeling_crh.source_encoding import encode_source
+
+ROOT = Path(__file__).parents[1]
+POOLS = []  # of Arrow's memory; what was allocated in one may live longer than a test
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of 22 images that are not alike, in two classes; number 5 is cut short."""
+    generator = np.random.default_rng(0)
+    for number in range(22):
+        file = tmp_path / "photos" / ("ant" if number < 9 else "bee") / f"{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(generator.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(file)
+    cut = tmp_path / "photos" / "ant" / "05.png"
+    cut.write_bytes(cut.read_bytes()[:200])
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def encode(tiny_checkpoint, tmp_path):
+    """Encode a source with the tiny checkpoint into a folder of that name, in shards of 4 rows."""
+    loaded = load_checkpoint(tiny_checkpoint)
+
+    def run(source, out="codes", **settings):
+        settings = {"model_name": "tiny", "shard_size": 4, "batch_size": 3, "skip_bad_images": True} | settings
+        opened = source if not isinstance(source, Path) else open_source(source)
+        return encode_source(*loaded, opened, tmp_path / out, **settings)
+
+    return run
+
+
+def read(folder):
+    files = sorted(folder.glob("*.parquet"))
+    return pa.concat_tables([pq.read_table(file) for file in files]).to_pylist()
+
+
+def test_codes_are_those_of_the_model_in_the_order_of_the_source(encode, photos, tiny_checkpoint, tmp_path):
+    encoded = encode(photos)
+    assert (encoded.items, encoded.was_complete, encoded.folder) == (21, False, tmp_path / "codes")
+    assert [bad.path for bad in encoded.left_out] == [str(photos / "ant" / "05.png")]
+    assert sorted(file.name for file in encoded.folder.iterdir()) == [
+        RECORD_NAME,
+        *(f"codes-{number:05d}.parquet" for number in range(6)),
+    ]
+    rows = read(encoded.folder)
+    assert [row["id"] for row in rows] == [number for number in range(22) if number != 5]
+    assert [row["label"] for row in rows] == ["ant"] * 8 + ["bee"] * 13
+    model, processor = load_checkpoint(tiny_checkpoint)
+    for row in rows:
+        pixels = processor(read_image(row["path"]), return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            code = pack_codes(binarize(model(pixel_values=pixels).hash_logits))
+        assert row["code"] == code.numpy().tobytes()
+    assert len({row["code"] for row in rows}) > 10
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (64, 0), (2, 2)])
+def test_batches_and_workers_change_nothing(encode, photos, tmp_path, batch_size, num_workers):
+    encode(photos)
+    encode(photos, "others", batch_size=batch_size, num_workers=num_workers)
+    assert read(tmp_path / "others") == read(tmp_path / "codes")
+
+
+def test_a_finished_folder_is_left_alone(encode, photos):
+    folder = encode(photos).folder
+    before = {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()}
+    encoded = encode(photos)
+    assert (encoded.items, len(encoded.left_out), encoded.was_complete) == (21, 1, True)
+    assert {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in folder.iterdir()} == before
+
+
+def test_a_shard_that_is_lost_or_damaged_is_encoded_again(encode, photos):
+    folder = encode(photos).folder
+    before = read(folder)
+    (folder / "codes-00001.parquet").unlink()
+    (folder / "codes-00004.parquet").write_bytes(b"")
+    encoded = encode(photos)
+    assert (encoded.items, len(encoded.left_out), encoded.was_complete) == (21, 1, False)
+    assert read(folder) == before
+
+
+def test_runs_that_are_killed_at_random_points_lose_and_double_nothing(tiny_checkpoint, photos, tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "killed_encodings.py", tiny_checkpoint, photos, tmp_path],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    whole, *killed, last = map(int, done.stdout.split())
+    assert (whole, last) == (0, 0)
+    assert killed.count(9) >= 4  # at their random points; the others came to the end
+    assert read(tmp_path / "killed") == read(tmp_path / "whole")
+    assert len(read(tmp_path / "whole")) == 21
+    names = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in ("killed", "whole")]
+    assert names[0] == names[1]
+
+
+def test_a_bad_image_stops_the_run_and_the_next_one_goes_on_without_it(encode, photos):
+    with pytest.raises(ValueError, match=r"05\.png is not: .*; `skip_bad_images=True`"):
+        encode(photos, skip_bad_images=False)
+    folder = photos.parent / "codes"
+    assert [file.name for file in sorted(folder.glob("*.parquet"))] == ["codes-00000.parquet"]
+    before = (folder / "codes-00000.parquet").stat().st_mtime_ns
+    encoded = encode(photos)
+    assert (encoded.items, len(encoded.left_out)) == (21, 1)
+    assert (folder / "codes-00000.parquet").stat().st_mtime_ns == before
+
+
+def test_nothing_is_left_where_the_first_row_is_no_good(encode, photos, tmp_path):
+    with pytest.raises(ValueError, match=r"05\.png is not"):
+        encode(photos, shard_size=10, skip_bad_images=False)
+    assert not (tmp_path / "codes").exists()
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl"])
+def test_a_stream_goes_on_after_its_first_shards(encode, photos, tmp_path, name):
+    rows = [{"image": str(file), "number": 7 * number} for number, file in enumerate(sorted(photos.rglob("*.png")))]
+    if name == "rows.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name, row_group_size=5)
+    else:
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    encode(open_source(tmp_path / name, id_column="number"), "whole")
+    folder = encode(open_source(tmp_path / name, id_column="number")).folder
+    for number in (0, 2, 3, 5):
+        (folder / f"codes-{number:05d}.parquet").unlink()
+    encode(open_source(tmp_path / name, id_column="number"))
+    assert read(folder) == read(tmp_path / "whole")
+    assert [row["id"] for row in read(folder)] == [7 * number for number in range(22) if number != 5]
+
+
+def test_a_source_that_has_changed_and_other_options_are_refused(encode, photos):
+    encode(photos, columns={"label_column": "label"})
+    with pytest.raises(ValueError, match="`label_column` must be 'label', as it was"):
+        encode(photos, columns={"label_column": "kind"})
+    with pytest.raises(ValueError, match=r"`shard_size` must be 4, as it was when '.*' was begun, but got 5"):
+        encode(photos, columns={"label_column": "label"}, shard_size=5)
+    (photos / "ant" / "00.png").unlink()
+    with pytest.raises(ValueError, match=r"`source` must be '.*photos' as it was when .*, but has changed since"):
+        encode(photos, columns={"label_column": "label"})
+
+
+def test_another_model_and_another_image_processor_are_refused(encode, photos, tiny_checkpoint, tiny_model, tmp_path):
+    encode(photos)
+    processor = load_checkpoint(tiny_checkpoint)[1]
+    with pytest.raises(ValueError, match=r"`checkpoint` must be 'tiny' as it was when .*, but got 'other'"):
+        encode_source(
+            tiny_model(), processor, open_source(photos), tmp_path / "codes", model_name="other", shard_size=4
+        )
+    model, processor = load_checkpoint(tiny_checkpoint)
+    processor.do_resize = False
+    with pytest.raises(ValueError, match=r"`checkpoint` must be 'tiny' as it was when .*, but has changed since"):
+        encode_source(model, processor, open_source(photos), tmp_path / "codes", model_name="tiny", shard_size=4)
+
+
+def test_texts_are_encoded_by_a_model_of_texts(text_checkpoint, tmp_path):
+    (tmp_path / "rows.csv").write_text("text,label\nthe cat sat,1\na dog ran,0\n")
+    source = open_source(tmp_path / "rows.csv", text_column="text")
+    model, tokenizer = load_checkpoint(text_checkpoint)
+    encoded = encode_source(model, tokenizer, source, tmp_path / "codes", model_name="texts")
+    first, second = read(encoded.folder)
+    assert [first["label"], second["path"]] == ["1", "row 1"]
+    inputs = tokenizer(["the cat sat"], return_tensors="pt")
+    with torch.no_grad():
+        assert first["code"] == pack_codes(binarize(model(**inputs).hash_logits)).numpy().tobytes()
+
+
+def test_a_model_of_something_else_is_an_error(encode, text_checkpoint, photos, tmp_path):
+    (tmp_path / "rows.csv").write_text("text\nthe cat sat\n")
+    with pytest.raises(ValueError, match="`text_column` must be left out, since the model reads images and not texts"):
+        encode(open_source(tmp_path / "rows.csv", text_column="text"))
+    with pytest.raises(ValueError, match="`text_column` must name a column, since the model reads texts and not image"):
+        encode_source(*load_checkpoint(text_checkpoint), open_source(photos), tmp_path / "codes", model_name="m")
+
+
+@pytest.mark.parametrize("field", ["shard_size", "batch_size"])
+@pytest.mark.parametrize("value", [0, 1.5, True])
+def test_sizes_are_positive_whole_numbers(encode, photos, field, value):
+    with pytest.raises(ValueError, match=f"`{field}` must be a whole number, 1 or larger, but got {value}"):
+        encode(photos, **{field: value})
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_memory_does_not_grow_with_the_source(tmp_path, suffix):
+    """Of 200 and of 4,000 rows of 20 kB each: the longer source has 80 MB, of which no more than 3 may show."""
+    peaks = []
+    for size in (200, 4000):
+        features = np.zeros((size, 2500))
+        features[:, :4] = np.random.default_rng(0).normal(size=(size, 4))
+        file = tmp_path / f"{size}{suffix}"
+        table = pa.table({"vector": pa.FixedSizeListArray.from_arrays(features.reshape(-1), 2500)})
+        if suffix == ".parquet":
+            pq.write_table(table, file, use_dictionary=False, compression="none")
+        else:
+            file.write_text("".join(json.dumps({"vector": row.tolist()}) + "\n" for row in features))
+        del features, table
+        source = open_source(file, features_column="vector")
+        model = CRHModel(CRHConfig(backbone_config=None, num_features=2500, num_labels=3, num_bits=16))
+        before = pa.default_memory_pool()
+        pool = pa.proxy_memory_pool(before)
+        POOLS.append(pool)
+        pa.set_memory_pool(pool)
+        tracemalloc.start()
+        try:
+            encode_source(model, None, source, tmp_path / f"codes {size}", model_name="m", shard_size=100)
+            peaks.append(tracemalloc.get_traced_memory()[1] + pool.max_memory())
+        finally:
+            tracemalloc.stop()
+            pa.set_memory_pool(before)
+    assert peaks[1] - peaks[0] < 3 * 2**20
+    assert len(read(tmp_path / "codes 4000")) == 4000
+
+
+def test_two_processes_write_what_one_does(encode, photos, tiny_checkpoint, tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "pipelines/encode.py"]
+    arguments = [tiny_checkpoint, photos, "--out", tmp_path / "both", "--shard-size", "4", "--batch-size", "3"]
+    done = subprocess.run(
+        [*launch, *options, *arguments, "--skip-bad-images", "--num-workers", "1", "--json"],
+        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "codes": str(tmp_path / "both"),
+        "items": 21,
+        "left_out": 1,
+        "num_bits": 16,
+    }
+    assert done.stderr.count("05.png") == 1
+    encode(photos)
+    assert read(tmp_path / "both") == read(tmp_path / "codes")
+    assert json.loads((tmp_path / "both" / RECORD_NAME).read_text())["num_shards"] == 6
