@@ -68,19 +68,9 @@ def _write_file(codes: Path, out: Path, kind: str, model: str | None) -> dict[st
 
 
 def _write_table(codes: Path, out: str, kind: str, model: str | None, append: bool) -> dict[str, Any]:
-    from modeling_crh.search import index_codes
-    from modeling_crh.search.lance_index import LanceIndex
-    from modeling_crh.search.lance_place import LancePlace
-    from modeling_crh.search.lance_write import check_table_kind, check_target
+    from modeling_crh.search.lance_source import codes_to_table
 
-    check_table_kind(kind)
-    if append:
-        table = LanceIndex(out)
-        table.add_index(index_codes(codes, kind="flat", model=model))
-        table.optimize(kind)
-    else:
-        check_target(LancePlace.of(out), replace=True)
-        table = LanceIndex.of_index(out, index_codes(codes, kind="flat", model=model), kind=kind, replace=True)
+    table = codes_to_table(codes, out, kind=kind, model=model, append=append)
     return {
         "index": out,
         "items": len(table),

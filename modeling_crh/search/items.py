@@ -54,14 +54,6 @@ class Items:
             {"id": int(number), "label": None, "path": None} | row for number, row in zip(numbers, rows, strict=True)
         ]
 
-    def part(self, start: int, stop: int) -> "Items":
-        """The items at positions from `start` to before `stop`, with ids."""
-        table = self.table.slice(start, stop - start)
-        if "id" not in table.column_names:
-            ids = pa.array(np.arange(start, stop))
-            table = pa.table({"id": ids, **{name: table[name] for name in table.column_names}})
-        return Items.of_table(stop - start, table)
-
     def extended(self, others: "Items") -> "Items":
         """These items, and then `others`.
 

@@ -1,6 +1,6 @@
 """LanceIndex: packed codes in a table of LanceDB, which outgrows memory and may lie in an object store."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,15 +12,12 @@ import pyarrow.compute as pc
 
 from modeling_crh.checks import is_whole
 from modeling_crh.search.checks import check_packed
-from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.items import Items
 from modeling_crh.search.lance_conditions import Condition
 from modeling_crh.search.lance_place import LancePlace
 from modeling_crh.search.lance_rows import LanceSettings, check_same_columns, make_rows
 from modeling_crh.search.lance_view import LanceView
 from modeling_crh.search.lance_write import check_table_kind, make_lists, write_table
-
-_ROWS = 1 << 20  # of an index, that are written at a time
 
 
 @dataclass(frozen=True)
@@ -101,22 +98,6 @@ class LanceIndex(LanceView):
         write_table(place, [make_rows(codes, items, columns)], settings, kind=kind, replace=replace)
         return cls(uri, storage_options=storage_options)
 
-    @classmethod
-    def of_index(
-        cls,
-        uri: str | Path,
-        index: HammingIndex,
-        *,
-        kind: str = "auto",
-        replace: bool = False,
-        storage_options: dict[str, str] | None = None,
-    ) -> "LanceIndex":
-        """Write the items of an index as a table and open it; see `create`."""
-        settings = LanceSettings(index.num_bits, index.model, index.revision)
-        place = LancePlace.of(uri, storage_options)
-        write_table(place, _parts_of(index), settings, kind=kind, replace=replace)
-        return cls(uri, storage_options=storage_options)
-
     def add(
         self,
         packed: Any,
@@ -142,25 +123,28 @@ class LanceIndex(LanceView):
         Raises:
             ValueError: If an argument breaks its rule; the table is then as it was.
         """
-        self.refresh()
         codes = check_packed("packed", packed, self.num_bits)
         if ids is None:
             raise ValueError("`ids` must be given to add to a table, but are None.")
-        self._insert(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
+        self.add_rows(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
 
-    def add_index(self, index: HammingIndex) -> None:
-        """Add the items of an index, see `add`.
-
-        Raises:
-            ValueError: If they are of another model, too.
-        """
+    def add_rows(self, rows: pa.Table, *, replace: bool = False) -> None:
+        """As `add`, with rows that `modeling_crh.search.lance_rows.make_rows` has made."""
         self.refresh()
-        if index.model != self.model:
+        rows = check_same_columns(rows, self._table.schema)
+        if not replace:
+            self._check_new(rows["id"])
+        if not len(rows):
+            return
+        merge = self._table.merge_insert("id").when_not_matched_insert_all()
+        merge = merge.use_index(False)  # with an index of ids, two writers could add the same one
+        with self._speaking():
+            inserted = (merge.when_matched_update_all() if replace else merge).execute(rows).num_inserted_rows
+        if not replace and inserted < len(rows):
             raise ValueError(
-                f"`index` must hold codes of the table's model, {self.model!r}, but holds those of {index.model!r}."
+                f"`ids` must be new, but another writer has just added {len(rows) - inserted} of them, whose items "
+                "stay as they are; the others are in."
             )
-        codes = check_packed("index.packed", index.packed, self.num_bits)
-        self._insert(make_rows(codes, index.items.part(0, len(index))), replace=False)
 
     def delete(self, where: Condition) -> int:
         """Remove the items that meet a condition from the newest version, as the next one; returns how many.
@@ -225,32 +209,9 @@ class LanceIndex(LanceView):
             table.checkout(int(version))
         return table
 
-    def _insert(self, rows: pa.Table, *, replace: bool) -> None:
-        rows = check_same_columns(rows, self._table.schema)
-        if not replace:
-            self._check_new(rows["id"])
-        if not len(rows):
-            return
-        merge = self._table.merge_insert("id").when_not_matched_insert_all()
-        merge = merge.use_index(False)  # with an index of ids, two writers could add the same one
-        with self._speaking():
-            inserted = (merge.when_matched_update_all() if replace else merge).execute(rows).num_inserted_rows
-        if not replace and inserted < len(rows):
-            raise ValueError(
-                f"`ids` must be new, but another writer has just added {len(rows) - inserted} of them, whose items "
-                "stay as they are; the others are in."
-            )
-
     def _check_new(self, ids: pa.ChunkedArray) -> None:
         with self._speaking():
             batches = self._table.search().select(["id"]).to_batches()
             doubles = next(filter(len, (batch["id"].filter(pc.is_in(batch["id"], ids)) for batch in batches)), None)
         if doubles is not None:
             raise ValueError(f"`ids` must be new, but the table has {doubles[0].as_py()!r:.80} already.")
-
-
-def _parts_of(index: HammingIndex) -> Iterator[pa.Table]:
-    packed = index.packed
-    for start in range(0, len(packed), _ROWS):
-        part = packed[start : start + _ROWS]
-        yield make_rows(part, index.items.part(start, start + len(part)))

@@ -21,7 +21,9 @@ def test_index_writes_what_encode_wrote(crh, encoded, tiny_checkpoint, tmp_path)
         "bytes": out.stat().st_size,
     }
     assert len(HammingIndex.load(out)) == 60
-    code, output, _ = crh("index", encoded / "codes-00000.parquet", "--out", out, "--kind", "hnsw", "--model", "org/name")
+    code, output, _ = crh(
+        "index", encoded / "codes-00000.parquet", "--out", out, "--kind", "hnsw", "--model", "org/name"
+    )
     assert (code, output) == (0, f"60 codes of 16 bits, hnsw, in {out}\n")
     assert HammingIndex.load(out).model == "org/name"
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from modeling_crh.search import HammingIndex, near_duplicates
+from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
 
 GENERATOR = np.random.default_rng(0)
@@ -162,24 +162,12 @@ def test_an_id_is_there_once(table):
     assert table.where({"label": "new"}).search(QUERIES[:1], 9)[0].tolist() == [[600, 499]]
 
 
-def test_a_table_goes_into_memory_and_back(table, tmp_path):
+def test_all_items_go_into_memory(table):
+    table.add(PACKED[:1], [-1], labels=["new"], columns={"year": [0]})
     index = table.in_memory("flat")
-    np.testing.assert_array_equal(index.packed, PACKED)
-    assert index.records([2]) == [{"id": 2, "label": "it's", "path": None}]
-    assert (index.model, index.revision) == ("org/model", "main")
-    again = LanceIndex.of_index(tmp_path / "again.lance", index)
-    np.testing.assert_array_equal(again.search(QUERIES, 20)[0], table.search(QUERIES, 20)[0])
-    assert len(near_duplicates(again.in_memory(), 0)) == len(near_duplicates(HammingIndex(PACKED), 0))
-    without_ids = LanceIndex.of_index(
-        tmp_path / "b.lance", HammingIndex(PACKED[:5], labels=[["a"], [], None, ["b"], []])
-    )
-    assert [len(without_ids.where({"label": "b"})), len(without_ids)] == [1, 5]
-    again.add_index(HammingIndex(PACKED, ids=range(500, 1000), labels=LABELS, model="org/model"))
-    assert len(again) == 1000
-    with pytest.raises(
-        ValueError, match="`index` must hold codes of the table's model, 'org/model', but holds those of ''"
-    ):
-        again.add_index(HammingIndex(PACKED, labels=LABELS))
+    np.testing.assert_array_equal(index.packed, np.concatenate([PACKED[:1], PACKED]))  # in the order of their ids
+    assert index.records([0, 3]) == [{"id": -1, "label": "new", "path": None}, {"id": 2, "label": "it's", "path": None}]
+    assert (index.kind, index.model, index.revision) == ("flat", "org/model", "main")
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,3 @@ def test_a_race_for_an_id_is_told(uri, monkeypatch):
     index.refresh()
     assert [len(index.where({"id": number})) for number in (100, 101)] == [1, 1]
     assert len(index.where({"id": 100, "label": "other"})) == 1
-
-
-def test_a_write_that_fails_leaves_what_was_there(uri):
-    from modeling_crh.search.hamming_index import HammingIndex
-
-    files = sorted(path.name for path in uri.rglob("*"))
-    doubles = HammingIndex(CODES, ids=[0] * PART)
-    with pytest.raises(ValueError, match="`ids` must be distinct, but 0 comes twice"):
-        LanceIndex.of_index(uri, doubles, replace=True)
-    assert len(LanceIndex(uri)) == PART
-    assert sorted(path.name for path in uri.rglob("*")) == files

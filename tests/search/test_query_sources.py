@@ -5,7 +5,14 @@ import torch
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.pipeline_crh import CRHPipeline
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.query_sources import QuerySource, check_model, encode_queries, find_queries
+from modeling_crh.search.query_sources import (
+    QuerySource,
+    check_model,
+    encode_queries,
+    find_queries,
+    query_logits,
+    text_queries,
+)
 
 
 def test_what_is_there_as_a_file_is_no_code(tmp_path, monkeypatch):
@@ -59,3 +66,35 @@ def test_encoding_leaves_no_gradient(tiny_checkpoint, image_folder):
     encode_queries(find_queries([str(image_folder / "dark" / "03.png")], 16), 16, model, processor)
     assert torch.is_grad_enabled()
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_texts_are_encoded_as_the_pipeline_does(text_checkpoint):
+    model, tokenizer = load_checkpoint(text_checkpoint)
+    texts = ["the cat sat on the mat", "a dog ran", "a dog ran " * 40]
+    packed = encode_queries(text_queries(texts), 64, model, tokenizer)
+    pipeline = CRHPipeline(model=model, tokenizer=tokenizer)
+    np.testing.assert_array_equal(packed, [output["code"] for output in pipeline(texts)])
+    assert len(np.unique(packed, axis=0)) == 3
+
+
+def test_images_and_texts_go_to_a_model_that_reads_them(tiny_checkpoint, text_checkpoint, image_folder):
+    images, texts = find_queries([str(image_folder / "dark" / "03.png")], 64), text_queries(["a cat"])
+    with pytest.raises(ValueError, match="`model` must read images, but reads `input_ids`"):
+        encode_queries(images, 64, *load_checkpoint(text_checkpoint))
+    with pytest.raises(ValueError, match="`model` must read texts, but reads `pixel_values`"):
+        encode_queries(texts, 16, *load_checkpoint(tiny_checkpoint))
+    with pytest.raises(ValueError, match="`model` must be given to search by a text, such as 'a cat'"):
+        encode_queries(texts, 16)
+    with pytest.raises(ValueError, match="`text` must hold a word, but got ' '"):
+        text_queries(["a cat", " "])
+
+
+def test_hash_logits_have_the_signs_of_the_codes_and_a_code_has_none(tiny_checkpoint, image_folder):
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    sources = find_queries([str(image_folder / "dark")], 16)
+    logits = query_logits(sources, 16, *checkpoint)
+    np.testing.assert_array_equal(np.packbits(logits.numpy() >= 0, axis=1), encode_queries(sources, 16, *checkpoint))
+    with pytest.raises(
+        ValueError, match="`query` must be an image or a text to have hash logits, but '00ff' is a code"
+    ):
+        query_logits([*sources, *find_queries(["00ff"], 16)], 16, *checkpoint)
