@@ -279,7 +279,7 @@ def _other_column(generator: np.random.Generator) -> pa.Array:
         pa.array([None, "x"] * 25),
         pa.array([[1, None]] * 50),
         pa.array([b"1234"] * 50),
-        pa.array([b""] * 50, pa.binary(0)),
+        pa.array([b"1"] * 50, pa.binary(1)),
         pa.array([None, b"12"] * 25, pa.binary(2)),
         pa.array([{"a": 1}] * 50),
         pa.array(["same"] * 50),

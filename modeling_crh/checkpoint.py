@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, cast
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from modeling_crh.configuration_crh import CRHConfig
@@ -16,7 +17,18 @@ STATISTICS_NAME = "class_statistics.safetensors"
 OBJECTIVE_NAME = "objective.safetensors"
 
 # What transformers has been seen to raise on damaged files and on files of another kind.
-_LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, SafetensorError)
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 def load_model(name: str | Path, **kwargs: Any) -> CRHModel:

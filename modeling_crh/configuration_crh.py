@@ -121,6 +121,7 @@ class CRHConfig(PreTrainedConfig):
         if not isinstance(kwargs.get("num_labels", 2), Integral):
             raise ValueError(f"`num_labels` must be an integer, but got {kwargs['num_labels']!r}.")
         self._check_files(kwargs)
+        self._check_label_names()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_ranges()
         if self.problem_type is None:
@@ -162,6 +163,19 @@ class CRHConfig(PreTrainedConfig):
         if "custom_pipelines" in kwargs and not __name__.startswith("transformers_modules."):
             kwargs["custom_pipelines"] = _RegisteredPipelines(kwargs["custom_pipelines"])
 
+    def _check_label_names(self) -> None:
+        """The names of the classes, in the order of their ids, by which the rest of the library reads them."""
+        for name in ("id2label", "label2id"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, dict):
+                raise ValueError(f"`{name}` must be a dict, but got {value!r:.80}.")
+        if self.id2label is None:
+            return
+        ids = [int(key) if str(key).isdecimal() else -1 for key in self.id2label]
+        if sorted(ids) != list(range(len(ids))):
+            raise ValueError(f"`id2label` must have the keys 0 to C-1, but got {list(self.id2label)!r:.80}.")
+        self.id2label = dict(sorted(zip(ids, self.id2label.values(), strict=True), key=lambda item: item[0]))
+
     def _refuse_unknown_keys(self, kwargs: dict[str, Any]) -> None:
         if self.transformers_version is not None:
             return  # read from a saved config, to which transformers may have added keys of its own
@@ -180,7 +194,7 @@ class CRHConfig(PreTrainedConfig):
                     f"{sorted(self.backbone_config)}."
                 )
             model_type = self.backbone_config["model_type"]
-            if model_type not in CONFIG_MAPPING:
+            if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
                 close = difflib.get_close_matches(str(model_type), list(CONFIG_MAPPING.keys()), n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else "."
                 raise ValueError(
@@ -240,7 +254,7 @@ class CRHConfig(PreTrainedConfig):
             self.head_dim = choose_head_dim(self.num_bits, self.codebook_size)
         if self.head_dim < 1 or self.num_bits % self.head_dim:
             raise ValueError(f"`head_dim` must divide K={self.num_bits}, but got {self.head_dim}.")
-        if 2**self.head_dim < self.codebook_size:
+        if (self.codebook_size - 1).bit_length() > self.head_dim:
             raise ValueError(
                 f"`head_dim` must give 2^d words, at least M={self.codebook_size}, but got {self.head_dim}, "
                 f"which gives {2**self.head_dim}."

@@ -58,6 +58,10 @@ FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
 """Trains a head on stored features: what runs where no recipe is named, but a column of features."""
 
 
+MOST_VALUES = 10_000
+"""Of one of a recipe's mappings."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Settings of a run; `Recipe.load` reads them from YAML, whose keys are these fields.
@@ -165,7 +169,7 @@ class Recipe:
         """
         try:
             values = yaml.safe_load(Path(path).read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"`recipe` must hold a mapping of fields, but {str(path)!r} does not.")
@@ -237,16 +241,25 @@ def _check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
             raise ValueError(f"`{key}` is no field of {name}; {hint}")
 
 
-def _refuse_numbers_as_text(value: Any, name: str) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_numbers_as_text(inner, f"{name}.{key}")
-    elif isinstance(value, list):
-        for inner in value:
-            _refuse_numbers_as_text(inner, name)
-    elif isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return
-        raise ValueError(f"`{name}` must be a number, but got the text {value!r}; YAML reads 1.0e-3, but not 1e-3.")
+def _refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
+    """Look at every value once; there is an end also where YAML's names for values stand for very many, or a circle."""
+    values: list[tuple[str, Any]] = [(name, value)]
+    for count, (place, inner) in enumerate(values):
+        if count > MOST_VALUES:
+            raise ValueError(f"`{name}` must hold at most {MOST_VALUES} values, but holds more.")
+        if isinstance(inner, dict):
+            values += [(f"{place}.{key}", below) for key, below in inner.items()]
+        elif isinstance(inner, list):
+            values += [(place, below) for below in inner]
+        elif isinstance(inner, str) and _is_number(inner):
+            raise ValueError(
+                f"`{place}` must be a number, but got the text {inner!r}; YAML reads 1.0e-3, but not 1e-3."
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -88,7 +88,7 @@ def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
         raise ValueError(f"`path` must be an undamaged index, but the checksum of {str(path)!r} is wrong.")
     try:
         return _divide(content)
-    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error) as error:
         raise ValueError(f"`path` must be an index, but the header of {str(path)!r} is wrong: {error}.") from error
 
 
