@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test check bench bench-methods paper checkpoint clean
+.PHONY: setup demo demo-emoji test check check-installed bench bench-methods paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -29,6 +29,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check-installed: setup  ## the wheel, and a model on a Hub, in environments of their own: minutes, and 6 GB of disk
+	$(BIN)/python tests/hub/fresh_machines.py
 
 bench: setup
 	for script in $(filter-out benchmarks/bench_methods.py,$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
