@@ -10,7 +10,7 @@ with C = all it is the headline mAP of the whole database. `precision_at_10` lik
 candidates stands at a distance that another candidate has, too. `ms` are of `HammingIndex.search` with k = 10 and one
 query at a time, plain and with 100 candidates re-ranked, in turns.
 
-    python benchmarks/bench_rerank.py [--checkpoint DIR] [--dataset fashion_mnist_sample] [--data-dir DIR] [--rounds 5]
+    python benchmarks/bench_rerank.py [--checkpoint DIR --dataset NAME [--features-column features]] [--rounds 5]
 """
 
 import argparse
@@ -23,11 +23,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from bench_search import medians
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.checkpoints import FASHION_MNIST_64
 from modeling_crh.codes import binarize, hamming_distance, pack_codes
-from modeling_crh.data import LabelledDataset, load_benchmark
+from modeling_crh.data import LabelledDataset, load_splits
 from modeling_crh.encoding import encode_items
 from modeling_crh.metrics import DistanceCounts, average_precision, precision_at
 from modeling_crh.processing import labelled_dataset, model_inputs
@@ -73,13 +74,14 @@ def compare(
     Args:
         logits: `(Q, K)` of the queries.
         database: `(N, K)` codes.
-        labels: `(Q,)` and `(N,)`.
+        labels: `(Q,)` and `(N,)`, or multi-hot rows.
         num_candidates: C of each row.
     """
     distinct, number = database.unique(dim=0, return_inverse=True)  # (D, K), (N,)
-    one_hot = torch.nn.functional.one_hot(labels[1])  # (N, classes)
-    by_class = torch.zeros(len(distinct), one_hot.shape[1], dtype=torch.int64).index_add(0, number, one_hot)
-    all_items, all_relevant = by_class.sum(1).expand(len(logits), -1), by_class.T[labels[0]]  # (Q, D) both
+    classes = [rows if rows.ndim == 2 else one_hot(rows, int(max(map(Tensor.max, labels))) + 1) for rows in labels]
+    relevant = (classes[0].float() @ classes[1].float().T > 0).float()  # (Q, N)
+    all_relevant = torch.zeros(len(logits), len(distinct)).index_add(1, number, relevant).long()  # (Q, D)
+    all_items = number.bincount().expand(len(logits), -1)  # (Q, D)
     distance = hamming_distance(binarize(logits), distinct).long()  # (Q, D)
     order = (logits @ distinct.T.float()).argsort(1, descending=True)
     whole = distance_counts(distance, all_items, all_relevant, logits.shape[1])
@@ -106,11 +108,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default=str(FASHION_MNIST_64))
     parser.add_argument("--dataset", default="fashion_mnist_sample")
-    parser.add_argument("--data-dir", default=None)
+    parser.add_argument("--text-column", default=None)
+    parser.add_argument("--features-column", default=None)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     model, processor = load_checkpoint(arguments.checkpoint)
-    splits = load_benchmark(arguments.dataset, arguments.data_dir)
+    columns = {"text_column": arguments.text_column, "features_column": arguments.features_column}
+    splits, _ = load_splits(arguments.dataset, **columns)
     queries = labelled_dataset(splits["query"], processor)
     database = encode_items(model, labelled_dataset(splits["database"], processor))
     logits = encode_queries(model, queries)
