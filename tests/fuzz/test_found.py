@@ -1,0 +1,119 @@
+"""What fuzzing has found, one case each."""
+
+import hashlib
+import json
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from modeling_crh import CRHConfig
+from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.images import read_image
+from modeling_crh.recipe import Recipe
+from modeling_crh.search import HammingIndex
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id2label": 3}, "`id2label` must be a dict, but got 3"),
+        ({"label2id": "x"}, "`label2id` must be a dict, but got 'x'"),
+        ({"id2label": {"0": "a", "2x": "b"}}, r"`id2label` must have the keys 0 to C-1, but got \['0', '2x'\]"),
+        ({"id2label": {0: "a", 2: "b"}}, r"`id2label` must have the keys 0 to C-1, but got \[0, 2\]"),
+        (
+            {"backbone_config": {"model_type": ["vit"]}, "num_features": None},
+            "`backbone_config` must have a `model_type`",
+        ),
+    ],
+)
+def test_a_config_that_names_its_classes_in_another_way_is_an_error(fields, message):
+    with pytest.raises(ValueError, match=message):
+        CRHConfig(**{"backbone_config": None, "num_features": 4} | fields)
+
+
+def test_names_of_classes_come_in_the_order_of_their_ids():
+    names = {"1": "b", "10": "k", **{str(label): "x" for label in range(2, 10)}, "0": "a"}
+    config = CRHConfig(backbone_config=None, num_features=4, id2label=names)
+    assert list(config.id2label.values()) == ["a", "b", *["x"] * 8, "k"]
+
+
+def test_a_head_of_very_many_bits_is_refused_at_once():
+    with pytest.raises(ValueError, match="`head_dim` must divide"):
+        CRHConfig(backbone_config=None, num_features=4, num_labels=3, num_bits=10**12, head_dim=10**12 - 1)
+    config = CRHConfig(backbone_config=None, num_features=4, num_labels=3, num_bits=10**12, head_dim=10**12)
+    assert config.num_heads == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: &a {b: *a}", "`model` must hold at most 10000 values"),
+        ("[" * 5000, "`recipe` must be a readable YAML file"),
+        ("dataset: 2026-13-45", "`recipe` must be a readable YAML file"),
+    ],
+)
+def test_yaml_that_has_no_end_is_refused(text, message, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(f"dataset: x\n{text}" if text.startswith("model") else text)
+    with pytest.raises(ValueError, match=message):
+        Recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_yaml_whose_names_stand_for_very_many_values_is_refused(tmp_path):
+    rows = [f"  a{row}: &a{row} [{', '.join([f'*a{row - 1}'] * 10)}]" for row in range(1, 9)]
+    text = "\n".join(["dataset: x", "model:", "  a0: &a0 [x, x]", *rows])
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match="`model` must hold at most 10000 values"):
+        Recipe.load(tmp_path / "recipe.yaml")
+
+
+def test_an_index_whose_header_names_an_endless_part_is_refused(tmp_path):
+    path = tmp_path / "index.crh"
+    HammingIndex(np.zeros((3, 1), np.uint8)).save(path)
+    content = path.read_bytes()
+    (length,) = struct.unpack_from("<I", content, 44)
+    header = json.loads(content[48 : 48 + length])
+    header["parts"]["codes"] = 10**30
+    text = json.dumps(header).encode()
+    body = struct.pack("<I", len(text)) + text + content[48 + length :]
+    path.write_bytes(content[:12] + hashlib.sha256(body).digest() + body)
+    with pytest.raises(ValueError, match=r"`path` must be an index, but the header of .* is wrong"):
+        HammingIndex.load(path)
+
+
+@pytest.mark.parametrize("size", [[], {"height": "x"}, 7.5])
+def test_a_checkpoint_whose_image_processor_has_no_size_is_refused(size, tiny_checkpoint, tmp_path):
+    for path in tiny_checkpoint.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": size}))
+    with pytest.raises(ValueError, match="`checkpoint` must hold what prepares its inputs"):
+        load_checkpoint(tmp_path)
+
+
+def bomb(kind):
+    """A small file that says it has 65,500 x 65,500 pixels."""
+    file = BytesIO()
+    PIL.Image.new("RGBA" if kind == "WEBP" else "L", (4, 4)).save(
+        file, kind, **({"lossless": True} if kind == "WEBP" else {})
+    )
+    data = bytearray(file.getvalue())
+    if kind == "PNG":
+        data[16:24] = struct.pack(">II", 65500, 65500)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    elif kind == "GIF":
+        data[6:10] = struct.pack("<HH", 65500, 65500)
+    else:
+        assert data[12:16] == b"VP8L"
+        data[21:25] = struct.pack("<I", 16383 | 16383 << 14 | 1 << 28)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP"])
+def test_a_file_that_says_it_has_very_many_pixels_is_refused_before_they_are_made(kind, tmp_path):
+    (tmp_path / "bomb").write_bytes(bomb(kind))
+    with pytest.raises(ValueError, match=r"`image` must be a complete image, but .* is not: "):
+        read_image(tmp_path / "bomb")
