@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from modeling_crh.app.page import build_page
-from modeling_crh.app.serve import serve
+from modeling_crh.app.server import serve
 from modeling_crh.app.space import push_space
 
 __all__ = ["build_page", "push_space", "serve"]

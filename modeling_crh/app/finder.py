@@ -109,7 +109,7 @@ class Finder:
     def of_image(self, pixels: NDArray[np.uint8]) -> Query:
         """A query by an image: `(H, W, 3)`."""
         start = time.perf_counter()
-        batch = dict(self._processor(pixels, return_tensors="pt"))
+        batch = dict(self._processor(np.array(pixels), return_tensors="pt"))  # torch wants what it may write to
         with torch.inference_mode():
             codes = self._model.encode(**model_inputs(batch, self._model))
         code = pack_codes(codes.cpu()).numpy()[0]

@@ -24,7 +24,7 @@ def build_page(
     image_root: str | Path | None = None,
     pictures: str | Path | None = None,
 ) -> gr.Blocks:
-    """Build the search page of an index; `modeling_crh.app.serve` shows it.
+    """Build the search page of an index; `modeling_crh.app.server` shows it.
 
     Args:
         index: File of an index of images.

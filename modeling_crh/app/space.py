@@ -79,8 +79,8 @@ def push_space(
     Finder(public, model, no_pictures)  # what the Space will do first
     with TemporaryDirectory() as name:
         folder = Path(name)
-        stored = None if image_root is None else store_pictures(folder / "pictures.arrow", loaded, image_root)
-        pictures = "" if stored is None else ', pictures=here / "pictures.arrow"'
+        stored = None if image_root is None else store_pictures(folder / "pictures.bin", loaded, image_root)
+        pictures = "" if stored is None else ', pictures=here / "pictures.bin"'
         (folder / "app.py").write_text(_APP.format(model=model, pictures=pictures), encoding="utf-8")
         version = importlib.metadata.version("modeling-crh")
         (folder / "requirements.txt").write_text(f"modeling-crh[app]=={version}\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import HfApi, constants
 
 if not constants.ENDPOINT.startswith("http://127.0.0.1:"):  # then this is no process that test_hub.py has started
-    collect_ignore = ["models.py", "failures.py", "codes.py", "without_package.py"]
+    collect_ignore = ["models.py", "failures.py", "codes.py", "spaces.py", "without_package.py"]
 
 
 @pytest.fixture(autouse=True)

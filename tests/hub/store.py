@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import yaml
 
 USERS = {"hf_ada": "write", "hf_reader": "read"}
-LARGE = (".safetensors", ".parquet", ".png", ".bin", ".arrow", ".crh")
+LARGE = (".safetensors", ".parquet", ".png", ".bin", ".crh")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from hub.loopback_hub import LoopbackHub
 HERE = Path(__file__).parent
 
 
-def test_models_and_codes_go_to_a_hub_and_come_back(tmp_path):
+def test_models_codes_and_pages_go_to_a_hub_and_come_back(tmp_path):
     """The client reads the Hub's address when it is imported, so these tests have a process of their own."""
     with LoopbackHub() as hub:
         environment = os.environ | {
@@ -31,7 +31,7 @@ def test_models_and_codes_go_to_a_hub_and_come_back(tmp_path):
             tmp_path / "tests",
         ]
         done = subprocess.run(
-            [*command, HERE / "models.py", HERE / "failures.py", HERE / "codes.py"],
+            [*command, HERE / "models.py", HERE / "failures.py", HERE / "codes.py", HERE / "spaces.py"],
             env=environment,
             cwd=HERE.parents[1],
             capture_output=True,

@@ -54,7 +54,12 @@ def serve(page: gr.Blocks, host: str | None = None, port: int | None = None) -> 
     """Serve the page until Ctrl-C. See `serving`."""
     with serving(page, host, port) as address:
         print(f"The search page is at {address}", flush=True)
-        threading.Event().wait()
+        wait_for_interrupt()
+
+
+def wait_for_interrupt() -> None:
+    """Wait until Ctrl-C."""
+    threading.Event().wait()
 
 
 def _check_address(host: str, port: int | None) -> None:

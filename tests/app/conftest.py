@@ -1,0 +1,127 @@
+"""A search page over 60 images, served on a loopback port, and a browser that may talk to nobody else."""
+
+import base64
+import io
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+import modeling_crh
+from modeling_crh.app.page import build_page
+from modeling_crh.app.server import serving
+from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.codes import pack_codes
+from modeling_crh.data import load_benchmark
+from modeling_crh.search import HammingIndex
+
+CHECKPOINT = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
+CHROMIUM = shutil.which("chromium")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def checkpoint():
+    """Name of the model."""
+    return str(CHECKPOINT)
+
+
+@pytest.fixture(scope="session")
+def image_root(tmp_path_factory):
+    """Folder of 60 images of the bundled sample, by their numbers."""
+    folder = tmp_path_factory.mktemp("database")
+    for number, image in enumerate(load_benchmark("fashion_mnist_sample")["database"][:60]["image"]):
+        image.save(folder / f"{number:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index(image_root, checkpoint):
+    """Their codes, with labels and paths."""
+    rows = load_benchmark("fashion_mnist_sample")["database"][:60]
+    names = load_benchmark("fashion_mnist_sample")["database"].features["label"].names
+    model, processor = load_checkpoint(checkpoint)
+    with torch.inference_mode():
+        codes = model.encode(**processor(rows["image"], return_tensors="pt"))
+    paths = [str(image_root / f"{number:02d}.png") for number in range(60)]
+    labels = [names[label] for label in rows["label"]]
+    return HammingIndex(pack_codes(codes).numpy(), labels=labels, paths=paths, model=checkpoint)
+
+
+@pytest.fixture(scope="session")
+def index_path(index, tmp_path_factory):
+    """The file of that index."""
+    path = tmp_path_factory.mktemp("index") / "index.crh"
+    index.save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def address(index_path, checkpoint, image_root):
+    """Address of the page of that index, while the tests last."""
+    with serving(build_page(index_path, checkpoint, image_root=image_root)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium, without a window."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open a page as a new person would; afterwards, nothing has left this machine, and no script has failed."""
+    contexts, asked, failed = [], [], []
+
+    def open_page(url=address, **settings):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("console", lambda message: failed.append(message.text) if message.type == "error" else None)
+        page.goto(url)
+        page.locator(".crh-gallery button").first.wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
+    assert failed == []
+
+
+@pytest.fixture
+def base64_image():
+    """An image as the page sends it."""
+
+    def encode(pixels_or_image, kind="PNG", **settings):
+        image = pixels_or_image
+        if isinstance(image, np.ndarray):
+            image = PIL.Image.fromarray(image)
+        content = io.BytesIO()
+        image.save(content, kind, **settings)
+        return base64.b64encode(content.getvalue()).decode()
+
+    return encode

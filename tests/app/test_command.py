@@ -1,0 +1,62 @@
+import runpy
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Let the command serve, look at what it serves, and press Ctrl-C."""
+    seen = []
+
+    def press():
+        seen.append(True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("modeling_crh.app.server.wait_for_interrupt", press)
+    return seen
+
+
+def test_the_command_serves_until_it_is_interrupted(crh, index_path, checkpoint, image_root, interrupted):
+    code, output, errors = crh("app", index_path, "--model", checkpoint, "--image-root", image_root)
+    assert code == 130
+    assert output.startswith("The search page is at http://127.0.0.1:")
+    assert errors == "Interrupted.\n"
+    assert interrupted == [True]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(output.split()[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.crh", "--model", "CHECKPOINT"], "`path` must be the file of an index, but there is no file"),
+        (["INDEX", "--model", "org/other"], "`model` must be the one that made the codes of the index"),
+        (["INDEX", "--model", "CHECKPOINT", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
+        (["INDEX", "--model", "CHECKPOINT", "--host", "192.0.2.1"], "`host` must be an address of this machine, but"),
+    ],
+)
+def test_bad_arguments_get_one_sentence(crh, index_path, checkpoint, arguments, message):
+    given = {"INDEX": index_path, "CHECKPOINT": checkpoint}
+    code, output, errors = crh("app", *(given.get(word, word) for word in arguments))
+    assert (code, output) == (2, "")
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("options", [["--port", "0"], ["--port", "65536"], []])
+def test_bad_options_are_named(crh, index_path, options):
+    code, _, errors = crh("app", index_path, *options)
+    assert code == 2
+    assert "--port" in errors or "--model" in errors
+
+
+def test_the_script_is_the_same_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "pipelines" / "app.py"), run_name="__main__")
+    assert "--image-root" in capsys.readouterr().out

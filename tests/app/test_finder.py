@@ -1,0 +1,76 @@
+import numpy as np
+import PIL.Image
+import pytest
+
+from modeling_crh.app.finder import Finder
+from modeling_crh.app.pictures import folder_pictures
+from modeling_crh.images import read_image
+from modeling_crh.search import HammingIndex
+
+
+@pytest.fixture(scope="session")
+def finder(index, checkpoint, image_root):
+    return Finder(index, checkpoint, folder_pictures(image_root))
+
+
+def test_an_image_has_the_code_that_the_index_holds_of_it(finder, index, image_root):
+    query = finder.of_image(read_image(image_root / "07.png"))
+    assert query.code.tolist() == index.packed[7].tolist()
+    assert query.encoding > 0
+    assert query.position is None
+
+
+def test_a_search_is_that_of_the_index(finder, index):
+    query = finder.of_item(7)
+    answer = finder.search(query, 60, 64)
+    found = {item.position: distance for item, distance in answer.hits}
+    expected = np.unpackbits(index.packed ^ index.packed[7], axis=1).sum(1).tolist()
+    assert [found[position] for position in range(60)] == expected
+    assert [distance for _, distance in answer.hits] == sorted(expected)
+    radius = sorted(expected)[20]
+    near = finder.search(query, 60, radius).hits
+    assert [distance for _, distance in near] == [distance for distance in sorted(expected) if distance <= radius]
+    assert len(finder.search(query, 3, radius).hits) == 3
+
+
+def test_an_item_is_named_by_its_file_and_label(finder, index):
+    (item,) = finder.items(np.array([7]))
+    assert (item.position, item.name) == (7, "07.png")
+    assert item.label == index.records([7])[0]["label"]
+    assert finder.of_item(7).title == f"{item.label}, 07.png"
+    assert item.picture.uri.startswith("data:image/png")
+
+
+def test_an_item_without_path_or_label_is_named_by_its_id(index, checkpoint):
+    bare = Finder(HammingIndex(index.packed, [f"id-{row}" for row in range(60)], model=checkpoint), checkpoint)
+    (item,) = bare.items(np.array([3]))
+    assert (item.name, item.label, item.picture.uri) == ("item id-3", "", "")
+    several = HammingIndex(index.packed, labels=[["a", "b"]] * 60, model=checkpoint)
+    assert Finder(several, checkpoint).items(np.array([3]))[0].label == "a, b"
+
+
+@pytest.mark.parametrize("position", [-1, 60, None, "7", 7.0, [7], {"a": 1}, 10**30])
+def test_a_position_that_is_none_gets_one_sentence(finder, position):
+    with pytest.raises(ValueError, match=r"^There is no such image in the database\.$"):
+        finder.of_item(position)
+
+
+def test_the_folder_of_the_model_stays_unnamed(finder):
+    assert finder.model_name == "fashion-mnist-64"
+
+
+def test_a_model_that_is_not_that_of_the_index_is_refused(index, text_checkpoint, tiny_checkpoint):
+    with pytest.raises(ValueError, match="`model` must be the one that made the codes of the index"):
+        Finder(index, str(tiny_checkpoint))
+    texts = HammingIndex(index.packed, model=str(text_checkpoint))
+    with pytest.raises(ValueError, match="`model` must read images, but reads `input_ids`"):
+        Finder(texts, str(text_checkpoint))
+    short = HammingIndex(index.packed, model=str(tiny_checkpoint))
+    with pytest.raises(ValueError, match="`model` must make codes of 64 bits, as the index holds, but makes 16"):
+        Finder(short, str(tiny_checkpoint))
+
+
+def test_a_large_image_is_shown_small(finder):
+    query = finder.of_image(np.asarray(PIL.Image.new("RGB", (900, 600), "red")))
+    assert query.picture.uri.startswith("data:image/jpeg")
+    assert len(query.picture.uri) < 5000

@@ -1,0 +1,169 @@
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from app.talk import ask, dependencies
+
+from modeling_crh.app.server import _MAX_REQUEST
+
+JOIN = "gradio_api/queue/join"
+
+
+def answer_to(address, request):
+    """Status and body of a request that no client has tidied up."""
+    place = urlsplit(address)
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        connection.sendall(request.encode())
+        answer = connection.makefile("rb").read()
+    return int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]
+
+
+def get(address, path):
+    return answer_to(address, f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "route",
+    ["gradio_api/file=", "file=", "gradio_api/file/", "file/", "static/", "assets/", "", "static/..%2f", "theme.css/"],
+)
+def test_no_file_of_this_machine_is_served(address, route, index_path, checkpoint, image_root):
+    files = ["/etc/passwd", index_path, f"{checkpoint}/config.json", image_root / "00.png", "pyproject.toml", "."]
+    for file in map(str, files):
+        for path in (
+            f"/{route}{file}",
+            f"/{route}../../../../../../../..{file}",
+            f"/{route}{file.replace('/', '%2f')}",
+        ):
+            status, body = get(address, path)
+            assert status in (403, 404), path
+            assert len(body) < 100
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/info",
+        "gradio_api/openapi.json",
+        "openapi.json",
+        "docs",
+        "monitoring",
+        "monitoring/summary",
+        "gradio_api/upload_progress?upload_id=1",
+        "gradio_api/proxy=http://127.0.0.1/",
+        "gradio_api/token",
+        "gradio_api/app_id",
+        "gradio_api/runs",
+        "gradio_api/vibe-code/",
+        "gradio_api/call/by_item/1",
+        "gradio_api/mcp/sse",
+        "svelte/svelte-submodules.js",
+        "custom_component/1/client/component/index.js",
+        "pwa_icon",
+        "login_check",
+    ],
+)
+def test_what_the_page_does_not_need_is_closed(address, path):
+    assert httpx.get(address + path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "upload",
+        "run/predict",
+        "run/by_item",
+        "api/by_item",
+        "call/by_item",
+        "call/v2/by_item",
+        "component_server",
+        "cancel",
+        "reset",
+        "vibe-edit/",
+        "process_recording",
+        "queue/data",
+        "login",
+    ],
+)
+def test_no_other_question_can_be_put(address, path):
+    for start in ("gradio_api/", ""):
+        assert httpx.post(address + start + path, json={"data": []}).status_code == 404
+
+
+def test_an_upload_is_written_nowhere(address):
+    answer = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.png", b"content")})
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_other_methods_are_closed(address, method):
+    assert httpx.request(method, address).status_code == 404
+
+
+def test_a_request_is_bounded(address):
+    head = f"POST /{JOIN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    assert answer_to(address, f"{head}Content-Length: {_MAX_REQUEST + 1}\r\n\r\n") == (413, b"Too large")
+    assert answer_to(address, f"{head}Transfer-Encoding: chunked\r\n\r\n")[0] == 411
+    assert httpx.post(address + JOIN, content=b" " * 1000).status_code == 422
+
+
+def test_the_page_says_where_its_parts_may_come_from(address):
+    headers = httpx.get(address).headers
+    policy = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'self'"
+    assert policy["img-src"] == "'self' data:"
+    assert "http" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_the_page_names_no_folder_of_this_machine_and_no_other_server(address, image_root, checkpoint):
+    text = httpx.get(address).text + httpx.get(f"{address}config").text + httpx.get(f"{address}theme.css").text
+    for name in (image_root, image_root.parent, checkpoint):
+        assert str(name) not in text
+    assert "fonts.googleapis" not in text
+    assert "fonts.gstatic" not in text
+
+
+def test_every_question_is_private_and_gradio_is_quiet(address):
+    config = httpx.get(f"{address}config").json()
+    assert {found["api_visibility"] for found in config["dependencies"]} == {"private"}
+    assert config["analytics_enabled"] is False
+    assert set(dependencies(address)) == {"by_image", "by_item", "by_item_1", "again", "again_1", "shuffle"}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        7,
+        "text",
+        [],
+        {},
+        {"position": -1},
+        {"position": 60},
+        {"position": "../../etc/passwd"},
+        {"position": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}},
+    ],
+)
+def test_a_stranger_who_asks_for_what_is_not_there_gets_a_sentence_or_an_error(address, event):
+    answer = ask(address, "by_item", [12, 64], event)
+    text = str(answer["output"])
+    assert "There is no such image in the database." in text or not answer["success"]
+    assert "root:" not in text
+
+
+@pytest.mark.parametrize(("k", "radius", "hits"), [(10**9, 10**9, 60), (-5, 64, 1), (2.7, 64, 2), (60, -1, None)])
+def test_what_no_slider_would_send_is_brought_into_its_range(address, k, radius, hits):
+    answer = ask(address, "by_item", [k, radius], {"position": 3})
+    if answer["success"]:
+        assert hits is None or answer["output"]["data"][2].count("data-position") == hits
+    else:
+        assert "error" in answer["output"]
+
+
+@pytest.mark.parametrize("k", [None, "many", [1], {"path": "/etc/passwd"}])
+def test_what_is_no_number_is_an_error_that_tells_nothing(address, k):
+    answer = ask(address, "by_item", [k, 64], {"position": 3})
+    assert not answer["success"]
+    assert "Traceback" not in str(answer)
+    assert "/work" not in str(answer)

@@ -1,0 +1,233 @@
+"""The page in a real browser: what a person does, and sees."""
+
+import io
+
+import PIL.Image
+import pytest
+
+from modeling_crh.search import HammingIndex
+
+FILE = "input[type=file]"
+
+
+def png(image, name="query.png"):
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return {"name": name, "mimeType": "image/png", "buffer": content.getvalue()}
+
+
+def distances(page):
+    return [int(text.split()[0]) for text in page.locator(".distance").all_inner_texts()]
+
+
+def positions(page):
+    return [int(tile.get_attribute("data-position")) for tile in page.locator(".crh-hits button").all()]
+
+
+def code_shown(page):
+    return page.locator("[data-code]").get_attribute("data-code")
+
+
+@pytest.fixture
+def expect():
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=20_000)
+    return expect
+
+
+@pytest.fixture
+def expected(index):
+    """Distances and positions of what is nearest to an item."""
+
+    def nearest(position, k=12):
+        found, near = index.search_positions(index.packed[[position]], k)
+        return near[0].tolist(), found[0].tolist()
+
+    return nearest
+
+
+def test_a_click_on_an_image_of_the_database_shows_what_lies_nearest(visit, expect, index, expected):
+    page = visit()
+    expect(page.get_by_role("heading", name="Nothing is asked yet")).to_be_visible()
+    tile = page.locator(".crh-gallery button").nth(4)
+    position = int(tile.get_attribute("data-position"))
+    tile.click()
+    expect(page.locator(".crh-found h2")).to_have_text("The 12 nearest of 60")
+    assert (distances(page), positions(page)) == expected(position)
+    assert code_shown(page) == index.packed[position].tobytes().hex()
+    expect(page.get_by_text("code from the index")).to_be_visible()
+    expect(page.locator(".crh-hits em")).to_have_count(expected(position)[1].count(position))
+    marked = page.locator(".crh-hits li").last.locator("svg")
+    assert marked.get_attribute("aria-label").startswith(f"{distances(page)[-1] or 'No'} bit")
+    expect(page.locator(".crh-hits img")).to_have_count(12)
+    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
+
+
+def test_a_result_becomes_the_query_by_keyboard_alone(visit, expect, expected):
+    page = visit()
+    page.locator(".crh-gallery button").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".crh-hits button")).to_have_count(12)
+    page.get_by_label("Images to show").first.focus()
+    for _ in range(40):
+        if page.evaluate("document.activeElement.closest('.crh-hits') !== null"):
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    chosen = positions(page)[1]
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-code]")).to_contain_text(f"{chosen:02d}.png")
+    assert positions(page) == expected(chosen)[1]
+    expect(page.locator("[data-code]")).to_be_focused()
+
+
+def test_an_image_of_ones_own_is_encoded(visit, expect, index, expected, image_root):
+    page = visit()
+    page.locator(FILE).set_input_files(image_root / "07.png")
+    expect(page.get_by_role("heading", name="Your image")).to_be_visible()
+    assert code_shown(page) == index.packed[7].tobytes().hex()
+    assert (distances(page), positions(page)) == expected(7)
+    expect(page.locator(".times")).to_contain_text("encoded in")
+    expect(page.locator(".times")).to_contain_text("searched in")
+    expect(page.locator(".crh-hits em")).to_have_count(0)
+
+
+def test_sliders_say_how_many_and_how_far(visit, expect, expected):
+    page = visit()
+    tile = page.locator(".crh-gallery button").first
+    position = int(tile.get_attribute("data-position"))
+    tile.click()
+    expect(page.locator(".crh-hits button")).to_have_count(12)
+    number = page.get_by_label("number input for Images to show")
+    number.fill("60")
+    number.press("Enter")
+    expect(page.locator(".crh-hits button")).to_have_count(60)
+    everything = expected(position, 60)[0]
+    radius = everything[25]
+    slider = page.get_by_label("range slider for Radius, in bits")
+    slider.fill(str(radius))
+    within = [distance for distance in everything if distance <= radius]
+    expect(page.locator(".crh-found h2")).to_have_text(f"All {len(within)} within {radius} bits")
+    assert distances(page) == within
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".crh-found h2")).to_have_text(f"All {everything.count(0)} within 0 bits")
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        (5, "This file is no image that can be read: it must be PNG, JPEG, WebP, GIF, AVIF or BMP."),
+        (0, "This file is no image that can be read: it must be PNG, JPEG, WebP, GIF, AVIF or BMP."),
+        (10_000_001, "An image may have 10 MB at most, but this file has more."),
+    ],
+)
+def test_a_file_that_is_no_image_gets_a_sentence_and_the_answer_stays(visit, expect, size, sentence, tmp_path):
+    file = tmp_path / "query.png"
+    with file.open("wb") as opened:
+        opened.truncate(size)
+    page = visit()
+    page.locator(".crh-gallery button").first.click()
+    expect(page.locator(".crh-hits button")).to_have_count(12)
+    before = code_shown(page)
+    page.locator(FILE).set_input_files(file)
+    expect(page.get_by_role("alert")).to_have_text(sentence)
+    assert code_shown(page) == before
+    page.locator(".crh-gallery button").nth(1).click()
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_an_image_of_ten_thousand_by_ten_thousand_pixels_is_not_decoded(visit, expect, monkeypatch):
+    page = visit()
+    monkeypatch.setattr("modeling_crh.app.uploads.to_rgb", lambda image: pytest.fail("it was decoded"))
+    page.locator(FILE).set_input_files(png(PIL.Image.new("1", (10_000, 10_000))))
+    expect(page.get_by_role("alert")).to_have_text(
+        "An image may have 50 million pixels at most, but this one has 10,000 x 10,000."
+    )
+    expect(page.get_by_role("heading", name="Nothing is asked yet")).to_be_visible()
+
+
+def test_two_people_at_once_see_their_own_answers(visit, expect, expected):
+    one, other = visit(), visit()
+    for page, number in ((one, 2), (other, 9)):
+        page.locator(".crh-gallery button").nth(number).click()
+        expect(page.locator(".crh-hits button")).to_have_count(12)
+    codes = [code_shown(page) for page in (one, other)]
+    for page, count in ((one, "5"), (other, "7")):
+        number = page.get_by_label("number input for Images to show")
+        number.fill(count)
+        number.press("Enter")
+    for page, number, count, code in ((one, 2, 5, codes[0]), (other, 9, 7, codes[1])):
+        expect(page.locator(".crh-hits button")).to_have_count(count)
+        position = int(page.locator(".crh-gallery button").nth(number).get_attribute("data-position"))
+        assert positions(page) == expected(position, count)[1]
+        assert code_shown(page) == code
+
+
+def test_an_image_can_be_pasted(visit, expect, index, image_root):
+    page = visit(permissions=["clipboard-read", "clipboard-write"])
+    pixels = list((image_root / "11.png").read_bytes())
+    page.evaluate(
+        "async bytes => navigator.clipboard.write("
+        "[new ClipboardItem({'image/png': new Blob([new Uint8Array(bytes)], {type: 'image/png'})})])",
+        pixels,
+    )
+    page.locator("h1").click()
+    page.keyboard.press("Control+V")
+    expect(page.get_by_role("heading", name="Your image")).to_be_visible()
+    assert code_shown(page) == index.packed[11].tobytes().hex()
+
+
+def test_an_image_can_be_dropped(visit, expect, index, image_root):
+    page = visit()
+    page.evaluate(
+        """bytes => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        list((image_root / "12.png").read_bytes()),
+    )
+    expect(page.get_by_role("heading", name="Your image")).to_be_visible()
+    assert code_shown(page) == index.packed[12].tobytes().hex()
+
+
+def test_other_images_of_the_database_can_be_shown(visit, expect):
+    page = visit()
+
+    def shown():
+        return [tile.get_attribute("data-position") for tile in page.locator(".crh-gallery button").all()]
+
+    before = shown()
+    page.get_by_role("button", name="Show others").click()
+    expect(page.locator(".crh-gallery button").first).not_to_have_attribute("data-position", before[0])
+    assert len(set(shown())) == 12
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_window(visit, expect, width):
+    page = visit(viewport={"width": width, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator(".crh-gallery button").first.click()
+    expect(page.locator(".crh-hits button")).to_have_count(12)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    heading = page.locator("[data-code]")
+    expect(heading).to_be_in_viewport()
+
+
+def test_without_pictures_and_with_hostile_labels_it_is_text(visit, expect, index, checkpoint, tmp_path):
+    from modeling_crh.app.page import build_page
+    from modeling_crh.app.server import serving
+
+    evil = ["<img src=x onerror=document.title='taken'>${document.title='taken'}{{title}}"] * 60
+    ids = [f"<b>{number}</b>" for number in range(60)]
+    HammingIndex(index.packed, ids, labels=evil, model=checkpoint).save(tmp_path / "index")
+    with serving(build_page(tmp_path / "index", checkpoint)) as address:
+        page = visit(address)
+        page.locator(".crh-gallery button").first.click()
+        expect(page.locator(".crh-hits .plain")).to_have_count(12)
+        expect(page.locator("[data-code]")).to_have_text(f"{evil[0]}, item <b>0</b>")
+        expect(page.locator("#crh-answer img, #crh-ask img")).to_have_count(0)
+        assert page.title() == "Search by binary codes"
+        page.context.close()

@@ -1,0 +1,35 @@
+import gradio as gr
+import pytest
+
+from modeling_crh.app.page import build_page
+from modeling_crh.app.server import serving
+from modeling_crh.search import HammingIndex
+
+
+def test_a_page_of_one_item_can_be_built(index, checkpoint, tmp_path):
+    HammingIndex(index.packed[:1], model=checkpoint).save(tmp_path / "index")
+    assert isinstance(build_page(tmp_path / "index", checkpoint), gr.Blocks)
+
+
+def test_pictures_come_from_one_place(index_path, checkpoint, image_root):
+    with pytest.raises(ValueError, match="`image_root` must be left out with `pictures`, but both are given"):
+        build_page(index_path, checkpoint, image_root=image_root, pictures="pictures.bin")
+
+
+def test_it_listens_to_this_machine_alone(address, monkeypatch):
+    assert address.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [("300.1.1.1", "`host` must be an address of this machine, but got '300.1.1.1'"), ("192.0.2.1", "`host` must be")],
+)
+def test_an_address_of_another_machine_is_refused(host, message):
+    with pytest.raises(ValueError, match=message), serving(gr.Blocks(), host):
+        pass
+
+
+def test_a_port_that_is_taken_is_refused(address):
+    port = int(address.rstrip("/").rpartition(":")[2])
+    with pytest.raises(ValueError, match=f"`port` must be free, but got {port}"), serving(gr.Blocks(), None, port):
+        pass

@@ -1,0 +1,82 @@
+import base64
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from modeling_crh.app import uploads
+from modeling_crh.app.uploads import MAX_BYTES, read_upload
+
+PIXELS = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
+
+
+def sentence(content, size=None):
+    with pytest.raises(ValueError, match=r"\S") as caught:
+        read_upload(content, size)
+    (text,) = str(caught.value).splitlines()
+    assert text.endswith(".")
+    return text
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_an_image_is_read_as_it_is(base64_image, kind):
+    assert np.array_equal(read_upload(base64_image(PIXELS, kind)), PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "AVIF"])
+def test_the_other_kinds_are_read_too(base64_image, kind):
+    assert read_upload(base64_image(PIXELS, kind)).shape == (8, 9, 3)
+
+
+def test_a_turned_photograph_stands_upright_and_what_is_transparent_is_white(base64_image):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    turned = read_upload(base64_image(PIL.Image.fromarray(PIXELS), "JPEG", exif=exif))
+    assert turned.shape == (9, 8, 3)
+    assert (read_upload(base64_image(PIL.Image.new("RGBA", (2, 2)))) == 255).all()
+
+
+@pytest.mark.parametrize("content", [None, 7, ["a"], {"path": "/etc/passwd"}, "/etc/passwd", "&&&&", "a", ""])
+def test_what_is_no_content_is_no_image(content):
+    assert sentence(content) in ("No image has arrived.", sentence("AAAA"))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%!PS-Adobe-3.0 EPSF-3.0"]
+)
+def test_what_is_no_image_gets_one_sentence(data):
+    told = sentence(base64.b64encode(data).decode())
+    assert told == "This file is no image that can be read: it must be PNG, JPEG, WebP, GIF, AVIF or BMP."
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "ICO", "PPM", "TGA", "PCX", "EPS"])
+def test_kinds_that_no_browser_shows_are_not_even_tried(base64_image, kind):
+    assert "it must be PNG" in sentence(base64_image(PIXELS, kind))
+
+
+def test_an_image_that_is_cut_short_gets_one_sentence(base64_image):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for kind in ("PNG", "JPEG"):
+        content = base64.b64decode(base64_image(noise, kind))
+        cut = base64.b64encode(content[: len(content) // 2]).decode()
+        assert sentence(cut) == "This image cannot be read: its file is damaged or not complete."
+
+
+def test_too_many_bytes_are_not_decoded_whatever_is_said_of_them(base64_image, monkeypatch):
+    monkeypatch.setattr(uploads.base64, "b64decode", lambda *_, **__: pytest.fail("it was decoded"))
+    for content, size in ((None, MAX_BYTES + 1), ("A" * (MAX_BYTES * 4 // 3 + 4), None), ("A" * 20_000_000, 12)):
+        assert sentence(content, size) == "An image may have 10 MB at most, but this file has more."
+
+
+def test_as_many_bytes_as_are_allowed_are_looked_at():
+    data = io.BytesIO(b"BM" + bytes(MAX_BYTES - 2))
+    assert "no image that can be read" in sentence(base64.b64encode(data.getvalue()).decode(), MAX_BYTES)
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_too_many_pixels_are_not_decoded(base64_image, monkeypatch, side):
+    content = base64_image(PIL.Image.new("1", (side, side)))
+    assert len(content) < 100_000
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+    assert sentence(content).startswith("An image may have 50 million pixels at most")
