@@ -1,5 +1,6 @@
 """From a path, a URL or a PIL image to RGB pixels, upright and with transparency laid over white."""
 
+import os
 import struct
 import zlib
 from io import BytesIO
@@ -28,6 +29,12 @@ DECODE_ERRORS = (
 )
 """Everything that Pillow has been seen to raise on a damaged file."""
 
+SMALL_IMAGE = 2**24
+"""Pixels that any file may say it has."""
+
+PIXELS_A_BYTE = 10_000
+"""More than that are in no picture: of a white one, PNG holds 8,000 in a byte, and GIF 3,000."""
+
 
 def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
     """Read one image as training and encoding see it.
@@ -40,7 +47,7 @@ def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
 
     Raises:
         ValueError: If `source` is of another kind, there is nothing to read, or it is no image, is cut short, has no
-            pixels, or over twice those of `PIL.Image.MAX_IMAGE_PIXELS`.
+            pixels, over twice those of `PIL.Image.MAX_IMAGE_PIXELS`, or more than its bytes can hold.
 
     Example:
         >>> read_image(PIL.Image.new("RGBA", (2, 1))).tolist()
@@ -49,11 +56,24 @@ def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
     if not isinstance(source, str | Path | PIL.Image.Image):
         raise ValueError(f"`image` must be a path, a URL or a PIL image, but got {type(source).__name__}.")
     try:
-        image = source if isinstance(source, PIL.Image.Image) else PIL.Image.open(_open(str(source)))
-        return to_rgb(image)
+        return to_rgb(source if isinstance(source, PIL.Image.Image) else open_image(_open(str(source))))
     except DECODE_ERRORS as error:
         name = str(source)[:300]
         raise ValueError(f"`image` must be a complete image, but {name} is not: {decode_fault(error)}.") from error
+
+
+def open_image(file: str | BytesIO) -> PIL.Image.Image:
+    """Open an image, of which no pixel is made yet.
+
+    Raises:
+        ValueError: If it says that it has more pixels than its bytes can hold, see `DECODE_ERRORS` for what else.
+    """
+    image = PIL.Image.open(file)
+    num_bytes = os.path.getsize(file) if isinstance(file, str) else file.getbuffer().nbytes
+    if image.width * image.height > max(SMALL_IMAGE, PIXELS_A_BYTE * num_bytes):
+        image.close()
+        raise ValueError(f"{num_bytes} bytes cannot hold the {image.width} x {image.height} pixels that it claims")
+    return image
 
 
 def to_rgb(image: PIL.Image.Image) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Decode images in the one way that training and encoding share, and find those that cannot be decoded."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import datasets
@@ -10,7 +12,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from modeling_crh.images import DECODE_ERRORS, decode_fault, to_rgb
+from modeling_crh.images import DECODE_ERRORS, decode_fault, open_image, to_rgb
 from modeling_crh.progress_bar import progress_bar
 
 _IMAGE = datasets.Image()
@@ -49,7 +51,8 @@ def decode_image(value: dict[str, Any] | None, name: str) -> Tensor:
         `(3, H, W)` uint8.
 
     Raises:
-        ValueError: If this is no image, is cut short, or has over twice the pixels of `PIL.Image.MAX_IMAGE_PIXELS`.
+        ValueError: If this is no image, is cut short, has over twice the pixels of `PIL.Image.MAX_IMAGE_PIXELS`, or
+            more than its bytes can hold.
     """
     image = try_decode(value, name)
     if isinstance(image, BadImage):
@@ -118,16 +121,17 @@ def check_images(
 def _open(value: dict[str, Any] | None) -> PIL.Image.Image:
     if value is None:
         raise ValueError("it is missing")
-    image: PIL.Image.Image = _IMAGE.decode_example(value)
+    if value["bytes"] is not None:
+        return open_image(BytesIO(value["bytes"]))
+    if value["path"] is not None and os.path.isfile(value["path"]):
+        return open_image(value["path"])
+    image: PIL.Image.Image = _IMAGE.decode_example(value)  # from an archive, or from another machine
     return image
 
 
 def _find_fault(value: dict[str, Any] | None, name: str) -> BadImage | None:
-    try:
-        _open(value)
-    except DECODE_ERRORS as error:
-        return _bad_image(value, name, error)
-    return None
+    found = try_decode(value, name)
+    return found if isinstance(found, BadImage) else None
 
 
 def _bad_image(value: dict[str, Any] | None, name: str, error: Exception) -> BadImage:

@@ -8,10 +8,12 @@ from io import BytesIO
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import pytest
 
 from modeling_crh import CRHConfig
 from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.data.images import decode_image
 from modeling_crh.images import read_image
 from modeling_crh.recipe import Recipe
 from modeling_crh.search import HammingIndex
@@ -94,26 +96,37 @@ def test_a_checkpoint_whose_image_processor_has_no_size_is_refused(size, tiny_ch
         load_checkpoint(tmp_path)
 
 
-def bomb(kind):
-    """A small file that says it has 65,500 x 65,500 pixels."""
+def claiming(kind, width, height):
+    """A file of 4 x 4 pixels that says it has others."""
     file = BytesIO()
-    PIL.Image.new("RGBA" if kind == "WEBP" else "L", (4, 4)).save(
-        file, kind, **({"lossless": True} if kind == "WEBP" else {})
-    )
+    PIL.Image.new("RGBA" if kind == "WEBP" else "L", (4, 4)).save(file, kind, lossless=True)
     data = bytearray(file.getvalue())
     if kind == "PNG":
-        data[16:24] = struct.pack(">II", 65500, 65500)
+        data[16:24] = struct.pack(">II", width, height)
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     elif kind == "GIF":
-        data[6:10] = struct.pack("<HH", 65500, 65500)
+        data[6:10] = struct.pack("<HH", width, height)
     else:
         assert data[12:16] == b"VP8L"
-        data[21:25] = struct.pack("<I", 16383 | 16383 << 14 | 1 << 28)
+        data[21:25] = struct.pack("<I", (width - 1) | (height - 1) << 14 | 1 << 28)
     return bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP"])
-def test_a_file_that_says_it_has_very_many_pixels_is_refused_before_they_are_made(kind, tmp_path):
-    (tmp_path / "bomb").write_bytes(bomb(kind))
-    with pytest.raises(ValueError, match=r"`image` must be a complete image, but .* is not: "):
-        read_image(tmp_path / "bomb")
+@pytest.mark.parametrize("side", [16_000, 10_000, 4_097])  # only the first are too many for Pillow
+def test_a_small_file_that_claims_very_many_pixels_is_refused_before_they_are_made(kind, side, tmp_path, monkeypatch):
+    content = claiming(kind, side, side)
+    (tmp_path / "bomb").write_bytes(content)
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda image: pytest.fail("its pixels are made"))
+    for read in (
+        lambda: read_image(tmp_path / "bomb"),
+        lambda: decode_image({"bytes": content, "path": None}, "row 0"),
+        lambda: decode_image({"bytes": None, "path": str(tmp_path / "bomb")}, "row 0"),
+    ):
+        with pytest.raises(ValueError, match=r"`image` must be a complete image, but .* is not: "):
+            read()
+
+
+def test_a_white_image_is_none_that_claims_too_much(tmp_path):
+    PIL.Image.new("1", (4200, 4200), 1).save(tmp_path / "white.png", optimize=True)
+    assert read_image(tmp_path / "white.png").shape == (4200, 4200, 3)
