@@ -110,9 +110,11 @@ class CodeShards:
         """Note that all shards of the source are there.
 
         Raises:
-            ValueError: If one of them is missing.
+            ValueError: If one of them is missing, or there is none.
         """
         done = self.done()
+        if not done:
+            raise ValueError(f"`source` must hold at least one row, but {self.record.source!r} holds none.")
         if done != set(range(len(done))):
             raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
         self.record = self.record.completed(len(done))

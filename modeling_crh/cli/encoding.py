@@ -40,6 +40,7 @@ def encode(
     from accelerate import PartialState
 
     from modeling_crh.checkpoint import load_checkpoint
+    from modeling_crh.code_shards import shard_files
     from modeling_crh.data import open_source
     from modeling_crh.processes import leave_processes
     from modeling_crh.source_encoding import check_kind, encode_source
@@ -70,7 +71,9 @@ def encode(
             skip_bad_images=skip_bad_images,
         )
     except KeyboardInterrupt:
-        errors.print(f"The same command goes on from the files in {out}.", highlight=False, soft_wrap=True)
+        whole = len(list(shard_files(out)))
+        found = f"{whole} file{'s' if whole != 1 else ''} of {shard_size} items" if whole else "nothing yet"
+        errors.print(f"In {out} is {found}; the same command goes on from there.", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if PartialState().is_main_process:
         report_bad_images(encoded.left_out)

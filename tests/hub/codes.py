@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Image, load_dataset
+from datasets import ClassLabel, Dataset, Features, Image, load_dataset
 from huggingface_hub import DatasetCard
 
 
@@ -51,23 +51,27 @@ def test_a_push_of_fewer_shards_leaves_none_of_the_earlier_ones(
         assert rows["id"][:] == list(range(60))
 
 
-def test_a_data_set_is_streamed_and_encoded(crh, tiny_checkpoint, image_folder, codes_folder, tmp_path):
-    images = Dataset.from_dict({"image": sorted(map(str, image_folder.rglob("*.png")))}).cast_column("image", Image())
-    images = images.add_column("label", [row // 20 for row in range(60)]).cast_column(
-        "label", ClassLabel(names=["bright", "dark", "striped"])
-    )
-    images.push_to_hub("ada/images", num_shards=3)
-    code, output, errors = crh(
-        "encode", tiny_checkpoint, "ada/images", "--out", tmp_path / "streamed", "--shard-size", 25, "--json"
-    )
+def test_a_data_set_is_streamed_and_encoded(crh, tiny_checkpoint, image_folder, codes_folder, tmp_path, api):
+    features = Features({"image": Image(), "label": ClassLabel(names=["bright", "dark", "striped"])})
+    columns = {"image": sorted(map(str, image_folder.rglob("*.png"))), "label": [row // 20 for row in range(60)]}
+    images = Dataset.from_dict(columns, features=features)
+    api.create_repo("ada/images", repo_type="dataset")
+    for number in range(3):
+        file = tmp_path / f"train-{number}.parquet"
+        images.select(range(20 * number, 20 * number + 20)).to_parquet(file)
+        api.upload_file(path_or_fileobj=file, path_in_repo=file.name, repo_id="ada/images", repo_type="dataset")
+    command = ["encode", tiny_checkpoint, "ada/images", "--out", tmp_path / "streamed", "--shard-size", 25]
+    code, output, errors = crh(*command, "--json")
     assert code == 0, errors
     assert json.loads(output)["items"] == 60
     streamed, local = pq.read_table(tmp_path / "streamed"), pq.read_table(codes_folder)
     assert streamed["code"].to_pylist() == local["code"].to_pylist()
     assert streamed["label"].to_pylist() == local["label"].to_pylist()
     (tmp_path / "streamed" / "codes-00001.parquet").unlink()
-    images.select(range(3)).push_to_hub("ada/images")
-    code, _, errors = crh("encode", tiny_checkpoint, "ada/images", "--out", tmp_path / "streamed", "--shard-size", 25)
+    assert crh(*command)[0] == 0
+    assert pq.read_table(tmp_path / "streamed").equals(streamed)
+    api.delete_file("train-2.parquet", "ada/images", repo_type="dataset")
+    code, _, errors = crh(*command)
     assert code == 2
     assert "`source` must be 'ada/images' as it was when" in errors
     code, _, errors = crh("encode", tiny_checkpoint, "ada/nothing", "--out", tmp_path / "nothing")

@@ -91,7 +91,7 @@ def test_what_is_public_does_not_pass_for_private(crh, checkpoint, api):
         (["nowhere", "ada/x"], "`checkpoint` must be a CRH model's folder or Hub id, but 'nowhere' is not"),
         (["CHECKPOINT", "a/b/c"], "`repo_id` must be a name such as 'org/name', but got 'a/b/c'"),
         (["CHECKPOINT", "ada/x", "--model", "ada/y"], "`model` must be given with codes only"),
-        (["CHECKPOINT", "ada/x", "--type", "dataset"], "`codes` must be a folder that `crh encode` wrote"),
+        (["CHECKPOINT", "ada/x", "--type", "dataset"], "`codes` must be a parquet file, or a folder that holds"),
     ],
 )
 def test_a_wrong_argument_is_an_error_before_anything_is_made(arguments, message, crh, checkpoint, api):
