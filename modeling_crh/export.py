@@ -23,7 +23,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.export_graph import Batch, CodesGraph
-from modeling_crh.export_precision import Precision, quantize, store_halves
+from modeling_crh.export_precision import Precision, quantize, quiet_logs, store_halves
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor
 from modeling_crh.whole_file import whole_file
@@ -132,7 +132,7 @@ def _trace(graph: CodesGraph) -> onnx.ModelProto:
     examples = graph.random_inputs(2, seed=0)
     shape = {0: "N", 1: "T"} if "attention_mask" in graph.input_names else {0: "N"}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet_logs():
             warnings.simplefilter("ignore")  # about names of axes, and torch's own use of what it calls outdated
             program = torch.onnx.export(
                 graph,

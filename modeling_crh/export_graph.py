@@ -50,8 +50,7 @@ class CodesGraph(nn.Module):
             )
         self.input_names = [model.main_input_name]
         self.image_size: tuple[int, int] | None = None
-        self.mean: Tensor | None = None
-        self.std: Tensor | None = None
+        self.normalization: tuple[Tensor, Tensor] | None = None
         if model.main_input_name == "input_ids":
             self.input_names.append("attention_mask")
         if reads_images:
@@ -62,23 +61,28 @@ class CodesGraph(nn.Module):
             self.image_size = resized_size(processor)
             if not pixel_values:
                 self.input_names = ["images"]
-                self.mean, self.std = _normalization(processor, self.image_size)
+                self.normalization = _normalization(processor, self.image_size)
         self.register_buffer("places", 2 ** torch.arange(7, -1, -1, dtype=torch.int32), persistent=False)
-        self.model = copy.deepcopy(model).to("cpu", torch.float32)
+        self.model = copy.deepcopy(model)
+        nn.Module.to(self.model, "cpu", torch.float32)
+        if model.backbone is not None:
+            self.model.set_attn_implementation("eager")  # torch cannot trace Swin's fused attention with any batch size
         self.eval()
 
     def hash_logits(self, *inputs: Tensor) -> Tensor:
         """`(N, K)` of the inputs that `input_names` names."""
         given = dict(zip(self.input_names, inputs, strict=True))
-        if "images" in given:
+        if self.normalization is not None:
+            mean, std = self.normalization
             pixels = given.pop("images").permute(0, 3, 1, 2).contiguous().to(torch.float32)
-            given["pixel_values"] = (pixels - self.mean) / self.std
+            given["pixel_values"] = (pixels - mean) / std
         return cast(Tensor, self.model(**given).hash_logits)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Packed codes, `(N, K / 8)` uint8: the bits are where `binarize` and `pack_codes` would put them."""
         bits = (self.hash_logits(*inputs) >= 0).to(torch.int32).unflatten(1, (-1, 8))  # (N, K / 8, 8)
-        return (bits * self.get_buffer("places")).sum(-1).to(torch.uint8)
+        packed: Tensor = (bits * self.get_buffer("places")).sum(-1)
+        return packed.to(torch.uint8)
 
     def random_inputs(self, size: int, seed: int) -> tuple[Tensor, ...]:
         """Inputs of `size` items; of texts, the last is shorter than the others."""
@@ -93,7 +97,7 @@ class CodesGraph(nn.Module):
             mask[-1, length // 2 :] = 0
             return ids, mask
         height, width = self.image_size
-        if self.mean is None:
+        if self.normalization is None:
             return (torch.randn(size, 3, height, width, generator=generator),)
         return (torch.randint(256, (size, height, width, 3), generator=generator, dtype=torch.uint8),)
 
@@ -107,10 +111,10 @@ class CodesGraph(nn.Module):
         Raises:
             ValueError: If one of them cannot be read.
         """
-        settings = {} if self.mean is None else {"do_rescale": False, "do_normalize": False}
+        settings = {} if self.normalization is None else {"do_rescale": False, "do_normalize": False}
         decoded = [torch.from_numpy(read_image(image)).permute(2, 0, 1) for image in images]
         pixels = _process(processor, decoded, settings)
-        if self.mean is not None:
+        if self.normalization is not None:
             pixels = pixels.to(torch.uint8).permute(0, 2, 3, 1)
         return {self.input_names[0]: pixels.contiguous().numpy()}
 

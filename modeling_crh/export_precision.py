@@ -62,7 +62,7 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
     last = [node.name for node in graph.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
     excluded = [last, f"{last}_MatMul"]  # what onnxruntime calls it once it has split it
     settings: dict[str, Any] = {"op_types_to_quantize": _LAYERS, "nodes_to_exclude": excluded}
-    with TemporaryDirectory() as folder, _quiet():
+    with TemporaryDirectory() as folder, quiet_logs():
         target = Path(folder, "int8.onnx")
         if batches is None:
             quantize_dynamic(graph, target, weight_type=QuantType.QUInt8, **settings)
@@ -98,8 +98,8 @@ def _reader(batches: Sequence[Batch]) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the advice that onnxruntime's quantization logs for those who write graphs."""
+def quiet_logs() -> Iterator[None]:
+    """Without what torch's exporter and onnxruntime's quantization log for those who write graphs."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
