@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -49,7 +49,7 @@ class CheckpointTrainer(HubTrainer):
             self._globalstep_last_logged = int(saved["last_logged_step"])
 
     def _get_output_dir(self, trial: Any) -> str:
-        return cast(str, super()._get_output_dir(trial)) if self._partial is None else str(self._partial)
+        return super()._get_output_dir(trial) if self._partial is None else str(self._partial)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
