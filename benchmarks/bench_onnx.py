@@ -4,10 +4,10 @@ Method: the checkpoint that ships, or another, is exported in every precision th
 ranges from 256 images of the training split, `int8, no images` from every batch anew. All of the bundled sample of
 Fashion-MNIST is encoded by torch, from the pixels of the image processor, and by onnxruntime, from images that the
 graph normalizes. `equal_bits` is the share of the bits of all 7,000 codes that are torch's, `map` the tie-aware mAP of
-its 1,000 queries. `ms` is the median time of an image in batches of `--batch-size`, and `ms_single` that of one alone,
-of prepared inputs; all variants and torch answer in turns, after a warm-up, and `ratio` is the median over the rounds
-of the time over that of torch, below 1 where it is faster. One thread for each. A convolution in bfloat16 is tried
-too, and its error is given.
+its 1,000 queries. `ms` is the median time that a processor works on an image in batches of `--batch-size`, and
+`ms_single` that of one alone, of prepared inputs, on one thread each; time in which a busy machine does other things
+does not count. All variants and torch answer in turns, after a warm-up, and `ratio` is the median over the rounds of
+the time over that of torch, below 1 where it is faster. A convolution in bfloat16 is tried too, and its error given.
 
     python benchmarks/bench_onnx.py [--checkpoint DIR] [--batch-size 32] [--rounds 15]
 """
@@ -88,14 +88,14 @@ def encode_all(encode: Encode, inputs: Inputs, batch_size: int) -> NDArray[np.ui
 
 
 def time_in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of each side, and median over the rounds of its time over torch's; after a warm-up."""
+    """Median milliseconds of a processor for each side, and median over the rounds of its time over torch's; after a warm-up."""
     times = {name: np.zeros(rounds) for name in sides}
     for number in range(-1, rounds):
         for name, run in sides.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
             if number >= 0:
-                times[name][number] = 1e3 * (time.perf_counter() - start)
+                times[name][number] = 1e3 * (time.process_time() - start)
     return {name: (float(np.median(found)), float(np.median(found / times[TORCH]))) for name, found in times.items()}
 
 

@@ -192,7 +192,7 @@ def test_int8_leaves_the_last_layer_in_float_and_most_bits_as_they_are(tiny_mode
     ],
 )
 def test_the_graph_normalizes_to_the_very_pixels_of_the_processor(tiny_model, processor):
-    model = tiny_model("vit", initializer_range=1.0)
+    model = tiny_model("resnet", initializer_range=1.0)
     photos = [PIL.Image.fromarray(np.tile(image, (3, 2, 1))) for image in random_images(4)]
     graph = CodesGraph(model, processor)
     images = torch.from_numpy(graph.read_images(photos, processor)["images"])
