@@ -34,10 +34,12 @@ class Gate:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Let a request through, or answer 404, 411 or 413."""
         if scope["type"] == "lifespan":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         refusal = self._refusal(scope)
         if refusal is not None:
-            return await refusal(scope, receive, send)
+            await refusal(scope, receive, send)
+            return
 
         async def send_with_headers(event: Any) -> None:
             if event["type"] == "http.response.start":

@@ -45,7 +45,7 @@ def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -
     _check_address(host, port)
     page.launch(server_name=host, server_port=port, num_workers=0, **settings)
     try:
-        yield page.local_url
+        yield str(page.local_url)
     finally:
         page.close(verbose=False)
 

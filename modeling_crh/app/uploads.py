@@ -15,6 +15,9 @@ MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000
 """A photograph of any phone; as RGB 150 MB."""
 
+MAX_RATIO = 20
+"""Of the longer to the shorter side: many processors bring the shorter one to a size, whatever the other becomes."""
+
 _MAX_LENGTH = -(-MAX_BYTES // 3) * 4  # in base 64
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP")
@@ -34,8 +37,8 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
         `(H, W, 3)`.
 
     Raises:
-        ValueError: If it has more than `MAX_BYTES` or `MAX_PIXELS`, or is no complete image of one of the `FORMATS`:
-            one sentence for the person who sent it.
+        ValueError: If it has more than `MAX_BYTES` or `MAX_PIXELS`, is longer than `MAX_RATIO` allows, or is no
+            complete image of one of the `FORMATS`: one sentence for the person who sent it.
     """
     if (isinstance(size, int) and size > MAX_BYTES) or (isinstance(content, str) and len(content) > _MAX_LENGTH):
         raise ValueError(f"An image may have {MAX_BYTES // 10**6} MB at most, but this file has more.")
@@ -50,6 +53,11 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
         raise ValueError(
             f"An image may have {MAX_PIXELS // 10**6} million pixels at most, "
             f"but this one has {image.width:,} x {image.height:,}."
+        )
+    if max(image.size) > MAX_RATIO * min(image.size):
+        raise ValueError(
+            f"An image may be {MAX_RATIO} times as long as it is wide at most, "
+            f"but this one has {image.width:,} x {image.height:,} pixels."
         )
     try:
         pixels: NDArray[np.uint8] = to_rgb(image)

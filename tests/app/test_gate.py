@@ -128,7 +128,7 @@ def test_every_question_is_private_and_gradio_is_quiet(address):
     config = httpx.get(f"{address}config").json()
     assert {found["api_visibility"] for found in config["dependencies"]} == {"private"}
     assert config["analytics_enabled"] is False
-    assert set(dependencies(address)) == {"by_image", "by_item", "by_item_1", "again", "again_1", "shuffle"}
+    assert set(dependencies(address)) == {"by_image", "by_item", "by_item_1", "again", "again_1", "others"}
 
 
 @pytest.mark.parametrize(

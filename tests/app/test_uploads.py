@@ -80,3 +80,12 @@ def test_too_many_pixels_are_not_decoded(base64_image, monkeypatch, side):
     assert len(content) < 100_000
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
     assert sentence(content).startswith("An image may have 50 million pixels at most")
+
+
+def test_a_strip_that_a_processor_would_blow_up_is_not_decoded(base64_image, monkeypatch):
+    assert read_upload(base64_image(PIL.Image.new("RGB", (20, 1)))).shape == (1, 20, 3)
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda *_: pytest.fail("it was decoded"))
+    for size in ((21, 1), (1, 5000), (400_000, 100)):
+        assert sentence(base64_image(PIL.Image.new("1", size))).startswith(
+            "An image may be 20 times as long as it is wide at most"
+        )
