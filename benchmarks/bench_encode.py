@@ -8,7 +8,7 @@ a ViT-S/16 at 224 pixels of random weights. The two take turns in one process, a
 who begins changes from round to round; `ratio` is the median over rounds of our images a second over those of the bare
 loop in the same round. One thread.
 
-    python benchmarks/bench_encode.py [--images 400] [--rounds 5] [--num-workers 1] [--batch-size 16]
+    python benchmarks/bench_encode.py [--images 300] [--rounds 5] [--num-workers 1] [--batch-size 16]
 """
 
 import argparse
@@ -100,7 +100,7 @@ def ours(model: CRHModel, folder: Path, processor: ViTImageProcessor, settings: 
 def main() -> None:
     """Print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--side", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--num-workers", type=int, default=1)

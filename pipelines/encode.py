@@ -1,4 +1,7 @@
-"""Encode images into packed codes: `python pipelines/encode.py CHECKPOINT SOURCE --out DIR`, as `crh encode` does."""
+"""Encode a source into packed codes, on one process or many, as `crh encode` does.
+
+accelerate launch pipelines/encode.py CHECKPOINT SOURCE --out DIR
+"""
 
 from modeling_crh.cli import encode, run
 
