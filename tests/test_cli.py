@@ -102,7 +102,7 @@ def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny
     code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes", "--skip-bad-images")
     assert code == 0
     assert "Left out 1 image that" in errors
-    assert pq.read_table(tmp_path / "codes" / "codes.parquet").num_rows == 1
+    assert pq.read_table(tmp_path / "codes").num_rows == 1
 
 
 def test_features_are_stored_and_a_head_is_trained_on_them(crh, tiny_checkpoint, image_folder, tmp_path):
@@ -188,13 +188,20 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tm
 
 def test_every_command_explains_itself():
     for command in ([], ["train"], ["evaluate"], ["encode"], ["features"], ["index"], ["search"], ["dedupe"], ["demo"]):
-        result = CliRunner().invoke(cli.app, [*command, "--help"])
+        result = CliRunner().invoke(cli.commands, [*command, "--help"])
         assert result.exit_code == 0
         assert "Usage" in result.output
 
 
 @pytest.mark.parametrize(
-    "script", ["training/train.py", "training/evaluate_model.py", "training/paper.py", "pipelines/encode.py"]
+    "script",
+    [
+        "training/train.py",
+        "training/evaluate_model.py",
+        "training/paper.py",
+        "pipelines/encode.py",
+        "pipelines/search.py",
+    ],
 )
 def test_the_scripts_are_the_same_commands(script):
     shown = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
