@@ -83,15 +83,15 @@ class LancePlace:
             return self._connect().open_table(self.name)
 
     def exists(self) -> bool:
-        """Whether anything of that name is there.
+        """Whether a table of that name is there; what a write that was killed has left is none.
 
         Raises:
-            ValueError: If its folder is not, or the object store does not say.
+            ValueError: If its folder is not, something else is there, or the object store does not say.
         """
         if self.is_local:
             if not Path(self.folder).is_dir():
                 raise ValueError(f"`uri` must be in a folder that exists, but got {self.uri!r}.")
-            return Path(self.folder, self.name + TABLE_SUFFIX).exists()
+            return self._has_versions()
         with one_sentence("uri", TABLE_RULE, self.uri):
             database = self._connect()
             page: str | None = None
@@ -100,6 +100,13 @@ class LancePlace:
                 page = found.page_token
                 if self.name in found.tables or not page:
                     return self.name in found.tables
+
+    def _has_versions(self) -> bool:
+        place = Path(self.folder, self.name + TABLE_SUFFIX)
+        files = {file.relative_to(place).parts[0] for file in place.rglob("*") if file.is_file()}
+        if place.is_file() or ("_versions" not in files and not files <= {"data", "_transactions"}):
+            raise ValueError(f"`uri` must be new, or a table of codes, but {self.uri!r} is something else.")
+        return "_versions" in files
 
     def write(self, batches: Any, *, replace: bool) -> Any:
         """Write a table in one step: all of it is there or nothing.

@@ -162,7 +162,8 @@ class LanceView:
 
     def _checked_sql(self, condition: Condition) -> str:
         sql = to_sql(condition, self._table.schema)
-        with one_sentence("where", "a condition on the table", sql):
+        shown = condition if isinstance(condition, str) else sql
+        with one_sentence("where", "a condition on the table", shown):
             self._table.search().where(sql).explain_plan()  # reads no row
         return sql
 

@@ -44,12 +44,21 @@ def test_opening_makes_no_folder(tmp_path):
 
 def test_what_is_no_table_of_codes_is_neither_opened_nor_replaced(tmp_path):
     (tmp_path / "empty.lance").mkdir()
+    (tmp_path / "file.lance").write_text("text")
+    (tmp_path / "notes.lance").mkdir()
+    (tmp_path / "notes.lance" / "a.txt").write_text("text")
     lancedb.connect(tmp_path).create_table("other", pa.table({"id": [1]}))
-    for name, message in (("empty", "must be a table that can be read and written"), ("other", "is another table")):
-        with pytest.raises(ValueError, match=message):
+    for name, opening, writing in (
+        ("file", "there is no folder", "must be new, or a table of codes, but .* is something else"),
+        ("notes", "must be a table that can be read", "must be new, or a table of codes, but .* is something else"),
+        ("other", "is another table", "is another table"),
+        ("empty", "must be a table that can be read", None),
+    ):
+        with pytest.raises(ValueError, match=opening):
             LanceIndex(tmp_path / f"{name}.lance")
-        with pytest.raises(ValueError, match=message):
-            LanceIndex.create(tmp_path / f"{name}.lance", PACKED, replace=True)
+        if writing is not None:
+            with pytest.raises(ValueError, match=writing):
+                LanceIndex.create(tmp_path / f"{name}.lance", PACKED, replace=True)
     assert len(lancedb.connect(tmp_path).open_table("other")) == 1
 
 
@@ -76,6 +85,13 @@ def test_a_damaged_table_gets_one_sentence(tmp_path):
         file.write_bytes(file.read_bytes()[:20])
     with pytest.raises(ValueError, match="`uri` must be a table that can be read and written, but"):
         LanceIndex(uri).search(PACKED)
+
+
+def test_what_a_killed_write_has_left_is_no_hindrance(tmp_path):
+    uri = tmp_path / "codes.lance"
+    (uri / "data").mkdir(parents=True)
+    (uri / "data" / "half.lance").write_bytes(b"half")
+    assert len(LanceIndex.create(uri, PACKED)) == 3
 
 
 def test_either_index_is_opened_by_its_path(tmp_path):

@@ -63,7 +63,7 @@ def test_a_condition_chooses_items_of_a_table(crh, table_uri, index_path):
             "label = 'dark'",
             "`where` must be given with a table (NAME.lance) only, but got \"label = 'dark'\".",
         ),
-        (table_uri, "labels = 'dark'", "`where` must be a condition on the table, but \"(labels = 'dark')\" is not"),
+        (table_uri, "labels = 'dark'", "`where` must be a condition on the table, but \"labels = 'dark'\" is not"),
     ):
         code, output, errors = crh("search", uri, "0f0f", "--where", condition)
         assert (code, output) == (2, "")
