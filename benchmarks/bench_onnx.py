@@ -88,7 +88,7 @@ def encode_all(encode: Encode, inputs: Inputs, batch_size: int) -> NDArray[np.ui
 
 
 def time_in_turns(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of a processor for each side, and median over the rounds of its time over torch's; after a warm-up."""
+    """Median milliseconds of each side, and median over the rounds of its time over torch's; after a warm-up."""
     times = {name: np.zeros(rounds) for name in sides}
     for number in range(-1, rounds):
         for name, run in sides.items():
