@@ -83,9 +83,10 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(encode, tmp_path, monkey
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_damaged_parquet_file_is_one_sentence(encode, tmp_path):
-    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and no more")
-    code, output, errors = encode(tmp_path / "rows.parquet")
+@pytest.mark.parametrize("name", ["rows.parquet", "rows.jsonl", "rows.csv"])
+def test_a_damaged_table_is_one_sentence(encode, tmp_path, name):
+    (tmp_path / name).write_bytes(b"PAR1\0 and, no more\n1,2,3")
+    code, output, errors = encode(tmp_path / name)
     assert (code, output) == (2, "")
     assert len(errors.strip().splitlines()) == 1
     assert "`source` must be a folder, a table or a dataset that can be read, but" in errors

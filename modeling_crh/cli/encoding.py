@@ -38,6 +38,7 @@ def encode(
 ) -> None:
     """Encode images, texts or features into parquet files of packed codes; a run that was stopped goes on."""
     from accelerate import PartialState
+    from datasets import logging
 
     from modeling_crh.checkpoint import load_checkpoint
     from modeling_crh.code_shards import shard_files
@@ -45,6 +46,7 @@ def encode(
     from modeling_crh.processes import leave_processes
     from modeling_crh.source_encoding import check_kind, encode_source
 
+    logging.set_verbosity(logging.CRITICAL)  # it logs what it raises too
     model, processor = load_checkpoint(checkpoint)
     columns: dict[str, Any] = {
         "image_column": image_column,

@@ -225,12 +225,13 @@ class _Label:
         if self.class_names is None:
             if isinstance(value, float) and not value.is_integer():  # where a column with gaps was read by pandas
                 raise ValueError(f"`label` must be a whole number or a string, but row {row} has {value!r}.")
-            return value if isinstance(value, str) else str(int(value))
+            return str(value if isinstance(value, str) else int(value))
         if value == -1 and not self.is_list:  # what data sets say of a row without a label
             return None
         if not 0 <= value < len(self.class_names):
             raise ValueError(f"`label` must be from 0 to C-1={len(self.class_names) - 1}, but row {row} has {value}.")
-        return self.class_names[value]
+        name: str = self.class_names[value]
+        return name
 
 
 def _is_list(kind: pa.DataType) -> bool:
