@@ -12,7 +12,7 @@ from modeling_crh.search.lance_rows import CODE, LanceSettings, check_distinct, 
 
 KINDS = ("flat", "ivf")
 FLAT_LIMIT = 200_000
-"""Most codes that `auto` scans: under ten milliseconds a query of 64 bits, `benchmarks/bench_lance.py`."""
+"""Most codes that `auto` scans: some ten milliseconds a query of 64 bits, `benchmarks/bench_lance.py`."""
 
 
 def check_table_kind(kind: str) -> None:
