@@ -3,16 +3,16 @@
 Method: seeded damage, see `fuzz_mutations`, to what the library reads, see `fuzz_kinds`. A case passes with a result,
 or is refused by a `ValueError` with the name of an argument in backticks (a config by huggingface_hub's error of a
 strict field, too). Anything else fails: another error, ten seconds without an end, or memory that grows over the run.
-Kinds of which native code reads what is damaged run in a process a case, which may use 4 GB; a `crash` is its end by a
-signal. FAISS reads the files of `forged_faiss` as they are, see `HammingIndex.load`: its crashes are counted, and are
-no failure.
+Kinds of which native code reads what is damaged run in a process apart, which may take 4 GB more; a `crash` is its end
+by a signal, and the next case has a new one. FAISS reads the files of `forged_faiss` as they are, see
+`HammingIndex.load`: its crashes are counted, and are no failure.
 
     OMP_NUM_THREADS=1 python benchmarks/fuzz.py [--cases 1000] [--seed 0] [--kinds images,recipes] [--first 0]
 """
 
 import argparse
 import json
-import os
+import multiprocessing
 import re
 import resource
 import signal
@@ -21,6 +21,7 @@ import tempfile
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 from transformers.utils import logging
 
-KINDS: dict[str, tuple[Any, bool]] = {  # and whether each case has a process of its own
+KINDS: dict[str, tuple[Any, bool]] = {  # and whether the cases run in a process apart
     "images": (fuzz_kinds.images, False),
     "index_files": (fuzz_kinds.index_files, False),
     "forged_flat": (fuzz_kinds.forged_index_files, True),
@@ -42,6 +43,8 @@ KINDS: dict[str, tuple[Any, bool]] = {  # and whether each case has a process of
 }
 SECONDS, GROWTH_MB, PROCESS_GB = 10, 200, 4
 ENDS = ("passed", "refused", "failed", "crash")
+
+_spawn = multiprocessing.get_context("spawn")
 
 
 class Hang(BaseException):
@@ -71,17 +74,51 @@ def run_case(case: fuzz_kinds.Case, generator: np.random.Generator, strict: bool
     return "failed"
 
 
-def run_isolated(case: fuzz_kinds.Case, generator: np.random.Generator, strict: bool) -> str:
-    """How one case ends in a process of its own."""
-    child = os.fork()
-    if child == 0:
-        resource.setrlimit(resource.RLIMIT_AS, (PROCESS_GB * 2**30,) * 2)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # native code does not come back for an exception
-        end = run_case(case, generator, strict)
-        sys.stderr.flush()
-        os._exit(ENDS.index(end))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return "crash" if code < 0 else ENDS[code]
+def run_here(kind: str, seed: int, numbers: range, folder: Path) -> Iterator[str]:
+    """How each case ends, in this process."""
+    case = KINDS[kind][0](folder)
+    for number in numbers:
+        generator = np.random.default_rng([seed, list(KINDS).index(kind), number])
+        yield run_case(case, generator, strict=kind != "configs")
+
+
+def run_apart(kind: str, seed: int, numbers: range, folder: Path) -> Iterator[str]:
+    """The same in another process, and in a new one after each that has crashed."""
+    while numbers:
+        receiver, sender = _spawn.Pipe(duplex=False)
+        child = _spawn.Process(target=_work, args=(kind, seed, numbers, folder, sender))
+        child.start()
+        sender.close()
+        try:
+            while numbers:
+                end = receiver.recv()
+                numbers = numbers[1:]
+                yield end
+        except EOFError:
+            child.join()
+            if not numbers or child.exitcode is None or child.exitcode >= 0:
+                sys.exit(f"{kind}: the process of the cases ended with {child.exitcode}")
+            print(f"{kind}: case {numbers[0]} ended its process by signal {-child.exitcode}", flush=True)
+            numbers = numbers[1:]
+            yield "crash"
+        child.join()
+
+
+def _work(kind: str, seed: int, numbers: range, folder: Path, sender: Any) -> None:
+    prepare_process()
+    address_space = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (address_space + PROCESS_GB * 2**30,) * 2)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # native code does not come back for an exception
+    for end in run_here(kind, seed, numbers, folder):
+        sender.send(end)
+
+
+def prepare_process() -> None:
+    """Quiet libraries, and a way out of a case that does not end."""
+    signal.signal(signal.SIGALRM, _hang)
+    warnings.simplefilter("ignore")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def resident_mb() -> float:
@@ -91,15 +128,12 @@ def resident_mb() -> float:
 
 def fuzz(kind: str, seed: int, numbers: range, folder: Path) -> dict[str, Any]:
     """All cases of one kind."""
-    prepare, isolated = KINDS[kind]
-    case = prepare(folder)
     ends: Counter[str] = Counter()
     start, first = 0.0, ""
-    for number in numbers:
+    run = run_apart if KINDS[kind][1] else run_here
+    for number, end in zip(numbers, run(kind, seed, numbers, folder), strict=True):
         if number == numbers.start + len(numbers) // 5:
             start = resident_mb()
-        generator = np.random.default_rng([seed, list(KINDS).index(kind), number])
-        end = (run_isolated if isolated else run_case)(case, generator, strict=kind != "configs")
         ends[end] += 1
         if end in ("failed", "crash") and not first:
             first = f", first {end}: case {number}"
@@ -117,10 +151,7 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS), help="with commas between")
     parser.add_argument("--first", type=int, default=0, help="number of the first case, to see one again")
     args = parser.parse_args()
-    signal.signal(signal.SIGALRM, _hang)
-    warnings.simplefilter("ignore")
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    prepare_process()
     numbers = range(args.first, args.first + args.cases)
     results = {}
     for kind in args.kinds.split(","):
