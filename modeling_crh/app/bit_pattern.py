@@ -16,7 +16,7 @@ def bit_pattern(code: NDArray[np.uint8], query: NDArray[np.uint8] | None = None)
 
     Example:
         >>> print(bit_pattern(np.array([0b10000001], np.uint8), np.array([0b10000000], np.uint8)))
-        <svg class="bits" viewBox="0 0 71 8" role="img" aria-label="1 bit differs: 8"><path ...
+        <svg class="bits" viewBox="0 0 63 7" role="img" aria-label="1 bit differs: 8"><path ...
     """
     bits = np.unpackbits(code).astype(bool)  # (K,)
     differs = np.zeros_like(bits) if query is None else bits != np.unpackbits(query).astype(bool)

@@ -13,6 +13,7 @@ from transformers import BaseImageProcessor
 from modeling_crh.app.pictures import Pictures, no_pictures
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import pack_codes
+from modeling_crh.data.image_dataset import process_images
 from modeling_crh.picture_uri import SMALL_SIDE, picture_uri
 from modeling_crh.processing import model_inputs
 from modeling_crh.search import HammingIndex
@@ -97,7 +98,7 @@ class Finder:
                 f"`model` must make codes of {index.num_bits} bits, as the index holds, "
                 f"but makes {self._model.config.num_bits}."
             )
-        self._processor: Any = processor
+        self._processor = processor
         self.of_image(np.zeros((8, 8, 3), np.uint8))  # the first image is slow
 
     @property
@@ -109,7 +110,8 @@ class Finder:
     def of_image(self, pixels: NDArray[np.uint8]) -> Query:
         """A query by an image: `(H, W, 3)`."""
         start = time.perf_counter()
-        batch = dict(self._processor(np.array(pixels), return_tensors="pt"))  # torch wants what it may write to
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)  # as the images of the database were encoded
+        batch = {"pixel_values": process_images(self._processor, [image])}
         with torch.inference_mode():
             codes = self._model.encode(**model_inputs(batch, self._model))
         code = pack_codes(codes.cpu()).numpy()[0]

@@ -32,9 +32,12 @@ class Gate:
         self.app, self.max_bytes = app, max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Let a request through, or answer 404, 411 or 413."""
+        """Let a request through, or answer 403, 404, 411 or 413."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
             return
         refusal = self._refusal(scope)
         if refusal is not None:
@@ -50,7 +53,7 @@ class Gate:
 
     def _refusal(self, scope: Any) -> PlainTextResponse | None:
         method = "GET" if scope.get("method") == "HEAD" else scope.get("method", "")
-        if scope["type"] != "http" or not re.fullmatch(_OPEN.get(method, ""), scope["path"]):
+        if not re.fullmatch(_OPEN.get(method, ""), scope["path"]):
             return PlainTextResponse("Not found", 404)
         length = dict(scope["headers"]).get(b"content-length")
         if method == "POST" and length is None:

@@ -1,9 +1,11 @@
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 
 from modeling_crh.app.finder import Finder
 from modeling_crh.app.pictures import folder_pictures
+from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.images import read_image
 from modeling_crh.search import HammingIndex
 
@@ -18,6 +20,15 @@ def test_an_image_has_the_code_that_the_index_holds_of_it(finder, index, image_r
     assert query.code.tolist() == index.packed[7].tolist()
     assert query.encoding > 0
     assert query.position is None
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 9), (3, 3), (9, 1), (1, 20)])
+def test_the_smallest_images_are_not_taken_for_others(finder, checkpoint, size):
+    model, processor = load_checkpoint(checkpoint)
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    with torch.inference_mode():
+        expected = model.encode(**processor(pixels, return_tensors="pt", input_data_format="channels_last"))
+    assert np.unpackbits(finder.of_image(pixels).code).tolist() == (expected[0] > 0).int().tolist()
 
 
 def test_a_search_is_that_of_the_index(finder, index):

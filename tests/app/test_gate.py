@@ -100,6 +100,13 @@ def test_other_methods_are_closed(address, method):
     assert httpx.request(method, address).status_code == 404
 
 
+def test_no_websocket_is_opened(address, capfd):
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
+    status, _ = answer_to(address, f"GET /{JOIN} HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n")
+    assert status in (400, 403)
+    assert capfd.readouterr().err == ""
+
+
 def test_a_request_is_bounded(address):
     head = f"POST /{JOIN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
     assert answer_to(address, f"{head}Content-Length: {_MAX_REQUEST + 1}\r\n\r\n") == (413, b"Too large")
