@@ -31,6 +31,7 @@ def test_images_that_were_left_out_do_not_part_the_shards(tmp_path):
     shards.complete()
     schemas = [read_code_schema(file) for file in code_files(tmp_path)]
     assert one_model(schemas, tmp_path) == ("runs/a", "", "16")
+    assert len(index_codes(tmp_path)) == 1
 
 
 def test_files_without_codes_are_errors(tmp_path):

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modeling_crh.cli.options import BatchSize, FeaturesColumn, Json, SkipBadImages, TextColumn
 from modeling_crh.cli.terminal import errors, print_summary, report_bad_images
+
+if TYPE_CHECKING:
+    from modeling_crh.source_encoding import EncodedSource
 
 _MOST_WORKERS = 8
 
@@ -78,16 +81,21 @@ def encode(
         errors.print(f"In {out} is {found}; the same command goes on from there.", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     if PartialState().is_main_process:
-        report_bad_images(encoded.left_out)
-        summary = {
-            "codes": str(encoded.folder),
-            "items": encoded.items,
-            "left_out": len(encoded.left_out),
-            "num_bits": model.config.num_bits,
-        }
-        found = "were there already, in" if encoded.was_complete else "in"
-        print_summary(summary, f"{encoded.items} codes of {model.config.num_bits} bits {found} {out}", as_json)
+        _report(encoded, model.config.num_bits, as_json)
     leave_processes()
+
+
+def _report(encoded: "EncodedSource", num_bits: int, as_json: bool) -> None:
+    """What was left out, and what is there."""
+    report_bad_images(encoded.left_out)
+    summary = {
+        "codes": str(encoded.folder),
+        "items": encoded.items,
+        "left_out": len(encoded.left_out),
+        "num_bits": num_bits,
+    }
+    found = "were there already, in" if encoded.was_complete else "in"
+    print_summary(summary, f"{encoded.items} codes of {num_bits} bits {found} {encoded.folder}", as_json)
 
 
 def _default_workers(kind: str) -> int:
