@@ -25,6 +25,7 @@ from modeling_crh.processing import labelled_dataset
 SHIPPED = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 GUIDE = Path(__file__).parents[1] / "docs" / "export.md"
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
+UNEVEN = BitImageProcessor(size={"shortest_edge": 8}, do_center_crop=False)
 NEAR_ZERO = 1e-5  # of logits of about 10, in float32
 
 
@@ -142,6 +143,14 @@ def test_the_example_of_the_guide_serves_codes_without_torch(shipped_file, tmp_p
     assert ended.stdout.strip() == str([code.tobytes().hex() for code in packed])
 
 
+def test_a_model_of_the_hub_is_named_with_its_revision(tiny_model, tmp_path):
+    model = tiny_model(None)
+    model.config._name_or_path, model.config._commit_hash = "org/name", "0f3a"
+    session = onnxruntime.InferenceSession(export_onnx(model, tmp_path / "m.onnx"))
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata == {"model": "org/name", "revision": "0f3a", "num_bits": "16", "precision": "float32"}
+
+
 def test_the_model_stays_as_it_is(tiny_model, tmp_path):
     model = tiny_model(None, hash_head="mlp", hash_head_dropout=0.5).to(torch.bfloat16).train()
     model.hash_head[1].eval()
@@ -225,11 +234,7 @@ def test_a_file_with_other_codes_is_not_written(tiny_model, tmp_path, monkeypatc
         (None, {"precision": "int8", "calibration": []}, "`calibration` must be images, .* but got 0 for 'int8'"),
         ("vit", {"processor": PROCESSOR, "calibration": ["a.png"]}, "`calibration` must be .* got 1 for 'float32'"),
         ("vit", {}, "`processor` must be the model's image processor, but got NoneType"),
-        (
-            "vit",
-            {"processor": BitImageProcessor(size={"shortest_edge": 8}, do_center_crop=False)},
-            "all images the same",
-        ),
+        ("vit", {"processor": UNEVEN}, "`processor` must make all images the same size, but makes"),
         (None, {"pixel_values": True}, "`pixel_values` must be False for a model that reads `features`, but is True"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from modeling_crh.cli.options import Json
-from modeling_crh.cli.terminal import print_summary
+from modeling_crh.cli.terminal import errors, print_summary
 
 _CALIBRATION_IMAGES = 256
 
@@ -35,15 +35,16 @@ def export(
 
     check_new_file(out)
     model, processor = load_checkpoint(checkpoint)
-    path = export_onnx(
-        model,
-        out,
-        processor=processor,
-        pixel_values=pixel_values,
-        precision=precision,
-        calibration=None if calibration is None else _some_images(calibration),
-        model_name=checkpoint if is_hub_id(checkpoint) else Path(checkpoint).resolve().name,
-    )
+    with errors.status(f"Exporting {model.num_parameters():,} weights"):
+        path = export_onnx(
+            model,
+            out,
+            processor=processor,
+            pixel_values=pixel_values,
+            precision=precision,
+            calibration=None if calibration is None else _some_images(calibration),
+            model_name=checkpoint if is_hub_id(checkpoint) else Path(checkpoint).resolve().name,
+        )
     summary = {
         "file": str(path),
         "format": to,
