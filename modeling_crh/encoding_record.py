@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME
 
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.processing import Processor
@@ -77,11 +79,11 @@ class EncodingRecord:
             if not is_same:
                 got = "has changed since" if old == new else f"got {new!r}"
                 raise ValueError(f"`{name}` must be {old!r} {rule}, but {got}; another run needs another `out`.")
-        options = {"shard_size": (begun.shard_size, self.shard_size)}
-        options |= {name: (old, self.columns.get(name)) for name, old in begun.columns.items()}
-        for name, (old, new) in options.items():
-            if old != new:
-                raise ValueError(f"`{name}` must be {old!r}, {rule}, but got {new!r}; another run needs another `out`.")
+        options: dict[str, tuple[Any, Any]] = {"shard_size": (begun.shard_size, self.shard_size)}
+        options |= {name: (value, self.columns.get(name)) for name, value in begun.columns.items()}
+        for name, (then, now) in options.items():
+            if then != now:
+                raise ValueError(f"`{name}` must be {then!r}, {rule}, but got {now!r}; another run needs another `out`.")
 
     def completed(self, num_shards: int) -> "EncodingRecord":
         """The same, of a source that was read to its end."""
@@ -98,5 +100,6 @@ def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dic
         digest.update(repr((sorted(processor.get_vocab().items()), processor.model_max_length)).encode())
     else:
         digest.update(repr(processor).encode())
-    revision = (getattr(model.config, "_commit_hash", None) or "") if is_hub_id(name) else ""
+    config = try_to_load_from_cache(name, CONFIG_NAME) if is_hub_id(name) else None
+    revision = Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
     return {"model": name, "revision": revision, "weights": digest.hexdigest(), "num_bits": model.config.num_bits}

@@ -79,6 +79,15 @@ def test_a_data_set_is_streamed_and_encoded(crh, tiny_checkpoint, image_folder, 
     assert "`source` must be a folder, a table or a dataset that can be read, but 'ada/nothing' is not" in errors
 
 
+def test_codes_name_the_revision_of_a_model_on_the_hub(crh, tiny_checkpoint, image_folder, tmp_path, api):
+    assert crh("push", tiny_checkpoint, "ada/encoder")[0] == 0
+    code, _, errors = crh("encode", "ada/encoder", image_folder, "--out", tmp_path / "codes")
+    assert code == 0, errors
+    metadata = pq.read_schema(tmp_path / "codes" / "codes-00000.parquet").metadata
+    commit = api.model_info("ada/encoder").sha
+    assert metadata == {b"model": b"ada/encoder", b"revision": commit.encode(), b"num_bits": b"16"}
+
+
 def test_the_example_of_the_card_runs(crh, codes_folder):
     crh("push", codes_folder, "ada/codes-2", "--type", "dataset")
     card = DatasetCard.load("ada/codes-2")
