@@ -71,19 +71,19 @@ class EncodingRecord:
             ValueError: If its codes would be others.
         """
         rule = f"as it was when {str(folder)!r} was begun"
-        for name, old, new, is_same in (
+        for name, was, now, is_same in (
             ("checkpoint", begun.model, self.model, self.weights == begun.weights),
             ("source", begun.source, self.source, self.source == begun.source),
             ("source", begun.source, self.source, self.source_version == begun.source_version),
         ):
             if not is_same:
-                got = "has changed since" if old == new else f"got {new!r}"
-                raise ValueError(f"`{name}` must be {old!r} {rule}, but {got}; another run needs another `out`.")
+                got = "has changed since" if was == now else f"got {now!r}"
+                raise ValueError(f"`{name}` must be {was!r} {rule}, but {got}; another run needs another `out`.")
         options: dict[str, tuple[Any, Any]] = {"shard_size": (begun.shard_size, self.shard_size)}
         options |= {name: (value, self.columns.get(name)) for name, value in begun.columns.items()}
-        for name, (then, now) in options.items():
-            if then != now:
-                raise ValueError(f"`{name}` must be {then!r}, {rule}, but got {now!r}; another run needs another `out`.")
+        for name, (old, new) in options.items():
+            if old != new:
+                raise ValueError(f"`{name}` must be {old!r}, {rule}, but got {new!r}; another run needs another `out`.")
 
     def completed(self, num_shards: int) -> "EncodingRecord":
         """The same, of a source that was read to its end."""

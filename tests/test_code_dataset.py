@@ -64,9 +64,7 @@ def test_what_crh_encode_did_not_write_is_refused(content, tmp_path):
         write_codes(tmp_path, ["row 0"], content)
     elif content is not None:
         Path(tmp_path, "codes-00000.parquet").write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"`codes` must be a .*(holds some|can be read|`crh encode` wrote), but"
-    ):
+    with pytest.raises(ValueError, match=r"`codes` must be a .*(holds some|can be read|`crh encode` wrote), but"):
         push_codes(tmp_path, "org/name")
 
 
