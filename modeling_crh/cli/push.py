@@ -30,14 +30,7 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Put a model on the Hub, with its code, its processor and a card; codes as a data set; an index as a Space."""
-    if space and kind != "model":
-        raise ValueError(f"`type` must be left out with `space`, but got {kind!r}.")
-    if image_root is not None and not space:
-        raise ValueError(f"`image_root` must be given with `space` only, but got {str(image_root)!r} without.")
-    if model is not None and kind == "model" and not space:
-        raise ValueError(f"`model` must be given with codes only, but got {model!r} with a model.")
-    if model is None and space:
-        raise ValueError("`model` must be given with `space`: the id of the model on the Hub that made the codes.")
+    _check(kind, space, model, image_root)
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
     if space:
         from modeling_crh.app.space import push_space
@@ -62,3 +55,14 @@ def push(
         "url": str(commit.repo_url),
     }
     print_summary(summary, f"{source} is at {commit.repo_url}, revision {summary['revision']}", as_json)
+
+
+def _check(kind: str, space: bool, model: str | None, image_root: Path | None) -> None:
+    if space and kind != "model":
+        raise ValueError(f"`type` must be left out with `space`, but got {kind!r}.")
+    if image_root is not None and not space:
+        raise ValueError(f"`image_root` must be given with `space` only, but got {str(image_root)!r} without.")
+    if model is not None and kind == "model" and not space:
+        raise ValueError(f"`model` must be given with codes only, but got {model!r} with a model.")
+    if model is None and space:
+        raise ValueError("`model` must be given with `space`: the id of the model on the Hub that made the codes.")

@@ -58,6 +58,13 @@ def test_pictures_that_are_missing_stay_missing(index, image_root, tmp_path):
     assert [position for position in range(60) if stored(position, None).uri] == [7]
 
 
+def test_more_pictures_than_a_space_should_hold_are_refused(index, image_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("modeling_crh.app.space.MAX_PICTURES", 59)
+    with pytest.raises(ValueError, match="`image_root` must be left out for a Space of more than 59 items, but got 60"):
+        store_pictures(tmp_path / "pictures", index, image_root)
+    assert not (tmp_path / "pictures").exists()
+
+
 @pytest.mark.parametrize("content", [None, b"", b"no table", "other columns"])
 def test_what_is_no_file_of_pictures_is_refused(content, tmp_path):
     file = tmp_path / "pictures"
