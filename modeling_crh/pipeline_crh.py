@@ -91,7 +91,8 @@ class CRHPipeline(Pipeline):
     def preprocess(self, item: Any) -> dict[str, Any]:
         """Pixels of one image, or tokens of one text, as the processor of the checkpoint makes them."""
         if self.tokenizer is None:
-            return dict(self.image_processor(read_image(item), return_tensors="pt"))
+            pixels = read_image(item)  # (H, W, 3), even where H is 3
+            return dict(self.image_processor(pixels, input_data_format="channels_last", return_tensors="pt"))
         if not isinstance(item, str):
             raise ValueError(f"`text` must be a string, but got {type(item).__name__}.")
         return dict(self.tokenizer(item, truncation=True, return_tensors="pt"))

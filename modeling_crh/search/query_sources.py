@@ -167,5 +167,5 @@ def _find_in_folder(folder: Path) -> list[QuerySource]:
 
 def _inputs(source: QuerySource, processor: Any) -> dict[str, Tensor]:
     if source.image is not None:
-        return dict(processor(read_image(source.image), return_tensors="pt"))
+        return dict(processor(read_image(source.image), input_data_format="channels_last", return_tensors="pt"))
     return dict(processor(source.text, truncation=True, return_tensors="pt"))
