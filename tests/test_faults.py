@@ -9,9 +9,11 @@ import pytest
 import torch
 from killed_runs import MOMENTS, SETTINGS
 from process_groups import BATCH_SIZE, SIZE
-from tiny_runs import same_state, tiny_trainer
+from tiny_runs import RESNET, same_state, tiny_trainer
 
 from modeling_crh.checkpoint import find_last_checkpoint, load_model
+from modeling_crh.experiment import train
+from modeling_crh.recipe import Recipe
 
 _TIMES = ("runtime", "per_second")
 
@@ -75,6 +77,19 @@ def test_a_run_whose_folder_was_moved_finds_its_best_checkpoint_again(tmp_path):
     assert same_state(resumed.model, first.model)
 
 
+def test_what_a_killed_process_was_writing_does_not_stand_in_the_way(image_folder, tmp_path):
+    fields = {
+        "dataset": str(image_folder),
+        "model": {"num_bits": 16, "backbone_config": RESNET},
+        "image_processor": {"size": {"height": 16, "width": 16}},
+        "training": {"num_train_epochs": 1, "use_cpu": True, "report_to": "none"},
+    }
+    (tmp_path / ".recipe.yaml.12.partial").write_text("dataset: ")
+    for resume in (False, True):
+        run = train(Recipe.from_dict(fields), tmp_path, resume=resume)
+        assert same_state(load_model(tmp_path), run.model)
+
+
 def test_a_push_that_fails_leaves_the_checkpoint(tmp_path, monkeypatch):
     trainer = tiny_trainer(tmp_path, save_strategy="epoch")
     trainer.args.push_to_hub = True
@@ -92,7 +107,7 @@ def run_groups(folder, *groups, launcher=(), **settings):
     """Groups of processes in a process of their own; gives what it ended with."""
     script = Path(__file__).with_name("process_groups.py")
     command = [sys.executable, *launcher, script, folder, *groups]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **settings)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, **settings)
 
 
 @pytest.fixture(scope="module")
