@@ -22,8 +22,8 @@ except ModuleNotFoundError as error:
 from modeling_crh.checks import check_path
 from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.export_graph import Batch, CodesGraph
-from modeling_crh.export_precision import Precision, quantize, quiet_logs, store_halves
+from modeling_crh.export.graph import Batch, CodesGraph
+from modeling_crh.export.precision import Precision, quantize, quiet_logs, store_halves
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor
 from modeling_crh.whole_file import whole_file

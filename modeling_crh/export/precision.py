@@ -11,7 +11,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from modeling_crh.export_graph import Batch
+from modeling_crh.export.graph import Batch
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 

@@ -14,16 +14,15 @@ import torch
 from transformers import BitImageProcessor, MobileViTImageProcessor, ViTImageProcessor
 
 import modeling_crh
-from modeling_crh import export
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import load_benchmark
-from modeling_crh.export import export_onnx
-from modeling_crh.export_graph import CodesGraph
+from modeling_crh.export import export_onnx, onnx_export
+from modeling_crh.export.graph import CodesGraph
 from modeling_crh.processing import labelled_dataset
 
 SHIPPED = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
-GUIDE = Path(__file__).parents[1] / "docs" / "export.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "export.md"
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 UNEVEN = BitImageProcessor(size={"shortest_edge": 8}, do_center_crop=False)
 NEAR_ZERO = 1e-5  # of logits of about 10, in float32
@@ -219,8 +218,8 @@ def test_a_processor_that_does_more_than_normalize_is_left_to_do_it(tiny_model):
 
 
 def test_a_file_with_other_codes_is_not_written(tiny_model, tmp_path, monkeypatch):
-    other = export._trace(CodesGraph(tiny_model(None, seed=1, initializer_range=1.0)))
-    monkeypatch.setattr(export, "_trace", lambda graph: other)
+    other = onnx_export._trace(CodesGraph(tiny_model(None, seed=1, initializer_range=1.0)))
+    monkeypatch.setattr(onnx_export, "_trace", lambda graph: other)
     with pytest.raises(ValueError, match="`model` must give the same codes under onnxruntime"):
         export_onnx(tiny_model(None, initializer_range=1.0), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
@@ -251,7 +250,7 @@ def test_what_is_no_model_too_large_or_beyond_float16_is_refused(tiny_model, tmp
     model.hash_head.weight.data[0, 0] = 1e6
     with pytest.raises(ValueError, match="another than 'float16', which does not hold all weights"):
         export_onnx(model, tmp_path / "m.onnx", precision="float16")
-    monkeypatch.setattr(export, "_MOST_WEIGHTS", 10)
+    monkeypatch.setattr(onnx_export, "_MOST_WEIGHTS", 10)
     with pytest.raises(ValueError, match="`model` must have fewer than 10 weights, but has 80"):
         export_onnx(model, tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
@@ -271,7 +270,7 @@ def test_the_command_explains_itself_in_one_sentence(crh, tiny_checkpoint, tmp_p
         assert (code, output) == (2, "")
         assert sentence in errors
         assert errors.count("\n") == 1
-    monkeypatch.setattr(export.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(onnx_export.os, "access", lambda path, mode: False)
     code, _, errors = crh("export", tiny_checkpoint, "--out", new)
     assert (code, "may be written to" in errors) == (2, True)
     assert (tmp_path / "there.onnx").read_text() == "mine"
@@ -296,6 +295,6 @@ def test_the_command_writes_one_file_and_takes_ranges_from_a_folder_of_images(
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime", "onnxscript"])
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "modeling_crh.export")
+    monkeypatch.delitem(sys.modules, "modeling_crh.export.onnx_export")
     with pytest.raises(ModuleNotFoundError, match=rf"Export needs {name}; run `pip install 'modeling-crh\[onnx\]'`"):
-        __import__("modeling_crh.export")
+        __import__("modeling_crh.export.onnx_export")
