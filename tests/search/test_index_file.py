@@ -173,9 +173,10 @@ def test_saving_replaces_an_older_index(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["index"]
 
 
-def test_the_library_imports_neither_faiss_nor_gradio_by_itself():
+def test_the_library_imports_neither_faiss_nor_gradio_by_itself_and_a_search_no_lancedb():
     check = (
-        "import sys, json, modeling_crh, modeling_crh.cli; print(json.dumps([*{'faiss', 'gradio'} & {*sys.modules}]))"
+        "import sys, json, modeling_crh, modeling_crh.cli; found = {'faiss', 'gradio', 'lancedb'} & {*sys.modules}; "
+        "import modeling_crh.search; print(json.dumps([*found, *({'gradio', 'lancedb'} & {*sys.modules})]))"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
