@@ -22,13 +22,13 @@ from modeling_crh.search.opening import TABLE_SUFFIX
 TABLE_RULE = "a table that can be read and written"
 
 _FAULTS = {  # what an object store's answer says, by a word that it holds
+    "Failed to get AWS credentials": "there are no credentials for the object store",
     "NoSuchBucket": "there is no such bucket",
     "kind: Connect": "the object store cannot be reached",
     "kind: Timeout": "the object store does not answer",
     "AccessDenied": "the object store denies access",
     "InvalidAccessKeyId": "the object store denies access",
     "SignatureDoesNotMatch": "the object store denies access",
-    "CredentialsNotLoaded": "there are no credentials for the object store",
     "status: 403": "the object store denies access",
 }
 
@@ -140,5 +140,5 @@ def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
 
 def _first_words(text: str) -> str:
     """Without the line of a source file that Rust puts at the end."""
-    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))
+    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split())).removeprefix("Invalid input, ")
     return line[:200].rstrip(". ")

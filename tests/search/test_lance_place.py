@@ -5,7 +5,7 @@ import pytest
 
 from modeling_crh.search import HammingIndex, open_index
 from modeling_crh.search.lance_index import LanceIndex
-from modeling_crh.search.lance_place import LancePlace
+from modeling_crh.search.lance_place import LancePlace, one_sentence
 from modeling_crh.search.opening import choose_items, is_table_uri
 
 PACKED = np.zeros((3, 2), np.uint8)
@@ -105,3 +105,24 @@ def test_either_index_is_opened_by_its_path(tmp_path):
         ValueError, match=r"`where` must be given with a table \(NAME\.lance\) only, but got 'year > 1'"
     ):
         choose_items(open_index(tmp_path / "a"), "year > 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (
+            "Failed to connect: IO { Failed to get AWS credentials: kind: Connect }",
+            "there are no credentials for the o",
+        ),
+        ("Generic { inner: Status { status: 403, body: None } }", "the object store denies access"),
+        ("HttpError { kind: Timeout, source: x }", "the object store does not answer"),
+        ("Invalid input, No object store\nfor ftp, /root/x-1.0/src/a.rs:23:88", "No object store for ftp"),
+        ("word " * 100, ("word " * 40).strip()),
+    ],
+)
+def test_what_a_store_says_is_told_in_a_few_words(text, reason):
+    with (
+        pytest.raises(ValueError, match=f"^`uri` must be there, but 's3://a/b.lance' is not: {reason}"),
+        one_sentence("uri", "there", "s3://a/b.lance"),
+    ):
+        raise RuntimeError(text)
