@@ -138,7 +138,8 @@ def main() -> None:
         lengths = [start(recipe, folder / f"whole-{recipe.stem}") for recipe in recipes]
         ends = [find_end(folder / f"whole-{recipe.stem}") for recipe in recipes]
         for number in range(args.kills):
-            recipe, length, end = (found[number % len(recipes)] for found in (recipes, lengths, ends))
+            turn = number % len(recipes)
+            recipe, length, end = recipes[turn], lengths[turn], ends[turn]
             out = folder / f"run-{number}"
             moment = generator.uniform(0, length)
             start(recipe, out, kill_after=moment)

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from bench_assignment import draw_statistics
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import (
+    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -37,7 +38,7 @@ from transformers.trainer_callback import PrinterCallback
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer, CRHTrainingArguments
 
 BATCH_SIZE, SAMPLES, WARM_UP = 8, 40, 3
-VIT_TI = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
+VIT_TI: dict[str, Any] = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 SETTINGS: dict[str, Any] = {
     "per_device_train_batch_size": BATCH_SIZE,
     "learning_rate": 1.0e-4,
@@ -88,10 +89,10 @@ class Turns(TrainerCallback):
 def build_trainers(num_labels: int, steps: int, folder: str) -> tuple[CRHTrainer, Trainer]:
     """CRH's, and the plain one."""
     dataset = Noise(num_labels)
-    backbone = ViTConfig(**VIT_TI)
-    model = CRHModel(CRHConfig(backbone_config=backbone, num_labels=num_labels, num_bits=64))
-    plain = ViTForImageClassification(ViTConfig(**VIT_TI, num_labels=num_labels))
-    plain.vit.load_state_dict(model.backbone.state_dict())
+    labels: dict[str, Any] = {"num_labels": num_labels}
+    model = CRHModel(CRHConfig(backbone_config=ViTConfig(**VIT_TI), num_bits=64, **labels))
+    plain = ViTForImageClassification(ViTConfig(**VIT_TI, **labels))
+    plain.vit.load_state_dict(cast(PreTrainedModel, model.backbone).state_dict())
     crh = CRHTrainer(model, CRHTrainingArguments(output_dir=folder, max_steps=steps, **SETTINGS), train_dataset=dataset)
     other = Trainer(plain, TrainingArguments(output_dir=folder, max_steps=steps, **SETTINGS), train_dataset=dataset)
     for trainer in (crh, other):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,9 +30,11 @@ from modeling_crh.losses import crh_loss
 from modeling_crh.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 from modeling_crh.search import HammingIndex, index_codes
 
+LABELS: dict[str, Any] = {"num_labels": 3, "num_bits": 16}
+
 Case = Callable[[np.random.Generator], Any]
 
-BACKBONE = {
+BACKBONE: dict[str, Any] = {
     "model_type": "vit",
     "hidden_size": 16,
     "num_hidden_layers": 1,
@@ -47,7 +50,7 @@ def sample_images() -> list[bytes]:
     generator = np.random.default_rng(0)
     image = PIL.Image.fromarray(generator.integers(0, 256, (24, 20, 4), dtype=np.uint8), "RGBA")
     exif = PIL.Image.Exif()
-    exif[PIL.Image.ExifTags.Base.Orientation] = 6
+    exif[PIL.ExifTags.Base.Orientation] = 6
     frames = {"save_all": True, "append_images": [image.convert("RGB").rotate(90)], "duration": 20}
     saved: list[tuple[str, str, dict[str, Any]]] = [
         *[("JPEG", mode, settings) for mode in ("RGB", "L", "CMYK") for settings in ({}, {"progressive": True})],
@@ -178,7 +181,7 @@ def forged_faiss_files(folder: Path) -> Case:
 
 def configs(folder: Path) -> Case:
     """Fields of `CRHConfig`."""
-    fields = CRHConfig(backbone_config=BACKBONE, num_labels=3, num_bits=16).to_dict()
+    fields = CRHConfig(backbone_config=BACKBONE, **LABELS).to_dict()
     for name in ("auto_map", "custom_pipelines", "transformers_version", "model_type"):
         fields.pop(name, None)
     fields["backbone_config"] = BACKBONE
@@ -197,7 +200,7 @@ def checkpoints(folder: Path) -> Case:
     source, target = folder / "checkpoint", folder / "damaged"
     torch.manual_seed(0)
     backbone = ViTConfig(**{name: value for name, value in BACKBONE.items() if name != "model_type"})
-    CRHModel(CRHConfig(backbone_config=backbone, num_labels=3, num_bits=16)).save_pretrained(source)
+    CRHModel(CRHConfig(backbone_config=backbone, **LABELS)).save_pretrained(source)
     ViTImageProcessor(size={"height": 8, "width": 8}).save_pretrained(source)
     shutil.copytree(source, target)
     names = ("config.json", "model.safetensors", "preprocessor_config.json")
