@@ -68,7 +68,7 @@ def _write_file(codes: Path, out: Path, kind: str, model: str | None) -> dict[st
 
 
 def _write_table(codes: Path, out: str, kind: str, model: str | None, append: bool) -> dict[str, Any]:
-    from modeling_crh.search.lance_source import codes_to_table
+    from modeling_crh.search.lance.source import codes_to_table
 
     table = codes_to_table(codes, out, kind=kind, model=model, append=append)
     return {

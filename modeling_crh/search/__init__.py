@@ -1,6 +1,6 @@
 """Search by packed codes: an index over FAISS that is saved as one checked file, and groups of near-duplicates.
 
-`modeling_crh.search.lance_index` has the same over LanceDB, which is an extra of its own.
+`modeling_crh.search.lance` has the same over LanceDB, which is an extra of its own.
 """
 
 try:

@@ -7,7 +7,7 @@ from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.search.hamming_index import HammingIndex
 
 if TYPE_CHECKING:
-    from modeling_crh.search.lance_index import LanceIndex
+    from modeling_crh.search.lance import LanceIndex
 
 TABLE_SUFFIX = ".lance"
 
@@ -34,7 +34,7 @@ def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
     """
     if not is_table_uri(uri):
         return HammingIndex.load(uri)
-    from modeling_crh.search.lance_index import LanceIndex
+    from modeling_crh.search.lance import LanceIndex
 
     return LanceIndex(uri)
 
@@ -44,7 +44,7 @@ def choose_items(index: "HammingIndex | LanceIndex", where: str | None) -> CodeI
 
     Args:
         index: From `open_index`.
-        where: SQL, see `modeling_crh.search.lance_conditions.Condition`.
+        where: SQL, see `modeling_crh.search.lance.conditions.Condition`.
 
     Raises:
         ValueError: If it is no condition on that table, or the index is none.

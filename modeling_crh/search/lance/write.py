@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 from lancedb.index import IvfFlat
 
-from modeling_crh.search.lance_place import LancePlace
-from modeling_crh.search.lance_rows import CODE, LanceSettings, check_distinct, check_same_columns
+from modeling_crh.search.lance.place import LancePlace
+from modeling_crh.search.lance.rows import CODE, LanceSettings, check_distinct, check_same_columns
 
 KINDS = ("flat", "ivf")
 FLAT_LIMIT = 200_000

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from modeling_crh.search.lance_rows import CODE
+from modeling_crh.search.lance.rows import CODE
 
 PROBES = 64
 """Lists that a query looks through, of about 8,000 codes each: `benchmarks/bench_lance.py`."""

@@ -12,10 +12,10 @@ from modeling_crh.search.checks import check_count, check_packed, check_radius
 from modeling_crh.search.code_store import Distances, Positions
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.items import COLUMNS, Ids
-from modeling_crh.search.lance_conditions import Condition, to_sql
-from modeling_crh.search.lance_place import TABLE_RULE, one_sentence
-from modeling_crh.search.lance_rows import CODE, LanceSettings, codes_of
-from modeling_crh.search.lance_scan import LanceScan
+from modeling_crh.search.lance.conditions import Condition, to_sql
+from modeling_crh.search.lance.place import TABLE_RULE, one_sentence
+from modeling_crh.search.lance.rows import CODE, LanceSettings, codes_of
+from modeling_crh.search.lance.scan import LanceScan
 from modeling_crh.search.rerank import check_candidates, check_logits, rerank
 
 
@@ -75,7 +75,7 @@ class LanceView:
         """The items that meet a condition, as an index of their own: they are chosen before codes are compared.
 
         Args:
-            condition: SQL, or values by column; see `modeling_crh.search.lance_conditions.Condition`.
+            condition: SQL, or values by column; see `modeling_crh.search.lance.conditions.Condition`.
 
         Raises:
             ValueError: If it is no condition on this table.

@@ -10,7 +10,7 @@ from modeling_crh import cli
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import unpack_codes
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.lance import LanceIndex
 from modeling_crh.search.query_sources import find_queries, query_logits
 
 

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from modeling_crh.checks import is_whole
 from modeling_crh.search.checks import check_packed
 from modeling_crh.search.items import Items
-from modeling_crh.search.lance_conditions import Condition
-from modeling_crh.search.lance_place import LancePlace
-from modeling_crh.search.lance_rows import LanceSettings, check_same_columns, make_rows
-from modeling_crh.search.lance_view import LanceView
-from modeling_crh.search.lance_write import check_table_kind, make_lists, write_table
+from modeling_crh.search.lance.conditions import Condition
+from modeling_crh.search.lance.place import LancePlace
+from modeling_crh.search.lance.rows import LanceSettings, check_same_columns, make_rows
+from modeling_crh.search.lance.view import LanceView
+from modeling_crh.search.lance.write import check_table_kind, make_lists, write_table
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class LanceIndex(LanceView):
             labels: `(N,)`, as of `HammingIndex`.
             paths: `(N,)`, as of `HammingIndex`.
             columns: More to filter by, `(N,)` each, by name.
-            kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_write.check_table_kind`.
+            kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance.write.check_table_kind`.
             model: Name of the model that made the codes.
             revision: Of that model.
             replace: Whether a table of codes that is there gets these as its new version.
@@ -129,7 +129,7 @@ class LanceIndex(LanceView):
         self.add_rows(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
 
     def add_rows(self, rows: pa.Table, *, replace: bool = False) -> None:
-        """As `add`, with rows that `modeling_crh.search.lance_rows.make_rows` has made."""
+        """As `add`, with rows that `modeling_crh.search.lance.rows.make_rows` has made."""
         self.refresh()
         rows = check_same_columns(rows, self._table.schema)
         if not replace:

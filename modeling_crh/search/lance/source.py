@@ -11,10 +11,10 @@ from modeling_crh.checks import check_path
 from modeling_crh.code_files import code_files, one_model, read_code_schema
 from modeling_crh.progress_bar import progress_bar
 from modeling_crh.search.items import COLUMNS, Items
-from modeling_crh.search.lance_index import LanceIndex
-from modeling_crh.search.lance_place import LancePlace
-from modeling_crh.search.lance_rows import CODE, LanceSettings, make_rows
-from modeling_crh.search.lance_write import check_table_kind, check_target, write_table
+from modeling_crh.search.lance.index import LanceIndex
+from modeling_crh.search.lance.place import LancePlace
+from modeling_crh.search.lance.rows import CODE, LanceSettings, make_rows
+from modeling_crh.search.lance.write import check_table_kind, check_target, write_table
 
 _ROWS = 1 << 18  # at a time
 
@@ -34,7 +34,7 @@ def codes_to_table(
         codes: A parquet file or a folder of some, see `modeling_crh.search.index_codes`. Columns beside those that it
             names are kept to filter by.
         uri: See `LanceIndex`.
-        kind: See `modeling_crh.search.lance_write.check_table_kind`.
+        kind: See `modeling_crh.search.lance.write.check_table_kind`.
         model: What the table calls the model instead.
         append: Whether to add to the table that is there; the ids must be new to it. All codes are then in memory.
         storage_options: See `LanceIndex`.
