@@ -1,10 +1,9 @@
 """What is the same when the same training runs again, and when it runs on another number of threads?
 
 Method: `crh train --epochs 2` on the bundled sample of Fashion-MNIST, twice on one thread and once on two, each in a
-process of its own. Compared with the first: the SHA-256 of the weights, the largest difference between weights
-or running statistics, the
-share of the bits that differ in the codes of the queries, the centers' assignment, and mAP. Then the
-first model alone encodes the queries again: on two threads, and in batches of 32 instead of 256.
+process of its own. Compared with the first: the SHA-256 of the weights, the largest difference between weights or
+running statistics, the share of the bits that differ in the codes of the queries, the centers' assignment, and mAP.
+Then the first model alone encodes the queries again: on two threads, and in batches of 32 instead of 256.
 
     python benchmarks/bench_reproducibility.py [--epochs 2]
 """
