@@ -18,6 +18,9 @@ from .losses import default_scale
 _AUTO_MAP = {"AutoConfig": "configuration_crh.CRHConfig", "AutoModel": "modeling_crh.CRHModel"}
 _CUSTOM_PIPELINES = {"crh-hashing": {"impl": "pipeline_crh.CRHPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
+MOST_LABELS = 10_000_000
+"""Classes that a config may have."""
+
 # What transformers itself hands to a config beside the fields.
 _TRANSFORMERS_KEYS = {
     "attn_implementation",
@@ -82,7 +85,7 @@ class CRHConfig(PreTrainedConfig):
             `"num_bits"` for the larger of that and sqrt(K), which is better for few classes and long codes.
         quantization_weight: lambda of Eq. 4. None stands for 0.1 with single-label and 0 with multi-label data.
         initializer_range: Standard deviation of the hash head's first weights.
-        num_labels: C, at least 2; or give `id2label`.
+        num_labels: C, from 2 to `MOST_LABELS`; or give `id2label`.
         problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
 
     Raises:
@@ -120,6 +123,8 @@ class CRHConfig(PreTrainedConfig):
         self._read_backbone_config()
         if not isinstance(kwargs.get("num_labels", 2), Integral):
             raise ValueError(f"`num_labels` must be an integer, but got {kwargs['num_labels']!r}.")
+        if kwargs.get("num_labels", 2) > MOST_LABELS:  # transformers makes a name for each, until memory ends
+            raise ValueError(f"`num_labels` must be at most {MOST_LABELS}, but got {kwargs['num_labels']}.")
         self._check_files(kwargs)
         self._check_label_names()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]

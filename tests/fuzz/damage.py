@@ -11,7 +11,12 @@ BUDGET = settings(max_examples=60, derandomize=True, deadline=None, database=Non
 _EDITS = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255), st.sampled_from("set cut insert end".split())))
 
 UNEXPECTED = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-1000, 1000)
+    | st.integers(min_value=10**8)
+    | st.floats()
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=5,
 )

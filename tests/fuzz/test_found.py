@@ -43,6 +43,11 @@ def test_names_of_classes_come_in_the_order_of_their_ids():
     assert list(config.id2label.values()) == ["a", "b", *["x"] * 8, "k"]
 
 
+def test_very_many_classes_are_refused_before_they_have_names():
+    with pytest.raises(ValueError, match="`num_labels` must be at most 10000000, but got 1000000000000"):
+        CRHConfig(backbone_config=None, num_features=4, num_labels=10**12)
+
+
 def test_a_head_of_very_many_bits_is_refused_at_once():
     with pytest.raises(ValueError, match="`head_dim` must divide"):
         CRHConfig(backbone_config=None, num_features=4, num_labels=3, num_bits=10**12, head_dim=10**12 - 1)
