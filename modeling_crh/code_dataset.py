@@ -10,9 +10,9 @@ from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData
 
 from modeling_crh.card import MARK
 from modeling_crh.checks import check_path
-from modeling_crh.code_files import code_files, one_model, read_code_schema
-from modeling_crh.code_shards import shard_path
 from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.encoding.files import code_files, one_model, read_code_schema
+from modeling_crh.encoding.shards import shard_path
 from modeling_crh.hub import check_repo_id, upload
 
 _COLUMNS = {

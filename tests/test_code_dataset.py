@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_code_shards import open_shards, packed
+from tiny_shards import open_shards, packed
 
 from modeling_crh.code_dataset import _write_public_codes, push_codes
 from modeling_crh.data import BadImage, SourceRow

@@ -10,7 +10,7 @@ from modeling_crh.cli.options import BatchSize, FeaturesColumn, Json, SkipBadIma
 from modeling_crh.cli.terminal import errors, print_summary, report_bad_images
 
 if TYPE_CHECKING:
-    from modeling_crh.source_encoding import EncodedSource
+    from modeling_crh.encoding.source import EncodedSource
 
 _MOST_WORKERS = 8
 
@@ -44,10 +44,10 @@ def encode(
     from datasets import logging
 
     from modeling_crh.checkpoint import load_checkpoint
-    from modeling_crh.code_shards import shard_files
     from modeling_crh.data import open_source
+    from modeling_crh.encoding.shards import shard_files
+    from modeling_crh.encoding.source import check_kind, encode_source
     from modeling_crh.processes import leave_processes
-    from modeling_crh.source_encoding import check_kind, encode_source
 
     logging.set_verbosity(logging.CRITICAL)  # it logs what it raises too
     model, processor = load_checkpoint(checkpoint)

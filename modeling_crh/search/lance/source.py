@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modeling_crh.checks import check_path
-from modeling_crh.code_files import code_files, one_model, read_code_schema
+from modeling_crh.encoding.files import code_files, one_model, read_code_schema
 from modeling_crh.progress_bar import progress_bar
 from modeling_crh.search.items import COLUMNS, Items
 from modeling_crh.search.lance.index import LanceIndex

@@ -1,37 +1,12 @@
-import dataclasses
-
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from tiny_shards import open_shards, packed, rows
 
-from modeling_crh.code_shards import CodeShards, shard_path
-from modeling_crh.data import BadImage, SourceRow
-from modeling_crh.encoding_record import RECORD_NAME, EncodingRecord
-
-RECORD = EncodingRecord(
-    model="runs/a",
-    revision="",
-    weights="abc",
-    num_bits=16,
-    source="/photos",
-    source_version="1",
-    columns={"label_column": "label"},
-    shard_size=3,
-)
-
-
-def rows(*ids):
-    return [SourceRow(number, f"{number}.png", "ant" if number % 2 else None, None) for number in ids]
-
-
-def packed(*ids):
-    return np.array([[number, 255] for number in ids], np.uint8).reshape(len(ids), 2)
-
-
-def open_shards(folder, label_type=None, **fields):
-    return CodeShards(folder, dataclasses.replace(RECORD, **fields), label_type)
+from modeling_crh.data import BadImage
+from modeling_crh.encoding.record import RECORD_NAME
+from modeling_crh.encoding.shards import shard_path
 
 
 def test_a_shard_holds_id_path_code_and_label(tmp_path):

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer, ViTImageProcessor
 
 from modeling_crh.data import SourceRow
 from modeling_crh.data.png import encode_png
-from modeling_crh.row_inputs import input_batches
+from modeling_crh.encoding.row_inputs import input_batches
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 

@@ -16,11 +16,11 @@ from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import open_source
-from modeling_crh.encoding_record import RECORD_NAME
+from modeling_crh.encoding.record import RECORD_NAME
+from modeling_crh.encoding.source import encode_source
 from modeling_crh.images import read_image
-from modeling_crh.source_encoding import encode_source
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 POOLS = []  # of Arrow's memory; what was allocated in one may live longer than a test
 
 
@@ -102,7 +102,7 @@ def test_a_shard_that_is_lost_or_damaged_is_encoded_again(encode, photos):
 
 def test_runs_that_are_killed_at_random_points_lose_and_double_nothing(tiny_checkpoint, photos, tmp_path):
     done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "killed_encodings.py", tiny_checkpoint, photos, tmp_path],
+        [sys.executable, ROOT / "tests" / "encoding" / "killed_encodings.py", tiny_checkpoint, photos, tmp_path],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.data import BadImage, SourceRow
-from modeling_crh.encoding_record import EncodingRecord
+from modeling_crh.encoding.record import EncodingRecord
 from modeling_crh.whole_file import whole_file
 
 _MOST_SHARDS = 100_000  # five digits, so that files in the order of their names are in that of the rows

@@ -1,4 +1,4 @@
-"""Encodings that kill themselves at random points; run by the tests of source_encoding, in a process of its own."""
+"""Encodings that kill themselves at random points; run by test_source.py, in a process of its own."""
 
 import os
 import random
@@ -10,7 +10,7 @@ import torch
 
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import open_source
-from modeling_crh.source_encoding import encode_source
+from modeling_crh.encoding.source import encode_source
 
 
 def encode_in_a_child(model, processor, source, out, last_call=None):
@@ -40,7 +40,7 @@ def encode_in_a_child(model, processor, source, out, last_call=None):
     os._exit(0)
 
 
-if __name__ == "__main__":  # python tests/killed_encodings.py CHECKPOINT SOURCE FOLDER
+if __name__ == "__main__":  # python tests/encoding/killed_encodings.py CHECKPOINT SOURCE FOLDER
     checkpoint, source, folder = sys.argv[1:]
     arguments = (*load_checkpoint(checkpoint), source)
     status, calls = encode_in_a_child(*arguments, Path(folder, "whole"))

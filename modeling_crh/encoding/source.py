@@ -14,14 +14,14 @@ from accelerate.utils import parse_flag_from_env
 from numpy.typing import NDArray
 
 from modeling_crh.checks import is_whole
-from modeling_crh.code_shards import CodeShards
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import BadImage, Source, SourceRow
-from modeling_crh.encoding_record import EncodingRecord, model_fields
+from modeling_crh.encoding.record import EncodingRecord, model_fields
+from modeling_crh.encoding.row_inputs import InputBatch, input_batches
+from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor, model_inputs
 from modeling_crh.progress_bar import progress_bar
-from modeling_crh.row_inputs import InputBatch, input_batches
 
 _READS = {"pixel_values": "image", "input_ids": "text", "features": "features"}
 _PLURALS = {"image": "images", "text": "texts", "features": "features"}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modeling_crh.code_shards import shard_files
-from modeling_crh.encoding_record import EncodingRecord
+from modeling_crh.encoding.record import EncodingRecord
+from modeling_crh.encoding.shards import shard_files
 
 _NAMED = (b"model", b"revision", b"num_bits")
 

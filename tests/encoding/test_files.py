@@ -1,11 +1,11 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from test_code_shards import open_shards, packed, rows
+from tiny_shards import open_shards, packed, rows
 
-from modeling_crh.code_files import code_files, one_model, read_code_schema
-from modeling_crh.code_shards import shard_path
 from modeling_crh.data import BadImage
+from modeling_crh.encoding.files import code_files, one_model, read_code_schema
+from modeling_crh.encoding.shards import shard_path
 from modeling_crh.search import index_codes
 
 
