@@ -6,10 +6,11 @@ import zipfile
 from pathlib import Path
 from typing import Any, cast
 
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
-from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processing import Processor, load_processor
 
@@ -106,3 +107,9 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
     states = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
     return len(tensors) > 1 and len(states) > 2 and all(zipfile.is_zipfile(path) for path in states)
+
+
+def find_revision(name: str) -> str:
+    """The commit of a model that was loaded from the Hub; empty for a folder."""
+    config = try_to_load_from_cache(name, "config.json") if is_hub_id(name) else None
+    return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json

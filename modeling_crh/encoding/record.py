@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import CONFIG_NAME
 
-from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.checkpoint import find_revision
 from modeling_crh.processing import Processor
 from modeling_crh.whole_file import whole_file
 
@@ -100,6 +98,5 @@ def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dic
         digest.update(repr((sorted(processor.get_vocab().items()), processor.model_max_length)).encode())
     else:
         digest.update(repr(processor).encode())
-    config = try_to_load_from_cache(name, CONFIG_NAME) if is_hub_id(name) else None
-    revision = Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
-    return {"model": name, "revision": revision, "weights": digest.hexdigest(), "num_bits": model.config.num_bits}
+    facts = {"weights": digest.hexdigest(), "num_bits": model.config.num_bits}
+    return {"model": name, "revision": find_revision(name)} | facts

@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
         f"Export needs {error.name}; run `pip install 'modeling-crh[onnx]'`.", name=error.name
     ) from error
 
+from modeling_crh.checkpoint import find_revision
 from modeling_crh.checks import check_path
 from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
@@ -180,7 +181,7 @@ def _metadata(
     loaded_from = model.config._name_or_path
     metadata = {
         "model": model_name or (loaded_from if is_hub_id(loaded_from) else ""),
-        "revision": getattr(model.config, "_commit_hash", None) or "",
+        "revision": find_revision(loaded_from),
         "num_bits": str(model.config.num_bits),
         "precision": precision,
     }

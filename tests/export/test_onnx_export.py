@@ -142,9 +142,11 @@ def test_the_example_of_the_guide_serves_codes_without_torch(shipped_file, tmp_p
     assert ended.stdout.strip() == str([code.tobytes().hex() for code in packed])
 
 
-def test_a_model_of_the_hub_is_named_with_its_revision(tiny_model, tmp_path):
+def test_a_model_of_the_hub_is_named_with_its_revision(tiny_model, tmp_path, monkeypatch):
     model = tiny_model(None)
-    model.config._name_or_path, model.config._commit_hash = "org/name", "0f3a"
+    model.config._name_or_path = "org/name"
+    cached = str(tmp_path / "snapshots" / "0f3a" / "config.json")
+    monkeypatch.setattr("modeling_crh.checkpoint.try_to_load_from_cache", lambda name, file: cached)
     session = onnxruntime.InferenceSession(export_onnx(model, tmp_path / "m.onnx"))
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata == {"model": "org/name", "revision": "0f3a", "num_bits": "16", "precision": "float32"}
