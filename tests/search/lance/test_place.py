@@ -116,7 +116,7 @@ def test_either_index_is_opened_by_its_path(tmp_path):
         ),
         ("Generic { inner: Status { status: 403, body: None } }", "the object store denies access"),
         ("HttpError { kind: Timeout, source: x }", "the object store does not answer"),
-        ("Invalid input, No object store\nfor ftp, /root/x-1.0/src/a.rs:23:88", "No object store for ftp"),
+        ("Invalid input, No object store\nfor ftp, /build/x-1.0/src/a.rs:23:88", "No object store for ftp"),
         ("word " * 100, ("word " * 40).strip()),
     ],
 )
