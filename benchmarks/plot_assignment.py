@@ -49,6 +49,8 @@ def plot(out: Annotated[Path, typer.Option(help="The picture.")]) -> None:
             panel.loglog(values, own, "o-", color=color, label=method)
             panel.loglog(values, [own[0] * cost / costs[0] for cost in costs], "--", color=color, linewidth=1)
             slopes[name][method] = round(float(np.polyfit(np.log(values), np.log(own), 1)[0]), 2)
+        panel.set_xticks(values, [f"{value:,}" for value in values])
+        panel.minorticks_off()
         panel.set_xlabel(name)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("seconds")

@@ -9,6 +9,8 @@ from torch import Tensor
 from modeling_crh.checks import check_tensor
 from modeling_crh.codes import check_signs
 
+_ROWS_AT_ONCE = 2**18  # so that no copy of all codes is made
+
 
 def check_codes(name: str, codes: Tensor) -> None:
     """Check that `codes` is a non-empty table of -1 and +1.
@@ -37,7 +39,8 @@ def pack_words(bits: Tensor) -> NDArray[np.uint64]:
     Returns:
         `(W, N)` with `W` = `K / 64` rounded up: one contiguous row per word.
     """
-    packed = np.packbits((bits > 0).cpu().numpy(), axis=1)  # (N, K / 8 rounded up)
+    parts = [np.packbits((part > 0).cpu().numpy(), axis=1) for part in bits.split(_ROWS_AT_ONCE)]
+    packed = np.concatenate(parts)  # (N, K / 8 rounded up)
     missing = -packed.shape[1] % 8
     filled = np.pad(packed, ((0, 0), (0, missing)))  # (N, 8 * W)
     return np.ascontiguousarray(filled.view(np.uint64).T)
