@@ -4,10 +4,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from modeling_crh.app.bit_pattern import bit_pattern
 from modeling_crh.app.finder import Answer
+from modeling_crh.page_templates import page_templates
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,12 +56,6 @@ def milliseconds(value: float) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(_TEMPLATES)
     environment.globals |= {"bit_pattern": bit_pattern, "milliseconds": milliseconds}
     return environment

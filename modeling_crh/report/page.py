@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from modeling_crh.meanings import explain_figure, format_figure
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
+from modeling_crh.page_templates import page_templates
 from modeling_crh.picture_uri import SMALL_SIDE, picture_uri
 from modeling_crh.report.canvas import DARK, LIGHT
 from modeling_crh.report.center_tables import center_tables
@@ -57,13 +56,7 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
     Returns:
         A page that holds all of its pictures and asks for no other file.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(TEMPLATES)
     environment.filters |= {"picture": picture_uri, "png": _png_uri, "fact": _format_fact}
     return environment.get_template("report.html").render(
         content=content,

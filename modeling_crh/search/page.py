@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from modeling_crh.checks import check_path
+from modeling_crh.page_templates import page_templates
 from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.search.results import Result
 from modeling_crh.search.thumbnails import Thumbnail, make_thumbnail, thumbnail_within
@@ -47,19 +48,7 @@ def _pictures(root: Path, results: Sequence[Result]) -> dict[str, Thumbnail]:
 
 
 def _render(index: CodeIndex, results: Sequence[Result], pictures: dict[str, Thumbnail]) -> str:
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"A page needs {error.name}; run `pip install 'modeling-crh[search]'`.", name=error.name
-        ) from error
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates(*_TEMPLATES)
     queries = [None if result.image is None else make_thumbnail(result.image) for result in results]
     return environment.get_template("results.html").render(
         index=index, results=results, queries=queries, pictures=pictures
