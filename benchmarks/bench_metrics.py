@@ -1,15 +1,18 @@
-"""How long do all retrieval figures take, against the loop of research code that computes one of them?
+"""How long do all retrieval figures take, against the loop over queries that research code shares?
 
 Method: 5,000 queries against 117,000 items at 64 bits, the size of COCO; a code is the center of its class with a
-quarter of its bits flipped. Once an item has one of 10 classes, once any of 80 labels. Our side computes every figure
-of `retrieval_figures` for all queries. The loop is what hashing repositories share: for each query one product for the
-distances, one for relevance, one `numpy.argsort`, then the average precision. It computes mAP alone, and runs on a
-subset of the queries. Its codes are float32; its labels are float32 one-hot rows of the 10 classes, and int64 rows of
-the 80 labels, which is what those repositories read from their image lists, and what NumPy has no fast product for.
+quarter of its bits flipped. Once any of 80 labels is on an item, once one of 10 classes. Our side is one call of
+`figures_with_counts` and one of `precision_recall_curve`, for all queries. The loop takes for each query one product
+for the distances, one for relevance and one `numpy.argsort`, and from these the figures that research code prints and
+we do too: mAP, precision and recall at 10 places and within every radius. The tie-aware mAP and its bounds, which no
+such loop has, we compute besides. The loop runs on a subset of the queries, since every query costs the same. Its codes
+are float32; its labels are float32 one-hot rows of the 10 classes, and int64 rows of the 80 labels, which is what those
+repositories read from their image lists, and what NumPy has no fast product for.
 
 Both sides are warmed up and run in this process, one after the other in each round; `ratio`, with 80 labels, and
-`one_label_ratio` are the loop's median time per query over ours. The memory is the peak of the whole process, imports
-and input included, read before the loops first run. `--alone` times our side with one label and nothing else, for
+`one_label_ratio` are the loop's median time per query over ours. In `map_ratio` and `one_label_map_ratio` the loop
+stops after mAP, while ours still computes everything. The memory is the peak of the whole process, imports and input
+included, read before the input of the loops is made. `--alone` times our side with one label and nothing else, for
 databases that the loop would not fit.
 
     python benchmarks/bench_metrics.py [--rounds 5] [--queries 5000] [--database 117000] [--alone]
@@ -28,10 +31,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.metrics import retrieval_figures
+from modeling_crh.metrics import PrecisionRecallCurve, figures_with_counts, precision_recall_curve
 
 NUM_BITS, NUM_CLASSES, NUM_LABELS = 64, 10, 80
-LOOP_QUERIES = 50
+LOOP_QUERIES, TOP_K = 50, 10
 BLOCK = 100_000
 
 
@@ -67,26 +70,46 @@ def research_loop(
     database_codes: NDArray[np.float32],
     query_labels: NDArray[Any],
     database_labels: NDArray[Any],
-) -> float:
-    """Compute mAP query by query, as research code does.
+    *,
+    map_alone: bool,
+) -> NDArray[np.float64]:
+    """Compute figures query by query, as research code does.
 
     Args:
         query_codes: `(Q, K)`.
         database_codes: `(N, K)`.
         query_labels: `(Q, C)` of 0 and 1.
         database_labels: `(N, C)` of 0 and 1.
+        map_alone: Whether to stop after mAP.
 
     Returns:
-        The mean over the queries.
+        The means over the queries: mAP, and unless `map_alone` precision and recall at 10 and within each radius.
     """
-    total = 0.0
+    num_bits = query_codes.shape[1]
+    total = np.zeros(1 if map_alone else 3 + 2 * (num_bits + 1))
     for code, label in zip(query_codes, query_labels, strict=True):
         relevant = np.dot(label, database_labels.T) > 0
-        distance = 0.5 * (database_codes.shape[1] - np.dot(code, database_codes.T))
-        places = np.flatnonzero(relevant[np.argsort(distance)]) + 1.0
-        if len(places):
-            total += float(np.mean(np.arange(1, len(places) + 1) / places))
+        distance = 0.5 * (num_bits - np.dot(code, database_codes.T))
+        hits = relevant[np.argsort(distance)]
+        places = np.flatnonzero(hits) + 1.0
+        if not len(places):
+            continue
+        total[0] += np.mean(np.arange(1, len(places) + 1) / places)
+        if map_alone:
+            continue
+        total[1] += hits[:TOP_K].mean()
+        total[2] += hits[:TOP_K].sum() / len(places)
+        for radius in range(num_bits + 1):
+            within = relevant[distance <= radius]
+            total[3 + radius] += within.mean() if len(within) else 0.0
+            total[4 + num_bits + radius] += within.sum() / len(places)
     return total / len(query_codes)
+
+
+def our_figures(*case: Tensor) -> tuple[dict[str, float], PrecisionRecallCurve]:
+    """Compute every figure that the library has, as a user does."""
+    figures, counts = figures_with_counts(*case, top_k=[TOP_K])
+    return figures, precision_recall_curve(counts)
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -106,7 +129,7 @@ def measure_alone(rounds: int, num_queries: int, num_items: int) -> dict[str, fl
     """Run our side alone, with one label an item; arguments and result are those of `measure`."""
     case = draw(num_queries, num_items, torch.Generator().manual_seed(0))
     before = peak_mb()
-    times = [seconds_of(lambda: retrieval_figures(*case)) for _ in range(rounds)]
+    times = [seconds_of(lambda: our_figures(*case)) for _ in range(rounds)]
     return {"seconds": float(np.median(times)), "peak_mb_before": before, "peak_mb": peak_mb()}
 
 
@@ -127,29 +150,36 @@ def measure(rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
         (torch.randint(25, (size, NUM_LABELS), generator=generator, dtype=torch.int8) == 0).to(torch.int8)
         for size in (num_queries, num_items)
     )
+    ours: dict[str, Callable[[], object]] = {
+        "one_label_seconds": lambda: our_figures(queries, database, labels, database_labels),
+        "seconds": lambda: our_figures(queries, database, hot, database_hot),
+    }
+    found = {"peak_mb_before": peak_mb()}
+    for run in ours.values():  # warms up
+        run()
+    found["peak_mb"] = peak_mb()
     some = slice(0, LOOP_QUERIES)
     codes = (queries[some].float().numpy(), database.float().numpy())
     one_hot = np.eye(NUM_CLASSES, dtype=np.float32)
     one_label = (one_hot[labels[some]], one_hot[database_labels])
     several = (hot[some].long().numpy(), database_hot.long().numpy())
-    sides: dict[str, Callable[[], object]] = {
-        "seconds": lambda: retrieval_figures(queries, database, hot, database_hot),
-        "one_label_seconds": lambda: retrieval_figures(queries, database, labels, database_labels),
-        "loop_seconds": lambda: research_loop(*codes, *several),
-        "one_label_loop_seconds": lambda: research_loop(*codes, *one_label),
+    loops: dict[str, Callable[[], object]] = {
+        "loop_seconds": lambda: research_loop(*codes, *several, map_alone=False),
+        "map_loop_seconds": lambda: research_loop(*codes, *several, map_alone=True),
+        "one_label_loop_seconds": lambda: research_loop(*codes, *one_label, map_alone=False),
+        "one_label_map_loop_seconds": lambda: research_loop(*codes, *one_label, map_alone=True),
     }
-    found = {"peak_mb_before": peak_mb()}
-    for name, run in sides.items():  # warms up; the loops come last
+    for run in loops.values():
         run()
-        found |= {} if "loop" in name else {"peak_mb": peak_mb()}
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    times: dict[str, list[float]] = {name: [] for name in loops | ours}
     for _ in range(rounds):
-        for name, run in sides.items():
+        for name, run in (loops | ours).items():
             times[name].append(seconds_of(run))
     found |= {name: float(np.median(values)) for name, values in times.items()}
     for kind in ("", "one_label_"):
-        per_query = found[f"{kind}loop_seconds"] / len(codes[0]), found[f"{kind}seconds"] / num_queries
-        found[f"{kind}ratio"] = per_query[0] / per_query[1]
+        for loop in ("", "map_"):
+            per_query = found[f"{kind}{loop}loop_seconds"] / LOOP_QUERIES
+            found[f"{kind}{loop}ratio"] = per_query / (found[f"{kind}seconds"] / num_queries)
     return found
 
 

@@ -7,7 +7,7 @@ letters below; each is a column of a `(Q, K + 1)` table.
 import torch
 from torch import Tensor
 
-from modeling_crh.metrics.counting import DistanceCounts
+from modeling_crh.metrics.task import DistanceCounts
 
 
 def average_precision(counts: DistanceCounts) -> Tensor:

@@ -4,14 +4,9 @@ Kept for comparison with published tables. It depends on the order of the databa
 figure of `average_precision`.
 """
 
-from collections.abc import Sequence
-
-import numpy as np
-import torch
 from torch import Tensor
 
-from modeling_crh.metrics.blocks import check_top, prepare_retrieval
-from modeling_crh.metrics.ranking import RankedBlock, rank_block
+from modeling_crh.metrics.task import check_top, prepare_retrieval
 
 
 def convention_average_precision(
@@ -49,29 +44,4 @@ def convention_average_precision(
     task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
     places = task.num_items if top_r is None else top_r
     check_top("top_r", places, task.num_items)
-    return torch.cat(task.map_blocks(lambda block: convention_block(rank_block(block), [places])[0]))
-
-
-def convention_block(block: RankedBlock, tops: Sequence[int]) -> list[Tensor]:
-    """Compute the convention's average precision of a block, for every cut.
-
-    Args:
-        block: Some queries and their rankings.
-        tops: The cuts R, each from 1 to the number of items that each query ranks.
-
-    Returns:
-        For each cut, `(B,)` `float64`.
-    """
-    first = np.arange(len(block.starts)) * block.num_items  # (B,), where each ranking begins
-    before = np.searchsorted(block.relevant_places, first)  # (B,), the relevant items of the queries before
-    hits = np.diff(before, append=len(block.relevant_places))  # (B,)
-    place = block.relevant_places - np.repeat(first - 1, hits)  # (R,), from 1 within each query
-    precision = (np.arange(1, len(place) + 1) - np.repeat(before, hits)) / place
-    some = hits > 0  # `reduceat` knows no empty sum
-    scores = torch.zeros(len(tops), len(hits), dtype=torch.float64)
-    for row, top in zip(scores.numpy(), tops, strict=True):
-        inside = place <= top
-        total = np.add.reduceat(precision * inside, before[some])
-        found = np.add.reduceat(inside, before[some], dtype=np.int64)
-        row[some] = total / np.maximum(found, 1)
-    return list(scores)
+    return task.rank([places])[1].squeeze(1)

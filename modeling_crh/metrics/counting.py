@@ -1,37 +1,8 @@
 """The histogram of distances, from which every tie-aware figure follows exactly."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import torch
 from torch import Tensor
 
-from modeling_crh.metrics.blocks import prepare_retrieval
-from modeling_crh.metrics.ranking import RankedBlock, rank_block
-
-
-@dataclass(frozen=True, eq=False)
-class DistanceCounts:
-    """How many items of the database, and how many relevant ones, lie at each distance from each query.
-
-    Attributes:
-        items: `(Q, K + 1)` `int64`; column d counts the items at distance d.
-        relevant: `(Q, K + 1)` `int64`; column d counts the relevant ones among them.
-    """
-
-    items: Tensor
-    relevant: Tensor
-
-    @property
-    def num_items(self) -> int:
-        """Number of items that each query ranks."""
-        return int(self.items[0].sum())
-
-    @property
-    def num_relevant(self) -> Tensor:
-        """`(Q,)` `int64`, the number of relevant items in the whole database."""
-        return self.relevant.sum(dim=1)
+from modeling_crh.metrics.task import DistanceCounts, prepare_retrieval
 
 
 def count_by_distance(
@@ -45,7 +16,7 @@ def count_by_distance(
     """Count the items, and the relevant ones, at each Hamming distance from each query.
 
     Relevant is what shares at least one label; a multi-hot row without a label is relevant to nothing. The counting
-    goes block by block on the CPU, whatever the device of the codes, in some tens of megabytes beyond the result.
+    goes on the CPU, whatever the device of the codes, in some megabytes beyond the packed input and the result.
 
     Args:
         query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
@@ -68,22 +39,4 @@ def count_by_distance(
         (tensor([[1, 1, 1]]), tensor([[1, 0, 1]]))
     """
     task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
-    return join_counts(task.map_blocks(lambda block: count_block(rank_block(block))))
-
-
-def join_counts(parts: Sequence[DistanceCounts]) -> DistanceCounts:
-    """Put the counts of several blocks of queries into one table."""
-    return DistanceCounts(torch.cat([part.items for part in parts]), torch.cat([part.relevant for part in parts]))
-
-
-def count_block(block: RankedBlock) -> DistanceCounts:
-    """Count one block: an item left out counts nowhere.
-
-    Args:
-        block: Some queries and their rankings.
-    """
-    relevant_before = np.searchsorted(block.relevant_places, block.starts)  # (B, K + 2)
-    return DistanceCounts(
-        items=torch.from_numpy(np.diff(block.starts).astype(np.int64)),
-        relevant=torch.from_numpy(np.diff(relevant_before).astype(np.int64)),
-    )
+    return task.rank()[0]

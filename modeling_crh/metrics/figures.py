@@ -1,16 +1,12 @@
-"""Every retrieval figure in one pass over the blocks."""
+"""Every retrieval figure in one pass over the database."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
-from modeling_crh.metrics.blocks import RetrievalBlock, RetrievalTask, check_top, prepare_retrieval
-from modeling_crh.metrics.convention import convention_block
-from modeling_crh.metrics.counting import DistanceCounts, count_block, join_counts
 from modeling_crh.metrics.precision_recall import precision_at, precision_within_radius, recall_at
-from modeling_crh.metrics.ranking import rank_block
+from modeling_crh.metrics.task import DistanceCounts, check_top, prepare_retrieval
 
 
 def retrieval_figures(
@@ -63,32 +59,57 @@ def retrieval_figures(
         >>> round(figures["map"], 4), figures["precision_at_2"], figures["database"]
         (0.8333, 0.5, 3)
     """
+    return figures_with_counts(
+        query_codes,
+        database_codes,
+        query_labels,
+        database_labels,
+        leave_one_out=leave_one_out,
+        top_k=top_k,
+        top_r=top_r,
+        radius=radius,
+    )[0]
+
+
+def figures_with_counts(
+    query_codes: Tensor,
+    database_codes: Tensor,
+    query_labels: Tensor,
+    database_labels: Tensor,
+    *,
+    leave_one_out: bool = False,
+    top_k: Sequence[int] = (10,),
+    top_r: Sequence[int] = (),
+    radius: int = 2,
+) -> tuple[dict[str, float], DistanceCounts]:
+    """Compute every retrieval figure, and return the counts too: a curve from them needs no second pass.
+
+    Arguments and errors are those of `retrieval_figures`.
+
+    Returns:
+        The figures by name, and what `count_by_distance` returns.
+
+    Example:
+        >>> codes = torch.tensor([[1, 1], [1, -1], [-1, -1]])
+        >>> _, counts = figures_with_counts(codes[:1], codes, torch.tensor([0]), torch.tensor([0, 1, 0]), top_k=[2])
+        >>> counts.relevant
+        tensor([[1, 0, 1]])
+    """
     task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
     for name, tops in (("top_k", top_k), ("top_r", top_r)):
         if isinstance(tops, str) or not isinstance(tops, Sequence):
             raise ValueError(f"`{name}` must be a list of whole numbers, but got {tops!r}.")
         for top in tops:
             check_top(name, top, task.num_items)
-    cuts = (task.num_items, *top_r)
-    counts, by_cut = _rank(task, cuts)
+    counts, by_cut = task.rank((task.num_items, *top_r))
     lower, upper = average_precision_bounds(counts)
     figures = {"map": average_precision(counts), "map_lower": lower, "map_upper": upper}  # each (Q,)
-    figures |= dict(zip(["map_convention", *(f"map_convention_at_{cut}" for cut in top_r)], by_cut, strict=True))
+    figures |= dict(zip(["map_convention", *(f"map_convention_at_{cut}" for cut in top_r)], by_cut.T, strict=True))
     for top in top_k:
         figures[f"precision_at_{top}"] = precision_at(counts, top)
         figures[f"recall_at_{top}"] = recall_at(counts, top)
     figures[f"precision_within_radius_{radius}"] = precision_within_radius(counts, radius)
     without = int((counts.num_relevant == 0).sum())
     means = {name: values.mean().item() for name, values in figures.items()}
-    return means | {"queries": len(query_codes), "queries_without_relevant": without, "database": task.num_items}
-
-
-def _rank(task: RetrievalTask, cuts: Sequence[int]) -> tuple[DistanceCounts, list[Tensor]]:
-    """The counts of all queries, and for each cut their average precision in database order, `(Q,)`."""
-
-    def rank(block: RetrievalBlock) -> tuple[DistanceCounts, list[Tensor]]:
-        ranked = rank_block(block)
-        return count_block(ranked), convention_block(ranked, cuts)
-
-    counts, by_cut = zip(*task.map_blocks(rank), strict=True)
-    return join_counts(counts), [torch.cat(scores) for scores in zip(*by_cut, strict=True)]
+    sizes = {"queries": len(query_codes), "queries_without_relevant": without, "database": task.num_items}
+    return means | sizes, counts

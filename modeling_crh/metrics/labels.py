@@ -1,10 +1,8 @@
-"""Which item of the database is relevant to which query: the one that shares at least one label with it."""
+"""The labels of both sides, checked and packed: relevant to a query is an item that shares a label with it."""
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import check_tensor
@@ -12,7 +10,7 @@ from modeling_crh.metrics.words import pack_words
 
 
 def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[int, int]) -> tuple[Any, Any]:
-    """Check the labels of both sides and lay them out for `relevance`.
+    """Check the labels of both sides and lay them out for the kernel.
 
     Args:
         query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
@@ -39,25 +37,6 @@ def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[
     if query_labels.ndim == 2:
         return pack_words(query_labels), pack_words(database_labels)
     return query_labels.long().cpu().numpy(), database_labels.long().cpu().numpy()
-
-
-def relevance(query_labels: NDArray[Any], database_labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell for each pair whether the two share a label.
-
-    Args:
-        query_labels: `(Q,)` class numbers or `(W, Q)` words, from `pack_label_pair`.
-        database_labels: `(N,)` or `(W, N)`, of the same kind.
-
-    Returns:
-        `(Q, N)`. A multi-hot row without a label is relevant to nothing, itself included.
-    """
-    if query_labels.ndim == 1:
-        equal: NDArray[np.bool_] = query_labels[:, None] == database_labels
-        return equal
-    shared = np.zeros((query_labels.shape[1], database_labels.shape[1]), dtype=np.bool_)
-    for query_word, database_word in zip(query_labels, database_labels, strict=True):
-        shared |= (query_word[:, None] & database_word) != 0  # (Q, N)
-    return shared
 
 
 def _check_labels(name: str, labels: Tensor, size: int) -> None:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from modeling_crh.checks import is_whole
-from modeling_crh.metrics.blocks import check_top
-from modeling_crh.metrics.counting import DistanceCounts
+from modeling_crh.metrics.task import DistanceCounts, check_top
 
 
 @dataclass(frozen=True, eq=False)

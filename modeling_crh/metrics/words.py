@@ -1,6 +1,4 @@
-"""Codes as 64-bit words, and their distance by XOR and popcount."""
-
-from typing import Any
+"""Codes and labels as 64-bit words."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,25 +42,3 @@ def pack_words(bits: Tensor) -> NDArray[np.uint64]:
     missing = -packed.shape[1] % 8
     filled = np.pad(packed, ((0, 0), (0, missing)))  # (N, 8 * W)
     return np.ascontiguousarray(filled.view(np.uint64).T)
-
-
-def word_distance(query_words: NDArray[np.uint64], database_words: NDArray[np.uint64]) -> NDArray[np.integer[Any]]:
-    """Number of bits in which each query differs from each item of the database.
-
-    Args:
-        query_words: `(W, Q)`, from `pack_words`.
-        database_words: `(W, N)`, from `pack_words`.
-
-    Returns:
-        `(Q, N)`, from 0 to `K`, in bytes as long as `K + 1` fits one.
-    """
-    counts = (
-        np.bitwise_count(query_word[:, None] ^ database_word)  # (Q, N) uint8
-        for query_word, database_word in zip(query_words, database_words, strict=True)
-    )
-    distance: NDArray[np.integer[Any]] = next(counts)
-    if 64 * len(query_words) >= np.iinfo(np.uint8).max:
-        distance = distance.astype(np.uint16)
-    for count in counts:
-        distance += count
-    return distance

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from modeling_crh.metrics import (
     average_precision,
     average_precision_bounds,
-    blocks,
     convention_average_precision,
     count_by_distance,
+    figures_with_counts,
     precision_at,
     precision_within_radius,
     recall_at,
     retrieval_figures,
+    task,
 )
 
 
@@ -74,11 +75,19 @@ def test_the_order_of_the_database_changes_no_figure_but_the_convention(random_c
     assert {name for name in figures if figures[name] != shuffled[name]} <= {"map_convention"}
 
 
-def test_the_size_of_a_block_changes_no_figure(random_case, monkeypatch):
+def test_the_number_of_queries_ranked_at_a_time_changes_no_figure(random_case, monkeypatch):
     case = random_case(1)
     figures = retrieval_figures(*case)
-    monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", 1)
+    monkeypatch.setattr(task, "QUERIES_AT_ONCE", 1)
     assert retrieval_figures(*case) == figures
+
+
+def test_figures_come_with_the_counts_that_a_curve_needs(random_case):
+    case = random_case(1)
+    figures, counts = figures_with_counts(*case, top_r=[3])
+    assert figures == retrieval_figures(*case, top_r=[3])
+    assert torch.equal(counts.items, count_by_distance(*case).items)
+    assert torch.equal(counts.relevant, count_by_distance(*case).relevant)
 
 
 def test_queries_without_a_relevant_item_are_counted_and_score_0():

@@ -1,32 +1,41 @@
-import numpy as np
 import pytest
 import torch
 
-from modeling_crh.metrics import blocks
-from modeling_crh.metrics.blocks import check_top, prepare_retrieval
+from modeling_crh.codes import hamming_distance
+from modeling_crh.metrics import task
+from modeling_crh.metrics.kernel import CHUNK, QUERIES
+from modeling_crh.metrics.task import check_top, prepare_retrieval
 
 
-def test_an_item_left_out_is_farther_than_any_code_and_not_relevant():
-    codes, labels = torch.tensor([[1, 1], [-1, -1]]), torch.tensor([0, 0])
-    block = prepare_retrieval(codes, codes, labels, labels, leave_one_out=True).block(1, 2)
-    assert block.distance.tolist() == [[2, 3]]
-    assert block.relevant.tolist() == [[True, False]]
+@pytest.mark.parametrize("at_once", [1, 100, 2**20])
+def test_the_queries_keep_their_order_however_many_are_ranked_at_a_time(random_case, monkeypatch, at_once):
+    query_codes, database_codes, query_labels, database_labels = random_case(0, queries=9)
+    monkeypatch.setattr(task, "PAIRS_AT_ONCE", at_once)
+    retrieval = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=False)
+    distance = hamming_distance(query_codes, database_codes)
+    assert retrieval.rank()[0].items.tolist() == [row.bincount(minlength=6).tolist() for row in distance.int()]
 
 
-@pytest.mark.parametrize("pairs", [1, 100, 2**20])
-def test_blocks_of_any_size_come_in_the_order_of_the_queries(random_case, monkeypatch, pairs):
-    query_codes, database_codes, query_labels, database_labels = random_case(0)
-    monkeypatch.setattr(blocks, "PAIRS_PER_BLOCK", pairs)
-    task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=False)
-    distance = np.concatenate(task.map_blocks(lambda block: block.distance))
-    assert distance.tolist() == (query_codes[:, None] != database_codes).sum(dim=2).tolist()
+def test_chunks_of_the_database_and_groups_of_queries_leave_no_seam(random_case):
+    size = 2 * CHUNK + 5
+    _, codes, _, labels = random_case(0, items=size, bits=7)
+    counts, scores = prepare_retrieval(codes, codes, labels, labels, leave_one_out=True).rank([size - 1, 50])
+    for query in (0, QUERIES, CHUNK - 1, CHUNK, size - 1):
+        others = torch.arange(size) != query
+        distance = (codes[query] != codes[others]).sum(dim=1)
+        relevant = labels[query] == labels[others]
+        assert counts.items[query].tolist() == distance.bincount(minlength=8).tolist()
+        assert counts.relevant[query].tolist() == distance[relevant].bincount(minlength=8).tolist()
+        places = relevant[distance.argsort(stable=True)].nonzero().squeeze(1) + 1
+        precision = torch.arange(1, len(places) + 1) / places
+        assert scores[query].tolist() == pytest.approx([precision.mean().item(), precision[places <= 50].mean().item()])
 
 
 def test_the_input_may_differ_in_type_and_is_left_as_it_was(random_case):
     case = random_case(0)
     before = [part.clone() for part in case]
-    task = prepare_retrieval(case[0].float(), case[1], case[2].int(), case[3], leave_one_out=False)
-    assert task.block(0, 7).distance.shape == (7, 40)
+    counts, _ = prepare_retrieval(case[0].float(), case[1], case[2].int(), case[3], leave_one_out=False).rank()
+    assert counts.items.sum(dim=1).tolist() == [40] * 7
     assert all(torch.equal(part, old) for part, old in zip(case, before, strict=True))
 
 

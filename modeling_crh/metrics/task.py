@@ -1,9 +1,9 @@
-"""Distances and relevance, a block of queries at a time, so that no Q x N matrix is ever in memory."""
+"""The queries against the database, checked, packed and ranked, some queries at a time."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,28 +11,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import is_whole
-from modeling_crh.metrics.labels import pack_label_pair, relevance
-from modeling_crh.metrics.words import check_codes, pack_words, word_distance
+from modeling_crh.metrics.labels import pack_label_pair
+from modeling_crh.metrics.words import check_codes, pack_words
 
-PAIRS_PER_BLOCK = 2**19  # some 15 MB a block; fewer or more were slower
-MAX_THREADS = 8  # so the blocks in work at one time stay near 100 MB
-
-Result = TypeVar("Result")
+QUERIES_AT_ONCE = 64  # a task of one thread: few enough to share the queries out evenly and to stop on Ctrl-C
+PAIRS_AT_ONCE = 2**26
+MAX_THREADS = 16  # each takes 8 bytes for every item relevant to its query
 
 
 @dataclass(frozen=True, eq=False)
-class RetrievalBlock:
-    """Some queries against the whole database.
+class DistanceCounts:
+    """How many items of the database, and how many relevant ones, lie at each distance from each query.
 
     Attributes:
-        distance: `(B, N)`, from 0 to `K`; `K + 1` marks the query itself, left out of its own ranking.
-        relevant: `(B, N)`, False for the item left out.
-        num_bits: `K`.
+        items: `(Q, K + 1)` `int64`; column d counts the items at distance d.
+        relevant: `(Q, K + 1)` `int64`; column d counts the relevant ones among them.
     """
 
-    distance: NDArray[np.integer[Any]]
-    relevant: NDArray[np.bool_]
-    num_bits: int
+    items: Tensor
+    relevant: Tensor
+
+    @property
+    def num_items(self) -> int:
+        """Number of items that each query ranks."""
+        return int(self.items[0].sum())
+
+    @property
+    def num_relevant(self) -> Tensor:
+        """`(Q,)` `int64`, the number of relevant items in the whole database."""
+        return self.relevant.sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,34 +63,35 @@ class RetrievalTask:
         """Number of items that each query ranks."""
         return int(self.words[1].shape[1]) - int(self.leave_one_out)
 
-    def block(self, first: int, stop: int) -> RetrievalBlock:
-        """Compare the queries from `first` to before `stop` with the whole database."""
-        distance = word_distance(self.words[0][:, first:stop], self.words[1])  # (B, N)
-        relevant = relevance(self.labels[0][..., first:stop], self.labels[1])  # (B, N)
-        if self.leave_one_out:
-            rows = np.arange(len(distance))
-            distance[rows, first + rows] = self.num_bits + 1
-            relevant[rows, first + rows] = False
-        return RetrievalBlock(distance, relevant, self.num_bits)
-
-    def map_blocks(self, compute: Callable[[RetrievalBlock], Result]) -> list[Result]:
-        """Apply `compute` to every block, in as many threads as torch may use, up to `MAX_THREADS`.
+    def rank(self, cuts: Sequence[int] = ()) -> tuple[DistanceCounts, Tensor]:
+        """Rank the database for every query, in as many threads as torch may use, up to `MAX_THREADS`.
 
         Args:
-            compute: What to do with a block. NumPy lets go of the interpreter lock in all that takes time here.
+            cuts: Places of a ranking at which to cut it, each from 1 up.
 
         Returns:
-            The results, in the order of the queries.
+            The counts by distance, and `(Q, len(cuts))` `float64`: the average precision over the places up to each
+            cut, ties in the order of the database, as `convention_average_precision` has it.
         """
-        num_queries = self.words[0].shape[1]
-        width = max(self.words[1].shape[1], 2 * (self.num_bits + 2))  # the histogram of a query counts as well
-        step = max(1, PAIRS_PER_BLOCK // width)
+        from modeling_crh.metrics.kernel import rank_queries  # here, since Numba takes its time to be imported
 
-        def compute_from(first: int) -> Result:
-            return compute(self.block(first, min(first + step, num_queries)))
+        num_queries, num_columns = self.words[0].shape[1], self.num_bits + 2
+        items = np.zeros((num_queries, num_columns), np.int64)
+        relevant = np.zeros((num_queries, num_columns), np.int64)
+        scores = np.zeros((num_queries, len(cuts)))
+        places = np.array(cuts, dtype=np.int64)
+        step = max(1, min(QUERIES_AT_ONCE, PAIRS_AT_ONCE // self.words[1].shape[1]))
+
+        def rank_from(first: int) -> None:
+            rows = slice(first, first + step)
+            outputs = (items[rows], relevant[rows], scores[rows])
+            rank_queries(self.words, self.labels, first, self.leave_one_out, places, *outputs)
 
         with ThreadPoolExecutor(min(torch.get_num_threads(), MAX_THREADS)) as pool:
-            return list(pool.map(compute_from, range(0, num_queries, step)))
+            list(pool.map(rank_from, range(0, num_queries, step)))
+        # the last column has the item that was left out
+        counts = DistanceCounts(torch.from_numpy(items[:, :-1]), torch.from_numpy(relevant[:, :-1]))
+        return counts, torch.from_numpy(scores)
 
 
 def prepare_retrieval(

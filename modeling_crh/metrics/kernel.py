@@ -1,0 +1,163 @@
+"""The loop over all pairs of a query and an item, which Numba compiles: the only place where figures meet pairs.
+
+One pass over the database gives, for a query, the histograms of distances and the place of every relevant item. A chunk
+of items, whose distances stay in the cache of a core, meets some queries one after the other before the next chunk
+comes; of the items, the relevant ones alone are kept.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+CHUNK, QUERIES = 4096, 8  # items and queries that meet at a time; more were no faster
+DISTANCE_SHIFT = 40  # an item is noted as one number: its distance in the high bits, its rank there, from 0, in the low
+RANK_MASK = 2**DISTANCE_SHIFT - 1
+
+_PAIRS, _QUADS, _BYTES = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
+_ONES = np.uint64(0x0101010101010101)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(**options: Any) -> Callable[[Function], Function]:
+    """Have Numba compile a function, and keep the result beside this file or in the user's cache where it may."""
+
+    def compile_one(function: Function) -> Function:
+        try:
+            made: Function = njit(nogil=True, cache=True, **options)(function)
+        except RuntimeError:  # there is no folder to write
+            made = njit(nogil=True, **options)(function)
+        return made
+
+    return compile_one
+
+
+@compiled()
+def rank_queries(
+    words: tuple[NDArray[np.uint64], NDArray[np.uint64]],
+    labels: tuple[NDArray[Any], NDArray[Any]],
+    first: int,
+    leave_one_out: bool,
+    cuts: NDArray[np.int64],
+    items: NDArray[np.int64],
+    relevant: NDArray[np.int64],
+    scores: NDArray[np.float64],
+) -> None:
+    """Rank the whole database for the B queries from `first` on; ties keep the order of the database.
+
+    Args:
+        words: Codes of the queries `(W, Q)` and of the database `(W, N)`, from `pack_words`.
+        labels: Labels of the queries and of the database, from `pack_label_pair`.
+        first: Number of the first query.
+        leave_one_out: Whether query q is item q, and left out of its own ranking.
+        cuts: `(R,)`, places of a ranking.
+        items: `(B, K + 2)`, filled with the items at each distance; one left out counts at `K + 1`.
+        relevant: `(B, K + 2)` of 0, filled with the relevant items at each distance.
+        scores: `(B, R)`, filled with the average precision over the places up to each cut; 0 where none is relevant.
+    """
+    num_queries, num_items = len(items), words[1].shape[1]
+    away, hit = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint8)
+    found = np.empty((min(QUERIES, num_queries), num_items + 1), np.int64)  # what is never written takes no memory
+    num_found = np.empty(len(found), np.int64)
+    for distance in range(items.shape[1]):
+        items[:, distance] = distance << DISTANCE_SHIFT  # the note of the next item there
+    for row in range(0, num_queries, len(found)):
+        queries = min(len(found), num_queries - row)
+        num_found[:] = 0
+        for start in range(0, num_items, CHUNK):
+            size = min(CHUNK, num_items - start)
+            for query in range(queries):
+                own = first + row + query
+                _measure(words[0][:, own], words[1], start, away[:size])
+                _compare(labels[0], own, labels[1], start, hit[:size])
+                if leave_one_out and start <= own < start + size:
+                    away[own - start] = items.shape[1] - 1
+                    hit[own - start] = 0
+                following = items[row + query]
+                num_found[query] = _collect(away[:size], hit[:size], following, found[query], num_found[query])
+        for query in range(queries):
+            at = row + query
+            items[at] &= RANK_MASK
+            _score(found[query, : num_found[query]], items[at], relevant[at], cuts, scores[at])
+
+
+@compiled()
+def _popcount(word: Any) -> Any:  # the form that LLVM makes one instruction of, where the processor has it
+    word = word - ((word >> np.uint64(1)) & _PAIRS)
+    word = (word & _QUADS) + ((word >> np.uint64(2)) & _QUADS)
+    return (((word + (word >> np.uint64(4))) & _BYTES) * _ONES) >> np.uint64(56)
+
+
+@compiled()
+def _measure(query: Any, database: Any, start: int, distance: Any) -> None:
+    """Fill in the Hamming distances of some items from `start` on."""
+    for number in range(len(query)):
+        word, row = query[number], database[number][start : start + len(distance)]
+        if number == 0:
+            for item in range(len(distance)):
+                distance[item] = _popcount(word ^ row[item])
+        else:
+            for item in range(len(distance)):
+                distance[item] += np.uint32(_popcount(word ^ row[item]))
+
+
+@compiled()
+def _compare(query: Any, own: int, database: Any, start: int, hit: Any) -> None:
+    """Fill in 1 where an item from `start` on shares a label with query `own`, else 0."""
+    if query.ndim == 1:  # class numbers; Numba compiles one of the two
+        label, row = query[own], database[start : start + len(hit)]
+        for item in range(len(hit)):
+            hit[item] = label == row[item]
+    else:
+        for number in range(len(query)):
+            word, row = query[number, own], database[number][start : start + len(hit)]
+            if number == 0:
+                for item in range(len(hit)):
+                    hit[item] = (word & row[item]) != 0
+            else:
+                for item in range(len(hit)):
+                    hit[item] |= np.uint8((word & row[item]) != 0)
+
+
+@compiled()
+def _collect(distance: Any, hit: Any, following: Any, found: Any, num_found: int) -> np.int64:
+    """Count the items, and note the relevant ones: every item is written, but only a hit moves the pen on."""
+    pen = np.uint64(num_found)
+    for item in range(len(distance)):
+        at = distance[item]
+        note = following[at]
+        following[at] = note + 1
+        found[pen] = note
+        pen += np.uint64(hit[item])
+    return np.int64(pen)
+
+
+@compiled(fastmath={"reassoc"}, error_model="numpy")  # lets the processor add up several at a time
+def _score(found: Any, items: Any, relevant: Any, cuts: Any, scores: Any) -> None:
+    """Count the relevant items of one query, and average the precision at their places."""
+    for item in range(len(found)):
+        relevant[found[item] >> DISTANCE_SHIFT] += 1
+    place_before, rank_before = np.cumsum(items) - items, np.cumsum(relevant) - relevant
+    place, precision = np.empty(CHUNK, np.int64), np.empty(CHUNK)
+    inside = np.zeros(len(cuts), np.int64)
+    scores[:] = 0.0
+    for start in range(0, len(found), CHUNK):
+        part = found[start : start + CHUNK]
+        for item in range(len(part)):
+            at = part[item] >> DISTANCE_SHIFT
+            rank_before[at] += 1
+            place[item] = place_before[at] + (part[item] & RANK_MASK) + 1
+            precision[item] = rank_before[at] / place[item]
+        for number in range(len(cuts)):
+            total, count = 0.0, 0
+            for item in range(len(part)):
+                within = place[item] <= cuts[number]
+                total += precision[item] * within
+                count += within
+            scores[number] += total
+            inside[number] += count
+    for number in range(len(cuts)):
+        scores[number] /= max(inside[number], 1)
