@@ -24,19 +24,20 @@ Levels = dict[str, list[str]]
 
 
 def evaluate_splits(
-    model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256
+    model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, float]:
     """All figures of the split `query` against `database`, see `figures_of`."""
-    return figures_of(encode_splits(model, processor, splits, batch_size=batch_size), levels_of(splits))
+    encoded = encode_splits(model, processor, splits, batch_size=batch_size, num_workers=num_workers)
+    return figures_of(encoded, levels_of(splits))
 
 
 def encode_splits(
-    model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256
+    model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, EncodedItems]:
-    """Codes and labels of the splits `query` and `database`."""
+    """Codes and labels of the splits `query` and `database`; the other arguments are those of `encode_items`."""
+    items = {name: labelled_dataset(splits[name], processor) for name in ("query", "database")}
     return {
-        name: encode_items(model, labelled_dataset(splits[name], processor), batch_size=batch_size)
-        for name in ("query", "database")
+        name: encode_items(model, rows, batch_size=batch_size, num_workers=num_workers) for name, rows in items.items()
     }
 
 

@@ -1,6 +1,7 @@
 """Extract the features of a backbone once, with any number of augmented views: a head trains on them in minutes."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,6 +54,7 @@ def store_features(
     augment: Augmentation | str = "standard",
     seed: int = 0,
     batch_size: int = 64,
+    num_workers: int = 0,
 ) -> list[Path]:
     """Extract the features of a dataset into a folder, of which `load_table` makes the same dataset.
 
@@ -66,6 +68,7 @@ def store_features(
         augment: See `extract_views`.
         seed: Of the augmentation.
         batch_size: Items at a time.
+        num_workers: Processes that prepare them; 0 does so in this one.
 
     Returns:
         The files.
@@ -76,8 +79,9 @@ def store_features(
     files = [Path(folder, f"{name}.parquet") for name in PART_NAMES[len(parts)]]
     _check_new(*files)
     views = (num_views, 1)[: len(parts)]
+    how: dict[str, Any] = {"augment": augment, "seed": seed, "batch_size": batch_size, "num_workers": num_workers}
     features = [
-        extract_views(backbone, processor, part, num_views=count, augment=augment, seed=seed, batch_size=batch_size)
+        extract_views(backbone, processor, part, num_views=count, **how)
         for part, count in zip(parts, views, strict=True)
     ]
     has_views = num_views > 1
@@ -97,6 +101,7 @@ def extract_views(
     augment: Augmentation | str = "standard",
     seed: int = 0,
     batch_size: int = 64,
+    num_workers: int = 0,
 ) -> Tensor:
     """Pooled features of items as they are, and of augmented views of them.
 
@@ -108,6 +113,7 @@ def extract_views(
         augment: How the others are augmented.
         seed: Of the augmentation.
         batch_size: Items at a time.
+        num_workers: Processes that prepare them; 0 does so in this one.
 
     Returns:
         `(N, V, F)` float32 on the CPU.
@@ -122,7 +128,7 @@ def extract_views(
     for view in range(num_views):
         items = labelled_dataset(split, processor, augment=augment if view else "none", seed=seed)
         items.set_epoch(view)
-        loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
+        loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
         parts = []
         for batch in progress_bar(loader, desc=f"Extracting view {view + 1} of {num_views}", unit="batch"):
             inputs = model_inputs(batch, backbone)

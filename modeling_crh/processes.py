@@ -1,9 +1,28 @@
-"""How a process leaves the others at the end of a training, and how it finds that one of them is gone."""
+"""How many processes prepare data, how a process leaves the others of a training, and how it finds that one is gone."""
 
 import gc
+import os
 
 from accelerate import PartialState
 from torch.distributed import DistError
+
+MOST_WORKERS = 8
+CORES_A_WORKER = 4  # where torch computes with all cores; on two, a worker made extraction 0.9 times as fast
+
+
+def default_workers(main_input_name: str) -> int:
+    """Number of processes that decode images ahead: one for each core that is this process's, on a CPU for each four.
+
+    Args:
+        main_input_name: Of the model. All but `pixel_values` is ready so soon that no process is worth its start.
+    """
+    if main_input_name != "pixel_values":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if PartialState().device.type == "cpu":
+        return min(MOST_WORKERS, share // CORES_A_WORKER)
+    return min(MOST_WORKERS, max(1, share))
 
 
 def leave_processes() -> None:

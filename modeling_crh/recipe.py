@@ -168,7 +168,7 @@ class Recipe:
             ValueError: If the file is not a recipe.
         """
         try:
-            values = yaml.safe_load(Path(path).read_text())
+            values = yaml.load(Path(path).read_text(), _RecipeLoader)
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
         if not isinstance(values, dict):
@@ -231,6 +231,18 @@ def _check_type(name: str, value: Any) -> None:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
         words = kind.__name__ if isinstance(kind, type) else kind
         raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.")
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML as `yaml.safe_load` reads it, but for merge keys: some lines of copies of copies would fill the memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem="a recipe has no merge keys, <<", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
 
 
 def _check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:

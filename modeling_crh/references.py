@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from datasets import Dataset
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -62,6 +63,7 @@ def reference_similarity(
     if reference == TAXONOMY:
         return tree_similarity(class_taxonomy(dataset, data_dir))
     model, processor = load_reference_model(reference)
+    nn.Module.to(model, PartialState().device)
     if isinstance(processor, PreTrainedTokenizerBase):
         return name_similarity(model, processor, label_names(dataset), batch_size=batch_size)
     if items_per_class is not None:

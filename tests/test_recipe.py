@@ -90,6 +90,10 @@ def test_overriding_changes_no_value_that_was_handed_over():
     [
         ("dataset: [", "`recipe` must be a readable YAML file, but '.*' is not: while parsing"),
         ("a: b: c", "`recipe` must be a readable YAML file, .* mapping values are not allowed"),
+        (
+            "model: &a {num_bits: 8}\ntraining: {<<: *a}",
+            "`recipe` must be a readable YAML file, .* has no merge keys, <<",
+        ),
         ("", "`recipe` must hold a mapping of fields, but '.*' does not"),
         ("- dataset", "`recipe` must hold a mapping of fields"),
         ("backbone: org/vit", "`dataset` must be the name of a benchmark or a folder, but is missing"),

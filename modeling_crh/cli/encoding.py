@@ -1,18 +1,15 @@
 """`crh encode`."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeling_crh.cli.options import BatchSize, FeaturesColumn, Json, SkipBadImages, TextColumn
+from modeling_crh.cli.options import BatchSize, FeaturesColumn, Json, NumWorkers, SkipBadImages, TextColumn
 from modeling_crh.cli.terminal import errors, print_summary, report_bad_images
 
 if TYPE_CHECKING:
     from modeling_crh.encoding.source import EncodedSource
-
-_MOST_WORKERS = 8
 
 
 def encode(
@@ -33,10 +30,7 @@ def encode(
         10_000
     ),
     batch_size: BatchSize = 64,
-    num_workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that decode; by default one a processor for images, and none otherwise."),
-    ] = None,
+    num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Encode images, texts or features into parquet files of packed codes; a run that was stopped goes on."""
@@ -47,7 +41,7 @@ def encode(
     from modeling_crh.data import open_source
     from modeling_crh.encoding.shards import shard_files
     from modeling_crh.encoding.source import check_kind, encode_source
-    from modeling_crh.processes import leave_processes
+    from modeling_crh.processes import default_workers, leave_processes
 
     logging.set_verbosity(logging.CRITICAL)  # it logs what it raises too
     model, processor = load_checkpoint(checkpoint)
@@ -72,7 +66,7 @@ def encode(
             columns=columns,
             shard_size=shard_size,
             batch_size=batch_size,
-            num_workers=_default_workers(kind) if num_workers is None else num_workers,
+            num_workers=default_workers(model.main_input_name) if num_workers is None else num_workers,
             skip_bad_images=skip_bad_images,
         )
     except KeyboardInterrupt:
@@ -96,10 +90,3 @@ def _report(encoded: "EncodedSource", num_bits: int, as_json: bool) -> None:
     }
     found = "were there already, in" if encoded.was_complete else "in"
     print_summary(summary, f"{encoded.items} codes of {num_bits} bits {found} {encoded.folder}", as_json)
-
-
-def _default_workers(kind: str) -> int:
-    """A worker for each processor that this process has for itself."""
-    if kind != "image":
-        return 0
-    return min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

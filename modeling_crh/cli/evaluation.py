@@ -11,6 +11,7 @@ from modeling_crh.cli.options import (
     FeaturesColumn,
     Json,
     LabelColumn,
+    NumWorkers,
     Protocol,
     SkipBadImages,
     TextColumn,
@@ -38,20 +39,26 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(min=0, help="Of the splits; by default that of the model's run.")] = None,
     skip_bad_images: SkipBadImages = False,
     batch_size: BatchSize = 256,
+    num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Every retrieval figure of a model: the queries of a dataset against its database."""
+    from accelerate import PartialState
+    from torch import nn
+
     from modeling_crh.checkpoint import load_checkpoint
     from modeling_crh.checkpoints import FASHION_MNIST_64
     from modeling_crh.data import load_splits
     from modeling_crh.evaluation import correlate_centers, evaluate_splits
     from modeling_crh.experiment import division_of, find_recipe
+    from modeling_crh.processes import default_workers
 
     name = checkpoint or str(FASHION_MNIST_64)
     recipe = find_recipe(name)
     if reference is not None and recipe is not None and recipe.method != "crh":
         raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")
     model, processor = load_checkpoint(name)
+    nn.Module.to(model, PartialState().device)
     chosen_seed, chosen_protocol = division_of(name, dataset, seed, protocol)
     splits, bad_images = load_splits(
         dataset,
@@ -69,6 +76,7 @@ def evaluate(
         found = correlate_centers(model, splits["database"], reference, data_dir=data_dir)
         for when in ("before", "after"):
             semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
-    figures = evaluate_splits(model, processor, splits, batch_size=batch_size) | semantics
+    workers = default_workers(model.main_input_name) if num_workers is None else num_workers
+    figures = evaluate_splits(model, processor, splits, batch_size=batch_size, num_workers=workers) | semantics
     context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
     print_figures(figures, f"{name} on {dataset}", as_json, context)

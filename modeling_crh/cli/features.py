@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from modeling_crh.cli.options import BatchSize, DataDir, Json, LabelColumn, SkipBadImages, TextColumn
+from modeling_crh.cli.options import BatchSize, DataDir, Json, LabelColumn, NumWorkers, SkipBadImages, TextColumn
 from modeling_crh.cli.terminal import print_summary, report_bad_images
 
 
@@ -24,14 +24,20 @@ def features(
     seed: Annotated[int, typer.Option(min=0, help="Of the augmentation.")] = 0,
     skip_bad_images: SkipBadImages = False,
     batch_size: BatchSize = 64,
+    num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
     """Store a backbone's features of labelled images or texts, for `crh train --features-column features`."""
+    from accelerate import PartialState
+    from torch import nn
+
     from modeling_crh.data import read_parts
     from modeling_crh.features import load_backbone, store_features
+    from modeling_crh.processes import default_workers
     from modeling_crh.processing import load_processor
 
     backbone = load_backbone(checkpoint)
+    nn.Module.to(backbone, PartialState().device)
     parts, bad_images = read_parts(
         source,
         None if data_dir is None else str(data_dir),
@@ -42,7 +48,15 @@ def features(
     report_bad_images(bad_images)
     processor = load_processor(checkpoint, backbone.main_input_name)
     files = store_features(
-        backbone, processor, parts, out, num_views=views, augment=augmentation, seed=seed, batch_size=batch_size
+        backbone,
+        processor,
+        parts,
+        out,
+        num_views=views,
+        augment=augmentation,
+        seed=seed,
+        batch_size=batch_size,
+        num_workers=default_workers(backbone.main_input_name) if num_workers is None else num_workers,
     )
     items = sum(len(part) for part in parts)
     summary = {"features": [str(file) for file in files], "items": items, "left_out": len(bad_images), "views": views}

@@ -13,5 +13,11 @@ Protocol = Annotated[str | None, typer.Option(help="Division of a benchmark: off
 TextColumn = Annotated[str | None, typer.Option(help="Column of texts, where the data are a table of them.")]
 FeaturesColumn = Annotated[str | None, typer.Option(help="Column of stored features, likewise.")]
 LabelColumn = Annotated[str, typer.Option(help="Column of labels of such a table.")]
+NumWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Processes that decode images; by default one a core beside a GPU, else one for four cores."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Items at a time.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")]

@@ -93,6 +93,7 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     from modeling_crh import experiment
     from modeling_crh.data import count_unlabelled
     from modeling_crh.evaluation import evaluate_splits
+    from modeling_crh.processes import default_workers
 
     try:
         run = experiment.train(recipe, out, resume=resume)
@@ -105,7 +106,8 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     unlabelled = count_unlabelled(run.splits["train"])
     if unlabelled:
         errors.print(f"{unlabelled} training items have no label, and so no loss.", highlight=False)
-    figures = evaluate_splits(run.model, run.processor, run.splits)
+    workers = default_workers(run.model.main_input_name)
+    figures = evaluate_splits(run.model, run.processor, run.splits, num_workers=workers)
     experiment.write_json(out / experiment.FIGURES_NAME, figures)
     print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
 
