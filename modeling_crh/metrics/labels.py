@@ -36,7 +36,8 @@ def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[
         )
     if query_labels.ndim == 2:
         return pack_words(query_labels), pack_words(database_labels)
-    return query_labels.long().cpu().numpy(), database_labels.long().cpu().numpy()
+    query, database = (labels.long().contiguous().cpu().numpy() for labels in (query_labels, database_labels))
+    return query, database  # contiguous, since Numba compiles anew for what is not
 
 
 def _check_labels(name: str, labels: Tensor, size: int) -> None:

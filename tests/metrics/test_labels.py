@@ -27,6 +27,12 @@ def test_multi_hot_rows_are_relevant_where_they_share_a_label_and_an_empty_row_n
     ]
 
 
+def test_labels_may_be_a_column_of_a_table():
+    table = torch.tensor([[0, 9], [1, 9], [0, 9]])
+    assert relevance(table[:1, 0], table[:, 0]) == [[True, False, True]]
+    assert all(labels.flags.c_contiguous for labels in pack_label_pair(table[:1, 0], table[:, 0], (1, 3)))
+
+
 @pytest.mark.parametrize("num_labels", [1, 63, 64, 65, 200])
 def test_multi_hot_relevance_is_the_sign_of_the_product_of_the_rows(num_labels):
     generator = torch.Generator().manual_seed(num_labels)
