@@ -4,7 +4,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeling_crh import CRHModel
-from modeling_crh.cli.encoding import _default_workers
 
 
 @pytest.fixture
@@ -90,13 +89,3 @@ def test_a_damaged_table_is_one_sentence(encode, tmp_path, name):
     assert (code, output) == (2, "")
     assert len(errors.strip().splitlines()) == 1
     assert "`source` must be a folder, a table or a dataset that can be read, but" in errors
-
-
-@pytest.mark.parametrize(
-    ("cpus", "processes", "workers"), [(1, 1, 1), (4, 1, 4), (64, 1, 8), (64, 16, 4), (2, 8, 1), (None, 1, 1)]
-)
-def test_a_worker_for_each_processor_that_a_process_has(monkeypatch, cpus, processes, workers):
-    monkeypatch.setattr("os.cpu_count", lambda: cpus)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    assert _default_workers("image") == workers
-    assert _default_workers("text") == 0

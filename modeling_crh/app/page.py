@@ -10,7 +10,7 @@ from modeling_crh.app.finder import Finder
 from modeling_crh.app.pictures import Pictures, folder_pictures, no_pictures, stored_pictures
 from modeling_crh.app.render import render, source
 from modeling_crh.app.uploads import MAX_BYTES
-from modeling_crh.search import HammingIndex
+from modeling_crh.search import read_index
 
 _FIRST_K = 12
 _MOST_WAITING = 32  # requests; whoever comes later is told to try again
@@ -26,7 +26,7 @@ def build_page(
     """Build the search page of an index; `modeling_crh.app.server` shows it.
 
     Args:
-        index: File of an index of images.
+        index: Of images: the file or table that `crh index` wrote, read into memory.
         model: Folder or Hub id of the model that made its codes.
         image_root: Folder of the images of the database. Without it, and for paths that lead out of it, items are shown
             by label and name.
@@ -37,7 +37,7 @@ def build_page(
     """
     if image_root is not None and pictures is not None:
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
-    loaded = HammingIndex.load(index)
+    loaded = read_index(index)
     chosen: Pictures = no_pictures
     if image_root is not None:
         chosen = folder_pictures(image_root)

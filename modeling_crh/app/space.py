@@ -16,7 +16,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.hub import check_repo_id, upload
 from modeling_crh.progress_bar import progress_bar
-from modeling_crh.search import HammingIndex
+from modeling_crh.search import HammingIndex, read_index
 from modeling_crh.search.thumbnails import Thumbnail, thumbnail_within
 
 MAX_PICTURES = 100_000
@@ -55,7 +55,7 @@ def push_space(
     Paths of this machine stay here, and so do the images themselves: thumbnails have 200 pixels a side at most.
 
     Args:
-        index: File of an index of images.
+        index: Of images: the file or table that `crh index` wrote.
         repo_id: Such as `org/name`; it is made if it is not there.
         model: Id on the Hub of the model that made the codes.
         image_root: Folder of the images of the database; without it the page shows labels and ids.
@@ -74,7 +74,7 @@ def push_space(
         OSError: If it was not uploaded; then the repository holds nothing of it.
     """
     check_repo_id(repo_id)
-    loaded = HammingIndex.load(index)
+    loaded = read_index(index)
     public = _public_index(loaded, model)
     Finder(public, model, no_pictures)  # what the Space will do first
     with TemporaryDirectory() as name:

@@ -7,7 +7,7 @@ import typer
 
 
 def app(
-    index: Annotated[Path, typer.Argument(help="What `crh index` wrote, of codes of images.")],
+    index: Annotated[str, typer.Argument(help="What `crh index` wrote, of codes of images: a file, or a table.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of the model that made the codes.")],
     image_root: Annotated[
         Path | None,

@@ -19,11 +19,10 @@ def dedupe(
     as_json: Json = False,
 ) -> None:
     """List groups of near-duplicates: items whose codes are connected by steps of a few bits."""
-    from modeling_crh.search import HammingIndex, near_duplicates, open_index
+    from modeling_crh.search import near_duplicates, read_index
     from modeling_crh.search.groups_table import write_groups
 
-    opened = open_index(index)
-    loaded = opened if isinstance(opened, HammingIndex) else opened.in_memory("flat")
+    loaded = read_index(index, "flat")
     groups = near_duplicates(loaded, radius)
     if out is not None:
         write_groups(out, loaded, groups)

@@ -39,6 +39,21 @@ def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
     return LanceIndex(uri)
 
 
+def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
+    """Read what `crh index` wrote into memory, whichever it is.
+
+    Args:
+        uri: As `open_index` takes it.
+        kind: Of the index that is made of a table; that of a file stays as it is.
+
+    Raises:
+        ValueError: If there is none, it is damaged, or it is a table without an item.
+        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
+    """
+    opened = open_index(uri)
+    return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)
+
+
 def choose_items(index: "HammingIndex | LanceIndex", where: str | None) -> CodeIndex:
     """The items of an index that meet a condition; all of them without one.
 

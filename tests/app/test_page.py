@@ -3,12 +3,22 @@ import pytest
 
 from modeling_crh.app.page import build_page
 from modeling_crh.app.server import serving
-from modeling_crh.search import HammingIndex
+from modeling_crh.search import HammingIndex, read_index
+from modeling_crh.search.lance import LanceIndex
 
 
 def test_a_page_of_one_item_can_be_built(index, checkpoint, tmp_path):
     HammingIndex(index.packed[:1], model=checkpoint).save(tmp_path / "index")
     assert isinstance(build_page(tmp_path / "index", checkpoint), gr.Blocks)
+
+
+def test_a_table_is_read_into_memory(index, checkpoint, tmp_path):
+    labels, paths = (index.items.table[name] for name in ("label", "path"))
+    LanceIndex.create(tmp_path / "items.lance", index.packed, labels=labels, paths=paths, model=checkpoint)
+    loaded = read_index(tmp_path / "items.lance")
+    assert (loaded.packed == index.packed).all()
+    assert loaded.records(range(60)) == index.records(range(60))
+    assert isinstance(build_page(str(tmp_path / "items.lance"), checkpoint), gr.Blocks)
 
 
 def test_pictures_come_from_one_place(index_path, checkpoint, image_root):
