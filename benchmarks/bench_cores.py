@@ -29,7 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer, CRHTrainingArguments
 from modeling_crh.data import ImageDataset
 from modeling_crh.features import extract_views
-from modeling_crh.processes import default_workers
+from modeling_crh.processes import choose_workers
 
 VIT_TI: dict[str, Any] = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 NUM_CLASSES, VIEWS, BATCH_SIZE, WORKERS = 10, 3, 16, (0, 1, 2)
@@ -89,7 +89,7 @@ def main() -> None:
     classes: dict[str, Any] = {"num_labels": NUM_CLASSES}
     model = CRHModel(CRHConfig(backbone_config=ViTConfig(**VIT_TI), num_bits=64, **classes))
     processor = ViTImageProcessor(do_convert_rgb=True)
-    found: dict[str, Any] = {**vars(settings), "default": default_workers("pixel_values")}
+    found: dict[str, Any] = {**vars(settings), "default": choose_workers("pixel_values")}
     with TemporaryDirectory() as folder:
         rows = image_rows(make_images(Path(folder, "images"), settings.images, settings.side))
         for name, work, size in (("features", extract, VIEWS * len(rows)), ("training", train, len(rows))):

@@ -10,12 +10,15 @@ MOST_WORKERS = 8
 CORES_A_WORKER = 4  # where torch computes with all cores; on two, a worker made extraction 0.9 times as fast
 
 
-def default_workers(main_input_name: str) -> int:
+def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
     """Number of processes that decode images ahead: one for each core that is this process's, on a CPU for each four.
 
     Args:
         main_input_name: Of the model. All but `pixel_values` is ready so soon that no process is worth its start.
+        num_workers: What somebody has chosen instead.
     """
+    if num_workers is not None:
+        return num_workers
     if main_input_name != "pixel_values":
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

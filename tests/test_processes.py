@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from modeling_crh import processes
-from modeling_crh.processes import default_workers
+from modeling_crh.processes import choose_workers
 
 
 @pytest.fixture
@@ -35,10 +35,16 @@ def machine(monkeypatch):
 )
 def test_images_have_the_workers_that_the_cores_allow(machine, device, cores, local_processes, expected):
     machine(device, cores, local_processes)
-    assert default_workers("pixel_values") == expected
+    assert choose_workers("pixel_values") == expected
 
 
 @pytest.mark.parametrize("main_input_name", ["input_ids", "features"])
 def test_what_needs_no_decoding_has_none(machine, main_input_name):
     machine("cuda", 16, 1)
-    assert default_workers(main_input_name) == 0
+    assert choose_workers(main_input_name) == 0
+
+
+def test_a_number_that_was_chosen_stays(machine):
+    machine("cuda", 16, 1)
+    assert choose_workers("pixel_values", 0) == 0
+    assert choose_workers("features", 3) == 3

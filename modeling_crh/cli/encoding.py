@@ -41,7 +41,7 @@ def encode(
     from modeling_crh.data import open_source
     from modeling_crh.encoding.shards import shard_files
     from modeling_crh.encoding.source import check_kind, encode_source
-    from modeling_crh.processes import default_workers, leave_processes
+    from modeling_crh.processes import choose_workers, leave_processes
 
     logging.set_verbosity(logging.CRITICAL)  # it logs what it raises too
     model, processor = load_checkpoint(checkpoint)
@@ -66,7 +66,7 @@ def encode(
             columns=columns,
             shard_size=shard_size,
             batch_size=batch_size,
-            num_workers=default_workers(model.main_input_name) if num_workers is None else num_workers,
+            num_workers=choose_workers(model.main_input_name, num_workers),
             skip_bad_images=skip_bad_images,
         )
     except KeyboardInterrupt:

@@ -51,7 +51,7 @@ def evaluate(
     from modeling_crh.data import load_splits
     from modeling_crh.evaluation import correlate_centers, evaluate_splits
     from modeling_crh.experiment import division_of, find_recipe
-    from modeling_crh.processes import default_workers
+    from modeling_crh.processes import choose_workers
 
     name = checkpoint or str(FASHION_MNIST_64)
     recipe = find_recipe(name)
@@ -76,7 +76,7 @@ def evaluate(
         found = correlate_centers(model, splits["database"], reference, data_dir=data_dir)
         for when in ("before", "after"):
             semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
-    workers = default_workers(model.main_input_name) if num_workers is None else num_workers
+    workers = choose_workers(model.main_input_name, num_workers)
     figures = evaluate_splits(model, processor, splits, batch_size=batch_size, num_workers=workers) | semantics
     context = {"checkpoint": name, "dataset": dataset, "num_bits": model.config.num_bits}
     print_figures(figures, f"{name} on {dataset}", as_json, context)

@@ -33,7 +33,7 @@ def features(
 
     from modeling_crh.data import read_parts
     from modeling_crh.features import load_backbone, store_features
-    from modeling_crh.processes import default_workers
+    from modeling_crh.processes import choose_workers
     from modeling_crh.processing import load_processor
 
     backbone = load_backbone(checkpoint)
@@ -56,7 +56,7 @@ def features(
         augment=augmentation,
         seed=seed,
         batch_size=batch_size,
-        num_workers=default_workers(backbone.main_input_name) if num_workers is None else num_workers,
+        num_workers=choose_workers(backbone.main_input_name, num_workers),
     )
     items = sum(len(part) for part in parts)
     summary = {"features": [str(file) for file in files], "items": items, "left_out": len(bad_images), "views": views}

@@ -93,7 +93,7 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     from modeling_crh import experiment
     from modeling_crh.data import count_unlabelled
     from modeling_crh.evaluation import evaluate_splits
-    from modeling_crh.processes import default_workers
+    from modeling_crh.processes import choose_workers
 
     try:
         run = experiment.train(recipe, out, resume=resume)
@@ -106,7 +106,7 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     unlabelled = count_unlabelled(run.splits["train"])
     if unlabelled:
         errors.print(f"{unlabelled} training items have no label, and so no loss.", highlight=False)
-    workers = default_workers(run.model.main_input_name)
+    workers = choose_workers(run.model.main_input_name)
     figures = evaluate_splits(run.model, run.processor, run.splits, num_workers=workers)
     experiment.write_json(out / experiment.FIGURES_NAME, figures)
     print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})

@@ -17,7 +17,7 @@ from modeling_crh.experiment import FIGURES_NAME, TrainedRun, train, write_json
 from modeling_crh.features import store_features
 from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
-from modeling_crh.processes import default_workers
+from modeling_crh.processes import choose_workers
 from modeling_crh.recipe import FEATURES_RECIPE, Recipe
 from modeling_crh.references import TAXONOMY, class_taxonomy
 from modeling_crh.report import Comparison, ReportContent, write_report
@@ -60,7 +60,7 @@ def run_emoji_demo(
         raise ValueError(f"`out` must be a new or empty folder, but got {str(out)!r}.")
     database, query = read_benchmark("emoji_sample" if data_dir is None else "emoji", data_dir)
     backbone, processor = load_efficientnet_lite0()
-    workers = default_workers(backbone.main_input_name)
+    workers = choose_workers(backbone.main_input_name)
     store_features(backbone, processor, [database, query], out / "features", num_workers=workers)
     sides = {}
     for name, (folder, reassignment) in SETTINGS.items():
