@@ -75,8 +75,12 @@ def load_data(recipe: Recipe) -> RecipeData:
         if recipe.dataset in BENCHMARKS and recipe.text_column is None and recipe.features_column is None:
             protocol = find_protocol(recipe.dataset, recipe.protocol)
             official = read_benchmark(recipe.dataset, recipe.data_dir)
-            rows = split_rows(*official, protocol=protocol, seed=recipe.seed)
-            return RecipeData(split_dataset(*official, protocol=protocol, seed=recipe.seed), [], rows)
+            division: dict[str, Any] = {
+                "protocol": protocol,
+                "validation_fraction": recipe.validation_fraction,
+                "seed": recipe.seed,
+            }
+            return RecipeData(split_dataset(*official, **division), [], split_rows(*official, **division))
         splits, bad_images = load_splits(
             recipe.dataset,
             recipe.data_dir,
@@ -84,6 +88,8 @@ def load_data(recipe: Recipe) -> RecipeData:
             text_column=recipe.text_column,
             features_column=recipe.features_column,
             label_column=recipe.label_column,
+            validation_fraction=recipe.validation_fraction,
+            query_fraction=recipe.query_fraction,
             seed=recipe.seed,
             skip_bad_images=recipe.skip_bad_images,
         )

@@ -176,8 +176,8 @@ def find_recipe(checkpoint: str | Path) -> Recipe | None:
     return Recipe.load(path) if path.is_file() else None
 
 
-def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> tuple[int, str]:
-    """Seed and protocol that divide a dataset for an evaluation: of the dataset of the model's run, those of the run.
+def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> dict[str, Any]:
+    """What divides a dataset for an evaluation, by the names of `load_splits`: of the run's dataset, what the run took.
 
     Others would make queries of images that the model was trained on.
 
@@ -192,14 +192,15 @@ def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol
     """
     recipe = find_recipe(checkpoint)
     if recipe is None or (recipe.dataset != dataset and Path(recipe.dataset).absolute() != Path(dataset).absolute()):
-        return seed or 0, protocol or "official"
+        return {"seed": seed or 0, "protocol": protocol or "official"}
     for name, asked, trained in (("seed", seed, recipe.seed), ("protocol", protocol, recipe.protocol)):
         if asked is not None and asked != trained:
             raise ValueError(
                 f"`{name}` must be that of the run, {trained!r}, or queries would be images of its training, "
                 f"but got {asked!r}."
             )
-    return recipe.seed, recipe.protocol
+    names = ("seed", "protocol", "validation_fraction", "query_fraction")
+    return {name: getattr(recipe, name) for name in names}
 
 
 def write_text(path: Path, text: str) -> None:

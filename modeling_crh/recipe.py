@@ -73,6 +73,8 @@ class Recipe:
         text_column: Of a table: train on its texts.
         features_column: Of a table: train on its stored features, without a backbone.
         label_column: Of a table.
+        validation_fraction: Share of the training items that the best epoch is chosen on.
+        query_fraction: Share of all items to cut as queries, where the data bring none; None is a fifth.
         backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
         freeze_backbone: Train the hash head alone.
         model: Fields of `CRHConfig`; labels come from the data.
@@ -95,6 +97,8 @@ class Recipe:
     text_column: str | None = None
     features_column: str | None = None
     label_column: str = "label"
+    validation_fraction: float = 0.1
+    query_fraction: float | None = None
     backbone: str | None = None
     freeze_backbone: bool = False
     model: dict[str, Any] = field(default_factory=dict)

@@ -53,6 +53,18 @@ def test_train_evaluate_and_encode_work_one_after_the_other(crh, recipe_file, im
     assert all(len(row) == 2 for row in table["code"].to_pylist())
 
 
+def test_the_share_of_queries_is_that_of_the_run_when_it_is_evaluated(crh, recipe_file, image_folder, tmp_path):
+    shares = ["--query-fraction", "0.1", "--validation-fraction", "0.2"]
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", *shares, "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    assert (trained["queries"], trained["database"]) == (6, 54)
+    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--json")
+    assert code == 0, errors
+    evaluated = json.loads(output)
+    assert (evaluated["queries"], evaluated["map"]) == (6, trained["map"])
+
+
 def test_options_take_precedence_over_the_recipe(crh, recipe_file, tmp_path):
     options = ["--num-bits", "24", "--epochs", "2", "--batch-size", "7", "--learning-rate", "0.02", "--seed", "3"]
     code, _, errors = crh("train", recipe_file, "--out", tmp_path / "run", *options)

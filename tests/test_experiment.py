@@ -283,8 +283,9 @@ def test_a_dry_run_of_features_needs_no_image(tmp_path):
 
 def test_an_evaluation_divides_the_dataset_of_the_run_as_the_run_did(recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=7).dump())
-    assert division_of(tmp_path, recipe.dataset, None, None) == (7, "official")
-    assert division_of(tmp_path, recipe.dataset, 7, "official") == (7, "official")
+    division = {"seed": 7, "protocol": "official", "validation_fraction": 0.1, "query_fraction": None}
+    assert division_of(tmp_path, recipe.dataset, None, None) == division
+    assert division_of(tmp_path, recipe.dataset, 7, "official") == division
     with pytest.raises(ValueError, match="`seed` must be that of the run, 7, or queries would be images"):
         division_of(tmp_path, recipe.dataset, 0, None)
     with pytest.raises(ValueError, match="`protocol` must be that of the run, 'official'"):
@@ -293,5 +294,5 @@ def test_an_evaluation_divides_the_dataset_of_the_run_as_the_run_did(recipe, tmp
 
 def test_an_evaluation_on_another_dataset_is_divided_as_asked(recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
-    assert division_of(tmp_path, "another", 3, "disjoint") == (3, "disjoint")
-    assert division_of(tmp_path / "nothing", recipe.dataset, None, None) == (0, "official")
+    assert division_of(tmp_path, "another", 3, "disjoint") == {"seed": 3, "protocol": "disjoint"}
+    assert division_of(tmp_path / "nothing", recipe.dataset, None, None) == {"seed": 0, "protocol": "official"}

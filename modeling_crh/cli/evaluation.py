@@ -59,16 +59,15 @@ def evaluate(
         raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")
     model, processor = load_checkpoint(name)
     nn.Module.to(model, PartialState().device)
-    chosen_seed, chosen_protocol = division_of(name, dataset, seed, protocol)
+    division = division_of(name, dataset, seed, protocol)
     splits, bad_images = load_splits(
         dataset,
         None if data_dir is None else str(data_dir),
-        protocol=chosen_protocol,
-        seed=chosen_seed,
         text_column=text_column,
         features_column=features_column,
         label_column=label_column,
         skip_bad_images=skip_bad_images,
+        **division,
     )
     report_bad_images(bad_images)
     semantics = {}

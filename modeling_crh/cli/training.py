@@ -34,6 +34,13 @@ def train(
     text_column: TextColumn = None,
     features_column: FeaturesColumn = None,
     label_column: LabelColumn = "label",
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of the training items that the best epoch is chosen on.")
+    ] = None,
+    query_fraction: Annotated[
+        float | None,
+        typer.Option(help="Share of all items to cut as queries, where the data bring none; by default a fifth."),
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="Hub id or folder of a pretrained backbone.")] = None,
     method: Annotated[str | None, typer.Option(help="crh, or a rival: " + RIVALS + ".")] = None,
     num_bits: Annotated[int | None, typer.Option(help="Bits of a code, a multiple of 8.")] = None,
@@ -58,6 +65,8 @@ def train(
         "text_column": text_column,
         "features_column": features_column,
         "label_column": None if label_column == "label" else label_column,
+        "validation_fraction": validation_fraction,
+        "query_fraction": query_fraction,
         "backbone": backbone,
         "method": method,
         "seed": seed,

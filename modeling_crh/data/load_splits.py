@@ -8,7 +8,7 @@ from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
 from modeling_crh.data.folder import read_folder
 from modeling_crh.data.images import BadImage
 from modeling_crh.data.protocols import find_protocol
-from modeling_crh.data.splits import split_dataset
+from modeling_crh.data.splits import QUERY_FRACTION, split_dataset
 from modeling_crh.data.tables import read_tables
 
 
@@ -20,6 +20,8 @@ def load_splits(
     text_column: str | None = None,
     features_column: str | None = None,
     label_column: str = "label",
+    validation_fraction: float = 0.1,
+    query_fraction: float | None = None,
     seed: int = 0,
     skip_bad_images: bool = False,
 ) -> tuple[DatasetDict, list[BadImage]]:
@@ -32,6 +34,8 @@ def load_splits(
         text_column: Of a table.
         features_column: Of a table.
         label_column: Of a table.
+        validation_fraction: Share of the training items to hold out for model selection.
+        query_fraction: Share of all items to cut as queries, where the data bring none; None is a fifth.
         seed: Decides what is drawn and held out.
         skip_bad_images: Leave out images of a folder that cannot be decoded.
 
@@ -43,7 +47,10 @@ def load_splits(
     """
     if dataset in BENCHMARKS and text_column is None and features_column is None:
         division = find_protocol(dataset, protocol)
-        return split_dataset(*read_benchmark(dataset, data_dir), protocol=division, seed=seed), []
+        _check_no_queries(query_fraction, dataset)
+        official = read_benchmark(dataset, data_dir)
+        splits = split_dataset(*official, protocol=division, validation_fraction=validation_fraction, seed=seed)
+        return splits, []
     if protocol != "official":
         raise ValueError(f"`protocol` must be given with a benchmark only, but got {protocol!r} with {dataset!r}.")
     parts, bad_images = read_parts(
@@ -54,7 +61,11 @@ def load_splits(
         label_column=label_column,
         skip_bad_images=skip_bad_images,
     )
-    return split_dataset(*parts, seed=seed), bad_images
+    if len(parts) == 2:
+        _check_no_queries(query_fraction, dataset)
+    share = QUERY_FRACTION if query_fraction is None else query_fraction
+    splits = split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=share, seed=seed)
+    return splits, bad_images
 
 
 def read_parts(
@@ -93,3 +104,11 @@ def read_parts(
             f"`text_column` or `features_column`, but got {dataset!r}."
         )
     return read_folder(dataset, skip_bad_images=skip_bad_images)
+
+
+def _check_no_queries(query_fraction: float | None, dataset: str) -> None:
+    if query_fraction is not None:
+        raise ValueError(
+            "`query_fraction` must be left out where the data bring queries of their own, "
+            f"but got {query_fraction!r} with {dataset!r}."
+        )

@@ -10,6 +10,8 @@ from modeling_crh.checks import check_seed, is_number
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
 from modeling_crh.data.protocols import OFFICIAL, Protocol
 
+QUERY_FRACTION = 0.2
+
 
 def split_dataset(
     dataset: Dataset,
@@ -17,7 +19,7 @@ def split_dataset(
     *,
     protocol: Protocol = OFFICIAL,
     validation_fraction: float = 0.1,
-    query_fraction: float = 0.2,
+    query_fraction: float = QUERY_FRACTION,
     seed: int = 0,
 ) -> DatasetDict:
     """Make the four splits of a retrieval experiment.
@@ -55,7 +57,7 @@ def split_rows(
     *,
     protocol: Protocol = OFFICIAL,
     validation_fraction: float = 0.1,
-    query_fraction: float = 0.2,
+    query_fraction: float = QUERY_FRACTION,
     seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
     """Which rows `split_dataset`, which takes the same arguments and raises the same errors, puts into which split.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from modeling_crh.checks import check_path
 from modeling_crh.data.columns import label_names
 from modeling_crh.data.prepare import prepare_table
-from modeling_crh.data.splits import split_dataset
+from modeling_crh.data.splits import QUERY_FRACTION, split_dataset
 
 _READERS = {
     ".csv": Dataset.from_csv,
@@ -32,7 +32,7 @@ def load_table(
     features_column: str | None = None,
     label_column: str = "label",
     validation_fraction: float = 0.1,
-    query_fraction: float = 0.2,
+    query_fraction: float = QUERY_FRACTION,
     seed: int = 0,
 ) -> DatasetDict:
     """Load texts or stored features with their labels.

@@ -40,6 +40,19 @@ def test_a_folder_holds_images(image_folder):
     assert left_out == []
 
 
+def test_the_shares_of_a_folder_may_be_chosen(image_folder):
+    splits, _ = load_splits(str(image_folder), validation_fraction=0.2, query_fraction=0.1)
+    assert splits.num_rows == {"train": 43, "validation": 11, "query": 6, "database": 54}
+    with pytest.raises(ValueError, match="`query_fraction` must be a number above 0 and below 1, but got 1.5"):
+        load_splits(str(image_folder), query_fraction=1.5)
+
+
+def test_data_with_queries_of_their_own_have_no_share_of_them():
+    assert load_splits("fashion_mnist_sample", validation_fraction=0.2)[0].num_rows["validation"] == 1200
+    with pytest.raises(ValueError, match="`query_fraction` must be left out where the data bring queries of their own"):
+        load_splits("fashion_mnist_sample", query_fraction=0.1)
+
+
 @pytest.mark.parametrize(
     ("setting", "name"), [({"text_column": "text"}, "text"), ({"features_column": "vector"}, "features")]
 )
