@@ -43,7 +43,7 @@ def test_a_folder_holds_images(image_folder):
 def test_the_shares_of_a_folder_may_be_chosen(image_folder):
     splits, _ = load_splits(str(image_folder), validation_fraction=0.2, query_fraction=0.1)
     assert splits.num_rows == {"train": 43, "validation": 11, "query": 6, "database": 54}
-    with pytest.raises(ValueError, match="`query_fraction` must be a number above 0 and below 1, but got 1.5"):
+    with pytest.raises(ValueError, match=r"`query_fraction` must be a number above 0 and below 1, but got 1\.5"):
         load_splits(str(image_folder), query_fraction=1.5)
 
 
