@@ -29,7 +29,7 @@ from transformers.trainer_callback import PrinterCallback
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer, CRHTrainingArguments
 from modeling_crh.data import ImageDataset
 from modeling_crh.features import extract_views
-from modeling_crh.processes import choose_workers
+from modeling_crh.processes import choose_workers, count_cores
 
 VIT_TI: dict[str, Any] = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 NUM_CLASSES, VIEWS, BATCH_SIZE, WORKERS = 10, 3, 16, (0, 1, 2)
@@ -70,12 +70,12 @@ def train(model: CRHModel, processor: ViTImageProcessor, rows: Dataset, workers:
 
 
 def measure(run: Callable[[], None]) -> tuple[float, float]:
-    """Seconds of a call, and the share of all processors that it and its processes had."""
+    """Seconds of a call, and the share of all cores that it and its processes had."""
     before, start = os.times(), time.perf_counter()
     run()
     seconds, after = time.perf_counter() - start, os.times()
     used = sum(after[:4]) - sum(before[:4])  # of this process and of those that ended
-    return seconds, used / seconds / torch.get_num_threads()
+    return seconds, used / seconds / count_cores()
 
 
 def main() -> None:

@@ -78,6 +78,7 @@ def load_data(recipe: Recipe) -> RecipeData:
             division: dict[str, Any] = {
                 "protocol": protocol,
                 "validation_fraction": recipe.validation_fraction,
+                "query_fraction": recipe.query_fraction,
                 "seed": recipe.seed,
             }
             return RecipeData(split_dataset(*official, **division), [], split_rows(*official, **division))

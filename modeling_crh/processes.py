@@ -7,7 +7,12 @@ from accelerate import PartialState
 from torch.distributed import DistError
 
 MOST_WORKERS = 8
-CORES_A_WORKER = 4  # where torch computes with all cores; on two, a worker made extraction 0.9 times as fast
+CORES_A_WORKER = 4  # where torch computes with all of them: benchmarks/bench_cores.py
+
+
+def count_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
@@ -21,8 +26,7 @@ def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
         return num_workers
     if main_input_name != "pixel_values":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    share = count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if PartialState().device.type == "cpu":
         return min(MOST_WORKERS, share // CORES_A_WORKER)
     return min(MOST_WORKERS, max(1, share))

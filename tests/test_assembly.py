@@ -1,14 +1,16 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_runs import same_state
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertModel, PreTrainedTokenizerFast
 
+from modeling_crh.assembly import load_data
 from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.evaluation import encode_splits, figures_of
 from modeling_crh.experiment import train
-from modeling_crh.recipe import FEATURES_RECIPE, Recipe
+from modeling_crh.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 FRUITS = [("red", "apple"), ("green", "pear")]
 RECIPES = Path(__file__).parents[1] / "training" / "recipes"
@@ -66,3 +68,8 @@ def test_validation_rows_that_are_alone_in_their_class_search_the_training_rows(
     logged = [entry for entry in run.history if "eval_map" in entry]
     assert all(entry["eval_database"] == len(run.splits["train"]) for entry in logged)
     assert all(entry["eval_queries_without_relevant"] == 0 and entry["eval_map"] > 0 for entry in logged)
+
+
+def test_a_share_of_queries_is_refused_where_the_benchmark_has_its_own():
+    with pytest.raises(ValueError, match="`query_fraction` must be left out where the data bring queries of their own"):
+        load_data(Recipe.load(DEMO_RECIPE, query_fraction=0.1))

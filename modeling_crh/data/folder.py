@@ -12,7 +12,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.data.columns import label_names
 from modeling_crh.data.images import BadImage, check_images
 from modeling_crh.data.prepare import prepare_dataset
-from modeling_crh.data.splits import QUERY_FRACTION, split_dataset
+from modeling_crh.data.splits import split_dataset
 
 METADATA = "metadata.jsonl"
 OFFICIAL_DIVISIONS = [{"train", "test"}, {"train", "query"}]
@@ -22,7 +22,7 @@ def load_folder(
     path: str | Path,
     *,
     validation_fraction: float = 0.1,
-    query_fraction: float = QUERY_FRACTION,
+    query_fraction: float | None = None,
     seed: int = 0,
     skip_bad_images: bool = False,
 ) -> tuple[DatasetDict, list[BadImage]]:
@@ -39,7 +39,7 @@ def load_folder(
     Args:
         path: The folder.
         validation_fraction: Share of `database` to hold out for model selection.
-        query_fraction: Share of all images to cut as queries, if there is no official division.
+        query_fraction: Share of all images to cut as queries, if there is no official division; None is a fifth.
         seed: Decides which images are held out; see `held_out_rows`.
         skip_bad_images: Leave out images that cannot be decoded, rather than raise.
 

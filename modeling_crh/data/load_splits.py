@@ -7,8 +7,8 @@ from datasets import Dataset, DatasetDict
 from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
 from modeling_crh.data.folder import read_folder
 from modeling_crh.data.images import BadImage
-from modeling_crh.data.protocols import find_protocol
-from modeling_crh.data.splits import QUERY_FRACTION, split_dataset
+from modeling_crh.data.protocols import OFFICIAL, find_protocol
+from modeling_crh.data.splits import split_dataset
 from modeling_crh.data.tables import read_tables
 
 
@@ -45,13 +45,10 @@ def load_splits(
     Raises:
         ValueError: If `dataset` is none of these, or its data break a rule.
     """
+    division = OFFICIAL
     if dataset in BENCHMARKS and text_column is None and features_column is None:
         division = find_protocol(dataset, protocol)
-        _check_no_queries(query_fraction, dataset)
-        official = read_benchmark(dataset, data_dir)
-        splits = split_dataset(*official, protocol=division, validation_fraction=validation_fraction, seed=seed)
-        return splits, []
-    if protocol != "official":
+    elif protocol != "official":
         raise ValueError(f"`protocol` must be given with a benchmark only, but got {protocol!r} with {dataset!r}.")
     parts, bad_images = read_parts(
         dataset,
@@ -61,10 +58,9 @@ def load_splits(
         label_column=label_column,
         skip_bad_images=skip_bad_images,
     )
-    if len(parts) == 2:
-        _check_no_queries(query_fraction, dataset)
-    share = QUERY_FRACTION if query_fraction is None else query_fraction
-    splits = split_dataset(*parts, validation_fraction=validation_fraction, query_fraction=share, seed=seed)
+    splits = split_dataset(
+        *parts, protocol=division, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed
+    )
     return splits, bad_images
 
 
@@ -104,11 +100,3 @@ def read_parts(
             f"`text_column` or `features_column`, but got {dataset!r}."
         )
     return read_folder(dataset, skip_bad_images=skip_bad_images)
-
-
-def _check_no_queries(query_fraction: float | None, dataset: str) -> None:
-    if query_fraction is not None:
-        raise ValueError(
-            "`query_fraction` must be left out where the data bring queries of their own, "
-            f"but got {query_fraction!r} with {dataset!r}."
-        )

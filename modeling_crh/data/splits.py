@@ -19,7 +19,7 @@ def split_dataset(
     *,
     protocol: Protocol = OFFICIAL,
     validation_fraction: float = 0.1,
-    query_fraction: float = QUERY_FRACTION,
+    query_fraction: float | None = None,
     seed: int = 0,
 ) -> DatasetDict:
     """Make the four splits of a retrieval experiment.
@@ -33,8 +33,8 @@ def split_dataset(
         query: The official test set, with the features of `dataset`. Without one, queries are cut from `dataset`.
         protocol: Sizes to draw from both sets together; by default nothing is drawn and the two stay what they are.
         validation_fraction: Share of the training images to hold out for validation, above 0 and below 1.
-        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. Unused if `query` is given, or
-            `protocol` has a number of queries.
+        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1; None is a fifth. Only where `query`
+            is left out and `protocol` has no number of queries.
         seed: Decides which rows are drawn and held out.
 
     Returns:
@@ -43,10 +43,17 @@ def split_dataset(
     Raises:
         ValueError: If the two datasets differ in their features, there is only one class, a class has no sample in
             `dataset`, a split would be empty or `validation` have fewer than two rows (each is ranked against the
-            others), or `protocol` takes more images than there are.
+            others), `query_fraction` is given where nothing is cut by it, or `protocol` takes more images than there
+            are.
     """
-    fractions = {"validation_fraction": validation_fraction, "query_fraction": query_fraction}
-    rows = split_rows(dataset, query, protocol=protocol, seed=seed, **fractions)
+    rows = split_rows(
+        dataset,
+        query,
+        protocol=protocol,
+        validation_fraction=validation_fraction,
+        query_fraction=query_fraction,
+        seed=seed,
+    )
     images = dataset if query is None else concatenate_datasets([dataset, query])
     return DatasetDict({name: images.select(chosen) for name, chosen in rows.items()})
 
@@ -57,7 +64,7 @@ def split_rows(
     *,
     protocol: Protocol = OFFICIAL,
     validation_fraction: float = 0.1,
-    query_fraction: float = QUERY_FRACTION,
+    query_fraction: float | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
     """Which rows `split_dataset`, which takes the same arguments and raises the same errors, puts into which split.
@@ -71,13 +78,18 @@ def split_rows(
         label_tensor(dataset) if query is None else torch.cat([label_tensor(dataset), _query_labels(dataset, query)])
     )
     _check_sizes(protocol, len(labels))
+    if query_fraction is not None and (query is not None or protocol.num_query is not None):
+        raise ValueError(
+            f"`query_fraction` must be left out where the data bring queries of their own, but got {query_fraction!r}."
+        )
     every = np.arange(len(labels))
     if protocol.num_query is not None:
         rest, queries = _draw(labels, every, protocol.num_query, seed)
     elif query is not None:
         rest, queries = every[: len(dataset)], every[len(dataset) :]
     else:
-        rest, queries = _cut(labels, every, query_fraction, "query_fraction", seed, least=1)
+        share = QUERY_FRACTION if query_fraction is None else query_fraction
+        rest, queries = _cut(labels, every, share, "query_fraction", seed, least=1)
     training, others = rest, rest[:0]
     if protocol.num_train is not None:
         training, others = _draw(labels, rest, len(rest) - protocol.num_train, seed)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from modeling_crh.checks import check_path
 from modeling_crh.data.columns import label_names
 from modeling_crh.data.prepare import prepare_table
-from modeling_crh.data.splits import QUERY_FRACTION, split_dataset
+from modeling_crh.data.splits import split_dataset
 
 _READERS = {
     ".csv": Dataset.from_csv,
@@ -32,7 +32,7 @@ def load_table(
     features_column: str | None = None,
     label_column: str = "label",
     validation_fraction: float = 0.1,
-    query_fraction: float = QUERY_FRACTION,
+    query_fraction: float | None = None,
     seed: int = 0,
 ) -> DatasetDict:
     """Load texts or stored features with their labels.
@@ -47,7 +47,7 @@ def load_table(
         features_column: Name of the column of numbers. In NumPy's files it is called `features`.
         label_column: Name of the column of labels: one a row, or a list of them. In NumPy's files it is called `label`.
         validation_fraction: Share of `database` to hold out for model selection.
-        query_fraction: Share of all rows to cut as queries, if there is no official division.
+        query_fraction: Share of all rows to cut as queries, if there is no official division; None is a fifth.
         seed: Decides which rows are held out.
 
     Returns:

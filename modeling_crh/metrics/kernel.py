@@ -58,30 +58,36 @@ def rank_queries(
         relevant: `(B, K + 2)` of 0, filled with the relevant items at each distance.
         scores: `(B, R)`, filled with the average precision over the places up to each cut; 0 where none is relevant.
     """
-    num_queries, num_items = len(items), words[1].shape[1]
-    away, hit = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint8)
-    found = np.empty((min(QUERIES, num_queries), num_items + 1), np.int64)  # what is never written takes no memory
+    found = np.empty((min(QUERIES, len(items)), words[1].shape[1] + 1), np.int64)  # what is never written is no memory
     num_found = np.empty(len(found), np.int64)
-    for distance in range(items.shape[1]):
-        items[:, distance] = distance << DISTANCE_SHIFT  # the note of the next item there
-    for row in range(0, num_queries, len(found)):
-        queries = min(len(found), num_queries - row)
-        num_found[:] = 0
-        for start in range(0, num_items, CHUNK):
-            size = min(CHUNK, num_items - start)
-            for query in range(queries):
-                own = first + row + query
-                _measure(words[0][:, own], words[1], start, away[:size])
-                _compare(labels[0], own, labels[1], start, hit[:size])
-                if leave_one_out and start <= own < start + size:
-                    away[own - start] = items.shape[1] - 1
-                    hit[own - start] = 0
-                following = items[row + query]
-                num_found[query] = _collect(away[:size], hit[:size], following, found[query], num_found[query])
-        for query in range(queries):
+    for row in range(0, len(items), len(found)):
+        some = items[row : row + len(found)]
+        _pass_over(words, labels, first + row, leave_one_out, some, found, num_found)
+        for query in range(len(some)):
             at = row + query
-            items[at] &= RANK_MASK
             _score(found[query, : num_found[query]], items[at], relevant[at], cuts, scores[at])
+
+
+@compiled()
+def _pass_over(
+    words: Any, labels: Any, first: int, leave_one_out: bool, items: Any, found: Any, num_found: Any
+) -> None:
+    """Count the items at each distance from some queries, and note those that are relevant."""
+    distance, hit = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint8)
+    for at in range(items.shape[1]):
+        items[:, at] = at << DISTANCE_SHIFT  # the note of the next item there
+    num_found[:] = 0
+    for start in range(0, words[1].shape[1], CHUNK):
+        size = min(CHUNK, words[1].shape[1] - start)
+        for query in range(len(items)):
+            own = first + query
+            _measure(words[0][:, own], words[1], start, distance[:size])
+            _compare(labels[0], own, labels[1], start, hit[:size])
+            if leave_one_out and start <= own < start + size:
+                distance[own - start] = items.shape[1] - 1
+                hit[own - start] = 0
+            num_found[query] = _collect(distance[:size], hit[:size], items[query], found[query], num_found[query])
+    items &= RANK_MASK
 
 
 @compiled()

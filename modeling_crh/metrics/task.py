@@ -15,7 +15,7 @@ from modeling_crh.metrics.labels import pack_label_pair
 from modeling_crh.metrics.words import check_codes, pack_words
 
 QUERIES_AT_ONCE = 64  # a task of one thread: few enough to share the queries out evenly and to stop on Ctrl-C
-PAIRS_AT_ONCE = 2**26
+PAIRS_AT_ONCE = 2**26  # the most of a task, likewise, where the database is large
 MAX_THREADS = 16  # each takes 8 bytes for every item relevant to each of the queries that it ranks together
 
 
