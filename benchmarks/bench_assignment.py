@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from modeling_crh.assignment import HUNGARIAN_ENTRIES, ClassStatistics, reassign
 from modeling_crh.codebook import choose_head_dim, draw_centers
+from modeling_crh.training.assignment import HUNGARIAN_ENTRIES, ClassStatistics, reassign
 
 NUM_BITS, SAMPLES, GROUPS = 64, 10, 50
 

@@ -27,9 +27,9 @@ from transformers import ViTConfig, ViTImageProcessor
 from transformers.trainer_callback import PrinterCallback
 
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer, CRHTrainingArguments
-from modeling_crh.data import ImageDataset
-from modeling_crh.features import extract_views
-from modeling_crh.processes import choose_workers, count_cores
+from modeling_crh.encoding import ImageDataset
+from modeling_crh.encoding.feature_tables import extract_views
+from modeling_crh.runtime.processes import choose_workers, count_cores
 
 VIT_TI: dict[str, Any] = {"hidden_size": 192, "num_attention_heads": 3, "intermediate_size": 768}
 NUM_CLASSES, VIEWS, BATCH_SIZE, WORKERS = 10, 3, 16, (0, 1, 2)

@@ -31,7 +31,7 @@ from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.data import load_benchmark, open_source
-from modeling_crh.encoding.source import encode_source
+from modeling_crh.encoding.encode import encode_source
 
 
 class ImageFiles(Dataset[Tensor]):

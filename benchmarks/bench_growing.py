@@ -27,15 +27,15 @@ from datasets import ClassLabel, Dataset, DatasetDict, disable_progress_bars
 from method_rows import DATA, ROWS, make_recipe
 
 from modeling_crh import CRHModel
-from modeling_crh.assembly import build_model, build_trainer, load_data
 from modeling_crh.cli import run as run_command
 from modeling_crh.codes import hamming_distance
 from modeling_crh.data import label_names
 from modeling_crh.encoding import encode_items
-from modeling_crh.growing import add_labels
+from modeling_crh.encoding.inputs import labelled_dataset
 from modeling_crh.metrics import average_precision, count_by_distance
-from modeling_crh.processing import labelled_dataset
-from modeling_crh.recipe import Recipe
+from modeling_crh.training.build import build_model, build_trainer, load_data
+from modeling_crh.training.growing import add_labels
+from modeling_crh.training.recipe import Recipe
 
 HELD_OUT_EVERY = 10
 TUNING_SHARE = 0.2

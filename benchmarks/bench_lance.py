@@ -30,7 +30,7 @@ from bench_search import K, draw_codes, medians
 from numpy.typing import NDArray
 
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.lance import LanceIndex
+from modeling_crh.search.lance_index import LanceIndex
 
 APPENDED, NUM_LABELS = 10_000, 10
 

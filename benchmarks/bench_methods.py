@@ -149,8 +149,8 @@ def _run_all(cells: list[Cell], data: Path, jobs: int, results: Path, done: dict
 def run_cell(cell: Cell, data: str) -> dict[str, Any]:
     """Train one cell in a folder that is thrown away, and give its figures."""
     from modeling_crh.codebook import center_distances
-    from modeling_crh.experiment import train
-    from modeling_crh.recipe import Recipe
+    from modeling_crh.training.recipe import Recipe
+    from modeling_crh.training.run import train
 
     chosen = DATA[cell["dataset"]]
     fields = make_recipe(chosen, ROWS[cell["row"]], cell["num_bits"], cell["seed"], cell["choice"])
@@ -163,7 +163,7 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
         seconds = time.monotonic() - started
     if cell["kind"] == "grid":
         return {"map": _validation_map(trained), "seconds": seconds}
-    from modeling_crh.evaluation import evaluate_splits
+    from modeling_crh.training.evaluation import evaluate_splits
 
     figures: dict[str, Any] = dict(evaluate_splits(trained.model, trained.processor, trained.splits))
     if recipe.method not in ("hashnet", "dtsh", "greedyhash", "itq", "lsh"):
@@ -175,7 +175,7 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
 def _validation_map(trained: Any) -> float:
     from datasets import DatasetDict
 
-    from modeling_crh.evaluation import encode_splits, figures_of
+    from modeling_crh.training.evaluation import encode_splits, figures_of
 
     splits = DatasetDict({"query": trained.splits["validation"], "database": trained.splits["train"]})
     return figures_of(encode_splits(trained.model, trained.processor, splits))["map"]
@@ -188,9 +188,9 @@ def _pcc(trained: Any) -> float | None:
     """
     import torch
 
+    from modeling_crh.encoding.inputs import labelled_dataset
     from modeling_crh.labels import label_weights
     from modeling_crh.metrics import center_correlation, center_similarity
-    from modeling_crh.processing import labelled_dataset
 
     split = trained.splits["train"]
     centers = trained.model.centers.cpu()

@@ -33,15 +33,15 @@ from onnx import TensorProto, helper
 from transformers import BaseImageProcessor
 
 import modeling_crh
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import binarize, pack_codes, unpack_codes
 from modeling_crh.data import label_tensor, load_benchmark
+from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.export import export_onnx
 from modeling_crh.export.graph import CodesGraph
 from modeling_crh.export.precision import Precision
 from modeling_crh.metrics import average_precision, count_by_distance
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.processing import labelled_dataset
 
 CHECKPOINT = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 TORCH = "torch"

@@ -22,10 +22,10 @@ import torch
 from datasets import Dataset
 
 from modeling_crh import CRHModel
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import load_benchmark
 from modeling_crh.encoding import encode_items
-from modeling_crh.processing import labelled_dataset
+from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding.loading import load_checkpoint
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 

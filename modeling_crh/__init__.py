@@ -14,9 +14,9 @@ register()
 
 # Imported when first asked for: they bring `datasets`, and with it pandas.
 _LAZY = {
-    "CRHTrainer": "trainer",
-    "CRHTrainingArguments": "training_arguments",
-    "ReassignCentersCallback": "callbacks",
+    "CRHTrainer": "training.trainer",
+    "CRHTrainingArguments": "training.arguments",
+    "ReassignCentersCallback": "training.callbacks",
     "load_benchmark": "data",
     "load_folder": "data",
 }

@@ -9,12 +9,12 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
+from .backbones import pool, pooled_width, pooling_arguments
 from .checks import check_tensor
 from .codebook import compose_centers, draw_centers
 from .codes import binarize
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
-from .pooling import pool, pooled_width, pooling_arguments
 
 
 @dataclass
@@ -151,7 +151,7 @@ class CRHModel(PreTrainedModel):
             ValueError: If an argument breaks its rule.
             OSError: If it was not uploaded.
         """
-        from .hub import push_model
+        from modeling_crh.hub.push import push_model
 
         return push_model(self, repo_id, **settings)
 

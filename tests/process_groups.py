@@ -10,7 +10,7 @@ from tiny_runs import tiny_trainer
 from transformers import TrainerCallback
 
 from modeling_crh import cli
-from modeling_crh.processes import leave_processes
+from modeling_crh.runtime.processes import leave_processes
 
 SIZE, BATCH_SIZE = 22, 8  # of all processes together
 

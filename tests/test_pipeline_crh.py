@@ -12,7 +12,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 import modeling_crh
 from modeling_crh import CRHModel, CRHPipeline
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data.image_dataset import process_images
+from modeling_crh.encoding.items import process_images
 
 PACKAGE = Path(modeling_crh.__file__).parent
 

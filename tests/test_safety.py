@@ -10,8 +10,8 @@ from transformers import AutoModel, ViTModel, pipeline
 
 import modeling_crh
 from modeling_crh import CRHConfig, CRHModel
-from modeling_crh.checkpoint import load_checkpoint
-from modeling_crh.features import load_backbone
+from modeling_crh.encoding.feature_tables import load_backbone
+from modeling_crh.encoding.loading import load_checkpoint
 
 PACKAGE = Path(modeling_crh.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))

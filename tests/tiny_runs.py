@@ -6,9 +6,9 @@ from torch.utils.data import Dataset
 from transformers import set_seed
 
 from modeling_crh import CRHConfig, CRHModel
-from modeling_crh.baselines import OBJECTIVES
-from modeling_crh.trainer import CRHTrainer
-from modeling_crh.training_arguments import CRHTrainingArguments
+from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.objectives import OBJECTIVES
+from modeling_crh.training.trainer import CRHTrainer
 
 NUM_LABELS = 5
 VIT = {

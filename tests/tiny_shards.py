@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from modeling_crh.data import SourceRow
-from modeling_crh.encoding.record import EncodingRecord
+from modeling_crh.encoding.manifest import EncodingRecord
 from modeling_crh.encoding.shards import CodeShards
 
 RECORD = EncodingRecord(

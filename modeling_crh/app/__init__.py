@@ -11,8 +11,8 @@ except ModuleNotFoundError as error:
         f"The search page needs {error.name}; run `pip install 'modeling-crh[app]'`.", name=error.name
     ) from error
 
-from modeling_crh.app.page import build_page
+from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serve
-from modeling_crh.app.space import push_space
+from modeling_crh.hub.published_space import push_space
 
 __all__ = ["build_page", "push_space", "serve"]

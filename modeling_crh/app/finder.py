@@ -1,24 +1,70 @@
-"""Finder: an index, the model of its codes and the pictures of its items, asked by one query at a time."""
+"""Find what lies nearest to an image or an item: the index, its model, and the pictures of its items."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from transformers import BaseImageProcessor
 
-from modeling_crh.app.pictures import Pictures, no_pictures
-from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.checks import check_path
 from modeling_crh.codes import pack_codes
-from modeling_crh.data.image_dataset import process_images
-from modeling_crh.picture_uri import SMALL_SIDE, picture_uri
-from modeling_crh.processing import model_inputs
+from modeling_crh.encoding.inputs import model_inputs
+from modeling_crh.encoding.items import process_images
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.runtime.html import SMALL_SIDE, Thumbnail, picture_uri, thumbnail_within
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.query_sources import check_model
-from modeling_crh.search.thumbnails import Thumbnail
+from modeling_crh.search.queries import check_model
+
+Pictures = Callable[[int, str | None], Thumbnail]
+"""From the position and the path of an item to its picture."""
+
+_KEPT = 4096  # thumbnails, of up to about 20 kB each
+
+
+def no_pictures(position: int, path: str | None) -> Thumbnail:
+    """For a database that came without."""
+    return Thumbnail()
+
+
+def folder_pictures(root: str | Path) -> Pictures:
+    """Pictures from the images in a folder; no path of an index leads out of it.
+
+    Raises:
+        ValueError: If `root` is no folder.
+    """
+    folder = check_path("image_root", root)
+    if not folder.is_dir():
+        raise ValueError(f"`image_root` must be a folder, but got {str(root)!r}.")
+    read = lru_cache(_KEPT)(partial(thumbnail_within, folder))
+    return lambda position, path: Thumbnail() if path is None else read(path)
+
+
+def stored_pictures(file: str | Path) -> Pictures:
+    """Pictures from a file that `store_pictures` wrote, which is mapped into memory.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
+    path = check_path("pictures", file)
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        uris, sharp = table["uri"], table["sharp"]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"`pictures` must be a file of stored thumbnails, but {str(file)!r} is not.") from error
+
+    def read(position: int, path: str | None) -> Thumbnail:
+        if position >= len(uris) or not uris[position].is_valid:
+            return Thumbnail()
+        return Thumbnail(uris[position].as_py(), sharp=sharp[position].as_py())
+
+    return read
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,11 @@
 
 import typer
 
-from modeling_crh.cli.app import app
-from modeling_crh.cli.dedupe import dedupe
-from modeling_crh.cli.demos import demo
-from modeling_crh.cli.encoding import encode
-from modeling_crh.cli.evaluation import evaluate
-from modeling_crh.cli.export import export
-from modeling_crh.cli.features import features
-from modeling_crh.cli.index import index
-from modeling_crh.cli.push import push
-from modeling_crh.cli.search import search
-from modeling_crh.cli.terminal import run
-from modeling_crh.cli.training import train
+from modeling_crh.cli.encode_commands import encode, evaluate, features
+from modeling_crh.cli.search_commands import dedupe, index, search
+from modeling_crh.cli.share_commands import app, demo, export, push
+from modeling_crh.cli.train_command import train
+from modeling_crh.runtime.terminal import run
 
 __all__ = [
     "app",

@@ -1,39 +1,34 @@
 """Labelled images, texts and features, in the splits `train`, `validation`, `query` and `database`."""
 
 from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
-from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
-from modeling_crh.data.feature_dataset import FeatureDataset
+from modeling_crh.data.benchmarks.nabirds import nabirds_hierarchy
+from modeling_crh.data.columns import (
+    LEVELS,
+    class_levels,
+    count_unlabelled,
+    has_levels,
+    is_multi_label,
+    label_names,
+    label_tensor,
+)
 from modeling_crh.data.folder import load_folder
-from modeling_crh.data.image_dataset import ImageDataset
 from modeling_crh.data.images import BadImage, check_images
-from modeling_crh.data.labelled_dataset import LabelledDataset
 from modeling_crh.data.load_splits import load_splits, read_parts
-from modeling_crh.data.nabirds import nabirds_hierarchy
 from modeling_crh.data.prepare import prepare_dataset, prepare_table
 from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
 from modeling_crh.data.sources import Source, SourceRow, open_source
 from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
 from modeling_crh.data.tables import load_table, read_table
-from modeling_crh.data.taxonomy import LEVELS, class_levels, has_levels
-from modeling_crh.data.text_dataset import TextDataset
-from modeling_crh.data.transforms import PRESETS, Augmentation, TrainTransform, sample_draws
 
 __all__ = [
     "BENCHMARKS",
     "LEVELS",
     "OFFICIAL",
-    "PRESETS",
     "PROTOCOLS",
-    "Augmentation",
     "BadImage",
-    "FeatureDataset",
-    "ImageDataset",
-    "LabelledDataset",
     "Protocol",
     "Source",
     "SourceRow",
-    "TextDataset",
-    "TrainTransform",
     "benchmark_rows",
     "check_images",
     "class_levels",
@@ -55,7 +50,6 @@ __all__ = [
     "read_benchmark",
     "read_parts",
     "read_table",
-    "sample_draws",
     "split_dataset",
     "split_rows",
 ]

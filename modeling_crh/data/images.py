@@ -13,7 +13,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from modeling_crh.images import DECODE_ERRORS, decode_fault, open_image, to_rgb
-from modeling_crh.progress_bar import progress_bar
+from modeling_crh.runtime.terminal import progress_bar
 
 _IMAGE = datasets.Image()
 REMEDY = "; `skip_bad_images=True` (`--skip-bad-images`) leaves it out"

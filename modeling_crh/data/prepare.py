@@ -5,8 +5,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, Image, LargeList, List, concatenate_datasets
 
-from modeling_crh.data.columns import check_dataset, label_feature, row_name
-from modeling_crh.data.taxonomy import LEVELS
+from modeling_crh.data.columns import LEVELS, check_dataset, label_feature, row_name
 
 
 def prepare_dataset(

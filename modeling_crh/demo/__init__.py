@@ -1,6 +1,6 @@
 """What `crh demo` runs: all of the library on data that come with it, ending in a report."""
 
-from modeling_crh.demo.emoji import run_emoji_demo
-from modeling_crh.demo.fashion_mnist import run_demo
+from modeling_crh.demo.emoji_demo import run_emoji_demo
+from modeling_crh.demo.fashion_mnist_demo import run_demo
 
 __all__ = ["run_demo", "run_emoji_demo"]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import BaseImageProcessor
 
+from modeling_crh.encoding.inputs import Processor
 from modeling_crh.images import read_image
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.processing import Processor
 
 Batch = dict[str, NDArray[Any]]
 

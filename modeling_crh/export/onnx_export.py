@@ -19,15 +19,15 @@ except ModuleNotFoundError as error:
         f"Export needs {error.name}; run `pip install 'modeling-crh[onnx]'`.", name=error.name
     ) from error
 
-from modeling_crh.checkpoint import find_revision
 from modeling_crh.checks import check_path
 from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.loading import find_revision
 from modeling_crh.export.graph import Batch, CodesGraph
 from modeling_crh.export.precision import Precision, quantize, quiet_logs, store_halves
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.processing import Processor
-from modeling_crh.whole_file import whole_file
+from modeling_crh.runtime.atomic_files import whole_file
 
 OPSET = 20
 _CALIBRATION_BATCH = 32

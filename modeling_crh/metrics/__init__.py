@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
-from modeling_crh.metrics.bits import bit_balance, bit_correlation
-from modeling_crh.metrics.convention import convention_average_precision
-from modeling_crh.metrics.counting import count_by_distance
-from modeling_crh.metrics.figures import figures_with_counts, retrieval_figures
+from modeling_crh.metrics.average_precision import (
+    average_precision,
+    average_precision_bounds,
+    convention_average_precision,
+)
+from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
+from modeling_crh.metrics.figures import bit_balance, bit_correlation, figures_with_counts, retrieval_figures
 from modeling_crh.metrics.precision_recall import (
     PrecisionRecallCurve,
     precision_at,
@@ -21,7 +23,6 @@ from modeling_crh.metrics.semantics import (
     center_similarity,
     tree_similarity,
 )
-from modeling_crh.metrics.task import DistanceCounts
 
 HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
 """Path of the `evaluate` module that gives every figure, for `evaluate.load`."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from modeling_crh.checks import is_whole
-from modeling_crh.metrics.task import DistanceCounts, check_top
+from modeling_crh.metrics.counting import DistanceCounts, check_top
 
 
 @dataclass(frozen=True, eq=False)

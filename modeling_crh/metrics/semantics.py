@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modeling_crh.checks import check_seed, check_tensor, is_whole
-from modeling_crh.metrics.words import check_codes
+from modeling_crh.metrics.packing import check_codes
 
 BLOCK_ENTRIES = 2**22  # of the shuffled centers that are compared at a time
 EQUAL = 1e-6  # correlations so close are tied: float32 sums differ by less than 1e-7 when their order does

@@ -9,6 +9,6 @@ except ModuleNotFoundError as error:
     ) from error
 
 from modeling_crh.report.content import Comparison, Neighbour, ReportContent, SearchResult
-from modeling_crh.report.write import write_report
+from modeling_crh.report.report_page import write_report
 
 __all__ = ["Comparison", "Neighbour", "ReportContent", "SearchResult", "write_report"]

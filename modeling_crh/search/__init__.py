@@ -11,8 +11,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from modeling_crh.search.code_table import index_codes
+from modeling_crh.search.duplicates import near_duplicates
 from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.near_duplicates import near_duplicates
 from modeling_crh.search.opening import open_index, read_index
 
 __all__ = ["HammingIndex", "index_codes", "near_duplicates", "open_index", "read_index"]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
-from modeling_crh.encoding.files import code_files, one_model, read_code_schema
+from modeling_crh.encoding.shards import code_files, one_model, read_code_schema
 from modeling_crh.search.hamming_index import HammingIndex
 
 _COLUMNS = ("id", "path", "code", "label")

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling_crh.search.checks import check_count, check_packed, check_radius
-from modeling_crh.search.code_store import CodeStore, Distances, Positions
+from modeling_crh.search.code_index import (
+    check_candidates,
+    check_count,
+    check_logits,
+    check_packed,
+    check_radius,
+    rerank,
+)
+from modeling_crh.search.faiss_store import CodeStore, Distances, Positions, choose_kind
 from modeling_crh.search.index_file import read_index_file, write_index_file
-from modeling_crh.search.items import Ids, Items
-from modeling_crh.search.kinds import choose_kind
-from modeling_crh.search.rerank import check_candidates, check_logits, rerank
+from modeling_crh.search.index_items import Ids, Items
 
 
 class HammingIndex:
@@ -23,7 +28,7 @@ class HammingIndex:
         ids: `(N,)`, the caller's own: whole numbers of 64 bits, or strings. Without them an id is a position.
         labels: `(N,)` names, numbers, or lists of names; None where an item has none.
         paths: `(N,)` strings: where each item comes from. They are never opened here.
-        kind: `flat`, `ivf`, `hnsw`, `multihash`, or `auto`, which decides by N; see `modeling_crh.search.kinds`.
+        kind: `flat`, `ivf`, `hnsw`, `multihash`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
         model: Name of the model that made the codes.
         revision: Of that model.
 

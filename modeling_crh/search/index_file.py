@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
-from modeling_crh.whole_file import whole_file
+from modeling_crh.runtime.atomic_files import whole_file
 
 MAGIC = b"CRHINDEX"
 FORMAT_VERSION = 1

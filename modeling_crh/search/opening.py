@@ -3,23 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeling_crh.search.code_index import CodeIndex
+from modeling_crh.search.code_index import TABLE_SUFFIX, CodeIndex, is_table_uri
 from modeling_crh.search.hamming_index import HammingIndex
 
 if TYPE_CHECKING:
-    from modeling_crh.search.lance import LanceIndex
-
-TABLE_SUFFIX = ".lance"
-
-
-def is_table_uri(uri: str | Path) -> bool:
-    """Whether a path or URI names a table by its form: `NAME.lance`, or anything with a scheme such as `s3://`.
-
-    Example:
-        >>> is_table_uri("photos.lance"), is_table_uri("s3://bucket/photos.lance"), is_table_uri("photos.crh")
-        (True, True, False)
-    """
-    return "://" in str(uri) or Path(uri).suffix == TABLE_SUFFIX
+    from modeling_crh.search.lance_index import LanceIndex
 
 
 def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
@@ -34,7 +22,7 @@ def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
     """
     if not is_table_uri(uri):
         return HammingIndex.load(uri)
-    from modeling_crh.search.lance import LanceIndex
+    from modeling_crh.search.lance_index import LanceIndex
 
     return LanceIndex(uri)
 
@@ -59,7 +47,7 @@ def choose_items(index: "HammingIndex | LanceIndex", where: str | None) -> CodeI
 
     Args:
         index: From `open_index`.
-        where: SQL, see `modeling_crh.search.lance.conditions.Condition`.
+        where: SQL, see `modeling_crh.search.lance_rows.Condition`.
 
     Raises:
         ValueError: If it is no condition on that table, or the index is none.

@@ -1,5 +1,6 @@
-"""Results: what queries have found, in words and numbers for a table, JSON or a page."""
+"""What queries found, as records and as an HTML page."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modeling_crh.checks import check_path
+from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.html import Thumbnail, make_thumbnail, page_templates, thumbnail_within
 from modeling_crh.search.code_index import CodeIndex
-from modeling_crh.search.query_sources import QuerySource
+from modeling_crh.search.queries import QuerySource
 
 DEFAULT_K = 10
 
@@ -106,4 +110,48 @@ def _hits(index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.
     return tuple(
         Hit(rank, record["id"], distance, record["label"], record["path"])
         for rank, (record, distance) in enumerate(zip(index.records(positions), distances.tolist(), strict=True), 1)
+    )
+
+
+_TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parents[1] / "report" / "templates")
+
+
+def write_page(
+    path: str | Path, index: CodeIndex, results: Sequence[Result], *, image_root: str | Path | None = None
+) -> Counter[str]:
+    """Write the page, which takes its place once it is whole.
+
+    Args:
+        path: Where to; a file that is there is replaced.
+        index: What was searched.
+        results: What was found.
+        image_root: Folder of the images of the database. Without one their paths are text.
+
+    Returns:
+        How many pictures of the database are not in the page, by their fault.
+
+    Raises:
+        ValueError: If `image_root` is no folder.
+    """
+    target = check_path("html", path)
+    root = None if image_root is None else check_path("image_root", image_root)
+    if root is not None and not root.is_dir():
+        raise ValueError(f"`image_root` must be a folder, but got {str(image_root)!r}.")
+    pictures = {} if root is None else _pictures(root, results)
+    page = _render(index, results, pictures)
+    with whole_file(target) as partial:
+        partial.write_bytes(page.encode("utf-8", "replace"))  # a path may hold half a surrogate pair
+    return Counter(picture.fault for picture in pictures.values() if picture.fault)
+
+
+def _pictures(root: Path, results: Sequence[Result]) -> dict[str, Thumbnail]:
+    paths = {hit.path for result in results for hit in result.hits if hit.path is not None}
+    return {path: thumbnail_within(root, path) for path in sorted(paths)}
+
+
+def _render(index: CodeIndex, results: Sequence[Result], pictures: dict[str, Thumbnail]) -> str:
+    environment = page_templates(*_TEMPLATES)
+    queries = [None if result.image is None else make_thumbnail(result.image) for result in results]
+    return environment.get_template("results.html").render(
+        index=index, results=results, queries=queries, pictures=pictures
     )

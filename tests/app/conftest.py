@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import modeling_crh
-from modeling_crh.app.page import build_page
+from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serving
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import pack_codes
 from modeling_crh.data import load_benchmark
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.search import HammingIndex
 
 CHECKPOINT = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"

@@ -3,9 +3,8 @@ import PIL.Image
 import pytest
 import torch
 
-from modeling_crh.app.finder import Finder
-from modeling_crh.app.pictures import folder_pictures
-from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.app.finder import Finder, folder_pictures
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.images import read_image
 from modeling_crh.search import HammingIndex
 

@@ -217,7 +217,7 @@ def test_nothing_is_wider_than_the_window(visit, expect, width):
 
 
 def test_without_pictures_and_with_hostile_labels_it_is_text(visit, expect, index, checkpoint, tmp_path):
-    from modeling_crh.app.page import build_page
+    from modeling_crh.app.search_page import build_page
     from modeling_crh.app.server import serving
 
     evil = ["<img src=x onerror=document.title='taken'>${document.title='taken'}{{title}}"] * 60

@@ -1,10 +1,10 @@
 import gradio as gr
 import pytest
 
-from modeling_crh.app.page import build_page
+from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serving
 from modeling_crh.search import HammingIndex, read_index
-from modeling_crh.search.lance import LanceIndex
+from modeling_crh.search.lance_index import LanceIndex
 
 
 def test_a_page_of_one_item_can_be_built(index, checkpoint, tmp_path):

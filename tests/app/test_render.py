@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from modeling_crh.app.finder import Answer, Item, Query
-from modeling_crh.app.render import milliseconds, render, render_answer
-from modeling_crh.search.thumbnails import Thumbnail
+from modeling_crh.app.rendering import milliseconds, render, render_answer
+from modeling_crh.runtime.html import Thumbnail
 
 CODE = np.array([0b11110000, 0], np.uint8)
 EVIL = "\"'><img src=x onerror=alert(1)>${alert(1)}{{alert(1)}}`"

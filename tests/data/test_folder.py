@@ -7,7 +7,7 @@ from datasets import Image
 
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
 from modeling_crh.data.folder import load_folder
-from modeling_crh.data.image_dataset import ImageDataset
+from modeling_crh.encoding.items import ImageDataset
 
 
 @pytest.fixture

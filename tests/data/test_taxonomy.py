@@ -1,8 +1,8 @@
 import pytest
 from datasets import Dataset
 
-from modeling_crh.data.emoji import emoji_features
-from modeling_crh.data.taxonomy import class_levels, has_levels
+from modeling_crh.data.benchmarks.emoji import emoji_features
+from modeling_crh.data.columns import class_levels, has_levels
 
 
 def rows_of(labels, groups=None):

@@ -5,9 +5,10 @@ import torch
 from tiny_runs import RESNET
 from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
-from modeling_crh.demo import emoji, run_emoji_demo
-from modeling_crh.demo.emoji import MOVING, NEVER_MOVING
-from modeling_crh.recipe import FEATURES_RECIPE, Recipe
+from modeling_crh.demo import emoji_demo as emoji
+from modeling_crh.demo import run_emoji_demo
+from modeling_crh.demo.emoji_demo import MOVING, NEVER_MOVING
+from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
 
 
 @pytest.fixture

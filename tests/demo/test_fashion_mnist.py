@@ -3,7 +3,7 @@ from pathlib import Path
 from tiny_runs import RESNET
 
 from modeling_crh.demo import run_demo
-from modeling_crh.recipe import Recipe
+from modeling_crh.training.recipe import Recipe
 
 
 def test_the_demo_ends_with_its_figures_and_a_report(image_folder, tmp_path):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data import open_source
-from modeling_crh.encoding.source import encode_source
+from modeling_crh.encoding.encode import encode_source
+from modeling_crh.encoding.loading import load_checkpoint
 
 
 def encode_in_a_child(model, processor, source, out, last_call=None):

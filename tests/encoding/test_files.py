@@ -4,8 +4,7 @@ import pytest
 from tiny_shards import open_shards, packed, rows
 
 from modeling_crh.data import BadImage
-from modeling_crh.encoding.files import code_files, one_model, read_code_schema
-from modeling_crh.encoding.shards import shard_path
+from modeling_crh.encoding.shards import code_files, one_model, read_code_schema, shard_path
 from modeling_crh.search import index_codes
 
 

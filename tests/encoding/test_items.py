@@ -6,9 +6,8 @@ from datasets import Dataset
 from transformers import ViTImageProcessor
 
 from modeling_crh.codes import binarize
-from modeling_crh.data import ImageDataset
 from modeling_crh.data.columns import canonical_features
-from modeling_crh.encoding import encode_batches, encode_items
+from modeling_crh.encoding import ImageDataset, encode_batches, encode_items
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 SINGLE = [2, 0, 1, 1, 0, 2, 2]

@@ -4,8 +4,8 @@ import torch
 from transformers import AutoTokenizer, ViTImageProcessor
 
 from modeling_crh.data import SourceRow
-from modeling_crh.data.png import encode_png
-from modeling_crh.encoding.row_inputs import input_batches
+from modeling_crh.data.benchmarks.official_files import encode_png
+from modeling_crh.encoding.inputs import input_batches
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 

@@ -5,7 +5,7 @@ from datasets import load_dataset
 from tiny_shards import open_shards, packed, rows
 
 from modeling_crh.data import BadImage
-from modeling_crh.encoding.record import RECORD_NAME
+from modeling_crh.encoding.manifest import RECORD_NAME
 from modeling_crh.encoding.shards import shard_path
 
 

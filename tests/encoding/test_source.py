@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from modeling_crh import CRHConfig, CRHModel
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import open_source
-from modeling_crh.encoding.record import RECORD_NAME
-from modeling_crh.encoding.source import encode_source
+from modeling_crh.encoding.encode import encode_source
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding.manifest import RECORD_NAME
 from modeling_crh.images import read_image
 
 ROOT = Path(__file__).parents[2]

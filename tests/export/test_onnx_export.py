@@ -14,12 +14,12 @@ import torch
 from transformers import BitImageProcessor, MobileViTImageProcessor, ViTImageProcessor
 
 import modeling_crh
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import load_benchmark
+from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.export import export_onnx, onnx_export
 from modeling_crh.export.graph import CodesGraph
-from modeling_crh.processing import labelled_dataset
 
 SHIPPED = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 GUIDE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -146,7 +146,7 @@ def test_a_model_of_the_hub_is_named_with_its_revision(tiny_model, tmp_path, mon
     model = tiny_model(None)
     model.config._name_or_path = "org/name"
     cached = str(tmp_path / "snapshots" / "0f3a" / "config.json")
-    monkeypatch.setattr("modeling_crh.checkpoint.try_to_load_from_cache", lambda name, file: cached)
+    monkeypatch.setattr("modeling_crh.encoding.loading.try_to_load_from_cache", lambda name, file: cached)
     session = onnxruntime.InferenceSession(export_onnx(model, tmp_path / "m.onnx"))
     metadata = session.get_modelmeta().custom_metadata_map
     assert metadata == {"model": "org/name", "revision": "0f3a", "num_bits": "16", "precision": "float32"}

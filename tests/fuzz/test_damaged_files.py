@@ -12,11 +12,11 @@ from fuzz.damage import BUDGET, UNEXPECTED, damaged, end_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data.images import decode_image
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.images import read_image
-from modeling_crh.recipe import DEMO_RECIPE, Recipe
 from modeling_crh.search import HammingIndex, index_codes
+from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
 
 # One folder serves all examples of a test: each writes its file anew.
 BUDGET = settings(BUDGET, suppress_health_check=[HealthCheck.function_scoped_fixture])

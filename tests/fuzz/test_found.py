@@ -12,11 +12,11 @@ import PIL.ImageFile
 import pytest
 
 from modeling_crh import CRHConfig
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.data.images import decode_image
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.images import read_image
-from modeling_crh.recipe import Recipe
 from modeling_crh.search import HammingIndex
+from modeling_crh.training.recipe import Recipe
 
 
 @pytest.mark.parametrize(

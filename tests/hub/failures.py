@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from modeling_crh import CRHModel
-from modeling_crh.checkpoint import load_checkpoint, load_model
+from modeling_crh.encoding.loading import load_checkpoint, load_model
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from tiny_runs import tiny_trainer
 from transformers import AutoModel, pipeline
 
 from modeling_crh import CRHModel
-from modeling_crh.card import MARK
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import pack_codes
-from modeling_crh.recipe import Recipe
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.hub.cards import MARK
+from modeling_crh.training.recipe import Recipe
 
 CODE = """card checks codebook codes configuration_crh hub images labels losses meanings modeling_crh pipeline_crh
 pooling run_record"""

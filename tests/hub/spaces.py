@@ -10,7 +10,7 @@ from app.talk import ask
 from huggingface_hub import SpaceCard
 
 from modeling_crh import cli
-from modeling_crh.app.pictures import stored_pictures
+from modeling_crh.app.finder import stored_pictures
 from modeling_crh.search import HammingIndex
 
 

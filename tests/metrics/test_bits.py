@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_crh.metrics import bit_balance, bit_correlation, bits
+from modeling_crh.metrics import bit_balance, bit_correlation
+from modeling_crh.metrics import figures as bits
 
 
 def signs(seed, rows, num_bits):

@@ -14,8 +14,8 @@ from modeling_crh.metrics import (
     precision_within_radius,
     recall_at,
     retrieval_figures,
-    task,
 )
+from modeling_crh.metrics import counting as task
 
 
 def test_every_figure_of_three_items_is_worked_by_hand():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from modeling_crh.metrics import count_by_distance
-from modeling_crh.metrics.labels import pack_label_pair
+from modeling_crh.metrics.packing import pack_label_pair
 
 
 def relevance(query_labels, database_labels):

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from modeling_crh.codes import hamming_distance
-from modeling_crh.metrics import task
+from modeling_crh.metrics import counting as task
+from modeling_crh.metrics.counting import check_top, prepare_retrieval
 from modeling_crh.metrics.kernel import CHUNK, QUERIES
-from modeling_crh.metrics.task import check_top, prepare_retrieval
 
 
 @pytest.mark.parametrize("at_once", [1, 100, 2**20])

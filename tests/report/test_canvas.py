@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from modeling_crh.report.canvas import DARK, LIGHT, draw_png, shorten
-from modeling_crh.report.page import TEMPLATES
+from modeling_crh.report.report_page import TEMPLATES
 
 
 @pytest.mark.parametrize(

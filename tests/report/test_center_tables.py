@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_crh.report.center_tables import (
+from modeling_crh.report.centers_plot import (
     Branch,
     center_tables,
     class_order,

@@ -6,7 +6,7 @@ import pytest
 
 from modeling_crh.report import Neighbour, SearchResult
 from modeling_crh.report.canvas import LIGHT
-from modeling_crh.report.contact_sheet import COLUMN, GAP, TILE, draw_contact_sheet
+from modeling_crh.report.plots import COLUMN, GAP, TILE, draw_contact_sheet
 
 
 def _pixels_of(results):

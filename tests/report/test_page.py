@@ -8,7 +8,7 @@ import pytest
 
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation
 from modeling_crh.report import Comparison, Neighbour, SearchResult
-from modeling_crh.report.page import Plot, render_page
+from modeling_crh.report.report_page import Plot, render_page
 
 NO_PLOTS = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
 

@@ -5,7 +5,7 @@ import torch
 
 from modeling_crh.metrics import PrecisionRecallCurve
 from modeling_crh.report.canvas import LIGHT
-from modeling_crh.report.precision_recall_plot import LEAST_GAP, draw_precision_recall, labelled_radii
+from modeling_crh.report.plots import LEAST_GAP, draw_precision_recall, labelled_radii
 
 
 def test_labelled_points_stand_apart():

@@ -1,7 +1,7 @@
 import pytest
 
 from modeling_crh.report.canvas import LIGHT
-from modeling_crh.report.training_plot import draw_training, read_series
+from modeling_crh.report.plots import draw_training, read_series
 
 
 def test_a_series_is_made_of_the_entries_that_have_both_keys():

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from modeling_crh.search import components
+from modeling_crh.search import duplicates as components
 
 
 def test_connections_in_many_portions_are_those_of_the_whole_graph(monkeypatch):

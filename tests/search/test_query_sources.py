@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_crh.checkpoint import load_checkpoint
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.pipeline_crh import CRHPipeline
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.query_sources import (
+from modeling_crh.search.queries import (
     QuerySource,
     check_model,
     encode_queries,

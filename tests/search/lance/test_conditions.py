@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modeling_crh.search.lance import LanceIndex
-from modeling_crh.search.lance.conditions import to_sql
+from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.lance_rows import to_sql
 
 SCHEMA = pa.schema({"label": pa.string(), "tags": pa.list_(pa.string()), "year": pa.int64(), "a b": pa.bool_()})
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.lance import LanceIndex
+from modeling_crh.search.lance_index import LanceIndex
 
 GENERATOR = np.random.default_rng(0)
 PACKED = GENERATOR.integers(0, 4, (500, 2), dtype=np.uint8)  # many ties: only four of 16 bits differ
@@ -72,7 +72,7 @@ def test_reranking_orders_candidates_as_the_index_in_memory_does(table):
 
 
 def test_lists_are_made_of_large_tables_and_hold_what_is_added_later(uri, monkeypatch):
-    monkeypatch.setattr("modeling_crh.search.lance.write.FLAT_LIMIT", 400)
+    monkeypatch.setattr("modeling_crh.search.lance_table.FLAT_LIMIT", 400)
     index = LanceIndex.create(uri, PACKED[:400], kind="auto")
     assert index.kind == "flat"
     index.add(PACKED[400:], np.arange(400, 500))

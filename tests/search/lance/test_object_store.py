@@ -8,7 +8,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from modeling_crh.search import HammingIndex, open_index
-from modeling_crh.search.lance import LanceIndex
+from modeling_crh.search.lance_index import LanceIndex
 
 PACKED = np.random.default_rng(0).integers(0, 256, (300, 4), dtype=np.uint8)
 KEYS = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}

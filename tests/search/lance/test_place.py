@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from modeling_crh.search import HammingIndex, open_index
-from modeling_crh.search.lance import LanceIndex
-from modeling_crh.search.lance.place import LancePlace, one_sentence
+from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.lance_table import LancePlace, one_sentence
 from modeling_crh.search.opening import choose_items, is_table_uri
 
 PACKED = np.zeros((3, 2), np.uint8)

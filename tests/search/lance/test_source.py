@@ -4,8 +4,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeling_crh.search import index_codes
-from modeling_crh.search.lance import LanceIndex
-from modeling_crh.search.lance.source import codes_to_table
+from modeling_crh.search.lance_codes import codes_to_table
+from modeling_crh.search.lance_index import LanceIndex
 
 PACKED = np.random.default_rng(0).integers(0, 256, (50, 4), dtype=np.uint8)
 
@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("rows", [7, 1 << 18])
 def test_files_are_a_table_part_by_part(folder, rows, monkeypatch):
-    monkeypatch.setattr("modeling_crh.search.lance.source._ROWS", rows)
+    monkeypatch.setattr("modeling_crh.search.lance_codes._ROWS", rows)
     table = codes_to_table(folder, folder / "all.lance")
     found, expected = table.search(PACKED, 10), index_codes(folder).search(PACKED, 10)
     np.testing.assert_array_equal(found[0], expected[0])
@@ -64,7 +64,7 @@ def test_codes_are_added_if_they_fit(folder, tmp_path):
 
 @pytest.mark.parametrize("fault", ["doubles", "damage", "columns", "no code"])
 def test_what_goes_wrong_half_way_leaves_what_was_there(folder, fault, monkeypatch):
-    monkeypatch.setattr("modeling_crh.search.lance.source._ROWS", 7)
+    monkeypatch.setattr("modeling_crh.search.lance_codes._ROWS", 7)
     uri = folder / "all.lance"
     LanceIndex.create(uri, PACKED[:3])
     before = sorted(path.name for path in uri.rglob("*"))

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from modeling_crh import cli
-from modeling_crh.checkpoint import load_checkpoint
 from modeling_crh.codes import unpack_codes
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.lance import LanceIndex
-from modeling_crh.search.query_sources import find_queries, query_logits
+from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.queries import find_queries, query_logits
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from modeling_crh.search.lance import LanceIndex
+from modeling_crh.search.lance_index import LanceIndex
 
 PART = 50
 CODES = np.zeros((PART, 2), np.uint8)

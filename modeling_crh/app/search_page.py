@@ -1,0 +1,143 @@
+"""The search page: its layout, and what it answers to each action."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from modeling_crh.app.finder import Finder, Pictures, Query, folder_pictures, no_pictures, stored_pictures
+from modeling_crh.app.rendering import render, render_answer, source
+from modeling_crh.app.uploads import MAX_BYTES, read_upload
+from modeling_crh.search import read_index
+
+LARGEST_K = 60
+GALLERY = 12
+"""Images of the database to choose from."""
+
+Changes = tuple[Any, str, Any]
+"""The query, which Gradio keeps for each person apart; a message; and the answer."""
+
+
+class Conversation:
+    """The functions behind the page. What they keep of a person is the `Query` that they return.
+
+    Args:
+        finder: That answers.
+    """
+
+    def __init__(self, finder: Finder) -> None:
+        self.finder = finder
+
+    def by_image(self, k: float, radius: float, event: gr.EventData) -> Changes:
+        """Ask by an image that has been sent."""
+        sent = _sent(event)
+        return self._ask(lambda: self.finder.of_image(read_upload(sent.get("content"), sent.get("size"))), k, radius)
+
+    def by_item(self, k: float, radius: float, event: gr.EventData) -> Changes:
+        """Ask by an item that has been clicked."""
+        return self._ask(lambda: self.finder.of_item(_sent(event).get("position")), k, radius)
+
+    def again(self, query: Query | None, k: float, radius: float) -> Any:
+        """Ask the same once more, after a slider has moved."""
+        return gr.skip() if query is None else self._answer(query, k, radius)
+
+    def gallery(self) -> str:
+        """Items from the whole database, which often stands in the order of its classes."""
+        num_items = len(self.finder.index)
+        return self._show(np.linspace(0, num_items - 1, min(GALLERY, num_items)).astype(np.int64))
+
+    def others(self) -> str:
+        """Other items, at random."""
+        return self._show(np.random.default_rng().choice(len(self.finder.index), GALLERY, replace=False))
+
+    def _ask(self, find: Callable[[], Query], k: float, radius: float) -> Changes:
+        try:
+            query = find()
+        except ValueError as error:  # its sentence is for the person who asks
+            return gr.skip(), render("message", text=str(error)), gr.skip()
+        return query, render("message", text=""), self._answer(query, k, radius)
+
+    def _answer(self, query: Query, k: float, radius: float) -> str:
+        num_items, num_bits = len(self.finder.index), self.finder.index.num_bits
+        most, bits = int(np.clip(k, 1, min(LARGEST_K, num_items))), int(np.clip(radius, 0, num_bits))
+        return render_answer(self.finder.search(query, most, bits), num_items, most, bits, num_bits)
+
+    def _show(self, positions: NDArray[np.int64]) -> str:
+        return render("gallery", items=self.finder.items(positions))
+
+
+def _sent(event: gr.EventData) -> dict[str, Any]:
+    """What a script of the page has sent, or somebody who pretends to be one."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+_FIRST_K = 12
+_MOST_WAITING = 32  # requests; whoever comes later is told to try again
+
+
+def build_page(
+    index: str | Path,
+    model: str,
+    *,
+    image_root: str | Path | None = None,
+    pictures: str | Path | None = None,
+) -> gr.Blocks:
+    """Build the search page of an index; `modeling_crh.app.server` shows it.
+
+    Args:
+        index: Of images: the file or table that `crh index` wrote, read into memory.
+        model: Folder or Hub id of the model that made its codes.
+        image_root: Folder of the images of the database. Without it, and for paths that lead out of it, items are shown
+            by label and name.
+        pictures: Instead of it, the file of thumbnails that a Space holds.
+
+    Raises:
+        ValueError: If an argument breaks its rule, or the model is not the one of the index.
+    """
+    if image_root is not None and pictures is not None:
+        raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
+    loaded = read_index(index)
+    chosen: Pictures = no_pictures
+    if image_root is not None:
+        chosen = folder_pictures(image_root)
+    if pictures is not None:
+        chosen = stored_pictures(pictures)
+    return _lay_out(Finder(loaded, model, chosen))
+
+
+def _lay_out(finder: Finder) -> gr.Blocks:
+    index, talk = finder.index, Conversation(finder)
+    page = gr.Blocks(title="Search by binary codes", analytics_enabled=False)
+    with page:
+        asked = gr.State(None)
+        _html(render("header", index=index, model=finder.model_name))
+        with gr.Row(elem_id="crh-columns"):
+            with gr.Column(scale=1, min_width=280, elem_id="crh-ask"):
+                upload = _html(render("upload"), "upload.js", max_bytes=MAX_BYTES, elem_id="crh-upload")
+                message = _html(render("message", text=""))
+                gallery = _html(talk.gallery(), "select.js")
+                others = gr.Button("Show others", size="sm", visible=len(index) > GALLERY)
+                most = min(LARGEST_K, len(index))
+                k = gr.Slider(1, max(2, most), min(_FIRST_K, most), step=1, label="Images to show", buttons=[])
+                radius = gr.Slider(0, index.num_bits, index.num_bits, step=1, label="Radius, in bits", buttons=[])
+            with gr.Column(scale=3, min_width=300):
+                answer = _html(render("hint", index=index), "select.js", "answer.js", elem_id="crh-answer")
+        closed: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # to programs
+        changed = [asked, message, answer]
+        upload.upload(talk.by_image, [k, radius], changed, **closed)
+        gallery.select(talk.by_item, [k, radius], changed, **closed)
+        answer.select(talk.by_item, [k, radius], changed, **closed)
+        for slider in (k, radius):
+            slider.change(talk.again, [asked, k, radius], answer, trigger_mode="always_last", **closed)
+        others.click(talk.others, None, gallery, **closed)
+    page.queue(max_size=_MOST_WAITING, default_concurrency_limit=2)
+    return page
+
+
+def _html(content: str, *scripts: str, **settings: Any) -> Any:
+    """A part of the page, with scripts of ours and no style but ours."""
+    script = "\n".join(source(name) for name in scripts)
+    return gr.HTML(content, js_on_load=script or None, apply_default_css=False, **settings)

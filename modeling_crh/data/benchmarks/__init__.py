@@ -1,0 +1,120 @@
+"""Benchmarks by name, each as the four splits of a retrieval experiment."""
+
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+from numpy.typing import NDArray
+
+from modeling_crh.data.benchmarks.cifar import load_cifar10, load_cifar100
+from modeling_crh.data.benchmarks.coco import load_coco, load_coco_2014
+from modeling_crh.data.benchmarks.emoji import load_emoji, load_emoji_sample
+from modeling_crh.data.benchmarks.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
+from modeling_crh.data.benchmarks.nabirds import load_nabirds
+from modeling_crh.data.benchmarks.stanford_cars import load_stanford_cars
+from modeling_crh.data.protocols import find_protocol
+from modeling_crh.data.splits import split_dataset, split_rows
+
+BENCHMARKS = {
+    "cifar10": load_cifar10,
+    "cifar100": load_cifar100,
+    "coco": load_coco,
+    "coco_2014": load_coco_2014,
+    "emoji": load_emoji,
+    "emoji_sample": load_emoji_sample,
+    "fashion_mnist": load_fashion_mnist,
+    "fashion_mnist_sample": load_fashion_mnist_sample,
+    "nabirds": load_nabirds,
+    "stanford_cars": load_stanford_cars,
+}
+"""Name of a benchmark to the function that reads its official training and test set from `data_dir` or the Hub."""
+
+
+def load_benchmark(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    protocol: str = "official",
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+) -> DatasetDict:
+    """Load a benchmark; by default with its official division: test set as `query`, training set as `database`.
+
+    Args:
+        name: A key of `BENCHMARKS`.
+        data_dir: Folder of the official files; without one they come from the Hub. `fashion_mnist_sample` is bundled.
+            `nabirds` and `coco_2014` are read from their official files only.
+        protocol: Who trains, queries and is searched; `modeling_crh.data.protocols` has the table.
+        validation_fraction: Share of the training images to hold out for model selection, above 0 and below 1.
+        seed: Decides which rows are drawn and held out.
+
+    Returns:
+        The splits `train`, `validation`, `query` and `database` with the columns `image` and `label`; the two of emoji
+        have `vendor`, `group`, `subgroup` and `name` too.
+
+    Raises:
+        ValueError: If `name` is none of these, it has no such `protocol`, or `data_dir` does not hold the official
+            files.
+
+    Example:
+        >>> splits = load_benchmark("fashion_mnist_sample")
+        >>> splits.num_rows
+        {'train': 5400, 'validation': 600, 'query': 1000, 'database': 6000}
+        >>> load_benchmark("fashion_mnist_sample", protocol="disjoint").num_rows
+        {'train': 2700, 'validation': 300, 'query': 1000, 'database': 3000}
+    """
+    division = find_protocol(_check_name(name), protocol)
+    train, test = read_benchmark(name, data_dir)
+    return split_dataset(train, test, protocol=division, validation_fraction=validation_fraction, seed=seed)
+
+
+def benchmark_rows(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    protocol: str = "official",
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+) -> dict[str, NDArray[np.int64]]:
+    """Which rows `load_benchmark`, which takes the same arguments, puts into which split: to be saved with a run.
+
+    A run that wants the images too reads them once: `train, test = read_benchmark(...)`, then `split_rows(train, test,
+    ...)` and `split_dataset(train, test, ...)`.
+
+    Returns:
+        Split to ascending row numbers. Rows 0 to N-1 are those of the official training set, in its order, and the
+        official test set counts on from N.
+
+    Raises:
+        ValueError: As `load_benchmark`.
+
+    Example:
+        >>> benchmark_rows("fashion_mnist_sample", protocol="disjoint")["query"][:4]
+        array([10, 38, 39, 40])
+    """
+    division = find_protocol(_check_name(name), protocol)
+    train, test = read_benchmark(name, data_dir)
+    return split_rows(train, test, protocol=division, validation_fraction=validation_fraction, seed=seed)
+
+
+def read_benchmark(name: str, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
+    """The official training and test set of a benchmark, before any division.
+
+    Args:
+        name: A key of `BENCHMARKS`.
+        data_dir: Folder of the official files; without one they come from the Hub.
+
+    Raises:
+        ValueError: If `name` is none of these, or `data_dir` does not hold the official files.
+    """
+    load = BENCHMARKS[_check_name(name)]
+    folder = None if data_dir is None else Path(data_dir)
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"`data_dir` must be a folder, but got {str(data_dir)!r}.")
+    return load(folder)
+
+
+def _check_name(name: str) -> str:
+    if name not in BENCHMARKS:
+        raise ValueError(f"`name` must be one of {', '.join(sorted(BENCHMARKS))}, but got {name!r}.")
+    return name

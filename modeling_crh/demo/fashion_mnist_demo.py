@@ -1,0 +1,132 @@
+"""`crh demo`: train on the bundled sample of Fashion-MNIST, evaluate, search, and write a report."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from modeling_crh.codebook import compose_centers
+from modeling_crh.codes import hamming_distance
+from modeling_crh.data.images import decode_image, without_decoding
+from modeling_crh.encoding import EncodedItems
+from modeling_crh.metrics import count_by_distance, precision_recall_curve
+from modeling_crh.modeling_crh import draw_first_centers
+from modeling_crh.report import Neighbour, ReportContent, SearchResult, write_report
+from modeling_crh.training.evaluation import encode_splits, figures_of
+from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
+from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train, write_json
+
+NUM_QUERIES = 10
+NUM_NEIGHBOURS = 10
+
+
+def draw_queries(query: EncodedItems, seed: int) -> list[int]:
+    """Rows of one random query of each class, or of each of ten random classes where there are more.
+
+    Args:
+        query: With one class an item.
+        seed: Of what is drawn.
+    """
+    generator = np.random.default_rng(seed)
+    classes = np.arange(len(query.label_names))
+    if len(classes) > NUM_QUERIES:
+        classes = np.sort(generator.choice(classes, NUM_QUERIES, replace=False))
+    return [int(generator.choice((query.labels == label).nonzero().flatten().numpy())) for label in classes.tolist()]
+
+
+def search_examples(
+    images: dict[str, Dataset], encoded: dict[str, EncodedItems], rows: list[int]
+) -> list[SearchResult]:
+    """What some queries find in the database; ties stand in database order.
+
+    Args:
+        images: `query` and `database`, with a column `image`.
+        encoded: Their codes and labels, one class an item, in the same order.
+        rows: The queries.
+    """
+    query, database = encoded["query"], encoded["database"]
+    names = query.label_names
+    pictures = {name: without_decoding(images[name]) for name in ("query", "database")}
+    results = []
+    for row in rows:
+        label = int(query.labels[row])
+        distance, found = hamming_distance(query.codes[row : row + 1], database.codes)[0].sort(stable=True)
+        neighbours = tuple(
+            Neighbour(
+                image=_pixels(pictures["database"], item),
+                labels=(names[int(database.labels[item])],),
+                distance=int(bits),
+                relevant=bool(database.labels[item] == label),
+            )
+            for bits, item in zip(distance[:NUM_NEIGHBOURS].tolist(), found[:NUM_NEIGHBOURS].tolist(), strict=True)
+        )
+        results.append(SearchResult(_pixels(pictures["query"], row), (names[label],), neighbours))
+    return results
+
+
+def _pixels(images: Dataset, row: int) -> NDArray[np.uint8]:
+    return decode_image(images[row]["image"], f"row {row}").permute(1, 2, 0).numpy()
+
+
+def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -> dict[str, Any]:
+    """Run all of it.
+
+    Args:
+        out: New or empty folder.
+        seed: Of everything that is random.
+        recipe: Of the training run; its dataset has one class an image.
+
+    Returns:
+        `map`, `map_lower`, `map_upper`, `precision_at_10`, `seconds`, `num_bits`, `seed` and the path of the `report`.
+
+    Raises:
+        ValueError: If `out` holds another run.
+    """
+    started = time.monotonic()
+    chosen = Recipe.load(recipe, seed=seed)
+    run = train(chosen, out)
+    encoded = encode_splits(run.model, run.processor, run.splits)
+    figures = figures_of(encoded)
+    write_json(Path(out, FIGURES_NAME), figures)
+    seconds = round(time.monotonic() - started, 1)
+    content = _report_content(chosen, run, encoded, figures, seconds)
+    report = write_report(content, Path(out))
+    headline = {name: figures[name] for name in ("map", "map_lower", "map_upper", "precision_at_10")}
+    seconds = round(time.monotonic() - started, 1)
+    return headline | {
+        "seconds": seconds,
+        "num_bits": run.model.config.num_bits,
+        "seed": seed,
+        "report": str(report),
+    }
+
+
+def _report_content(
+    recipe: Recipe, run: TrainedRun, encoded: dict[str, EncodedItems], figures: dict[str, float], seconds: float
+) -> ReportContent:
+    model, query, database = run.model, encoded["query"], encoded["database"]
+    counts = count_by_distance(query.codes, database.codes, query.labels, database.labels)
+    summary = {
+        "dataset": recipe.dataset,
+        "backbone": recipe.backbone or recipe.model["backbone_config"]["model_type"],
+        "parameters": f"{model.num_parameters():,}",
+        "bits": model.config.num_bits,
+        "classes": model.config.num_labels or 0,
+        "training images": len(run.splits["train"]),
+        "seed": recipe.seed,
+        "seconds": seconds,
+    }
+    return ReportContent(
+        title=f"Center-reassigned hashing on {recipe.dataset}",
+        summary=summary,
+        figures=figures,
+        history=run.history,
+        curve=precision_recall_curve(counts),
+        centers_before=compose_centers(*draw_first_centers(model.config)),
+        centers_after=model.centers.cpu(),
+        label_names=query.label_names,
+        results=search_examples(run.splits, encoded, draw_queries(query, recipe.seed)),
+    )

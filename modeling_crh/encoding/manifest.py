@@ -1,0 +1,102 @@
+"""The manifest of a folder of codes: which model and source they are of, and whether they are complete."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.loading import find_revision
+from modeling_crh.runtime.atomic_files import whole_file
+
+RECORD_NAME = ".encoding.json"  # `load_dataset` passes over names that start with a dot
+
+
+@dataclass(frozen=True)
+class EncodingRecord:
+    """Everything that codes depend on.
+
+    Attributes:
+        model: Name of the model.
+        revision: Its commit on the Hub; empty for a folder.
+        weights: Digest of its weights and its processor.
+        num_bits: K.
+        source: Name of the source.
+        source_version: Differs after it has changed.
+        columns: Options that say what is read of it, to their values.
+        shard_size: Rows of the source that one shard is of.
+        num_shards: Of the whole source; None until all are there.
+    """
+
+    model: str
+    revision: str
+    weights: str
+    num_bits: int
+    source: str
+    source_version: str
+    columns: dict[str, str | None]
+    shard_size: int
+    num_shards: int | None = None
+
+    @classmethod
+    def read(cls, folder: Path) -> "EncodingRecord | None":
+        """The record in a folder, or None if there is none.
+
+        Raises:
+            ValueError: If it cannot be read.
+        """
+        file = folder / RECORD_NAME
+        if not file.is_file():
+            return None
+        try:
+            return cls(**json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise ValueError(f"{file} must be what `crh encode` wrote, but cannot be read: {error}.") from error
+
+    def write(self, folder: Path) -> None:
+        """Write it into a folder, or replace the one that is there."""
+        with whole_file(folder / RECORD_NAME) as partial:
+            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+
+    def check_same(self, begun: "EncodingRecord", folder: Path) -> None:
+        """Check that a run may go on with what another one has begun; a copy of the same model under any name may.
+
+        Raises:
+            ValueError: If its codes would be others.
+        """
+        rule = f"as it was when {str(folder)!r} was begun"
+        for name, was, now, is_same in (
+            ("checkpoint", begun.model, self.model, self.weights == begun.weights),
+            ("source", begun.source, self.source, self.source == begun.source),
+            ("source", begun.source, self.source, self.source_version == begun.source_version),
+        ):
+            if not is_same:
+                got = "has changed since" if was == now else f"got {now!r}"
+                raise ValueError(f"`{name}` must be {was!r} {rule}, but {got}; another run needs another `out`.")
+        options: dict[str, tuple[Any, Any]] = {"shard_size": (begun.shard_size, self.shard_size)}
+        options |= {name: (value, self.columns.get(name)) for name, value in begun.columns.items()}
+        for name, (old, new) in options.items():
+            if old != new:
+                raise ValueError(f"`{name}` must be {old!r}, {rule}, but got {new!r}; another run needs another `out`.")
+
+    def completed(self, num_shards: int) -> "EncodingRecord":
+        """The same, of a source that was read to its end."""
+        return replace(self, num_shards=num_shards)
+
+
+def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dict[str, Any]:
+    """`model`, `revision`, `weights` and `num_bits` of an `EncodingRecord`."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    if isinstance(processor, PreTrainedTokenizerBase):
+        digest.update(repr((sorted(processor.get_vocab().items()), processor.model_max_length)).encode())
+    else:
+        digest.update(repr(processor).encode())
+    facts = {"weights": digest.hexdigest(), "num_bits": model.config.num_bits}
+    return {"model": name, "revision": find_revision(name)} | facts

@@ -1,0 +1,1 @@
+"""Publish a model, codes or a search page on the Hub."""

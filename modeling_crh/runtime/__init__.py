@@ -1,0 +1,1 @@
+"""Files, processes, the terminal and HTML: what every room of the library stands on."""

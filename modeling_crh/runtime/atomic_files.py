@@ -1,0 +1,31 @@
+"""Write files atomically: a file is complete, or it is not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """Give a path beside `target` to write to; it takes its place at the end, and is removed if something goes wrong.
+
+    Args:
+        target: A file that is there is replaced, and stays as it is until then. Its folder must exist.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     target = Path(folder, "greeting.txt")
+        ...     with whole_file(target) as partial:
+        ...         _ = partial.write_text("hello")
+        ...     target.read_text(), len(list(Path(folder).iterdir()))
+        ('hello', 1)
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

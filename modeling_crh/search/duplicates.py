@@ -1,0 +1,249 @@
+"""Groups of near-duplicates: items whose codes are connected by steps of a few bits."""
+
+import csv
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from modeling_crh.checks import check_path
+from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.search.code_index import check_radius
+from modeling_crh.search.faiss_store import Positions
+from modeling_crh.search.hamming_index import HammingIndex
+
+_MOST_WAITING = 1 << 21
+
+
+class Components:
+    """Components of a graph that grows.
+
+    Args:
+        size: Number of things; each is a component of its own at first.
+
+    Example:
+        >>> components = Components(4)
+        >>> components.connect(np.array([0, 3]), np.array([2, 2]))
+        >>> components.settle().tolist()
+        [0, 1, 0, 0]
+    """
+
+    def __init__(self, size: int) -> None:
+        self._labels = np.arange(size, dtype=np.int64)
+        self._waiting: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._num_waiting = 0
+
+    def connect(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+        """Connect `(E,)` things with as many others; `settle` knows of it."""
+        self._waiting.append((one, other))
+        self._num_waiting += len(one)
+        if self._num_waiting > _MOST_WAITING:  # so that memory does not grow with the number of connections
+            self.settle()
+
+    def settle(self) -> NDArray[np.int64]:
+        """Number of the component of each thing, `(size,)`."""
+        if self._num_waiting:
+            one, other = (self._labels[np.concatenate(side)] for side in zip(*self._waiting, strict=True))
+            size = int(self._labels.max()) + 1
+            graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(size, size))
+            joined = connected_components(graph, directed=False)[1]
+            self._labels = joined.astype(np.int64)[self._labels]
+        self._waiting, self._num_waiting = [], 0
+        return self._labels
+
+
+Words = list[NDArray[np.uint64]]
+"""Codes as columns of 64 bits, `(N,)` each, with zeros after the last bit."""
+
+_REACH = 64  # rows of a bucket that each row is compared with before components are looked at
+_MOST_AT_ONCE = 1 << 20  # pairs of a large bucket that are compared at a time
+_SETTLE_AFTER = 1 << 27  # compared pairs, about half a second
+
+
+def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
+    """Find groups of items: two are in one group if a chain of items leads from one to the other, each within `radius`.
+
+    Exact. The bits are split into `radius + 1` chunks: two codes that differ in at most `radius` bits agree in one of
+    them, so only codes that share a chunk are compared, and of those only pairs that are not connected yet. Equal codes
+    are put together first. Memory grows with N, not with the number of pairs; the time depends on how many codes share
+    a chunk.
+
+    Args:
+        index: Of any kind.
+        radius: From 0 (equal codes) to K bits.
+
+    Returns:
+        Positions, ascending, of every group of two items or more; groups in the order of their first items.
+
+    Raises:
+        ValueError: If `radius` breaks its rule.
+
+    Example:
+        >>> packed = np.array([[0b00000000], [0b11110000], [0b00000001], [0b00000011]], np.uint8)
+        >>> near_duplicates(HammingIndex(packed), radius=1)
+        [array([0, 2, 3])]
+    """
+    check_radius(radius, index.num_bits)
+    words = _to_words(index.packed)
+    equal = _share(words)
+    distinct = [word[equal.order[equal.starts]] for word in words]
+    labels = np.empty(len(index), np.int64)
+    labels[equal.order] = np.repeat(_connect(distinct, index.num_bits, int(radius)), equal.sizes)
+    return _members(labels)
+
+
+class _Buckets(NamedTuple):
+    """Rows that agree in some bits, side by side: the rows in that order, where a bucket starts, and its size."""
+
+    order: Positions
+    starts: Positions
+    sizes: Positions
+
+
+def _to_words(packed: NDArray[np.uint8]) -> Words:
+    num_words = -(-packed.shape[1] // 8)
+    padded = np.zeros((len(packed), 8 * num_words), np.uint8)
+    padded[:, : packed.shape[1]] = packed
+    return [np.ascontiguousarray(column, np.uint64) for column in padded.view(">u8").T]
+
+
+def _share(words: Words, mask: list[int] | None = None) -> _Buckets:
+    """Buckets of the rows that agree in all bits, or in those of a mask."""
+    if mask is not None:
+        words = [word & np.uint64(bits) for word, bits in zip(words, mask, strict=True) if bits]
+    order = np.argsort(words[0], kind="stable") if len(words) == 1 else np.lexsort(words[::-1])
+    new = np.zeros(len(order), bool)
+    new[0] = True
+    for word in words:
+        ordered = word[order]
+        new[1:] |= ordered[1:] != ordered[:-1]
+    starts = np.flatnonzero(new)
+    return _Buckets(order, starts, np.diff(starts, append=len(order)))
+
+
+def _masks(num_bits: int, num_words: int, num_chunks: int) -> list[list[int]]:
+    """For each chunk of the bits, the bits of every word that it takes."""
+    bounds = [num_bits * chunk // num_chunks for chunk in range(num_chunks + 1)]
+    masks = []
+    for start, stop in pairwise(bounds):
+        bits = (1 << (stop - start)) - 1 << 64 * num_words - stop  # the first bit of a code is the highest
+        masks.append([bits >> 64 * (num_words - 1 - word) & (1 << 64) - 1 for word in range(num_words)])
+    return masks
+
+
+def _connect(words: Words, num_bits: int, radius: int) -> NDArray[np.int64]:
+    """Number of the component of each of `D` distinct codes."""
+    size = len(words[0])
+    if radius == num_bits:
+        return np.zeros(size, np.int64)
+    components = Components(size)
+    if radius == 0 or size == 1:
+        return components.settle()
+    buckets = [_share(words, mask) for mask in _masks(num_bits, len(words), radius + 1)]
+    all_pairs = size * (size - 1) // 2
+    if sum(int((bucket.sizes * (bucket.sizes - 1) // 2).sum()) for bucket in buckets) > all_pairs:
+        rows = np.arange(size)  # chunks so short tell little apart: compare all with all, once
+        buckets = [_Buckets(rows, rows[:1], np.array([size]))]
+    with progress_bar(total=size * len(buckets), desc="Comparing codes", unit="code", unit_scale=True) as bar:
+        for bucket in buckets:
+            ordered = [word[bucket.order] for word in words]
+            _compare_neighbours(ordered, bucket, components, radius)
+            large = bucket.sizes > _REACH + 1
+            bar.update(int(bucket.sizes[~large].sum()))
+            _compare_large(ordered, bucket, np.flatnonzero(large), components, radius, bar)
+    return components.settle()
+
+
+def _compare_neighbours(words: Words, buckets: _Buckets, components: Components, radius: int) -> None:
+    """Compare every row with the next `_REACH` rows of its bucket."""
+    order, starts, sizes = buckets
+    number = np.repeat(np.arange(len(starts)), sizes)  # (D,), of the bucket of a row
+    ends = (starts + sizes)[number]
+    rows = np.arange(len(order))
+    labels = components.settle()[order]
+    for offset in range(1, _REACH + 1):
+        rows = rows[rows + offset < ends[rows]]
+        if not rows.size:
+            return
+        near = rows[_distances(words, rows, rows + offset) <= radius]
+        near = near[labels[near] != labels[near + offset]]
+        components.connect(order[near], order[near + offset])
+        if offset & (offset - 1) == 0:  # 1, 2, 4, ...: leave out buckets that are connected throughout
+            labels = components.settle()[order]
+            mixed = np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts)
+            rows = rows[mixed[number[rows]]]
+
+
+def _compare_large(
+    words: Words, buckets: _Buckets, large: Positions, components: Components, radius: int, bar: "tqdm[None]"
+) -> None:
+    """In large buckets, compare all rows outside of the largest component with all rows."""
+    compared = 0
+    known = components.settle()
+    for start, size in zip(buckets.starts[large].tolist(), buckets.sizes[large].tolist(), strict=True):
+        rows = buckets.order[start : start + size]
+        part = [word[start : start + size] for word in words]
+        labels, counts = np.unique(known[rows], return_inverse=True, return_counts=True)[1:]
+        others = np.flatnonzero(labels != counts.argmax())
+        step = max(1, _MOST_AT_ONCE // size)
+        for first in range(0, len(others), step):
+            chosen = others[first : first + step]
+            left, right = np.nonzero(_distances(part, chosen[:, None], slice(None)) <= radius)
+            new = labels[chosen[left]] != labels[right]
+            components.connect(rows[chosen[left[new]]], rows[right[new]])
+        compared += len(others) * size
+        if compared > _SETTLE_AFTER:
+            compared, known = 0, components.settle()
+        bar.update(size)
+
+
+def _distances(words: Words, left: Positions, right: Positions | slice) -> NDArray[np.uint16]:
+    """Bits in which rows differ, in the shape that the two selections broadcast to."""
+    total: NDArray[np.uint16] = np.bitwise_count(words[0][left] ^ words[0][right]).astype(np.uint16)
+    for word in words[1:]:
+        total += np.bitwise_count(word[left] ^ word[right])
+    return total
+
+
+def _members(labels: NDArray[np.int64]) -> list[Positions]:
+    """Positions with each label that two or more have, in the order of the first ones."""
+    sizes = np.bincount(labels)
+    order = np.argsort(labels, kind="stable")
+    order = order[np.repeat(sizes, sizes) > 1]
+    sizes = sizes[sizes > 1]
+    if not len(sizes):
+        return []
+    groups = np.split(order, np.cumsum(sizes)[:-1])
+    return [groups[number] for number in np.argsort([group[0] for group in groups])]
+
+
+COLUMNS = ("group", "id", "label", "path")
+
+
+def write_groups(path: str | Path, index: HammingIndex, groups: Sequence[Positions]) -> None:
+    """Write a row an item, with the number of its group from 1; the file takes its place once it is whole.
+
+    Args:
+        path: Where to; a file that is there is replaced.
+        index: That the groups are of.
+        groups: From `near_duplicates`.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    target = check_path("out", path)
+    with whole_file(target) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for number, group in enumerate(groups, 1):
+            for record in index.records(group):
+                label = record["label"]
+                names = "; ".join(label) if isinstance(label, list) else label
+                writer.writerow([number, record["id"], names, record["path"]])

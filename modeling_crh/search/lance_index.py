@@ -1,0 +1,215 @@
+"""LanceIndex: packed codes in a table of LanceDB, which outgrows memory and may lie in an object store."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modeling_crh.checks import is_whole
+from modeling_crh.search.code_index import check_packed
+from modeling_crh.search.index_items import Items
+from modeling_crh.search.lance_rows import Condition, LanceSettings, check_same_columns, make_rows
+from modeling_crh.search.lance_table import LancePlace, check_table_kind, make_lists, write_table
+from modeling_crh.search.lance_view import LanceView
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """A state of a table that can be opened again.
+
+    Args:
+        number: From 1.
+        time: Of its writing, in local time.
+        num_items: Rows in it.
+    """
+
+    number: int
+    time: datetime
+    num_items: int
+
+
+class LanceIndex(LanceView):
+    """A table of packed codes with ids that are the caller's own, searched as a `HammingIndex` is.
+
+    What is open is one version of the table, and stays that version whatever others write, until `refresh` or a change
+    of its own. Every change is a new version, which is there whole or not at all. Several processes may read and write
+    at once.
+
+    Args:
+        uri: `FOLDER/NAME.lance`, of this machine or with a scheme, such as `s3://bucket/photos.lance`.
+        storage_options: Of an object store, in LanceDB's words, such as `aws_endpoint`; what is not given is taken from
+            the environment.
+
+    Raises:
+        ValueError: If there is no such table, it is another table, or the object store does not give it.
+    """
+
+    def __init__(self, uri: str | Path, *, storage_options: dict[str, str] | None = None) -> None:
+        self._place = LancePlace.of(uri, storage_options)
+        super().__init__(self._place.uri, self._place.open())
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | Path,
+        packed: Any,
+        ids: Any = None,
+        *,
+        labels: Any = None,
+        paths: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        kind: str = "auto",
+        model: str = "",
+        revision: str = "",
+        replace: bool = False,
+        storage_options: dict[str, str] | None = None,
+    ) -> "LanceIndex":
+        """Write a table and open it.
+
+        Args:
+            uri: See the class.
+            packed: `(N, K / 8)` uint8, at least one code.
+            ids: `(N,)` whole numbers of 64 bits or strings, each but once; the numbers from 0 on where none are given.
+            labels: `(N,)`, as of `HammingIndex`.
+            paths: `(N,)`, as of `HammingIndex`.
+            columns: More to filter by, `(N,)` each, by name.
+            kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_table.check_table_kind`.
+            model: Name of the model that made the codes.
+            revision: Of that model.
+            replace: Whether a table of codes that is there gets these as its new version.
+            storage_options: See the class.
+
+        Raises:
+            ValueError: If an argument breaks its rule, or a table is there that is not to be replaced.
+        """
+        codes = check_packed("packed", packed)
+        if not len(codes):
+            raise ValueError("`packed` must hold at least one code, but holds none.")
+        items = Items(len(codes), np.arange(len(codes)) if ids is None else ids, labels, paths)
+        settings = LanceSettings(8 * codes.shape[1], model, revision)
+        place = LancePlace.of(uri, storage_options)
+        write_table(place, [make_rows(codes, items, columns)], settings, kind=kind, replace=replace)
+        return cls(uri, storage_options=storage_options)
+
+    def add(
+        self,
+        packed: Any,
+        ids: Any,
+        *,
+        labels: Any = None,
+        paths: Any = None,
+        columns: Mapping[str, Any] | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Put codes into the newest version of the table, as the next one, which is then open.
+
+        With `ivf` they are found too, but compared one by one until `optimize` puts them into lists.
+
+        Args:
+            packed: `(M, K / 8)` uint8.
+            ids: `(M,)`, each but once.
+            labels: `(M,)`, if and only if the table has labels; likewise
+            paths: if it has paths, and
+            columns: those that it has beyond.
+            replace: Whether an id that is there gets the new code and columns. Otherwise it is an error.
+
+        Raises:
+            ValueError: If an argument breaks its rule; the table is then as it was.
+        """
+        codes = check_packed("packed", packed, self.num_bits)
+        if ids is None:
+            raise ValueError("`ids` must be given to add to a table, but are None.")
+        self.add_rows(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
+
+    def add_rows(self, rows: pa.Table, *, replace: bool = False) -> None:
+        """As `add`, with rows that `modeling_crh.search.lance_rows.make_rows` has made."""
+        self.refresh()
+        rows = check_same_columns(rows, self._table.schema)
+        if not replace:
+            self._check_new(rows["id"])
+        if not len(rows):
+            return
+        merge = self._table.merge_insert("id").when_not_matched_insert_all()
+        merge = merge.use_index(False)  # with an index of ids, two writers could add the same one
+        with self._speaking():
+            inserted = (merge.when_matched_update_all() if replace else merge).execute(rows).num_inserted_rows
+        if not replace and inserted < len(rows):
+            raise ValueError(
+                f"`ids` must be new, but another writer has just added {len(rows) - inserted} of them, whose items "
+                "stay as they are; the others are in."
+            )
+
+    def delete(self, where: Condition) -> int:
+        """Remove the items that meet a condition from the newest version, as the next one; returns how many.
+
+        Raises:
+            ValueError: If it is no condition on this table.
+        """
+        self.refresh()
+        sql = self._checked_sql(where)
+        with self._speaking():
+            return int(self._table.delete(sql).num_deleted_rows)
+
+    def optimize(self, kind: str = "auto") -> None:
+        """Join small files and put added codes into the lists, if there are any; make lists if `kind` says so.
+
+        Args:
+            kind: `auto` and `flat` leave lists that are there as they are, `ivf` divides the codes anew.
+        """
+        check_table_kind(kind)
+        self.refresh()
+        with self._speaking():
+            self._table.optimize()
+            if kind == "ivf" or self.kind == "flat":
+                make_lists(self._table, kind)
+
+    def versions(self) -> list[TableVersion]:
+        """All versions that can be opened, oldest first."""
+        with self._speaking():
+            found = self._table.list_versions()
+        return [TableVersion(one["version"], one["timestamp"], int(one["metadata"]["total_rows"])) for one in found]
+
+    def at(self, version: int) -> LanceView:
+        """What an older version holds.
+
+        Raises:
+            ValueError: If there is no such version.
+        """
+        return LanceView(self.uri, self._checked_out(version))
+
+    def restore(self, version: int) -> None:
+        """Make what an older version holds the newest version.
+
+        Raises:
+            ValueError: If there is no such version.
+        """
+        table = self._checked_out(version)
+        with self._speaking():
+            table.restore()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Open the newest version."""
+        with self._speaking():
+            self._table.checkout_latest()
+        self._settings = LanceSettings.of_schema(self._table.schema, self.uri)
+
+    def _checked_out(self, version: int) -> Any:
+        if not is_whole(version) or version not in [found.number for found in self.versions()]:
+            raise ValueError(f"`version` must be one of the table's versions, but got {version!r:.80}.")
+        table = self._place.open()
+        with self._speaking():
+            table.checkout(int(version))
+        return table
+
+    def _check_new(self, ids: pa.ChunkedArray) -> None:
+        with self._speaking():
+            batches = self._table.search().select(["id"]).to_batches()
+            doubles = next(filter(len, (batch["id"].filter(pc.is_in(batch["id"], ids)) for batch in batches)), None)
+        if doubles is not None:
+            raise ValueError(f"`ids` must be new, but the table has {doubles[0].as_py()!r:.80} already.")

@@ -1,0 +1,183 @@
+"""The rows of a table of codes: schema, metadata, and conditions on rows."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from modeling_crh.checks import is_number
+from modeling_crh.search.index_items import COLUMNS, Items
+
+Condition = str | Mapping[str, Any]
+"""SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, which all must hold.
+
+Of a column of lists, such as several labels an item, a value is one that the list holds.
+"""
+
+
+def to_sql(condition: Condition, schema: pa.Schema) -> str:
+    """Give a condition as SQL; values of a mapping are quoted, so they may come from anywhere.
+
+    Args:
+        condition: See `Condition`. SQL is checked by the table itself.
+        schema: Of the table.
+
+    Raises:
+        ValueError: If it is empty, or names a column that is not there or a value that no column holds.
+
+    Example:
+        >>> schema = pa.schema({"label": pa.string(), "year": pa.int64()})
+        >>> to_sql({"label": "cat's", "year": [2024, 2025]}, schema)
+        "`label` = 'cat''s' AND `year` IN (2024, 2025)"
+    """
+    if isinstance(condition, str) and condition.strip():
+        return f"({condition})"  # so that what follows a complete condition is not ignored, but an error
+    if not isinstance(condition, Mapping) or not condition:
+        raise ValueError(f"`where` must be SQL or a mapping of columns to values, but got {condition!r:.80}.")
+    return " AND ".join(_term(name, value, schema) for name, value in condition.items())
+
+
+def _term(name: Any, value: Any, schema: pa.Schema) -> str:
+    if name not in schema.names:
+        raise ValueError(f"`where` must name columns of the table, {schema.names}, but names {name!r:.80}.")
+    kind, column = schema.field(name).type, f"`{name}`"
+    in_lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if isinstance(value, list | tuple):
+        values = ", ".join(map(_literal, value))
+        if not value:
+            return "FALSE"
+        return f"array_has_any({column}, [{values}])" if in_lists else f"{column} IN ({values})"
+    if value is None:
+        return f"{column} IS NULL"
+    return f"array_has({column}, {_literal(value)})" if in_lists else f"{column} = {_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, bool):
+        return str(value).upper()
+    if is_number(value) and math.isfinite(value):
+        return repr(value.item() if hasattr(value, "item") else value)
+    raise ValueError(f"`where` must give strings, finite numbers, booleans or lists of them, but gives {value!r:.80}.")
+
+
+CODE = "code"
+FORMAT_VERSION = 1
+
+_KEY = {"lance-schema:unenforced-primary-key": "true"}  # Lance then lets no two writers add one id
+
+
+@dataclass(frozen=True)
+class LanceSettings:
+    """What a table says of its codes, in the metadata of its schema.
+
+    Args:
+        num_bits: `K`.
+        model: Name of the model that made them.
+        revision: Of that model.
+    """
+
+    num_bits: int
+    model: str = ""
+    revision: str = ""
+
+    def to_metadata(self) -> dict[str, str]:
+        """As the metadata of a schema."""
+        settings = {"num_bits": str(self.num_bits), "model": self.model, "revision": self.revision}
+        return {"crh_format": str(FORMAT_VERSION)} | settings
+
+    @classmethod
+    def of_schema(cls, schema: pa.Schema, uri: str) -> "LanceSettings":
+        """Read it back.
+
+        Raises:
+            ValueError: If it is not there, of another format version, or the columns do not fit it.
+        """
+        found = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
+        version = found.get("crh_format")
+        if version is None:
+            raise ValueError(f"`uri` must be a table of codes, but {uri!r} is another table.")
+        if version != str(FORMAT_VERSION):
+            raise ValueError(
+                f"`uri` must be a table of format version {FORMAT_VERSION}, but {uri!r} is of version {version:.20}."
+            )
+        kinds, num_bits = {field.name: field.type for field in schema}, found.get("num_bits", "")
+        if "id" not in kinds or CODE not in kinds or str(kinds[CODE]) != _code_type(num_bits):
+            raise ValueError(f"`uri` must be a table of ids and codes of {num_bits:.20} bits, but {uri!r} is not one.")
+        return cls(int(num_bits), found.get("model", ""), found.get("revision", ""))
+
+
+def _code_type(num_bits: str) -> str:
+    return str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
+
+
+def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Any] | None = None) -> pa.Table:
+    """Rows `id`, `label`, `path`, other columns, `code`; of the first three, those that the items have.
+
+    Args:
+        packed: `(N, K / 8)`, contiguous.
+        items: `N`, with ids.
+        columns: More, `(N,)` each, by name.
+
+    Raises:
+        ValueError: If two rows have one id, or a column breaks its rule.
+    """
+    table = items.table
+    check_distinct(table["id"])
+    for name, values in (columns or {}).items():
+        if not isinstance(name, str) or name in (*COLUMNS, CODE) or not name or name.startswith("_"):
+            raise ValueError(
+                f"`columns` must have names other than {', '.join((*COLUMNS, CODE))} that start with no `_`, "
+                f"but got {name!r:.80}."
+            )
+        try:
+            table = table.append_column(name, pa.array(values))
+        except (pa.ArrowException, TypeError) as error:
+            raise ValueError(f"`columns` must hold one value of one type a code, but {name!r} does not.") from error
+    fields = [pa.field("id", table.schema.field("id").type, nullable=False, metadata=_KEY)]
+    fields += [field for field in table.schema if field.name != "id"]
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])
+    fields.append(pa.field(CODE, codes.type, nullable=False))
+    return pa.table([*(table[field.name] for field in fields[:-1]), codes], pa.schema(fields))
+
+
+def check_distinct(ids: pa.ChunkedArray) -> None:
+    """Check that no id comes twice.
+
+    Raises:
+        ValueError: If one does.
+    """
+    if pa.types.is_integer(ids.type):
+        numbers = ids.to_numpy()
+        if (numbers[1:] > numbers[:-1]).all():  # as `crh encode` numbers them, and nothing has to be counted
+            return
+    counts = pc.value_counts(ids)
+    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(doubles):
+        raise ValueError(f"`ids` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")
+
+
+def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give rows back in the order of a table's columns.
+
+    Raises:
+        ValueError: If the columns are others, or of other types.
+    """
+    kinds = [{field.name: str(field.type) for field in one if field.name != CODE} for one in (rows.schema, schema)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(f"Items must have the columns of the table, {kinds[1]}, but have {kinds[0]}.")
+    return rows.select(schema.names).cast(schema)
+
+
+def codes_of(table: pa.Table) -> NDArray[np.uint8]:
+    """The column of codes as `(N, K / 8)`."""
+    column = table[CODE].combine_chunks()
+    width = column.type.list_size
+    packed: NDArray[np.uint8] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
+    return packed

@@ -1,0 +1,235 @@
+"""Where a table of codes lies, and how it is written."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from lancedb.index import IvfFlat
+
+from modeling_crh.search.code_index import TABLE_SUFFIX
+from modeling_crh.search.lance_rows import CODE, LanceSettings, check_distinct, check_same_columns
+
+os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings tell of nothing that a caller could change
+
+try:
+    import lancedb
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"A table of codes needs {error.name}; run `pip install 'modeling-crh[lancedb]'`.", name=error.name
+    ) from error
+
+
+TABLE_RULE = "a table that can be read and written"
+
+_FAULTS = {  # what an object store's answer says, by a word that it holds
+    "Failed to get AWS credentials": "there are no credentials for the object store",
+    "NoSuchBucket": "there is no such bucket",
+    "kind: Connect": "the object store cannot be reached",
+    "kind: Timeout": "the object store does not answer",
+    "AccessDenied": "the object store denies access",
+    "InvalidAccessKeyId": "the object store denies access",
+    "SignatureDoesNotMatch": "the object store denies access",
+    "status: 403": "the object store denies access",
+}
+
+
+@dataclass(frozen=True)
+class LancePlace:
+    """A table's place.
+
+    Args:
+        uri: As the caller wrote it.
+        folder: Of the database.
+        name: Of the table in it.
+        storage_options: Of the object store, in LanceDB's words.
+    """
+
+    uri: str
+    folder: str
+    name: str
+    storage_options: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, uri: str | Path, storage_options: dict[str, str] | None = None) -> "LancePlace":
+        """Divide a URI.
+
+        Raises:
+            ValueError: If it is no `FOLDER/NAME.lance`.
+        """
+        text = str(uri)
+        folder, _, last = text.rstrip("/").rpartition("/")
+        name = last.removesuffix(TABLE_SUFFIX)
+        if not last.endswith(TABLE_SUFFIX) or not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or folder.endswith(":/"):
+            raise ValueError(
+                f"`uri` must be FOLDER/NAME{TABLE_SUFFIX}, with letters, digits, `_`, `-` or `.` in its name, "
+                f"but got {text!r:.200}."
+            )
+        return cls(text, folder or ("/" if text.startswith("/") else "."), name, storage_options)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return "://" not in self.uri
+
+    def open(self) -> Any:
+        """The table as it is now.
+
+        Raises:
+            ValueError: If there is none, or the object store does not give it.
+        """
+        if self.is_local and not Path(self.folder, self.name + TABLE_SUFFIX).is_dir():  # LanceDB would make the folder
+            raise ValueError(f"`uri` must be a table of codes, but there is no folder {self.uri!r}.")
+        with one_sentence("uri", TABLE_RULE, self.uri):
+            return self._connect().open_table(self.name)
+
+    def exists(self) -> bool:
+        """Whether a table of that name is there; what a write that was killed has left is none.
+
+        Raises:
+            ValueError: If its folder is not, something else is there, or the object store does not say.
+        """
+        if self.is_local:
+            if not Path(self.folder).is_dir():
+                raise ValueError(f"`uri` must be in a folder that exists, but got {self.uri!r}.")
+            return self._has_versions()
+        with one_sentence("uri", TABLE_RULE, self.uri):
+            database = self._connect()
+            page: str | None = None
+            while True:
+                found = database.list_tables(page_token=page)
+                page = found.page_token
+                if self.name in found.tables or not page:
+                    return self.name in found.tables
+
+    def _has_versions(self) -> bool:
+        place = Path(self.folder, self.name + TABLE_SUFFIX)
+        files = {file.relative_to(place).parts[0] for file in place.rglob("*") if file.is_file()}
+        if place.is_file() or ("_versions" not in files and not files <= {"data", "_transactions"}):
+            raise ValueError(f"`uri` must be new, or a table of codes, but {self.uri!r} is something else.")
+        return "_versions" in files
+
+    def write(self, batches: Any, *, replace: bool) -> Any:
+        """Write a table in one step: all of it is there or nothing.
+
+        Args:
+            batches: A `pyarrow.RecordBatchReader`.
+            replace: Whether it is to be the new version of one that is there.
+        """
+        with one_sentence("uri", TABLE_RULE, self.uri):
+            return self._connect().create_table(self.name, batches, mode="overwrite" if replace else "create")
+
+    def _connect(self) -> Any:
+        return lancedb.connect(self.folder, storage_options=self.storage_options)
+
+
+@contextmanager
+def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
+    """Say what LanceDB and object stores say in one sentence: `argument` must be `rule`, but got `value`.
+
+    Raises:
+        ValueError: Instead of an error that LanceDB raises.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        text = str(error)
+        known = [fault for word, fault in _FAULTS.items() if word in text]
+        reason = known[0] if known else _first_words(text)
+        raise ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.") from error
+
+
+def _first_words(text: str) -> str:
+    """Without the line of a source file that Rust puts at the end."""
+    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split())).removeprefix("Invalid input, ")
+    return line[:200].rstrip(". ")
+
+
+KINDS = ("flat", "ivf")
+FLAT_LIMIT = 200_000
+"""Most codes that `auto` scans: some ten milliseconds a query of 64 bits, `benchmarks/bench_lance.py`."""
+
+
+def check_table_kind(kind: str) -> None:
+    """Check that there is such a kind of table.
+
+    `flat` compares all codes and is exact; `ivf` looks through the nearest lists of codes; `auto` is `flat` up to
+    `FLAT_LIMIT` codes and `ivf` above.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if kind not in ("auto", *KINDS):
+        raise ValueError(f"`kind` must be auto, {' or '.join(KINDS)} for a table, but got {kind!r:.80}.")
+
+
+def check_target(place: LancePlace, *, replace: bool) -> bool:
+    """Check that a table can be written there; returns whether one is there, to be replaced.
+
+    Raises:
+        ValueError: If one is there that is not to be replaced, or is another table; or there is no such place.
+    """
+    is_there = place.exists()
+    if is_there and not replace:
+        raise ValueError(f"`uri` must be new, but {place.uri!r} is there already.")
+    if is_there:
+        LanceSettings.of_schema(place.open().schema, place.uri)
+    return is_there
+
+
+def write_table(
+    place: LancePlace, parts: Iterable[pa.Table], settings: LanceSettings, *, kind: str = "auto", replace: bool = False
+) -> None:
+    """Write rows as a table, or as the new version of one that is there.
+
+    Args:
+        place: Where to.
+        parts: From `make_rows`, at least one, and only one at a time is in memory; of all parts, the ids are.
+        settings: What the table says of its codes.
+        kind: See `check_table_kind`.
+        replace: Whether a table of codes that is there gets these as its new version.
+
+    Raises:
+        ValueError: If there is no such kind, a table is there that is not to be replaced, a part has other columns than
+            the first, or two rows have one id; nothing is then written.
+    """
+    check_table_kind(kind)
+    is_there = check_target(place, replace=replace)
+    failures: list[BaseException] = []
+    try:
+        table = place.write(_reader(parts, settings, failures), replace=is_there)
+    except ValueError:
+        if failures:  # LanceDB passes on no more than its text
+            raise failures[0] from None
+        raise
+    make_lists(table, kind)
+
+
+def make_lists(table: Any, kind: str) -> None:
+    """Divide the codes of a table into lists of about 8,000 that lie near each other, if `kind` says so."""
+    if kind == "ivf" or (kind == "auto" and table.count_rows() > FLAT_LIMIT):
+        table.create_index(CODE, config=IvfFlat(distance_type="hamming"), replace=True)
+
+
+def _reader(parts: Iterable[pa.Table], settings: LanceSettings, failures: list[BaseException]) -> pa.RecordBatchReader:
+    remaining = iter(parts)
+    first = next(remaining)
+    schema = first.schema.with_metadata(settings.to_metadata())
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        ids: list[pa.Array] = []
+        try:
+            for part in chain([first], remaining):
+                ids += part["id"].chunks
+                yield from check_same_columns(part, schema).to_batches()
+            check_distinct(pa.chunked_array(ids))
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    return pa.RecordBatchReader.from_batches(schema, batches())

@@ -1,0 +1,1 @@
+"""Train: arguments, trainer, reassignment, recipes, runs and the rival methods."""

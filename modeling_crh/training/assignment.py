@@ -1,0 +1,208 @@
+"""Which class gets which codeword: class statistics, their cost, greedy and Hungarian assignment (Eqs. 5 to 7)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from modeling_crh.codes import binarize
+from modeling_crh.labels import check_labels, label_weights
+
+AssignmentMethod = Literal["hungarian", "greedy"]
+
+GREEDY_ENTRIES = 2**23
+"""Of the products that greedy holds at a time, 32 MB where they are exact."""
+
+HUNGARIAN_ENTRIES = 2**31
+"""Of the largest table of costs that Hungarian may make, 16 GB."""
+
+
+@dataclass
+class ClassStatistics:
+    """Weighted sums of the codes of every class, and the weights: all that reassignment needs to know of an epoch.
+
+    Sums of signs are integers, which float64 adds exactly, so neither order nor number of processes changes them.
+
+    Attributes:
+        sums: `(C, K)` float64.
+        weights: `(C,)` float64.
+        soft: Add tanh(v) instead of sign(v).
+    """
+
+    sums: Tensor
+    weights: Tensor
+    soft: bool = False
+
+    @classmethod
+    def zeros(cls, num_labels: int, num_bits: int, soft: bool = False) -> "ClassStatistics":
+        """Statistics of nothing yet."""
+        return cls(
+            torch.zeros(num_labels, num_bits, dtype=torch.float64), torch.zeros(num_labels, dtype=torch.float64), soft
+        )
+
+    def update(self, hash_logits: Tensor, labels: Tensor) -> None:
+        """Add a batch; samples without a label add nothing.
+
+        Args:
+            hash_logits: `(N, K)`, on any device.
+            labels: `(N,)` or `(N, C)`, as in `check_labels`.
+
+        Raises:
+            ValueError: If labels are out of range, fractional, or not one row a sample, or a hash logit is NaN.
+        """
+        check_labels(labels, len(self.weights))
+        if len(labels) != len(hash_logits):
+            raise ValueError(
+                f"`labels` must have one row a sample, but got {len(labels)} for {len(hash_logits)} samples."
+            )
+        values = hash_logits.detach().cpu()
+        codes = (values.float().tanh() if self.soft else binarize(values)).double()  # (N, K)
+        labels = labels.cpu()
+        if labels.ndim == 1:
+            labels = labels.long()
+            labelled = labels >= 0
+            self.sums.index_add_(0, labels[labelled], codes[labelled])
+            self.weights += torch.bincount(labels[labelled], minlength=len(self.weights))
+        else:
+            weights = label_weights(labels, len(self.weights)).double()
+            self.sums += weights.T @ codes
+            self.weights += weights.sum(0)
+
+    def means(self) -> Tensor:
+        """Mean code of every class, `(C, K)` float64; a class without samples has zeros."""
+        return self.sums / torch.where(self.weights > 0, self.weights, 1.0).unsqueeze(1)
+
+
+def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
+    """Mean squared distance from the codes of each class to each codeword, D = 2d - 2 mu . Z (Eq. 5).
+
+    Args:
+        means: `(C, d)`, mean codes of the classes in one head.
+        words: `(M, d)`, every entry -1 or +1.
+
+    Returns:
+        `(C, M)` float64. Exact for codes of -1 and +1.
+    """
+    cost: np.ndarray = (2 * words.shape[1] - 2 * means.double() @ words.double().T).numpy()
+    return cost
+
+
+def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray:
+    """Visit the classes in the given order; each takes its cheapest word still free (Eq. 6). Ties: the lowest word.
+
+    The cheapest word is that of the largest mu . Z. These products are made for some classes at a time, so that no
+    `(C, M)` table is ever in memory. Sums of signs, and so the ties between them, are exact.
+
+    Args:
+        means: `(C, d)`, mean codes of the classes in one head, or any positive multiples of them, such as sums.
+        words: `(M, d)`, every entry -1 or +1, C at most M.
+        order: A permutation of the C classes.
+
+    Returns:
+        `(C,)` int64, the word of each class, no word twice.
+
+    Example:
+        >>> words = torch.tensor([[1, 1], [1, -1]])
+        >>> assign_greedy(torch.tensor([[0.5, 1.0], [1.0, 1.0]]), words, np.array([0, 1]))
+        array([0, 1])
+    """
+    rows = means.double().numpy()
+    limit = np.abs(rows).sum(1).max(initial=0.0)  # no product is larger
+    is_exact = limit < 2**22 and np.array_equal(rows, np.rint(rows))
+    dtype = np.float32 if is_exact else np.float64
+    taken = dtype(-(2 * limit + 1))  # added to the products of a word that is taken, makes them less than all others
+    rows = np.column_stack([rows, np.ones(len(rows))]).astype(dtype)
+    table = np.vstack([words.numpy().T, np.zeros(len(words))]).astype(dtype)  # (d + 1, M)
+    chosen = np.empty(len(rows), np.int64)
+    size = max(1, GREEDY_ENTRIES // len(words))
+    for start in range(0, len(order), size):
+        labels = order[start : start + size]
+        products = rows[labels] @ table  # (B, M)
+        for place, label in enumerate(labels):
+            word = products[place].argmax()
+            chosen[label] = word
+            products[place + 1 :, word] = -np.inf
+            table[-1, word] = taken
+    return chosen
+
+
+def assign_hungarian(cost: np.ndarray) -> np.ndarray:
+    """The assignment of least total cost (Eq. 7), by `scipy.optimize.linear_sum_assignment`.
+
+    Args:
+        cost: `(C, M)`, C at most M.
+
+    Returns:
+        `(C,)` int64, the word of each class, no word twice.
+
+    Example:
+        >>> assign_hungarian(np.array([[0.0, 1.0], [0.0, 9.0]]))
+        array([1, 0])
+    """
+    _, words = linear_sum_assignment(cost)
+    return np.asarray(words, np.int64)
+
+
+def check_method(method: str, codebook_size: int, num_labels: int) -> None:
+    """Refuse a way of assignment that there is not, or that cannot be done for so many classes.
+
+    Args:
+        method: `"hungarian"` or `"greedy"`.
+        codebook_size: M.
+        num_labels: C.
+
+    Raises:
+        ValueError: If `method` is neither of the two, or Hungarian's table would be larger than `HUNGARIAN_ENTRIES`.
+    """
+    if method not in ("hungarian", "greedy"):
+        raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
+    if method == "hungarian" and codebook_size * num_labels > HUNGARIAN_ENTRIES:
+        gigabytes = 8 * codebook_size * num_labels / 2**30
+        raise ValueError(
+            f"`reassignment` must be 'greedy' for {num_labels:,} classes and {codebook_size:,} words a head, since "
+            f"'hungarian' would take {gigabytes:,.0f} GB."
+        )
+
+
+def reassign(
+    codebook: Tensor,
+    assignment: Tensor,
+    statistics: ClassStatistics,
+    method: AssignmentMethod = "hungarian",
+    generator: np.random.Generator | None = None,
+) -> Tensor:
+    """Give every class a word of its own in every head, near to the codes of its samples.
+
+    A class that had no sample keeps its words, and no other class may take them.
+
+    Args:
+        codebook: `(H, M, d)`.
+        assignment: `(H, C)`, who holds which word so far.
+        statistics: Of the epoch, over all processes.
+        method: `"hungarian"` for the least total cost, `"greedy"` for the paper's cheaper choice.
+        generator: Draws the order in which greedy visits the classes, anew for each head. Hungarian has no use for it.
+
+    Returns:
+        The new assignment `(H, C)` int64, on the device of `assignment`.
+
+    Raises:
+        ValueError: If `method` is neither of the two or would not fit into memory, or greedy comes without a generator.
+    """
+    if method == "greedy" and generator is None:
+        raise ValueError("`generator` must be given with `method='greedy'`, but got None.")
+    check_method(method, codebook.shape[1], assignment.shape[1])
+    head_dim = codebook.shape[2]
+    seen = (statistics.weights > 0).numpy()
+    new = assignment.cpu().numpy().copy()
+    means, sums = statistics.means().split(head_dim, dim=1), statistics.sums.split(head_dim, dim=1)  # H times (C, d)
+    for head, words in enumerate(codebook.cpu()):
+        free = np.setdiff1d(np.arange(len(words)), new[head, ~seen])
+        if generator is not None and method == "greedy":
+            chosen = assign_greedy(sums[head][seen], words[free], generator.permutation(int(seen.sum())))
+        else:
+            chosen = assign_hungarian(assignment_cost(means[head][seen], words[free]))
+        new[head, seen] = free[chosen]
+    return torch.from_numpy(new).to(assignment.device)

@@ -1,0 +1,94 @@
+"""New classes for a model that is trained, without training it again."""
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modeling_crh.codebook import extend_codebook
+from modeling_crh.encoding import LabelledDataset, encode_batches
+from modeling_crh.losses import default_scale
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.training.assignment import ClassStatistics, assign_hungarian, assignment_cost
+
+
+def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> CRHModel:
+    """Give new classes centers near to the codes that the model has for their samples.
+
+    In every head each new class takes a free word, so that the total cost of Eq. 5 over the new classes is least (Eq.
+    7). Where there are fewer free words than new classes, the codebook grows to twice the number of classes, or to all
+    2^d words. No class moves and no weight changes, so all codes stay what they are; training can go on with both.
+
+    Args:
+        model: Is changed: `codebook`, `assignment` and `config`. A scale that follows the paper's rule goes on to.
+        items: Samples of the new classes alone, not augmented; its `label_names` become those of the model.
+        batch_size: Items at a time.
+
+    Returns:
+        `model`, in evaluation mode.
+
+    Raises:
+        ValueError: If a class is known already or has no sample, or there are too few words of d bits.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from modeling_crh import CRHConfig
+        >>> from modeling_crh.encoding import FeatureDataset
+        >>> from modeling_crh.data import prepare_table
+        >>> model = CRHModel(CRHConfig(backbone_config=None, num_features=2, num_labels=3, num_bits=16))
+        >>> table = Dataset.from_dict({"clip": [[0.0, 1.0], [1.0, 0.0]], "label": ["cat", "dog"]})
+        >>> add_labels(model, FeatureDataset(prepare_table(table, features_column="clip"))).config.num_labels
+        5
+    """
+    config = model.config
+    names = list(cast(dict[int, str], config.id2label).values())
+    num_labels = len(names) + items.num_labels
+    _check_names(names, items.label_names)
+    if num_labels > 2 ** model.codebook.shape[2]:
+        raise ValueError(
+            f"`items` must bring no more than {2 ** model.codebook.shape[2] - len(names)} classes to the {len(names)} "
+            f"that there are, since heads of {model.codebook.shape[2]} bits have so many words, but brings "
+            f"{items.num_labels}."
+        )
+    means = _class_means(model, items, batch_size)
+    codebook = model.codebook.cpu()
+    if codebook.shape[1] < num_labels:
+        size = min(2 * num_labels, 2 ** codebook.shape[2])
+        codebook = extend_codebook(codebook, size, np.random.default_rng([config.codebook_seed, size]))
+    chosen = _free_words(codebook, model.assignment.cpu(), means)
+    device = model.codebook.device
+    model.codebook = codebook.to(device)
+    model.assignment = torch.cat([model.assignment, chosen.to(device)], dim=1)
+    if config.scale == default_scale(len(names)):
+        config.scale = default_scale(num_labels)
+    config.codebook_size = codebook.shape[1]
+    config.id2label = dict(enumerate([*names, *items.label_names]))
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    return model
+
+
+def _check_names(names: list[str], new_names: list[str]) -> None:
+    for name in new_names:
+        if name in names:
+            raise ValueError(f"`items` must bring new classes alone, but the model knows {name!r} already.")
+
+
+def _class_means(model: CRHModel, items: LabelledDataset, batch_size: int) -> Tensor:
+    """Mean codes `(C, K)` of the new classes."""
+    statistics = ClassStatistics.zeros(items.num_labels, model.config.num_bits)
+    codes = torch.cat(list(encode_batches(model, items, batch_size=batch_size)))
+    statistics.update(codes.float(), items.labels)
+    if not statistics.weights.all():
+        name = items.label_names[int(statistics.weights.argmin())]
+        raise ValueError(f"`items` must hold a sample of every new class, but hold none of {name!r}.")
+    return statistics.means()
+
+
+def _free_words(codebook: Tensor, assignment: Tensor, means: Tensor) -> Tensor:
+    """Words that nobody holds for the new classes, `(H, C)` int64."""
+    chosen = []
+    for words, held, head_means in zip(codebook, assignment, means.split(codebook.shape[2], dim=1), strict=True):
+        free = np.setdiff1d(np.arange(len(words)), held.numpy())
+        chosen.append(free[assign_hungarian(assignment_cost(head_means, words[free]))])
+    return torch.from_numpy(np.stack(chosen))

@@ -1,0 +1,180 @@
+"""Rivals that draw codes to fixed centers or to a classifier: CSQ, OrthoHash, MDS and GreedyHash."""
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeling_crh.codes import binarize
+from modeling_crh.labels import label_weights
+from modeling_crh.losses import center_cosine, classification_loss
+from modeling_crh.training.objectives.fixed_centers import (
+    balanced_centers,
+    bernoulli_centers,
+    hadamard_centers,
+    spread_centers,
+)
+from modeling_crh.training.objectives.objective import Objective, check_setting, quantization_gap
+
+
+class CSQ(Objective):
+    """Central similarity quantization (Yuan et al., CVPR 2020).
+
+    With u = tanh(v), the loss is BCE((u+1)/2, (z_y+1)/2) + lambda mean (|u|-1)^2, both means over samples and bits.
+    Centers are Hadamard rows where there are enough, else random words with K/2 ones. The center of a sample of
+    several labels is the sign of the sum of the labels' centers, and where that sum is 0 the bit of one fixed random
+    word.
+
+    Args:
+        num_labels: C.
+        num_bits: K.
+        seed: Of the centers and of that word.
+        quantization_weight: lambda.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+
+    Example:
+        >>> CSQ(3, 8)(torch.zeros(1, 8), torch.tensor([0]))  # log 2 a bit, and 1e-4
+        tensor(0.6932)
+    """
+
+    name = "csq"
+    has_multi_label = True
+
+    tie_word: Tensor
+
+    def __init__(self, num_labels: int, num_bits: int, seed: int = 0, *, quantization_weight: float = 1.0e-4) -> None:
+        super().__init__(num_labels, num_bits, seed)
+        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        hadamard = hadamard_centers(num_labels, num_bits, seed)
+        self.centers = balanced_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
+        word = np.random.default_rng([seed, 1]).integers(0, 2, num_bits, np.int8) * np.int8(2) - np.int8(1)
+        self.register_buffer("tie_word", torch.from_numpy(word))
+
+    def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        targets = self.targets(labels)
+        # (tanh v + 1) / 2 is the sigmoid of 2 v
+        central = F.binary_cross_entropy_with_logits(2 * hash_logits, (targets + 1) / 2)
+        return central + self.quantization_weight * quantization_gap(hash_logits)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Center of each sample, `(N, K)` float32, every entry -1 or +1."""
+        centers = self.require_centers()
+        if labels.ndim == 1:
+            return centers[labels.long()].float()
+        votes = labels.float() @ centers.float()  # (N, K)
+        return torch.where(votes == 0, self.tie_word.float(), votes.sign())
+
+
+class OrthoHash(Objective):
+    """One loss for all (Hoe et al., NeurIPS 2021).
+
+    v = BatchNorm(W f) without a bias, which is the config's `hash_head_batch_norm`. The loss is the cross-entropy of
+    s (cos(v, z_c) - m [c = y]), for several labels with the target y / |y|_1. Centers are Hadamard rows where there
+    are enough, else random words.
+
+    Args:
+        num_labels: C.
+        num_bits: K.
+        seed: Of the centers.
+        scale: s.
+        margin: m.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+
+    name = "orthohash"
+    has_multi_label = True
+    model_fields = {"hash_head_batch_norm": True}  # noqa: RUF012 - declared in Objective
+
+    def __init__(
+        self, num_labels: int, num_bits: int, seed: int = 0, *, scale: float = 8.0, margin: float = 0.2
+    ) -> None:
+        super().__init__(num_labels, num_bits, seed)
+        self.scale = check_setting("scale", scale, positive=True)
+        self.margin = check_setting("margin", margin)
+        hadamard = hadamard_centers(num_labels, num_bits, seed)
+        self.centers = bernoulli_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
+
+    def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class; the same cross-entropy as CRH's, Eqs. 1 and 2."""
+        return classification_loss(hash_logits, labels, self.require_centers(), self.scale, self.margin)
+
+
+_CLOSE_TO_ONE = -1.0e-6  # a log probability above it would make log(1 - p) minus infinity in float32
+
+
+class MDS(Objective):
+    """Deep hashing with minimal-distance-separated centers (Wang et al., CVPR 2023), without its pair term.
+
+    With u = tanh(v) and p = softmax_c(sqrt(K) cos(u, z_c)), the loss is
+    -mean [t log p + (1-t) log(1-p)] + lambda mean (|u|-1)^2, the first mean over samples and classes, the second over
+    samples and bits. For several labels t = y / |y|_1: a softmax can reach it, so that every term is least at p = t,
+    which it would not be for a binary t. The paper's pair term needs a momentum encoder, and is left out.
+
+    Args:
+        num_labels: C.
+        num_bits: K.
+        seed: Of the centers.
+        quantization_weight: lambda.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+
+    name = "mds"
+    has_multi_label = True
+
+    def __init__(self, num_labels: int, num_bits: int, seed: int = 0, *, quantization_weight: float = 1.0e-4) -> None:
+        super().__init__(num_labels, num_bits, seed)
+        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        self.centers = spread_centers(num_labels, num_bits, seed)
+
+    def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        cosine = center_cosine(hash_logits.tanh(), self.require_centers())  # (N, C)
+        log_p = (math.sqrt(self.num_bits) * cosine).log_softmax(1)
+        log_rest = torch.log(-torch.expm1(log_p.clamp(max=_CLOSE_TO_ONE)))
+        targets = label_weights(labels, self.num_labels)
+        central = -torch.lerp(log_rest, log_p, targets).mean()
+        return central + self.quantization_weight * quantization_gap(hash_logits)
+
+
+class GreedyHash(Objective):
+    """Greedy hash (Su et al., NeurIPS 2018).
+
+    The loss is the cross-entropy of W sign(v), where the gradient with respect to v is that with respect to sign(v),
+    plus lambda times the mean over samples and bits of | |v| - 1 |^3. The classifier W `(C, K)` has no bias, is trained
+    with the hash head and is needed no more afterwards. There are no centers.
+
+    Args:
+        num_labels: C.
+        num_bits: K.
+        seed: Of W's first values.
+        quantization_weight: lambda.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+
+    name = "greedyhash"
+    has_multi_label = False
+
+    def __init__(self, num_labels: int, num_bits: int, seed: int = 0, *, quantization_weight: float = 0.1) -> None:
+        super().__init__(num_labels, num_bits, seed)
+        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.classifier = nn.Linear(num_bits, num_labels, bias=False)
+
+    def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        signs = binarize(hash_logits.detach()).float()
+        codes = signs + (hash_logits - hash_logits.detach())  # the value of the signs, the gradient of the hash logits
+        classification = F.cross_entropy(self.classifier(codes).float(), labels.long())
+        return classification + self.quantization_weight * (hash_logits.abs() - 1).abs().pow(3).mean()

@@ -1,0 +1,137 @@
+"""Rivals that compare pairs and triplets of samples: HashNet and DTSH."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modeling_crh.checks import is_whole
+from modeling_crh.codes import binarize
+from modeling_crh.training.objectives.objective import Objective, check_setting
+
+
+class HashNet(Objective):
+    """Deep learning to hash by continuation (Cao et al., ICCV 2017).
+
+    With h = tanh(beta v) and s_ij = 1 where samples i and j share a label, the loss is the weighted mean over all
+    pairs of different samples of the batch of softplus(a h_i.h_j) - s_ij a h_i.h_j. The weights of similar and of
+    dissimilar pairs are the share of neither in the batch, |S| / |S_1| and |S| / |S_0|, so that the loss is the mean of
+    the similar ones plus the mean of the dissimilar ones. beta grows from 1 to `final_beta` as
+    sqrt(1 + (final_beta^2 - 1) t), t being the share of the training that is over.
+
+    Args:
+        num_labels: C.
+        num_bits: K.
+        seed: Unused; nothing is drawn.
+        alpha: a; None stands for 10 / K.
+        final_beta: beta at the end of the training, at least 1.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+
+    name = "hashnet"
+    has_multi_label = True
+
+    def __init__(
+        self, num_labels: int, num_bits: int, seed: int = 0, *, alpha: float | None = None, final_beta: float = 10.0
+    ) -> None:
+        super().__init__(num_labels, num_bits, seed)
+        self.alpha = 10 / num_bits if alpha is None else check_setting("alpha", alpha, positive=True)
+        self.final_beta = check_setting("final_beta", final_beta)
+        if self.final_beta < 1:
+            raise ValueError(f"`final_beta` must be at least 1, which beta starts from, but got {final_beta!r}.")
+        self.beta = 1.0
+
+    def set_progress(self, fraction: float) -> None:
+        """Sharpen the tanh, see the class."""
+        self.beta = math.sqrt(1 + (self.final_beta**2 - 1) * fraction)
+
+    def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        activations = (self.beta * hash_logits).tanh()
+        products = self.alpha * (activations @ activations.T)  # (N, N)
+        similar = share_a_label(labels)
+        pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        terms = F.softplus(products) - torch.where(similar, products, 0)
+        loss = hash_logits.sum() * 0.0
+        for kind in (pairs & similar, pairs & ~similar):
+            loss = loss + (terms * kind).sum() / kind.sum().clamp(min=1)
+        return loss
+
+
+def share_a_label(labels: Tensor) -> Tensor:
+    """Which samples have a label in common: `(N, N)` bool for labels of either shape of `check_labels`.
+
+    Example:
+        >>> share_a_label(torch.tensor([2, 0, 2]))
+        tensor([[ True, False,  True],
+                [False,  True, False],
+                [ True, False,  True]])
+    """
+    if labels.ndim == 1:
+        return labels.unsqueeze(0) == labels.unsqueeze(1)
+    rows = labels.float()
+    return rows @ rows.T > 0
+
+
+class DTSH(Objective):
+    """Deep supervised hashing with triplet labels (Wang et al., ACCV 2016).
+
+    With th_ij = v_i.v_j / 2, the loss is the mean over the triplets (i, p, n) of the batch, where i and p share a label
+    and i and n do not, of softplus(-(th_ip - th_in - margin)), plus lambda times the mean over samples and bits of
+    (v - sign v)^2.
+
+    A batch of N samples with P similar pairs (i, p) has at most P N triplets. They are all taken while P is at most
+    `max_pairs`; of more, that many pairs are drawn anew in every batch, from torch's generator, each with all its n.
+    Without a triplet only the second part is left.
+
+    Args:
+        num_labels: C.
+        num_bits: K.
+        seed: Unused; nothing is drawn beforehand.
+        margin: None stands for K / 4: half of that by which th of equal codes exceeds that of codes that differ in half
+            of the bits.
+        quantization_weight: lambda.
+        max_pairs: Bounds the memory to 4 N `max_pairs` bytes for each of the few steps of the computation.
+
+    Raises:
+        ValueError: If an argument breaks its rule.
+    """
+
+    name = "dtsh"
+    has_multi_label = True
+
+    def __init__(
+        self,
+        num_labels: int,
+        num_bits: int,
+        seed: int = 0,
+        *,
+        margin: float | None = None,
+        quantization_weight: float = 1.0,
+        max_pairs: int = 8192,
+    ) -> None:
+        super().__init__(num_labels, num_bits, seed)
+        self.margin = num_bits / 4 if margin is None else check_setting("margin", margin)
+        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        if not is_whole(max_pairs) or max_pairs < 1:
+            raise ValueError(f"`max_pairs` must be a whole number, 1 or larger, but got {max_pairs!r}.")
+        self.max_pairs = max_pairs
+
+    def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        signs = binarize(hash_logits.detach()).float()
+        quantization = (hash_logits - signs).square().mean()
+        return self._triplet_loss(hash_logits, share_a_label(labels)) + self.quantization_weight * quantization
+
+    def _triplet_loss(self, hash_logits: Tensor, similar: Tensor) -> Tensor:
+        theta = hash_logits @ hash_logits.T / 2  # (N, N)
+        pairs = (similar & ~torch.eye(len(similar), dtype=torch.bool, device=similar.device)).nonzero()  # (P, 2)
+        if len(pairs) > self.max_pairs:
+            pairs = pairs[torch.randperm(len(pairs), device=pairs.device)[: self.max_pairs]]
+        anchors, positives = pairs.T
+        unlike = ~similar[anchors]  # (P, N)
+        lead = theta[anchors, positives].unsqueeze(1) - theta[anchors] - self.margin  # (P, N)
+        return (F.softplus(-lead) * unlike).sum() / unlike.sum().clamp(min=1)

@@ -1,0 +1,120 @@
+"""Codes without training: sign, LSH and ITQ, each a linear map of the features, put into a model's hash head."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from modeling_crh.checks import check_seed, check_tensor
+from modeling_crh.encoding.inputs import model_inputs
+from modeling_crh.modeling_crh import CRHModel
+
+UNTRAINED: tuple[str, ...] = ("sign", "lsh", "itq")
+"""The methods of `fit_untrained`."""
+
+
+@torch.no_grad()
+def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -> None:
+    """Set weight and bias of a linear hash head, so that the signs of its outputs are the codes of a method.
+
+    - `sign` is the sign of the features themselves; K must be their width.
+    - `lsh` is the sign of a random projection without a bias: FAISS's, whose Gaussian directions are made orthogonal.
+    - `itq` is PCA to K bits of the features less their mean, then the rotation that 50 rounds of iterative quantization
+      find (Gong and Lazebnik, CVPR 2011): FAISS's, which gives the features unit length after taking off their mean.
+
+    The last two need the extra `search`, which is `faiss-cpu`. Labels are not read, and the centers of the model stay
+    what they were: they mean nothing.
+
+    Args:
+        name: `sign`, `lsh` or `itq`.
+        model: With a linear hash head; K is its `num_bits`.
+        features: `(N, F)` of the training items, F being what the hash head reads.
+        seed: Of the projection, and of the first rotation.
+
+    Raises:
+        ValueError: If the head is not linear, or K does not go with F or N.
+        ImportError: If `faiss-cpu` is missing.
+    """
+    head = model.hash_head
+    if name not in UNTRAINED:
+        raise ValueError(f"`name` must be one of {', '.join(UNTRAINED)}, but got {name!r}.")
+    if not isinstance(head, nn.Linear):
+        raise ValueError(
+            f"`hash_head` must be linear and without batch norm for {name}, but got a {type(head).__name__}."
+        )
+    check_seed(seed)
+    if check_tensor("features", features).ndim != 2 or features.shape[1] != head.in_features or not len(features):
+        raise ValueError(
+            f"`features` must be (N, {head.in_features}), what the hash head reads, but got shape "
+            f"{tuple(features.shape)}."
+        )
+    if name == "sign":
+        weight, bias = _sign(head)
+    else:
+        weight, bias = (_lsh if name == "lsh" else _itq)(head, features.float().cpu(), seed)
+    head.weight.copy_(weight)
+    head.bias.copy_(bias)
+
+
+@torch.no_grad()
+def collect_features(model: CRHModel, items: Dataset[dict[str, Tensor]], *, batch_size: int = 256) -> Tensor:
+    """What the hash head reads of every item, in their order.
+
+    Args:
+        model: Put into evaluation mode.
+        items: Not augmented; each a dict of what the model reads, and labels.
+        batch_size: Items at a time.
+
+    Returns:
+        `(N, F)` float32 on the CPU.
+    """
+    model.train(False)
+    read: list[Tensor] = []
+    hook = model.hash_head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].float().cpu()))
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
+    try:
+        for batch in loader:
+            model(**model_inputs(batch, model))
+    finally:
+        hook.remove()
+    return torch.cat(read)
+
+
+def _sign(head: nn.Linear) -> tuple[Tensor, Tensor]:
+    if head.in_features != head.out_features:
+        raise ValueError(
+            f"`num_bits` must be the number of features for sign, {head.in_features}, but got {head.out_features}."
+        )
+    return torch.eye(head.out_features), torch.zeros(head.out_features)
+
+
+def _lsh(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    faiss = _import_faiss()
+    index = faiss.IndexLSH(head.in_features, head.out_features, True, False)  # rotate, thresholds of 0
+    index.rrot.init(seed)
+    weight = torch.from_numpy(faiss.vector_to_array(index.rrot.A)).view(head.weight.shape)
+    return weight, torch.zeros(head.out_features)
+
+
+def _itq(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    if head.out_features > min(head.in_features, len(features) - 1):
+        raise ValueError(
+            "`num_bits` must be at most F and less than N for itq, since PCA finds no more directions in N samples of "
+            f"F features, but got {head.out_features} for N={len(features)} and F={head.in_features}."
+        )
+    faiss = _import_faiss()
+    transform = faiss.ITQTransform(head.in_features, head.out_features, True)
+    transform.itq.seed = seed
+    transform.train(features.numpy())
+    weight = torch.from_numpy(faiss.vector_to_array(transform.pca_then_itq.A)).view(head.weight.shape)
+    mean = torch.from_numpy(faiss.vector_to_array(transform.mean))
+    return weight, -(weight @ mean)
+
+
+def _import_faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError("LSH and ITQ need faiss-cpu: pip install 'modeling-crh[search]'.") from error
+    return faiss

@@ -1,0 +1,281 @@
+"""Recipe: all that a training run is made of, as one YAML file."""
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from transformers import PreTrainedConfig, ViTImageProcessor
+
+from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.encoding import Augmentation
+from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
+
+_TYPES: dict[str, Any] = {
+    "dataset": str,
+    "data_dir": str | None,
+    "protocol": str,
+    "text_column": str | None,
+    "features_column": str | None,
+    "label_column": str,
+    "backbone": str | None,
+    "freeze_backbone": bool,
+    "model": dict,
+    "image_processor": dict | None,
+    "augmentation": str | dict,
+    "training": dict,
+    "method": str,
+    "method_settings": dict,
+    "seed": int,
+    "skip_bad_images": bool,
+}
+
+_MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
+    entry.name for entry in dataclasses.fields(PreTrainedConfig)
+}
+_TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
+_OF_CRH_ALONE = {
+    "model": (
+        "codebook_size",
+        "head_dim",
+        "codebook_draws",
+        "codebook_seed",
+        "margin",
+        "scale",
+        "quantization_weight",
+    ),
+    "training": ("reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"),
+}
+_IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
+
+DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
+"""Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
+
+FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
+"""Trains a head on stored features: what runs where no recipe is named, but a column of features."""
+
+
+MOST_VALUES = 10_000
+"""Of one of a recipe's mappings."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a run; `Recipe.load` reads them from YAML, whose keys are these fields.
+
+    Args:
+        dataset: Name of a benchmark, or path of a folder of labelled images, or of a table of texts or features.
+        data_dir: Folder of a benchmark's official files; None takes them from the Hub, or from the bundled sample.
+        protocol: Division of a benchmark, see `modeling_crh.data.protocols`.
+        text_column: Of a table: train on its texts.
+        features_column: Of a table: train on its stored features, without a backbone.
+        label_column: Of a table.
+        validation_fraction: Share of the training items that the best epoch is chosen on.
+        query_fraction: Share of all items to cut as queries, where the data bring none; None is a fifth.
+        backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
+        freeze_backbone: Train the hash head alone.
+        model: Fields of `CRHConfig`; labels come from the data.
+        image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
+        augmentation: Name of a preset of `modeling_crh.data`, or its settings.
+        training: Fields of `CRHTrainingArguments`.
+        method: `crh`, or a rival of `modeling_crh.training.objectives`.
+        method_settings: Of a rival, such as `margin`; those of CRH stand under `model` and `training`.
+        seed: Of everything that is random.
+        skip_bad_images: Leave out images of a folder that cannot be decoded.
+
+    Raises:
+        ValueError: If a field is missing, unknown, of another type or contradicts another; or if a number is a text,
+            as `1e-3` is in YAML.
+    """
+
+    dataset: str
+    data_dir: str | None = None
+    protocol: str = "official"
+    text_column: str | None = None
+    features_column: str | None = None
+    label_column: str = "label"
+    validation_fraction: float = 0.1
+    query_fraction: float | None = None
+    backbone: str | None = None
+    freeze_backbone: bool = False
+    model: dict[str, Any] = field(default_factory=dict)
+    image_processor: dict[str, Any] | None = None
+    augmentation: str | dict[str, float] = "light"
+    training: dict[str, Any] = field(default_factory=dict)
+    method: str = "crh"
+    method_settings: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    skip_bad_images: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        self._check_backbone()
+        self._check_method()
+        for name in ("seed", "output_dir"):
+            if name in self.training:
+                raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
+        for name in ("num_labels", "id2label", "label2id", "problem_type"):
+            if name in self.model:
+                raise ValueError(f"`{name}` must not stand under `model`: labels come from the data.")
+        _check_keys("`model`", self.model, _MODEL_FIELDS)
+        _check_keys("`training`", self.training, _TRAINING_FIELDS)
+        _check_keys("`image_processor`", self.image_processor or {}, _IMAGE_PROCESSOR_FIELDS)
+        if isinstance(self.augmentation, dict):
+            _check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
+
+    def _check_method(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but got {self.method!r}.")
+        known = OBJECTIVES[self.method].setting_names() if self.method in OBJECTIVES else set()
+        if self.method_settings and not known:
+            raise ValueError(f"`method_settings` must be left out for {self.method}, which has none.")
+        _check_keys("`method_settings`", self.method_settings, known)
+        if self.method == "crh":
+            return
+        for section, names in _OF_CRH_ALONE.items():
+            for name in names:
+                if name in getattr(self, section):
+                    raise ValueError(f"`{name}` must not stand under `{section}` for {self.method}: it is CRH's alone.")
+        if self.method in UNTRAINED:
+            for name, only in (("hash_head", "linear"), ("hash_head_batch_norm", False)):
+                if self.model.get(name, only) != only:
+                    raise ValueError(f"`{name}` must be {only!r} for {self.method}, but got {self.model[name]!r}.")
+
+    def _check_backbone(self) -> None:
+        config = self.model.get("backbone_config")
+        if self.features_column is not None:
+            if self.text_column is not None or self.backbone is not None or config is not None:
+                raise ValueError("`features_column` must stand alone: features need no backbone and are no text.")
+            return
+        if (self.backbone is None) == (config is None):
+            raise ValueError(
+                "The recipe must name either a pretrained `backbone` or a `backbone_config` under `model`, but has "
+                f"{'neither' if self.backbone is None else 'both'}."
+            )
+        if self.text_column is not None and self.backbone is None:
+            raise ValueError("`backbone` must be given with a `text_column`, since the tokenizer is its own.")
+        if self.backbone is None and self.image_processor is None:
+            raise ValueError("`image_processor` must be given with a `backbone_config`, but is not.")
+
+    @classmethod
+    def load(cls, path: str | Path, **overrides: Any) -> "Recipe":
+        """Read a recipe from YAML.
+
+        Args:
+            path: The file.
+            **overrides: Fields that take precedence over the file's; dicts are merged into the file's dicts.
+
+        Raises:
+            ValueError: If the file is not a recipe.
+        """
+        try:
+            values = yaml.load(Path(path).read_text(), _RecipeLoader)
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"`recipe` must hold a mapping of fields, but {str(path)!r} does not.")
+        return cls.from_dict(values, **overrides)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], **overrides: Any) -> "Recipe":
+        """A recipe from plain values, see `load`.
+
+        Example:
+            >>> Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"}, model={"num_bits": 32}).model
+            {'num_bits': 32}
+        """
+        merged = dict(values)
+        for key, value in overrides.items():
+            if isinstance(value, dict) and key in merged:
+                _check_type(key, merged[key])
+                value = merged[key] | value
+            merged[key] = value
+        if overrides.get("backbone") is not None:  # then the one that the file describes has had its day
+            merged.pop("image_processor", None)
+            merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
+        if overrides.get("method", "crh") != "crh":  # likewise the settings of CRH
+            _drop_settings_of_crh(merged, overrides)
+        names = {entry.name for entry in dataclasses.fields(cls)}
+        _check_keys("a recipe", merged, names)
+        if "dataset" not in merged:
+            raise ValueError("`dataset` must be the name of a benchmark or a folder, but is missing.")
+        return cls(**merged)
+
+    def dump(self) -> str:
+        """The recipe as YAML, all fields spelled out."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+
+    def _check_types(self) -> None:
+        for name in _TYPES:
+            value = getattr(self, name)
+            _check_type(name, value)
+            if isinstance(value, dict):
+                _refuse_numbers_as_text(value, name)
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be 0 or larger, but got {self.seed}.")
+
+
+def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Leave out what a file says of CRH alone where another method takes its place; what overrides say is checked."""
+    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
+    for section, names in _OF_CRH_ALONE.items():
+        dropped = (*names, *heads) if overrides["method"] in UNTRAINED else names
+        if isinstance(merged.get(section), dict):
+            kept = overrides.get(section, {})
+            merged[section] = {
+                key: value for key, value in merged[section].items() if key not in dropped or key in kept
+            }
+
+
+def _check_type(name: str, value: Any) -> None:
+    kind = _TYPES.get(name, object)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        words = kind.__name__ if isinstance(kind, type) else kind
+        raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.")
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML as `yaml.safe_load` reads it, but for merge keys: some lines of copies of copies would fill the memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem="a recipe has no merge keys, <<", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
+
+
+def _check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
+            raise ValueError(f"`{key}` is no field of {name}; {hint}")
+
+
+def _refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
+    """Look at every value once; there is an end also where YAML's names for values stand for very many, or a circle."""
+    values: list[tuple[str, Any]] = [(name, value)]
+    for count, (place, inner) in enumerate(values):
+        if count > MOST_VALUES:
+            raise ValueError(f"`{name}` must hold at most {MOST_VALUES} values, but holds more.")
+        if isinstance(inner, dict):
+            values += [(f"{place}.{key}", below) for key, below in inner.items()]
+        elif isinstance(inner, list):
+            values += [(place, below) for below in inner]
+        elif isinstance(inner, str) and _is_number(inner):
+            raise ValueError(
+                f"`{place}` must be a number, but got the text {inner!r}; YAML reads 1.0e-3, but not 1e-3."
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+import io
+import json
+import sys
+import tarfile
+
+import emoji_build
+import numpy as np
+import pyarrow.parquet
+import pytest
+from emoji_build import build_emoji, draw_queries, main
+from emoji_packages import VENDORS, package_path
+
+from modeling_crh.data.benchmarks import load_benchmark
+from modeling_crh.data.benchmarks.emoji import load_emoji
+from modeling_crh.data.columns import class_levels, label_names, label_tensor
+
+EMOJI = {
+    "😀": ("grinning face", "Smileys & Emotion", "face-smiling"),
+    "👋": ("waving hand", "People & Body", "hand-fingers-open"),
+    "🐱": ("cat face", "Animals & Nature", "animal-mammal"),
+    "🐈": ("cat", "Animals & Nature", "animal-mammal"),
+    "🦉": ("owl", "Animals & Nature", "animal-bird"),
+    "🏁": ("chequered flag", "Flags", "flag"),
+}
+OLDER = ["emojione-v1", "fxemoji"]  # these two have no owl
+
+
+def unified(character):
+    return f"{ord(character):04X}"
+
+
+def body_of(vendor, name):
+    color = 1 + list(VENDORS).index(vendor) + 16 * [entry[0] for entry in EMOJI.values()].index(name)
+    return f'<rect width="10" height="10" fill="#{color:06x}"/>'
+
+
+def write_package(folder, package, files):
+    with tarfile.open(package_path(folder, package), "w:gz") as archive:
+        for name, content in files.items():
+            data = json.dumps(content).encode()
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+
+def write_vendor(folder, vendor, bodies):
+    info = {"name": vendor.title(), "author": {"name": "A"}, "license": {"spdx": "MIT"}, "samples": []}
+    icons = {name.replace(" ", "-"): {"body": body} for name, body in bodies.items()}
+    if vendor == "fxemoji":
+        icons = {{"cat": "catside", "cat-face": "cat"}.get(name, name): icon for name, icon in icons.items()}
+    files = {"icons.json": {"icons": icons, "width": 16, "height": 16}, "info.json": info, "chars.json": {}}
+    write_package(folder, f"@iconify-json/{vendor}", files)
+
+
+@pytest.fixture
+def packages(tmp_path):
+    """All packages in small: six emoji, one of them a flag; drawings are squares of a color each."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    listed = {
+        character: {"name": name, "slug": name.replace(" ", "_"), "group": group}
+        for character, (name, group, _) in EMOJI.items()
+    }
+    listed["🫩"] = {"name": "too new", "slug": "too_new", "group": "Smileys & Emotion"}
+    rows = [
+        {"unified": unified(character), "name": name.upper(), "short_names": [], "subcategory": subgroup}
+        for character, (name, _, subgroup) in EMOJI.items()
+    ]
+    write_package(folder, "unicode-emoji-json", {"data-by-emoji.json": listed})
+    write_package(folder, "emoji-datasource", {"emoji.json": rows})
+    for vendor in VENDORS:
+        names = [name for name, _, _ in EMOJI.values() if name != "owl" or vendor not in OLDER]
+        write_vendor(folder, vendor, {name: body_of(vendor, name) for name in names})
+    return folder
+
+
+def test_two_drawings_of_each_class_are_queries_and_the_others_the_database(packages, tmp_path):
+    about = build_emoji(tmp_path / "out", packages_dir=packages)
+    assert (about["num_classes"], about["num_database"], about["num_query"]) == (5, 43, 10)
+    splits = load_benchmark("emoji", tmp_path / "out", validation_fraction=0.2)
+    assert splits.num_rows == {"train": 34, "validation": 9, "query": 10, "database": 43}
+    assert label_names(splits["query"]) == ["grinning_face", "waving_hand", "cat_face", "cat", "owl"]
+    assert label_tensor(splits["query"]).bincount().tolist() == [2] * 5
+    assert label_tensor(splits["database"]).bincount().tolist() == [9, 9, 9, 9, 7]
+
+
+def test_a_row_shows_what_its_vendor_drew(packages, tmp_path):
+    build_emoji(tmp_path / "out", packages_dir=packages)
+    for dataset in load_emoji(tmp_path / "out"):
+        for row in dataset:
+            vendor = dataset.features["vendor"].int2str(row["vendor"])
+            assert row["image"].size == (96, 96)
+            assert "#{:02x}{:02x}{:02x}".format(*row["image"].getpixel((5, 5))) in body_of(vendor, row["name"])
+
+
+def test_groups_and_subgroups_are_those_of_unicode(packages, tmp_path):
+    build_emoji(tmp_path / "out", packages_dir=packages)
+    database, _ = load_emoji(tmp_path / "out")
+    levels = class_levels(database)
+    ids = {level: database.features[level].str2int(names) for level, names in levels.items()}
+    assert ids == {"group": [0, 1, 2, 2, 2], "subgroup": [0, 1, 2, 2, 3]}
+    assert database.features["group"].names == ["Smileys & Emotion", "People & Body", "Animals & Nature"]
+
+
+def test_what_came_of_each_vendor_is_written_beside_the_images(packages, tmp_path):
+    about = build_emoji(tmp_path / "out", packages_dir=packages)
+    assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8")) == about
+    assert about["vendors"]["noto"]["license"] == {"spdx": "MIT"}
+    assert about["vendors"]["noto"]["num_images"] == 5
+    assert about["vendors"]["fxemoji"]["num_matched"] == 4
+    assert about["packages"]["@iconify-json/noto"] == VENDORS["noto"]
+
+
+def test_a_drawing_of_several_emoji_is_left_out_of_all_and_a_repeated_one_kept_once(packages, tmp_path):
+    bodies = {name: body_of("noto", name) for name, _, _ in EMOJI.values()}
+    write_vendor(packages, "noto", bodies | {"cat": bodies["owl"], "cat face": body_of("twemoji", "cat face")})
+    about = build_emoji(tmp_path / "out", packages_dir=packages)
+    assert about["vendors"]["noto"]["num_matched"] == 5
+    assert about["vendors"]["noto"]["num_images"] == 3
+    assert about["vendors"]["twemoji"]["num_images"] == 4
+
+
+def test_a_class_of_three_drawings_is_left_out_and_one_of_four_is_kept(packages, tmp_path):
+    for vendor in list(VENDORS)[4:]:
+        write_vendor(packages, vendor, {"cat": body_of(vendor, "cat"), "waving hand": body_of(vendor, "waving hand")})
+    write_vendor(packages, "noto", {"cat": body_of("noto", "cat"), "owl": body_of("noto", "owl")})
+    about = build_emoji(tmp_path / "out", packages_dir=packages)
+    assert about["left_out"] == ["grinning_face", "cat_face"]
+    assert about["num_classes"] == 3
+
+
+def test_the_same_files_come_out_twice(packages, tmp_path):
+    for out in ("first", "second"):
+        build_emoji(tmp_path / out, packages_dir=packages)
+    for name in ("database.parquet", "query.parquet", "about.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_the_queries_of_a_seed_never_change():
+    labels = np.repeat(np.arange(4), 5)
+    assert np.flatnonzero(draw_queries(labels, seed=0)).tolist() == [2, 4, 6, 9, 10, 12, 17, 18]
+    assert np.flatnonzero(draw_queries(labels, seed=1)).tolist() != [2, 4, 6, 9, 10, 12, 17, 18]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_build_that_is_stopped_leaves_nothing(packages, tmp_path, monkeypatch, error):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(emoji_build, "render_icon", stop)
+    with pytest.raises(error):
+        build_emoji(tmp_path / "new" / "out", packages_dir=packages)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_an_empty_folder_is_taken_and_a_finished_build_is_not_touched(packages, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    build_emoji(out, packages_dir=packages)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(ValueError, match=r"`out_dir` must be a new or empty folder, but .*out holds a finished build"):
+        build_emoji(out, packages_dir=packages)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_other_files_are_not_overwritten(packages, tmp_path):
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ValueError, match=r"`out_dir` must be a new or empty folder, but .* holds something else"):
+            build_emoji(out, packages_dir=packages)
+
+
+def test_a_negative_seed_is_an_error(packages, tmp_path):
+    with pytest.raises(ValueError, match="`seed` must be 0 or larger, but got -1"):
+        build_emoji(tmp_path / "out", packages_dir=packages, seed=-1)
+
+
+def test_the_command_says_what_it_built_and_refuses_in_one_sentence(packages, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    monkeypatch.setattr(sys, "argv", ["emoji_build", "--out", str(out), "--packages", str(packages)])
+    main()
+    assert capsys.readouterr().out == "5 classes, 43 database and 10 query images.\n"
+    assert pyarrow.parquet.read_table(out / "query.parquet").num_rows == 10
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("holds a finished build.")

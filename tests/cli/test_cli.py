@@ -1,0 +1,236 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from tiny_runs import RESNET
+from typer.testing import CliRunner
+
+from modeling_crh import cli
+from modeling_crh.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe_file(image_folder, tmp_path):
+    recipe = Recipe.from_dict(
+        {
+            "dataset": str(image_folder),
+            "model": {"num_bits": 16, "backbone_config": RESNET},
+            "image_processor": {"size": {"height": 16, "width": 16}},
+            "training": {"num_train_epochs": 1, "learning_rate": 1.0e-2, "use_cpu": True, "report_to": "none"},
+        }
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.dump())
+    return path
+
+
+def test_train_evaluate_and_encode_work_one_after_the_other(crh, recipe_file, image_folder, tmp_path):
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    assert "epoch 1/1" in errors
+    assert json.loads((tmp_path / "run" / "figures.json").read_text())["map"] == trained["map"]
+
+    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--json")
+    assert code == 0, errors
+    evaluated = json.loads(output)
+    assert evaluated["map"] == trained["map"]
+    assert (evaluated["num_bits"], evaluated["queries"]) == (16, 12)
+
+    code, output, errors = crh("encode", tmp_path / "run", image_folder, "--out", tmp_path / "codes", "--json")
+    assert code == 0, errors
+    summary = json.loads(output)
+    table = pq.read_table(summary["codes"])
+    assert (summary["items"], table.num_rows) == (60, 60)
+    assert all(len(row) == 2 for row in table["code"].to_pylist())
+
+
+def test_the_share_of_queries_is_that_of_the_run_when_it_is_evaluated(crh, recipe_file, image_folder, tmp_path):
+    shares = ["--query-fraction", "0.1", "--validation-fraction", "0.2"]
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", *shares, "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    assert (trained["queries"], trained["database"]) == (6, 54)
+    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--json")
+    assert code == 0, errors
+    evaluated = json.loads(output)
+    assert (evaluated["queries"], evaluated["map"]) == (6, trained["map"])
+
+
+def test_options_take_precedence_over_the_recipe(crh, recipe_file, tmp_path):
+    options = ["--num-bits", "24", "--epochs", "2", "--batch-size", "7", "--learning-rate", "0.02", "--seed", "3"]
+    code, _, errors = crh("train", recipe_file, "--out", tmp_path / "run", *options)
+    assert code == 0, errors
+    recipe = Recipe.load(tmp_path / "run" / "recipe.yaml")
+    assert (recipe.model["num_bits"], recipe.seed) == (24, 3)
+    assert recipe.training["num_train_epochs"] == 2
+    assert recipe.training["per_device_train_batch_size"] == 7
+    assert recipe.training["learning_rate"] == 0.02
+
+
+def test_a_dry_run_prints_what_the_run_would_be_and_leaves_nothing(crh, recipe_file, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    code, output, errors = crh(
+        "train", recipe_file, "--out", tmp_path / "run", "--num-bits", "32", "--dry-run", "--json"
+    )
+    assert code == 0, errors
+    summary = json.loads(output)
+    assert (summary["num_bits"], summary["train"], summary["query"]) == (32, 43, 12)
+    assert "epoch 1/1" not in errors
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", "--dry-run")
+    assert (code, "steps_per_epoch" in output) == (0, True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_finds_a_mistake(crh, recipe_file):
+    code, output, errors = crh("train", recipe_file, "--num-bits", "12", "--dry-run")
+    assert (code, output) == (2, "")
+    assert "`num_bits` must be a positive multiple of 8, but got 12." in errors
+
+
+def test_a_table_is_shown_to_a_person(crh, recipe_file, tmp_path):
+    code, output, _ = crh("train", recipe_file, "--out", tmp_path / "run")
+    assert code == 0
+    assert "map_lower" in output
+
+
+def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny_checkpoint, image_folder, tmp_path):
+    source = tmp_path / "pictures"
+    source.mkdir()
+    (source / "good.png").write_bytes((image_folder / "dark" / "00.png").read_bytes())
+    (source / "cut.png").write_bytes((image_folder / "dark" / "01.png").read_bytes()[:100])
+    code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes")
+    assert (code, output) == (2, "")
+    assert "cut.png" in errors
+    assert not (tmp_path / "codes").exists()
+    code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes", "--skip-bad-images")
+    assert code == 0
+    assert "Left out 1 image that" in errors
+    assert pq.read_table(tmp_path / "codes").num_rows == 1
+
+
+def test_features_are_stored_and_a_head_is_trained_on_them(crh, tiny_checkpoint, image_folder, tmp_path):
+    code, output, errors = crh(
+        "features", tiny_checkpoint, image_folder, "--out", tmp_path / "features", "--views", "2", "--json"
+    )
+    assert code == 0, errors
+    assert json.loads(output) == {
+        "features": [str(tmp_path / "features" / "features.parquet")],
+        "items": 60,
+        "left_out": 0,
+        "views": 2,
+    }
+    table = json.loads(output)["features"][0]
+    options = ["--features-column", "features", "--epochs", "2", "--num-bits", "16", "--out", tmp_path / "run"]
+    code, output, errors = crh("train", "--dataset", table, *options, "--json")
+    assert code == 0, errors
+    assert json.loads(output)["queries"] == 12
+    code, output, errors = crh("features", tiny_checkpoint, image_folder, "--out", tmp_path / "features")
+    assert (code, output) == (2, "")
+    assert "features.parquet' is there already" in errors
+
+
+def test_evaluate_compares_the_centers_with_a_taxonomy_and_knows_its_levels(crh, tmp_path):
+    generator = np.random.default_rng(0)
+    label = np.arange(120) % 6
+    rows = {"features": list(generator.normal(size=(120, 8)) + np.eye(6, 8)[label] * 3)}
+    rows |= {"label": [f"class {number}" for number in label]}
+    rows |= {
+        "subgroup": [f"sub {number // 2}" for number in label],
+        "group": [f"top {number // 3}" for number in label],
+    }
+    Dataset.from_dict(rows).to_parquet(tmp_path / "table.parquet")
+    data = ["--dataset", tmp_path / "table.parquet", "--features-column", "features"]
+    code, output, errors = crh("train", *data, "--epochs", "2", "--num-bits", "16", "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    code, output, errors = crh("evaluate", tmp_path / "run", *data, "--reference", "taxonomy", "--json")
+    assert code == 0, errors
+    figures = json.loads(output)
+    assert {name: figures[name] for name in trained if name != "checkpoint"} == {
+        name: value for name, value in trained.items() if name != "checkpoint"
+    }
+    assert figures["map_group"] != figures["map_subgroup"] != figures["map"]
+    assert -1 <= figures["pcc_before"] <= 1
+    assert 0 < figures["p_value_after"] <= 1
+
+
+def test_a_rival_is_trained_by_its_name_and_has_no_centers_that_moved(crh, recipe_file, image_folder, tmp_path):
+    code, output, errors = crh("train", recipe_file, "--method", "csq", "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml").method == "csq"
+    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--reference", "taxonomy")
+    assert (code, output) == (2, "")
+    assert "`reference` must be left out for csq" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
+        (["train", "--dataset", "nowhere"], "`dataset` must be a folder or one of the benchmarks"),
+        (
+            ["train", "--backbone", "/no/such/model"],
+            "`backbone` must be a model's folder or Hub id, but '/no/such/model' is not",
+        ),
+        (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
+        (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a CRH model's folder or Hub id"),
+        (["features", "./nowhere/at/all", ".", "--out", "features"], "`backbone` must be a model's folder or Hub id"),
+        (["demo", "--data-dir", "."], "`data_dir` must be given with the emoji only, but got '.' with fashion_mnist."),
+        (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a CRH model's folder or Hub id"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output, errors = crh(*arguments)
+    assert (code, output) == (2, "")
+    lines = errors.strip().splitlines()
+    assert message in lines[-1]
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_explains_itself():
+    for command in ([], ["train"], ["evaluate"], ["encode"], ["features"], ["index"], ["search"], ["dedupe"], ["demo"]):
+        result = CliRunner().invoke(cli.commands, [*command, "--help"])
+        assert result.exit_code == 0
+        assert "Usage" in result.output
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "training/train.py",
+        "training/evaluate_model.py",
+        "training/paper.py",
+        "pipelines/encode.py",
+        "pipelines/search.py",
+    ],
+)
+def test_the_scripts_are_the_same_commands(script):
+    shown = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr
+    assert "--json" in shown.stdout
+
+
+def test_accelerate_launches_training_on_two_processes(recipe_file, tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    arguments = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "training/train.py"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *arguments, recipe_file, "--out", tmp_path / "run", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["queries"] == 12
+    assert (tmp_path / "run" / "model.safetensors").is_file()

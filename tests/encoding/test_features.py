@@ -1,0 +1,83 @@
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import Dataset
+from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
+
+from modeling_crh.data import load_table, prepare_dataset
+from modeling_crh.encoding import FeatureDataset, ImageDataset
+from modeling_crh.encoding.feature_tables import extract_views, load_backbone, write_features
+
+PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
+LABELS = ["cat", "dog", "cat", "bird"] * 2
+
+
+@pytest.fixture
+def split():
+    generator = np.random.default_rng(0)
+    images = [PIL.Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in LABELS]
+    return prepare_dataset(Dataset.from_dict({"image": images, "label": LABELS}))
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])).eval()
+
+
+def test_the_first_view_is_the_backbone_called_by_hand(backbone, split):
+    views = extract_views(backbone, PROCESSOR, split, num_views=3, batch_size=3)
+    pixels = torch.stack([item["pixel_values"] for item in ImageDataset(split, PROCESSOR)])
+    with torch.no_grad():
+        by_hand = backbone(pixels).pooler_output.flatten(1)
+    assert views.shape == (8, 3, 16)
+    assert torch.allclose(views[:, 0], by_hand, atol=1e-5)
+    assert not torch.allclose(views[:, 1], views[:, 0], atol=1e-3)
+    assert not torch.allclose(views[:, 2], views[:, 1], atol=1e-3)
+
+
+def test_the_same_seed_gives_the_same_views(backbone, split):
+    first, second, other = (extract_views(backbone, PROCESSOR, split, num_views=2, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("num_views", [1, 3])
+def test_what_is_written_is_what_a_table_of_features_reads(num_views, split, tmp_path):
+    features = torch.arange(8 * num_views * 5, dtype=torch.float32).view(8, num_views, 5)
+    has_views = num_views > 1
+    path = write_features(features, split, tmp_path / "new" / "train.parquet", has_views=has_views)
+    write_features(features, split, tmp_path / "new" / "test.parquet", has_views=has_views)
+    assert {file.name for file in path.parent.iterdir()} == {"train.parquet", "test.parquet"}
+    query = load_table(path.parent, features_column="features", validation_fraction=0.5)["query"]
+    items = FeatureDataset(query, first_view=True)
+    assert items.label_names == ["bird", "cat", "dog"]
+    assert [items.label_names[label] for label in items.labels] == LABELS
+    assert torch.equal(torch.stack([items[row]["features"] for row in range(8)]), features[:, 0])
+    items = FeatureDataset(query)
+    assert items.num_features == 5
+    seen = set()
+    for epoch in range(20):
+        items.set_epoch(epoch)
+        seen.add(items[0]["features"][0].item())
+    assert seen == {view * 5.0 for view in range(num_views)}
+
+
+def test_a_crh_model_gives_its_backbone(tiny_model, tiny_checkpoint, tmp_path):
+    assert type(load_backbone(tiny_checkpoint)).__name__ == "ViTModel"
+    tiny_model(None).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"`backbone` must read images or texts, but .* reads stored features"):
+        load_backbone(tmp_path)
+
+
+def test_wrong_input_is_an_error(backbone, split, tmp_path):
+    with pytest.raises(ValueError, match="`num_views` must be at least 1, but got 0"):
+        extract_views(backbone, PROCESSOR, split, num_views=0)
+    with pytest.raises(ValueError, match="`features` must have one row an item, but got 3 for 8 items"):
+        write_features(torch.zeros(3, 1, 5), split, tmp_path / "x.parquet")
+    (tmp_path / "x.parquet").write_text("mine")
+    with pytest.raises(ValueError, match="`path` must be a new file"):
+        write_features(torch.zeros(8, 1, 5), split, tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match=r"`backbone` must be a model's folder or Hub id, but .* is not"):
+        load_backbone(tmp_path)

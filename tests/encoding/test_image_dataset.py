@@ -1,0 +1,195 @@
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from accelerate import Accelerator
+from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
+from transformers import BitImageProcessor, ConvNextImageProcessor, ViTImageProcessor
+
+from modeling_crh.data.columns import canonical_features
+from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
+from modeling_crh.encoding.items import ImageDataset
+
+PROCESSOR = ViTImageProcessor(size={"height": 32, "width": 32}, do_convert_rgb=True)
+BOLD = Augmentation(padding=0.2, flip=0.5, jitter=0.3, erasing=0.5)
+
+
+def pixels_by_hand(dataset, processor=PROCESSOR):
+    return processor(list(dataset["image"]), return_tensors="pt")["pixel_values"]
+
+
+def rgb_of(row):
+    return torch.tensor(np.asarray(row["image"])).expand(3, -1, -1)
+
+
+def pixels_of(dataset, indices):
+    return {index: dataset[index]["pixel_values"] for index in indices}
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+@pytest.mark.parametrize(
+    "processor",
+    [
+        PROCESSOR,
+        BitImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, do_convert_rgb=True),
+        ConvNextImageProcessor(size={"shortest_edge": 32}, do_convert_rgb=True),
+    ],
+)
+def test_without_augmentation_the_pixels_are_those_of_the_image_processor(gray_dataset, processor, cache_bytes):
+    dataset = gray_dataset()
+    samples = ImageDataset(dataset, processor, cache_bytes=cache_bytes).__getitems__(range(12))
+    got = torch.stack([sample["pixel_values"] for sample in samples])
+    assert torch.equal(got, pixels_by_hand(dataset, processor))
+
+
+def test_augmentation_comes_before_the_image_processor(gray_dataset):
+    dataset = gray_dataset()
+    images = ImageDataset(dataset, PROCESSOR, augment="light", seed=7)
+    images.set_epoch(3)
+    rgb = rgb_of(dataset[5])
+    augmented = TrainTransform(PRESETS["light"], (32, 32))(rgb, sample_draws(7, 3, 5))
+    assert torch.equal(images[5]["pixel_values"], PROCESSOR(augmented, return_tensors="pt")["pixel_values"][0])
+
+
+def test_a_cut_out_is_resized_once(gray_dataset):
+    dataset = gray_dataset()
+    processor = BitImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, do_convert_rgb=True
+    )
+    images = ImageDataset(dataset, processor, augment=Augmentation(min_area=0.3))
+    rgb = rgb_of(dataset[4])
+    cut_out = TrainTransform(Augmentation(min_area=0.3), (32, 32))(rgb, sample_draws(0, 0, 4))
+    normalized = processor(cut_out, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"][0]
+    assert torch.equal(images[4]["pixel_values"], normalized)
+    assert processor.do_resize
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_the_augmentation_of_a_sample_depends_on_neither_order_batch_nor_worker(gray_dataset, cache_bytes):
+    images = ImageDataset(gray_dataset(), PROCESSOR, augment=BOLD, cache_bytes=cache_bytes)
+    alone = torch.stack(list(pixels_of(images, range(12)).values()))
+    torch.manual_seed(1)
+    backwards = pixels_of(images, reversed(range(12)))
+    assert all(torch.equal(alone[index], backwards[index]) for index in range(12))
+    for batch_size, num_workers in [(5, 0), (12, 0), (5, 2)]:
+        batches = DataLoader(images, batch_size=batch_size, num_workers=num_workers)
+        assert torch.equal(torch.cat([batch["pixel_values"] for batch in batches]), alone)
+
+
+def test_the_augmentation_differs_by_epoch_and_seed_and_comes_back(gray_dataset):
+    images = ImageDataset(gray_dataset(), PROCESSOR, augment=BOLD)
+    first = images[3]["pixel_values"]
+    images.set_epoch(1)
+    assert not torch.equal(images[3]["pixel_values"], first)
+    images.set_epoch(0)
+    assert torch.equal(images[3]["pixel_values"], first)
+    assert not torch.equal(ImageDataset(gray_dataset(), PROCESSOR, augment=BOLD, seed=1)[3]["pixel_values"], first)
+
+
+def test_accelerate_sets_the_epoch_and_workers_that_outlive_it_see_it(gray_dataset):
+    images = ImageDataset(gray_dataset(), PROCESSOR, augment=BOLD)
+    expected = []
+    for epoch in range(2):
+        images.set_epoch(epoch)
+        expected.append(torch.stack(list(pixels_of(images, range(12)).values())))
+    images.set_epoch(0)
+    loader = Accelerator(cpu=True).prepare(DataLoader(images, 4, num_workers=1, persistent_workers=True))
+    epochs = [torch.cat([batch["pixel_values"] for batch in loader]) for _ in range(2)]
+    assert torch.equal(epochs[0], expected[0])
+    assert torch.equal(epochs[1], expected[1])
+
+
+def test_labels_are_read_without_decoding(gray_dataset):
+    images = ImageDataset(gray_dataset(), PROCESSOR)
+    assert images.labels.tolist() == [0, 1, 2] * 4
+    assert images.num_labels == 3
+    assert images.label_names == ["a", "b", "c"]
+    assert not images.is_multi_label
+    batch = next(iter(DataLoader(images, 4)))
+    assert batch["labels"].dtype == torch.int64
+    assert batch["labels"].tolist() == [0, 1, 2, 0]
+
+
+def test_several_labels_a_row_are_multi_hot(gray_dataset):
+    images = ImageDataset(gray_dataset(multi_label=True), PROCESSOR)
+    assert images.is_multi_label
+    assert images.labels.shape == (12, 3)
+    batch = next(iter(DataLoader(images, 12)))
+    assert batch["labels"].dtype == torch.float32
+    assert torch.equal(batch["labels"], images.labels)
+    assert not batch["labels"][0].any()
+
+
+def test_images_of_different_sizes_are_decoded_when_they_are_asked_for(tmp_path, write_image):
+    path = tmp_path / "late.png"
+    files = [str(write_image(tmp_path / "wide.png")), str(write_image(path))]
+    features = canonical_features(["a", "b"])
+    images = ImageDataset(
+        Dataset.from_dict({"image": files, "label": [0, 1]}, features=features), PROCESSOR, cache_bytes=0
+    )
+    path.write_bytes(path.read_bytes()[:60])
+    assert images[0]["pixel_values"].shape == (3, 32, 32)
+    with pytest.raises(ValueError, match=r"but .*late\.png is not"):
+        images[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augment": "heavy"}, "`augment` must be an Augmentation or one of none, light, standard, but got 'heavy'"),
+        ({"augment": None}, "`augment` must be an Augmentation or one of none, light, standard, but got None"),
+        ({"augment": ["light"]}, r"`augment` must be an Augmentation or one of .*, but got \['light'\]"),
+        ({"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
+        ({"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_an_error(gray_dataset, settings, message):
+    with pytest.raises(ValueError, match=message):
+        ImageDataset(gray_dataset(), PROCESSOR, **settings)
+
+
+def test_an_empty_dataset_a_wrong_index_and_a_wrong_epoch_are_errors(gray_dataset):
+    images = ImageDataset(gray_dataset(), PROCESSOR)
+    with pytest.raises(ValueError, match="`dataset` must hold at least one row"):
+        ImageDataset(gray_dataset().select([]), PROCESSOR)
+    with pytest.raises(IndexError, match="from 0 to N-1=11, but got 12"):
+        images[12]
+    with pytest.raises(ValueError, match="`epoch` must be a whole number, 0 or larger, but got -1"):
+        images.set_epoch(-1)
+
+
+def test_images_of_different_sizes_need_a_processor_that_resizes(tmp_path, write_image):
+    files = [str(write_image(tmp_path / "upright.png")), str(write_image(tmp_path / "turned.png"))]
+    PIL.Image.open(files[1]).transpose(PIL.Image.Transpose.ROTATE_90).save(files[1])
+    rows = Dataset.from_dict({"image": files, "label": [0, 1]}, features=canonical_features(["a", "b"]))
+    images = ImageDataset(rows, ViTImageProcessor(do_resize=False, do_convert_rgb=True))
+    with pytest.raises(ValueError, match="`image_processor` must make pixels of one size, but cannot"):
+        images.__getitems__([0, 1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": {"height": -1, "width": -1}},
+        {"size": {"height": 16.5, "width": 16.5}},
+        {"size": {"height": 10**7, "width": 10**7}},
+        {"image_std": [0.5, 0.5]},
+        {"resample": 99},
+        {"rescale_factor": "x"},
+    ],
+)
+@pytest.mark.parametrize("augment", ["none", "standard"])
+def test_a_processor_that_cannot_work_is_an_error_before_training(gray_dataset, settings, augment):
+    with pytest.raises(ValueError, match=r"`image_processor` must make pixels of one size, but cannot: \S"):
+        ImageDataset(gray_dataset(), ViTImageProcessor(do_convert_rgb=True, **settings), augment=augment)
+
+
+def test_a_dataset_of_another_kind_is_an_error(gray_dataset):
+    with pytest.raises(ValueError, match=r"`dataset` must be one datasets\.Dataset, .* but got DatasetDict"):
+        ImageDataset(DatasetDict({"train": gray_dataset()}), PROCESSOR)
+    with pytest.raises(ValueError, match=r"`dataset` must have a column `image` of images, .* but got None"):
+        ImageDataset(gray_dataset().remove_columns("image"), PROCESSOR)
+    numbers = gray_dataset().remove_columns("image").add_column("image", range(12))
+    with pytest.raises(ValueError, match=r"must have a column `image` of images, .* but got Value\('int64'\)"):
+        ImageDataset(numbers, PROCESSOR)

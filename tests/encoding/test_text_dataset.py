@@ -1,0 +1,66 @@
+import pytest
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
+
+from modeling_crh.data.prepare import prepare_table
+from modeling_crh.encoding.items import TextDataset
+
+WORDS = {"[PAD]": 0, "[UNK]": 1, "a": 2, "cat": 3, "sat": 4, "down": 5}
+
+
+@pytest.fixture
+def make_tokenizer():
+    """A tokenizer of four words, which takes six tokens."""
+
+    def make(**settings):
+        words = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+        words.pre_tokenizer = pre_tokenizers.Whitespace()
+        settings = {"pad_token": "[PAD]", "model_max_length": 6} | settings
+        return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", **settings)
+
+    return make
+
+
+def table_of(texts):
+    rows = Dataset.from_dict({"text": texts, "label": [str(row) for row in range(len(texts))]})
+    return prepare_table(rows, text_column="text")
+
+
+def test_the_texts_of_a_batch_are_padded_to_the_longest_of_them(make_tokenizer):
+    texts = TextDataset(table_of(["a cat", "a cat sat down", "dog"]), make_tokenizer())
+    inputs = texts.inputs([0, 2])
+    assert inputs["input_ids"].tolist() == [[2, 3], [1, 0]]
+    assert inputs["attention_mask"].tolist() == [[1, 1], [1, 0]]
+    assert texts.inputs([1, 0])["input_ids"].tolist() == [[2, 3, 4, 5], [2, 3, 0, 0]]
+    assert texts[1]["labels"].item() == 1
+
+
+def test_a_text_is_cut_to_what_the_model_or_the_caller_takes(make_tokenizer):
+    table = table_of(["cat " * 9, "sat"])
+    assert TextDataset(table, make_tokenizer())[0]["input_ids"].tolist() == [3] * 6
+    assert TextDataset(table, make_tokenizer(), max_length=2)[0]["input_ids"].tolist() == [3] * 2
+
+
+def test_a_loader_makes_whole_batches(make_tokenizer):
+    texts = TextDataset(table_of(["a cat", "a cat sat down", "a", "sat"]), make_tokenizer())
+    shapes = [tuple(batch["input_ids"].shape) for batch in DataLoader(texts, batch_size=2)]
+    assert shapes == [(2, 4), (2, 1)]
+
+
+def test_a_missing_text_is_an_error_that_names_its_row(make_tokenizer):
+    with pytest.raises(ValueError, match="`text` must be a string, but row 1 has None"):
+        TextDataset(table_of(["a", None]), make_tokenizer())
+    with pytest.raises(ValueError, match="`text` must be a string, but row 0 has 7"):
+        TextDataset(table_of([7, 8]), make_tokenizer())
+
+
+def test_a_tokenizer_that_cannot_pad_is_an_error(make_tokenizer):
+    with pytest.raises(ValueError, match="`tokenizer` must have a padding token, but has none"):
+        TextDataset(table_of(["a", "cat"]), make_tokenizer(pad_token=None))
+
+
+def test_a_table_without_texts_is_an_error(make_tokenizer):
+    with pytest.raises(ValueError, match=r"`dataset` must have a column `text`, but has \['label'\]"):
+        TextDataset(table_of(["a", "cat"]).remove_columns("text"), make_tokenizer())

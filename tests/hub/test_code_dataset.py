@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_shards import open_shards, packed
+
+from modeling_crh.data import BadImage, SourceRow
+from modeling_crh.hub.published_codes import _write_public_codes, push_codes
+
+
+def write_codes(folder, paths, metadata=None):
+    folder.mkdir(exist_ok=True)
+    metadata = {"num_bits": "16", "model": "/home/ada/run"} if metadata is None else metadata
+    schema = pa.schema(
+        [("id", pa.int64()), ("path", pa.string()), ("code", pa.binary(2)), ("label", pa.string())], metadata=metadata
+    )
+    rows = [list(range(len(paths))), paths, [bytes([row, 255]) for row in range(len(paths))], ["a"] * len(paths)]
+    columns = [pa.array(column, field.type) for column, field in zip(rows, schema, strict=True)]
+    pq.write_table(pa.Table.from_arrays(columns, schema=schema), folder / "codes-00000.parquet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("paths", "published"),
+    [
+        (["/data/ada/cars/a/1.png", "/data/ada/cars/b/c/2.png"], ["a/1.png", "b/c/2.png"]),
+        (["/data/ada/cars/1.png"], ["1.png"]),
+        (["/home/ada/1.png", "/home/bob/2.png"], ["1.png", "2.png"]),
+        (["row 0", "/data/ada/cars/1.png", "b.png"], ["row 0", "1.png", "b.png"]),
+    ],
+)
+def test_paths_are_cut_to_what_lies_below_the_folder(paths, published, tmp_path):
+    folder = write_codes(tmp_path / "codes", paths)
+    _, rows = _write_public_codes(folder, tmp_path, None)
+    table, local = pq.read_table(tmp_path / "codes-00000.parquet"), pq.read_table(folder / "codes-00000.parquet")
+    assert (table["path"].to_pylist(), rows) == (published, len(paths))
+    for name in ("id", "code", "label"):
+        assert table[name].to_pylist() == local[name].to_pylist()
+    assert b"ada" not in (tmp_path / "codes-00000.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "published"),
+    [("/home/ada/run", None, None), ("org/cars", None, b"org/cars"), ("/home/ada/run", "org/cars", b"org/cars")],
+)
+def test_only_a_model_on_the_hub_is_named(named, given, published, tmp_path):
+    folder = write_codes(tmp_path / "codes", ["row 0"], {"num_bits": "16", "model": named})
+    schema, _ = _write_public_codes(folder, tmp_path, given)
+    assert schema.metadata.get(b"model") == published
+
+
+def test_a_wrong_argument_is_an_error(tmp_path):
+    folder = write_codes(tmp_path / "codes", ["row 0"])
+    with pytest.raises(ValueError, match="`repo_id` must be a name such as 'org/name', but got 'a b'"):
+        push_codes(folder, "a b")
+    with pytest.raises(ValueError, match="`model` must be the id of a model on the Hub"):
+        push_codes(folder, "org/name", model="/home/ada/run")
+
+
+@pytest.mark.parametrize("content", [None, b"no parquet", {"other": "16"}])
+def test_what_crh_encode_did_not_write_is_refused(content, tmp_path):
+    if isinstance(content, dict):
+        write_codes(tmp_path, ["row 0"], content)
+    elif content is not None:
+        Path(tmp_path, "codes-00000.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"`codes` must be a .*(holds some|can be read|`crh encode` wrote), but"):
+        push_codes(tmp_path, "org/name")
+
+
+def test_shards_are_cut_below_the_folder_of_them_all(tmp_path):
+    shards = open_shards(tmp_path / "codes")
+    shards.write(0, [SourceRow(0, "/data/ada/cars/a/1.png", None, None)], packed(0))
+    shards.write(1, [], packed(), [(3, BadImage("/data/ada/cars/cut.png", "cut"))])
+    shards.write(2, [SourceRow(6, "/data/ada/cars/b/2.png", None, None)], packed(6))
+    with pytest.raises(ValueError, match="`codes` must be complete"):
+        push_codes(tmp_path / "codes", "org/name")
+    shards.complete()
+    (tmp_path / "public").mkdir()
+    schema, rows = _write_public_codes(tmp_path / "codes", tmp_path / "public", None)
+    tables = [pq.read_table(file) for file in sorted((tmp_path / "public").iterdir())]
+    assert [table["path"].to_pylist() for table in tables] == [["a/1.png"], [], ["b/2.png"]]
+    assert (rows, schema.metadata) == (2, {b"num_bits": b"16", b"model": b"runs/a"})
+    assert all(b"ada" not in file.read_bytes() for file in (tmp_path / "public").iterdir())
+
+
+def test_shards_of_two_models_or_with_other_columns_are_errors(tmp_path):
+    write_codes(tmp_path, ["row 0"])
+    other = pq.read_table(tmp_path / "codes-00000.parquet").drop_columns("label")
+    pq.write_table(other, tmp_path / "codes-00001.parquet")
+    with pytest.raises(ValueError, match="`codes` must be files with the same columns"):
+        push_codes(tmp_path, "org/name")
+    pq.write_table(other.replace_schema_metadata({"model": "b", "num_bits": "16"}), tmp_path / "codes-00001.parquet")
+    with pytest.raises(ValueError, match="`codes` must be codes of one model"):
+        push_codes(tmp_path, "org/name")

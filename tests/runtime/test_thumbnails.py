@@ -1,0 +1,75 @@
+import base64
+import io
+import os
+
+import PIL.Image
+import pytest
+
+from modeling_crh.runtime.html import make_thumbnail, thumbnail_within
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "inner").mkdir(parents=True)
+    PIL.Image.new("RGB", (20, 10), "red").save(folder / "inner" / "red.png")
+    PIL.Image.new("RGB", (600, 300), "blue").save(folder / "blue.png")
+    PIL.Image.new("RGB", (20, 10), "green").save(tmp_path / "secret.png")
+    return folder
+
+
+def opened(thumbnail):
+    return PIL.Image.open(io.BytesIO(base64.b64decode(thumbnail.uri.partition(",")[2])))
+
+
+def test_a_small_picture_stays_as_it_is_and_a_large_one_becomes_small(root):
+    small, large = make_thumbnail(root / "inner" / "red.png"), make_thumbnail(root / "blue.png")
+    assert small.sharp
+    assert not large.sharp
+    assert opened(small).getpixel((0, 0)) == (255, 0, 0)
+    assert opened(large).size == (200, 100)
+
+
+def test_paths_within_the_root_are_shown_absolute_or_not(root):
+    for path in ("inner/red.png", str(root / "inner" / "red.png"), "inner/../blue.png"):
+        assert thumbnail_within(root, path).uri.startswith("data:image/")
+
+
+def test_a_root_that_is_a_link_itself_is_fine(root, tmp_path):
+    (tmp_path / "link").symlink_to(root)
+    assert thumbnail_within(tmp_path / "link", "blue.png").uri
+    assert thumbnail_within(tmp_path / "link", str(root / "blue.png")).uri
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.png", "inner/../../secret.png", "/etc/passwd", "out/secret.png", "out.png"]
+)
+def test_whatever_leads_out_of_the_root_is_refused(root, tmp_path, path):
+    (root / "out").symlink_to(tmp_path)
+    (root / "out.png").symlink_to(tmp_path / "secret.png")
+    thumbnail = thumbnail_within(root, path)
+    assert (thumbnail.uri, thumbnail.fault) == ("", "outside of the image root")
+
+
+def test_an_absolute_path_beside_the_root_is_refused(root, tmp_path):
+    (tmp_path / "images-2").mkdir()
+    assert thumbnail_within(root, str(tmp_path / "secret.png")).fault == "outside of the image root"
+    assert thumbnail_within(root, str(tmp_path / "images-2" / "a.png")).fault == "outside of the image root"
+
+
+def test_what_is_no_picture_is_named(root):
+    (root / "text.png").write_text("no picture")
+    os.mkfifo(root / "pipe.png")
+    (root / "circle").symlink_to("circle")
+    assert thumbnail_within(root, "text.png").fault == "cannot be read"
+    for path in (
+        "pipe.png",
+        "nowhere.png",
+        "",
+        "inner",
+        "circle",
+        "zero\0byte",
+        "long" * 2000,
+        "http://localhost/a.png",
+    ):
+        assert (thumbnail_within(root, path).uri, thumbnail_within(root, path).fault) == ("", "not there")

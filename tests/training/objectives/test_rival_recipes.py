@@ -1,0 +1,150 @@
+"""Runs of rivals from recipes, as `crh train` makes them."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, List, Value
+from tiny_runs import RESNET, same_state
+
+from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.training.build import build_model, build_objective
+from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
+from modeling_crh.training.objectives.untrained import collect_features, fit_untrained
+from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.run import dry_run, train
+
+RIVALS = [name for name in METHODS if name != "crh"]
+FRUITS = ["apple", "banana", "cherry"]
+
+
+@pytest.fixture
+def recipe_of(image_folder):
+    """Give the recipe of a method on tiny images; the backbone's features are as many as the bits."""
+    values = {
+        "dataset": str(image_folder),
+        "model": {"num_bits": 16, "backbone_config": RESNET},
+        "image_processor": {"size": {"height": 16, "width": 16}},
+        "training": {
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": 8,
+            "learning_rate": 1.0e-2,
+            "use_cpu": True,
+            "report_to": "none",
+        },
+    }
+    return lambda method, **overrides: Recipe.from_dict(values, method=method, **overrides)
+
+
+def features_split(multi_label=False):
+    """Stored features of three classes."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 30)
+    kind = ClassLabel(names=FRUITS)
+    columns = {
+        "features": generator.normal(size=(30, 4)).astype(np.float32).tolist(),
+        "label": [[label] for label in labels.tolist()] if multi_label else labels.tolist(),
+    }
+    types = {"features": List(Value("float32")), "label": List(kind) if multi_label else kind}
+    return Dataset.from_dict(columns, features=Features(types))
+
+
+def features_recipe(method, **overrides):
+    return Recipe.from_dict(
+        {"dataset": "unread.parquet", "features_column": "features", "model": {"num_bits": 8}},
+        method=method,
+        **overrides,
+    )
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_a_rival_is_trained_saved_and_read_back(method, recipe_of, tmp_path):
+    if method in ("lsh", "itq"):
+        pytest.importorskip("faiss")
+    recipe = recipe_of(method)
+    run = train(recipe, tmp_path / "run")
+    loaded, _ = load_checkpoint(tmp_path / "run")
+    assert same_state(loaded, run.model)
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+    assert json.loads((tmp_path / "run" / "history.json").read_text()) == run.history
+    assert (run.history == []) == (method in UNTRAINED)
+    again = train(recipe, tmp_path / "run", resume=True)
+    assert same_state(again.model, run.model)
+
+
+@pytest.mark.parametrize("method", ["shc", "sign", "itq"])
+def test_a_rival_is_tried_out(method, recipe_of):
+    if method == "itq":
+        pytest.importorskip("faiss")
+    found = dry_run(recipe_of(method))
+    assert found["num_heads"] == 1
+    assert (found["loss"] is None, found["steps_per_epoch"]) == ((False, 6) if method == "shc" else (True, 0))
+
+
+def test_an_untrained_run_is_the_fit_to_its_training_images(recipe_of, tmp_path):
+    pytest.importorskip("faiss")
+    recipe = recipe_of("itq", model={"num_bits": 8}, seed=3)
+    run = train(recipe, tmp_path / "run")
+    model, processor = build_model(recipe, run.splits["train"])
+    fit_untrained("itq", model, collect_features(model, labelled_dataset(run.splits["train"], processor)), 3)
+    assert same_state(model, run.model)
+
+
+def test_an_interrupted_shc_run_that_is_resumed_keeps_its_centers(recipe_of, tmp_path, monkeypatch):
+    recipe = recipe_of("shc")
+    whole = train(recipe, tmp_path / "whole")
+    save = OBJECTIVES["shc"].set_progress
+
+    def stop(self, fraction):
+        if fraction > 0.5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(OBJECTIVES["shc"], "set_progress", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+    monkeypatch.setattr(OBJECTIVES["shc"], "set_progress", save)
+    monkeypatch.setattr(OBJECTIVES["shc"], "prepare", lambda *_: pytest.fail("the first stage ran again"))
+    assert same_state(train(recipe, tmp_path / "run", resume=True).model, whole.model)
+
+
+@pytest.mark.parametrize("method", [*OBJECTIVES, "lsh"])
+def test_the_model_of_a_rival_has_one_head_of_as_many_words_as_classes(method):
+    model, _ = build_model(features_recipe(method), features_split())
+    assert model.config.codebook_shape == (1, 3, 8)
+    assert model.config.hash_head_batch_norm == (method == "orthohash")
+
+
+def test_a_recipe_has_the_last_word_on_the_batch_norm():
+    recipe = features_recipe("orthohash", model={"hash_head_batch_norm": False})
+    assert not build_model(recipe, features_split())[0].config.hash_head_batch_norm
+
+
+def test_an_objective_gets_the_settings_and_the_seed_of_its_recipe():
+    recipe = features_recipe("orthohash", method_settings={"scale": 3, "margin": 0.5}, seed=6)
+    objective = build_objective(recipe, build_model(recipe, features_split())[0])
+    assert (objective.scale, objective.margin, objective.seed) == (3, 0.5, 6)
+    assert torch.equal(objective.centers, OBJECTIVES["orthohash"](3, 8, 6).centers)
+    assert build_objective(dataclasses.replace(recipe, method="crh", method_settings={}), None) is None
+
+
+def test_a_setting_that_breaks_a_rule_is_an_error():
+    recipe = features_recipe("orthohash", method_settings={"scale": 0})
+    model, _ = build_model(recipe, features_split())
+    with pytest.raises(ValueError, match=r"`scale` must be a number above 0, but got 0"):
+        build_objective(recipe, model)
+
+
+@pytest.mark.parametrize("method", ["greedyhash", "shc"])
+def test_data_of_several_labels_are_an_error_where_the_method_has_no_loss_for_them(method):
+    with pytest.raises(
+        ValueError, match=rf"which {method} does not; those that do are crh, csq, orthohash, mds, hashnet, dtsh\."
+    ):
+        build_model(features_recipe(method), features_split(multi_label=True))
+
+
+def test_sign_of_another_width_is_an_error(recipe_of, tmp_path):
+    with pytest.raises(ValueError, match=r"`num_bits` must be the number of features for sign, 16, but got 8"):
+        train(recipe_of("sign", model={"num_bits": 8}), tmp_path / "run")

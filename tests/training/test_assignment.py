@@ -1,0 +1,295 @@
+from itertools import pairwise, permutations
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from modeling_crh.codebook import draw_assignment, draw_codebook
+from modeling_crh.codes import binarize
+from modeling_crh.labels import NO_LABEL
+from modeling_crh.training import assignment
+from modeling_crh.training.assignment import (
+    ClassStatistics,
+    assign_greedy,
+    assign_hungarian,
+    assignment_cost,
+    check_method,
+    reassign,
+)
+
+seeds = st.integers(0, 2**32 - 1)
+small_costs = st.tuples(st.integers(1, 5), st.integers(0, 2)).flatmap(
+    lambda sizes: arrays(np.float64, (sizes[0], sizes[0] + sizes[1]), elements=st.integers(-9, 9))
+)
+
+
+def samples(seed, size=40, num_labels=5, num_bits=12, multi=False):
+    """Seeded hash logits and labels, some of them missing."""
+    generator = torch.Generator().manual_seed(seed)
+    hash_logits = torch.randn(size, num_bits, generator=generator)
+    if multi:
+        return hash_logits, torch.randint(2, (size, num_labels), generator=generator)
+    labels = torch.randint(-1, num_labels, (size,), generator=generator)
+    return hash_logits, torch.where(labels < 0, NO_LABEL, labels)
+
+
+def statistics_of(*batches, num_labels=5, num_bits=12, soft=False):
+    statistics = ClassStatistics.zeros(num_labels, num_bits, soft)
+    for hash_logits, labels in batches:
+        statistics.update(hash_logits, labels)
+    return statistics
+
+
+def start(seed, num_heads=3, codebook_size=10, head_dim=4, num_labels=5):
+    generator = np.random.default_rng(seed)
+    codebook = draw_codebook(num_heads, codebook_size, head_dim, generator)
+    return codebook, draw_assignment(num_heads, num_labels, codebook_size, generator)
+
+
+def run(method, codebook, assignment, statistics, seed=0):
+    return reassign(codebook, assignment, statistics, method, np.random.default_rng(seed))
+
+
+def totals(codebook, assignment, statistics):
+    """Summed cost of an assignment, in each head."""
+    head_means = statistics.means().split(codebook.shape[2], dim=1)
+    costs = [assignment_cost(means, words) for means, words in zip(head_means, codebook, strict=True)]
+    return [cost[np.arange(len(cost)), row].sum() for cost, row in zip(costs, assignment.numpy(), strict=True)]
+
+
+def small_problem(seed, num_labels, spare, head_dim=4):
+    """Sums of signs of some classes, many of them tied, and different words."""
+    generator = np.random.default_rng(seed)
+    sums = torch.from_numpy(generator.integers(-3, 4, (num_labels, head_dim)).astype(np.float64))
+    return sums, draw_codebook(1, num_labels + spare, head_dim, generator)[0], generator.permutation(num_labels)
+
+
+def greedy_by_definition(cost, order):
+    words, free = [None] * len(cost), list(range(cost.shape[1]))
+    for label in order:
+        words[label] = min(free, key=lambda word: (cost[label][word], word))
+        free.remove(words[label])
+    return words
+
+
+def test_statistics_of_three_samples_are_worked_by_hand():
+    statistics = ClassStatistics.zeros(2, 3)
+    hash_logits = torch.tensor([[0.5, -1.0, 0.0], [2.0, 3.0, -4.0], [-1.0, -1.0, -1.0]])
+    statistics.update(hash_logits, torch.tensor([1, 1, NO_LABEL]))
+    assert statistics.sums.tolist() == [[0, 0, 0], [2, 0, 0]]
+    assert statistics.weights.tolist() == [0, 2]
+    assert statistics.means().tolist() == [[0, 0, 0], [1, 0, 0]]
+
+
+def test_a_sample_shares_its_weight_among_its_labels():
+    statistics = ClassStatistics.zeros(3, 2)
+    statistics.update(torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1, 1, 0], [0, 1, 0]]))
+    assert statistics.weights.tolist() == [0.5, 1.5, 0]
+    assert statistics.means().tolist() == [[1, -1], [1, pytest.approx(1 / 3)], [0, 0]]
+
+
+def test_soft_statistics_average_tanh():
+    hash_logits, labels = samples(0)
+    statistics = statistics_of((hash_logits, labels), soft=True)
+    for label in range(5):
+        expected = hash_logits[labels == label].tanh().mean(0)
+        torch.testing.assert_close(statistics.means()[label].float(), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_statistics_take_logits_of_any_precision_with_a_gradient(dtype):
+    hash_logits, labels = samples(1)
+    statistics = statistics_of((hash_logits.to(dtype).requires_grad_(), labels.to(torch.int16)))
+    assert torch.equal(statistics.sums, statistics_of((hash_logits, labels)).sums)
+
+
+@given(seed=seeds, multi=st.booleans(), cuts=st.lists(st.integers(0, 40), max_size=4))
+def test_statistics_depend_on_neither_order_nor_batches_bit_for_bit(seed, multi, cuts):
+    hash_logits, labels = samples(seed, multi=multi)
+    whole = statistics_of((hash_logits, labels))
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
+    bounds = [0, *sorted(cuts), 40]
+    parts = [order[first:last] for first, last in pairwise(bounds)]
+    split = statistics_of(*((hash_logits[part], labels[part]) for part in parts))
+    assert torch.equal(split.sums, whole.sums)
+    assert torch.equal(split.weights, whole.weights)
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_the_cost_is_the_weighted_mean_squared_distance_to_the_codes_of_a_class(multi):
+    hash_logits, labels = samples(2, size=15, num_labels=3, num_bits=4, multi=multi)
+    words = draw_codebook(1, 7, 4, np.random.default_rng(0))[0]
+    cost = assignment_cost(statistics_of((hash_logits, labels), num_labels=3, num_bits=4).means(), words)
+    codes, rows = binarize(hash_logits).tolist(), labels.tolist()
+    for label in range(3):
+        share = [row[label] / max(sum(row), 1) if multi else float(row == label) for row in rows]
+        for word in range(7):
+            squares = [sum((b - z) ** 2 for b, z in zip(code, words[word].tolist(), strict=True)) for code in codes]
+            expected = sum(w * square for w, square in zip(share, squares, strict=True)) / sum(share)
+            assert cost[label, word] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_cheapest_word_of_a_class_is_its_majority_code():
+    words = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]])
+    assert assignment_cost(torch.tensor([[0.5, -1.0]]), words).tolist() == [[5.0, 1.0, 7.0, 3.0]]
+
+
+@given(seed=seeds, num_labels=st.integers(1, 9), spare=st.integers(0, 7), entries=st.sampled_from([1, 20, 2**20]))
+def test_greedy_is_that_of_the_definition_in_blocks_of_any_size(seed, num_labels, spare, entries):
+    sums, words, order = small_problem(seed, num_labels, spare)
+    before = sums.clone()
+    with mock.patch.object(assignment, "GREEDY_ENTRIES", entries):
+        chosen = assign_greedy(sums, words, order)
+        fractions = assign_greedy(sums + 0.25, words, order)  # in float64
+    assert chosen.tolist() == greedy_by_definition(assignment_cost(sums, words), order)
+    assert fractions.tolist() == greedy_by_definition(assignment_cost(sums + 0.25, words), order)
+    assert torch.equal(sums, before)
+
+
+def test_sums_of_very_many_samples_are_still_told_apart():
+    words = torch.tensor([[1, 1, 1, 1], [1, 1, 1, -1], [-1, 1, 1, 1]])
+    sums = torch.tensor([[2.0**40, 0, 0, 1], [2.0**40, 0, 0, -1]], dtype=torch.float64)
+    assert assign_greedy(sums, words, np.array([1, 0])).tolist() == [0, 1]
+
+
+@given(cost=small_costs)
+def test_hungarian_costs_the_least_of_all_assignments(cost):
+    labels = np.arange(len(cost))
+    best = min(cost[labels, list(words)].sum() for words in permutations(range(cost.shape[1]), len(cost)))
+    hungarian = assign_hungarian(cost)
+    assert len(set(hungarian.tolist())) == len(cost)
+    assert cost[labels, hungarian].sum() == best
+
+
+@given(seed=seeds, multi=st.booleans(), method=st.sampled_from(["greedy", "hungarian"]))
+def test_every_head_gives_every_class_a_word_of_its_own(seed, multi, method):
+    codebook, assignment = start(seed)
+    new = run(method, codebook, assignment, statistics_of(samples(seed, size=8, multi=multi)), seed)
+    assert new.dtype == torch.int64
+    assert new.shape == assignment.shape
+    assert new.min() >= 0
+    assert new.max() < 10
+    assert all(len(words.unique()) == 5 for words in new)
+
+
+@given(seed=seeds)
+def test_in_no_head_does_hungarian_cost_more_than_greedy_or_than_before(seed):
+    codebook, assignment = start(seed)
+    statistics = statistics_of(samples(seed))
+    hungarian, greedy, before = (
+        np.array(totals(codebook, new, statistics))
+        for new in (
+            run("hungarian", codebook, assignment, statistics),
+            run("greedy", codebook, assignment, statistics),
+            assignment,
+        )
+    )
+    assert (hungarian <= greedy + 1e-9).all()
+    assert (hungarian <= before + 1e-9).all()
+
+
+@pytest.mark.parametrize("method", ["greedy", "hungarian"])
+def test_a_class_without_samples_keeps_its_word_and_nobody_takes_it(method):
+    codebook = torch.tensor([[[1, 1], [1, -1], [-1, 1], [-1, -1]]] * 2, dtype=torch.int8)
+    assignment = torch.tensor([[3, 0], [1, 2]])  # of class 0 and the unseen class 1
+    statistics = statistics_of((torch.tensor([[1.0, 1.0, -1.0, 1.0]]), torch.tensor([0])), num_labels=2, num_bits=4)
+    for seed in range(4):
+        new = run(method, codebook, assignment, statistics, seed)
+        assert new[:, 1].tolist() == [0, 2]
+        assert new[0, 0] in (1, 2)  # next to word 0, its own code
+        assert new[1, 0] in (0, 3)
+
+
+@given(seed=seeds, method=st.sampled_from(["greedy", "hungarian"]), unseen=st.sets(st.integers(0, 4)))
+def test_unseen_classes_keep_their_words_in_every_head(seed, method, unseen):
+    codebook, assignment = start(seed, codebook_size=6)
+    hash_logits, labels = samples(seed)
+    seen = torch.tensor([label not in unseen for label in labels.tolist()])
+    new = run(method, codebook, assignment, statistics_of((hash_logits[seen], labels[seen])))
+    assert torch.equal(new[:, sorted(unseen)], assignment[:, sorted(unseen)])
+    assert all(len(words.unique()) == 5 for words in new)
+
+
+@pytest.mark.parametrize("method", ["greedy", "hungarian"])
+def test_without_any_sample_nothing_moves(method):
+    codebook, assignment = start(0)
+    assert torch.equal(run(method, codebook, assignment, ClassStatistics.zeros(5, 12)), assignment)
+
+
+def test_the_old_assignment_is_left_as_it_was():
+    codebook, assignment = start(1)
+    before = assignment.clone()
+    assert not torch.equal(run("hungarian", codebook, assignment, statistics_of(samples(1))), before)
+    assert torch.equal(assignment, before)
+
+
+def test_classes_whose_codes_are_words_get_these_words():
+    codebook, assignment = start(2)
+    wanted = draw_assignment(3, 5, 10, np.random.default_rng(9))
+    codes = torch.cat([words[wanted[head]] for head, words in enumerate(codebook)], dim=1).float()  # (5, 12)
+    for method in ("greedy", "hungarian"):
+        assert torch.equal(run(method, codebook, assignment, statistics_of((codes, torch.arange(5)))), wanted)
+
+
+def test_the_same_seed_gives_the_same_greedy_assignment_and_another_seed_another():
+    codebook, assignment = start(3)
+    statistics = statistics_of(samples(3))
+    found = [run("greedy", codebook, assignment, statistics, seed) for seed in (0, 0, *range(1, 10))]
+    assert torch.equal(found[0], found[1])
+    assert any(not torch.equal(found[0], other) for other in found[2:])
+
+
+def test_greedy_visits_the_classes_in_an_order_drawn_for_each_head():
+    codebook, assignment = start(4)
+    statistics = statistics_of(samples(4))
+    generator = np.random.default_rng(5)
+    expected = [
+        greedy_by_definition(assignment_cost(means, words), generator.permutation(5))
+        for means, words in zip(statistics.means().split(4, dim=1), codebook, strict=True)
+    ]
+    assert run("greedy", codebook, assignment, statistics, seed=5).tolist() == expected
+
+
+def test_hungarian_draws_nothing():
+    codebook, assignment = start(5)
+    statistics = statistics_of(samples(5))
+    generator = np.random.default_rng(0)
+    with_generator = reassign(codebook, assignment, statistics, "hungarian", generator)
+    assert torch.equal(with_generator, reassign(codebook, assignment, statistics))
+    assert generator.random() == np.random.default_rng(0).random()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "auction"}, "`method` must be 'hungarian' or 'greedy', but got 'auction'"),
+        ({"method": "greedy"}, "`generator` must be given with `method='greedy'`, but got None"),
+    ],
+)
+def test_a_method_that_cannot_be_run_is_an_error(settings, message):
+    with pytest.raises(ValueError, match=message):
+        reassign(*start(0), ClassStatistics.zeros(5, 12), **settings)
+
+
+def test_a_table_that_fits_into_no_memory_is_refused_before_it_is_made():
+    check_method("greedy", 200_000, 100_000)
+    with pytest.raises(ValueError, match=r"must be 'greedy' for 100,000 classes and 200,000 words .* take 149 GB"):
+        check_method("hungarian", 200_000, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("hash_logits", "labels", "message"),
+    [
+        (torch.ones(2, 12), torch.tensor([0, 5]), "`labels` must lie from 0 to C-1=4, but got 5"),
+        (torch.ones(2, 12), torch.full((2, 5), 0.5), "must hold only 0 and 1"),
+        (torch.ones(2, 12), torch.tensor([0]), "`labels` must have one row a sample, but got 1 for 2 samples"),
+        (torch.full((1, 12), float("nan")), torch.tensor([0]), "must not hold NaN"),
+    ],
+)
+def test_a_batch_that_cannot_be_counted_is_an_error(hash_logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        ClassStatistics.zeros(5, 12).update(hash_logits, labels)

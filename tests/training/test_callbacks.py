@@ -1,0 +1,98 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import TrainerControl, TrainerState
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.encoding import ImageDataset
+from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.assignment import ClassStatistics, reassign
+from modeling_crh.training.callbacks import ReassignCentersCallback, SetEpochCallback
+
+NUM_LABELS, NUM_BITS = 3, 8
+
+
+@pytest.fixture
+def model():
+    return CRHModel(CRHConfig(backbone_config=None, num_features=4, num_labels=NUM_LABELS, num_bits=NUM_BITS))
+
+
+@pytest.fixture
+def callback(tmp_path):
+    return ReassignCentersCallback(CRHTrainingArguments(output_dir=str(tmp_path)), NUM_LABELS, NUM_BITS)
+
+
+def batch(seed, size=6):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(size, NUM_BITS, generator=generator)
+    return logits, torch.randint(0, NUM_LABELS, (size,), generator=generator)
+
+
+def end_epoch(callback, model, epoch=1.0, batches=2):
+    state = TrainerState(epoch=epoch, global_step=batches)
+    callback.on_epoch_end(callback.args, state, TrainerControl(), model=model, train_dataloader=range(batches))
+
+
+def test_the_end_of_an_epoch_reassigns_by_what_was_observed_and_starts_anew(callback, model):
+    statistics, before = ClassStatistics.zeros(NUM_LABELS, NUM_BITS), model.assignment.clone()
+    for seed in range(2):
+        callback.observe(*batch(seed))
+        statistics.update(*batch(seed))
+    end_epoch(callback, model)
+    expected = reassign(model.codebook, before, statistics)
+    assert torch.equal(model.assignment, expected)
+    assert callback.moved_share == (expected != before).any(0).float().mean().item()
+    assert callback.batches == 0
+    assert callback.statistics.weights.sum() == 0
+
+
+def test_an_epoch_outside_the_cadence_moves_nothing_and_still_starts_anew(callback, model):
+    before = model.assignment.clone()
+    for seed in range(2):
+        callback.observe(*batch(seed))
+    end_epoch(callback, model, epoch=21.0)
+    assert torch.equal(model.assignment, before)
+    assert callback.batches == 0
+
+
+def test_an_epoch_that_stopped_half_way_keeps_its_statistics(callback, model):
+    before = model.assignment.clone()
+    callback.observe(*batch(0))
+    end_epoch(callback, model, epoch=0.5)
+    assert torch.equal(model.assignment, before)
+    assert callback.batches == 1
+
+
+def test_what_is_saved_is_what_is_loaded(callback, tmp_path):
+    callback.observe(*batch(0))
+    callback.moved_share = 0.25
+    callback.save(tmp_path)
+    other = ReassignCentersCallback(callback.args, NUM_LABELS, NUM_BITS)
+    other.load(tmp_path)
+    assert torch.equal(other.statistics.sums, callback.statistics.sums)
+    assert torch.equal(other.statistics.weights, callback.statistics.weights)
+    assert (other.batches, other.moved_share) == (1, 0.25)
+
+
+def test_a_run_that_starts_from_the_beginning_forgets_an_earlier_one(callback, model):
+    callback.observe(*batch(0))
+    callback.on_train_begin(callback.args, TrainerState(), TrainerControl(), model=model, train_dataloader=range(1))
+    assert callback.batches == 0
+
+
+def test_images_learn_their_epoch_from_the_state(tmp_path):
+    class Images(ImageDataset):
+        def __init__(self):
+            self.epochs = []
+
+        def set_epoch(self, epoch):
+            self.epochs.append(epoch)
+
+    images = Images()
+    args = CRHTrainingArguments(output_dir=str(tmp_path))
+    for epoch in (0, 1.0, 2.5):
+        state = TrainerState(epoch=epoch)
+        loader = SimpleNamespace(dataset=images)
+        SetEpochCallback().on_epoch_begin(args, state, TrainerControl(), train_dataloader=loader)
+    assert images.epochs == [0, 1, 2]

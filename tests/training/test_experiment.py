@@ -1,0 +1,299 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from tiny_runs import RESNET, VIT, same_state
+
+from modeling_crh import CRHModel
+from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows, load_splits
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.training import build as assembly
+from modeling_crh.training.evaluation import encode_splits, figures_of
+from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.run import _use_fast_memory_format, division_of, dry_run, train
+
+
+@pytest.fixture
+def recipe(image_folder):
+    return Recipe.from_dict(
+        {
+            "dataset": str(image_folder),
+            "model": {"num_bits": 16, "backbone_config": RESNET},
+            "image_processor": {"size": {"height": 16, "width": 16}},
+            "training": {
+                "num_train_epochs": 3,
+                "per_device_train_batch_size": 8,
+                "learning_rate": 1.0e-2,
+                "use_cpu": True,
+                "report_to": "none",
+            },
+        }
+    )
+
+
+def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
+    run = train(recipe, tmp_path / "run")
+    names = {
+        path.name for path in (tmp_path / "run").iterdir() if path.suffix != ".py"
+    }  # the model's code is there too
+    files = {"config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "history.json"}
+    assert names == files | {"checkpoints"}
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+    assert json.loads((tmp_path / "run" / "history.json").read_text()) == run.history
+    assert run.model.config.id2label == {0: "bright", 1: "dark", 2: "striped"}
+    model, processor = load_checkpoint(tmp_path / "run")
+    assert same_state(model, run.model)
+    figures = figures_of(encode_splits(model, processor, run.splits))
+    assert figures == figures_of(encode_splits(run.model, run.processor, run.splits))
+    assert figures["map"] > 0.6
+
+
+def test_a_run_in_mixed_precision_is_evaluated_as_its_checkpoint_is(recipe, tmp_path):
+    mixed = Recipe.from_dict(yaml.safe_load(recipe.dump()), training={"bf16": True, "num_train_epochs": 1})
+    run = train(mixed, tmp_path / "run")
+    model, _ = load_checkpoint(tmp_path / "run")
+    pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(run.model(pixel_values=pixels).hash_logits, model(pixel_values=pixels).hash_logits)
+
+
+def test_the_same_recipe_gives_the_same_checkpoint(recipe, tmp_path):
+    runs = [train(recipe, tmp_path / name) for name in ("one", "two")]
+    assert same_state(runs[0].model, runs[1].model)
+
+
+def test_a_pretrained_backbone_is_where_training_starts(recipe, tmp_path):
+    first = train(recipe, tmp_path / "first")
+    first.model.backbone.save_pretrained(tmp_path / "backbone")
+    first.processor.save_pretrained(tmp_path / "backbone")
+    fields = {"dataset": recipe.dataset, "backbone": str(tmp_path / "backbone"), "freeze_backbone": True}
+    second = train(Recipe.from_dict(fields | {"training": recipe.training}), tmp_path / "second")
+    before, after = first.model.backbone.state_dict(), second.model.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+KILLED_RUN = """
+import os, signal, sys
+from transformers import TrainerCallback
+from modeling_crh.training import build as assembly, run as experiment
+from modeling_crh.data import load_splits
+from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
+
+class Kill(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.epoch > 1.3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+class Trainer(assembly.CRHTrainer):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.add_callback(Kill())
+
+assembly.CRHTrainer = Trainer
+experiment.train(Recipe.load(sys.argv[1]), sys.argv[2])
+"""
+
+
+def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, str(tmp_path / "recipe.yaml"), str(tmp_path / "run")],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "run" / "config.json").exists()
+    with pytest.raises(ValueError, match=r"holds this run, interrupted; `--resume` goes on"):
+        train(recipe, tmp_path / "run")
+    resumed = train(recipe, tmp_path / "run", resume=True)
+    whole = train(recipe, tmp_path / "whole")
+    assert same_state(resumed.model, whole.model)
+
+
+def test_a_finished_run_that_is_resumed_is_read_back(recipe, tmp_path):
+    run = train(recipe, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = train(recipe, tmp_path / "run", resume=True)
+    assert same_state(again.model, run.model)
+    assert again.history == run.history
+    assert figures_of(encode_splits(again.model, again.processor, again.splits)) == figures_of(
+        encode_splits(run.model, run.processor, run.splits)
+    )
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_holds_another_run_is_left_alone(recipe, tmp_path):
+    train(recipe, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds this run, finished"):
+        train(recipe, tmp_path / "run")
+    other = Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=1)
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds another run"):
+            train(other, tmp_path / "run", resume=resume)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_does_not_stand_in_the_way(recipe, tmp_path):
+    (tmp_path / "run" / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    (tmp_path / "run" / "recipe.yaml").write_text("dataset: another")
+    train(recipe, tmp_path / "run", resume=True)
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+
+
+def test_narrow_convolutions_keep_their_memory_format(tiny_model):
+    for name, expected in (("resnet", False), ("vit", True)):
+        model = tiny_model(name)
+        _use_fast_memory_format(model)
+        convolution = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == expected
+
+
+def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="holds another run"):
+        train(recipe, tmp_path)
+    with pytest.raises(ValueError, match=re.escape("notes.txt' is a file")):
+        train(recipe, tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "images"] == ["notes.txt"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model": {"num_bits": 12}}, "`num_bits` must be a positive multiple of 8, but got 12"),
+        ({"dataset": "no/such/folder"}, "`dataset` must be a folder or one of the benchmarks"),
+        ({"training": {"num_train_epochs": -1}}, "`num_train_epochs` must be above 0, but got -1"),
+        ({"training": {"report_to": "nobody"}}, "nobody"),
+        ({"training": {"per_device_train_batch_size": None}}, "`training` must hold settings that transformers takes"),
+        ({"model": {"backbone_config": RESNET | {"depths": [1]}}}, "must read what its data hold"),
+        ({"model": {"backbone_config": VIT}}, "The recipe's model must read what its data hold"),
+        ({"protocol": "sampled"}, "`protocol` must be given with a benchmark only"),
+        ({"data_dir": "somewhere"}, "`data_dir` must be given with a benchmark only"),
+        ({"augmentation": "wild"}, "`augment` must be an Augmentation or one of"),
+    ],
+)
+def test_a_mistake_in_a_recipe_writes_nothing(recipe, overrides, message, tmp_path):
+    wrong = Recipe.from_dict(yaml.safe_load(recipe.dump()), **overrides)
+    with pytest.raises(ValueError, match=message):
+        train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_images_are_named_or_left_out(recipe, image_folder):
+    bad = image_folder / "dark" / "bad.png"
+    bad.write_bytes(b"no image")
+    try:
+        with pytest.raises(ValueError, match=r"bad\.png is not: no known image format"):
+            load_splits(recipe.dataset)
+        _, left_out = load_splits(recipe.dataset, skip_bad_images=True)
+    finally:
+        bad.unlink()
+    assert [Path(image.path).name for image in left_out] == ["bad.png"]
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"`checkpoint` must be a CRH model's folder or Hub id, but"):
+        load_checkpoint(tmp_path / "nothing")
+
+
+def test_the_final_checkpoint_is_in_the_default_layout(recipe, tmp_path):
+    train(recipe, tmp_path / "run")
+    model = CRHModel.from_pretrained(tmp_path / "run")
+    assert all(weight.is_contiguous() for weight in model.state_dict().values())
+
+
+def test_a_run_on_a_benchmark_names_the_rows_of_its_splits(recipe, tmp_path, monkeypatch):
+    fields = yaml.safe_load(recipe.dump()) | {"dataset": "fashion_mnist_sample", "protocol": "disjoint", "seed": 3}
+    monkeypatch.setitem(PROTOCOLS, "fashion_mnist_sample", {"disjoint": Protocol(50, 100, train_in_database=False)})
+    run = train(Recipe.from_dict(fields, training={"num_train_epochs": 1}), tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "rows.json").read_text())
+    expected = benchmark_rows("fashion_mnist_sample", protocol="disjoint", seed=3)
+    assert rows == {name: chosen.tolist() for name, chosen in expected.items()}
+    assert {name: len(chosen) for name, chosen in rows.items()} == run.splits.num_rows
+
+
+def test_a_dry_run_says_what_the_run_would_be_and_leaves_nothing(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    summary = dry_run(recipe)
+    assert list(tmp_path.iterdir()) == []
+    assert summary.pop("loss") > 0
+    assert summary == {
+        "dataset": recipe.dataset,
+        "protocol": None,
+        "train": 43,
+        "validation": 5,
+        "query": 12,
+        "database": 48,
+        "left_out": 0,
+        "backbone": "resnet",
+        "parameters": summary["parameters"],
+        "num_labels": 3,
+        "num_bits": 16,
+        "num_heads": 4,
+        "steps_per_epoch": 6,
+        "num_train_epochs": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"warmup_steps": 0.5},
+        {"gradient_accumulation_steps": 3},
+        {"dataloader_drop_last": True, "per_device_train_batch_size": 16},
+        {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False},
+        {"dataloader_num_workers": 1, "dataloader_prefetch_factor": 2, "dataloader_persistent_workers": True},
+        {"bf16": True},
+        {"max_steps": 4},
+    ],
+)
+def test_a_dry_run_moves_the_weights_by_one_step_whatever_the_settings(recipe, settings, monkeypatch):
+    trained = []
+
+    class Trainer(assembly.CRHTrainer):
+        def train(self, *args, **kwargs):
+            before = {name: weight.clone() for name, weight in self.model.named_parameters()}
+            output = super().train(*args, **kwargs)
+            moved = [not torch.equal(before[name], weight) for name, weight in self.model.named_parameters()]
+            trained.append((self.state.global_step, len(self.train_dataset), all(moved)))
+            return output
+
+    monkeypatch.setattr(assembly, "CRHTrainer", Trainer)
+    dry_run(Recipe.from_dict(yaml.safe_load(recipe.dump()), training=settings))
+    assert trained == [(1, 8, True)]
+
+
+def test_a_dry_run_of_features_needs_no_image(tmp_path):
+    rows = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).tolist()
+    table = Dataset.from_dict({"embedding": rows, "label": [row % 4 for row in range(40)]})
+    table.to_parquet(tmp_path / "table.parquet")
+    fields = {"dataset": str(tmp_path / "table.parquet"), "features_column": "embedding", "model": {"num_bits": 16}}
+    summary = dry_run(Recipe.from_dict(fields | {"training": {"use_cpu": True}}))
+    assert (summary["backbone"], summary["num_labels"], summary["database"]) == (None, 4, 32)
+
+
+def test_an_evaluation_divides_the_dataset_of_the_run_as_the_run_did(recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=7).dump())
+    division = {"seed": 7, "protocol": "official", "validation_fraction": 0.1, "query_fraction": None}
+    assert division_of(tmp_path, recipe.dataset, None, None) == division
+    assert division_of(tmp_path, recipe.dataset, 7, "official") == division
+    with pytest.raises(ValueError, match="`seed` must be that of the run, 7, or queries would be images"):
+        division_of(tmp_path, recipe.dataset, 0, None)
+    with pytest.raises(ValueError, match="`protocol` must be that of the run, 'official'"):
+        division_of(tmp_path, recipe.dataset, None, "disjoint")
+
+
+def test_an_evaluation_on_another_dataset_is_divided_as_asked(recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    assert division_of(tmp_path, "another", 3, "disjoint") == {"seed": 3, "protocol": "disjoint"}
+    assert division_of(tmp_path / "nothing", recipe.dataset, None, None) == {"seed": 0, "protocol": "official"}

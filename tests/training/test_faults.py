@@ -1,0 +1,143 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from killed_runs import MOMENTS, SETTINGS
+from process_groups import BATCH_SIZE, SIZE
+from tiny_runs import RESNET, same_state, tiny_trainer
+
+from modeling_crh.encoding.loading import find_last_checkpoint, load_model
+from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.run import train
+
+_TIMES = ("runtime", "per_second")
+
+
+@pytest.fixture(scope="module")
+def killed_runs(tmp_path_factory):
+    """A folder of runs, each killed at a moment of its own."""
+    folder = tmp_path_factory.mktemp("killed")
+    script = Path(__file__).parents[1] / "killed_runs.py"
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([sys.executable, script, folder], env=os.environ | threads, capture_output=True, text=True)
+    expected = [signal.SIGXFSZ if "half of the weights" in moment else signal.SIGKILL for moment in MOMENTS]
+    assert done.stdout.split() == [str(int(number)) for number in expected], done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run that was not killed."""
+    trainer = tiny_trainer(tmp_path_factory.mktemp("whole"), **SETTINGS)
+    trainer.train()
+    return trainer
+
+
+def figures(trainer):
+    """What was logged, without how long it took."""
+    return [
+        {name: value for name, value in entry.items() if not name.endswith(_TIMES)}
+        for entry in trainer.state.log_history
+        if "train_loss" not in entry  # of the process's own steps alone
+    ]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_run_killed_while_it_saves_leaves_whole_checkpoints_and_goes_on_to_the_same_end(
+    moment, killed_runs, whole_run
+):
+    folder = killed_runs / moment
+    left = {path.name for path in folder.iterdir()}
+    assert ".partial" in left
+    for name in left - {".partial"}:
+        load_model(folder / name)
+        assert find_last_checkpoint(folder) is not None
+    resumed = tiny_trainer(folder, **SETTINGS)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_state(resumed.model, whole_run.model)
+    assert figures(resumed) == figures(whole_run)
+    best = Path(whole_run.state.best_model_checkpoint).name
+    assert [path.name for path in folder.iterdir()] == [best]
+
+
+def test_a_run_whose_folder_was_moved_finds_its_best_checkpoint_again(tmp_path):
+    settings = SETTINGS | {"save_total_limit": None}
+    first = tiny_trainer(tmp_path / "first", **settings)
+    first.train()
+    shutil.move(tmp_path / "first", tmp_path / "moved")
+    resumed = tiny_trainer(tmp_path / "moved", **settings)
+    resumed.train(resume_from_checkpoint=True)
+    best = Path(first.state.best_model_checkpoint).name
+    assert resumed.state.best_model_checkpoint == str(tmp_path / "moved" / best)
+    assert same_state(resumed.model, first.model)
+
+
+def test_what_a_killed_process_was_writing_does_not_stand_in_the_way(image_folder, tmp_path):
+    fields = {
+        "dataset": str(image_folder),
+        "model": {"num_bits": 16, "backbone_config": RESNET},
+        "image_processor": {"size": {"height": 16, "width": 16}},
+        "training": {"num_train_epochs": 1, "use_cpu": True, "report_to": "none"},
+    }
+    (tmp_path / ".recipe.yaml.12.partial").write_text("dataset: ")
+    for resume in (False, True):
+        run = train(Recipe.from_dict(fields), tmp_path, resume=resume)
+        assert same_state(load_model(tmp_path), run.model)
+
+
+def test_a_push_that_fails_leaves_the_checkpoint(tmp_path, monkeypatch):
+    trainer = tiny_trainer(tmp_path, save_strategy="epoch")
+    trainer.args.push_to_hub = True
+
+    def fail(*args, **kwargs):
+        raise OSError("The server is away.")
+
+    monkeypatch.setattr(type(trainer), "push_to_hub", fail)
+    with pytest.raises(OSError, match=r"^The server is away\.$"):
+        trainer.train()
+    assert find_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-7")
+
+
+def run_groups(folder, *groups, launcher=(), **settings):
+    """Groups of processes in a process of their own; gives what it ended with."""
+    script = Path(__file__).parents[1] / "process_groups.py"
+    command = [sys.executable, *launcher, script, folder, *groups]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, **settings)
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    """A folder of what groups of 2 and 4 processes left, and of one that lost a process; and what they printed."""
+    folder = tmp_path_factory.mktemp("groups")
+    return folder, run_groups(folder, "2", "4", "dying")
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_end_with_the_assignment_of_one_that_sees_the_same_batches(processes, groups, tmp_path):
+    folder, ended = groups
+    assert f"{processes}{' 0' * processes}\n" in ended.stdout, ended.stderr
+    several = torch.load(folder / str(processes) / "result.pt")
+    one = tiny_trainer(tmp_path, size=SIZE, per_device_train_batch_size=BATCH_SIZE, learning_rate=1e-3)
+    one.train()
+    assert torch.equal(several["assignment"], one.model.assignment)
+    assert several["weights"].sum(1).tolist() == [SIZE] * 3  # and not 24: the last batch is filled up with repetitions
+
+
+def test_where_a_process_dies_the_others_end_with_a_sentence(groups):
+    _, ended = groups
+    assert ended.stdout.endswith("dying 1 3\n"), ended.stderr
+    assert "Error: Another process of this run has ended, and so does this one" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_where_a_process_dies_the_launcher_ends_too(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    ended = run_groups(tmp_path, "dying", launcher=launcher)
+    assert ended.returncode == 1
+    assert "exitcode  : 3" in ended.stderr
+    assert find_last_checkpoint(tmp_path / "dying") == str(tmp_path / "dying" / "checkpoint-3")

@@ -1,0 +1,73 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from tiny_runs import RESNET, Clusters
+
+from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.run import train
+
+IMAGES = {
+    "model": {"num_bits": 16, "backbone_config": RESNET},
+    "image_processor": {"size": {"height": 16, "width": 16}},
+    "augmentation": "standard",
+}
+FEATURES = {
+    "features_column": "features",
+    "model": {"num_bits": 16, "hash_head": "mlp", "hash_head_hidden_size": 32, "hash_head_dropout": 0.3},
+}
+TRAINING = {
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 8,
+    "learning_rate": 1.0e-2,
+    "use_cpu": True,
+    "report_to": "none",
+}
+
+
+@pytest.fixture
+def feature_table(tmp_path):
+    clusters = Clusters(60)
+    table = Dataset.from_dict({"features": clusters.values.tolist(), "label": clusters.labels.tolist()})
+    table.to_parquet(tmp_path / "features.parquet")
+    return tmp_path / "features.parquet"
+
+
+def hash_of(folder):
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def run(fields, out, **settings):
+    train(Recipe.from_dict(fields, training=TRAINING | settings), out)
+    return hash_of(out)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_images_and_recipe_give_the_same_file_however_many_workers_load_them(workers, image_folder, tmp_path):
+    fields = IMAGES | {"dataset": str(image_folder)}
+    hashes = [run(fields, tmp_path / name, dataloader_num_workers=workers) for name in ("one", "two")]
+    assert hashes[0] == hashes[1]
+    assert hashes[0] == run(fields, tmp_path / "plain")
+
+
+def test_another_seed_gives_another_file(feature_table, tmp_path):
+    fields = FEATURES | {"dataset": str(feature_table)}
+    assert run(fields, tmp_path / "one") != run(fields | {"seed": 1}, tmp_path / "two")
+
+
+def test_the_same_command_gives_the_same_file_in_another_process(feature_table, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(FEATURES | {"dataset": str(feature_table), "training": TRAINING}))
+    script = Path(__file__).parents[2] / "training" / "train.py"
+    setting = {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, script, recipe, "--out", tmp_path / "other"]
+    done = subprocess.run(command, env=os.environ | setting, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    train(Recipe.load(recipe), tmp_path / "own")
+    assert hash_of(tmp_path / "own") == hash_of(tmp_path / "other")

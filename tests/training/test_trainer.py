@@ -1,0 +1,289 @@
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import CONVNEXT, DINOV2, RESNET, VIT, Clusters, same_state, tiny_trainer
+from transformers import TrainerCallback
+
+from modeling_crh.encoding.loading import find_last_checkpoint
+from modeling_crh.metrics import retrieval_figures
+from modeling_crh.training.assignment import ClassStatistics, reassign
+
+BACKBONES = [
+    pytest.param(None, id="features"),
+    pytest.param(VIT, id="vit"),
+    pytest.param(DINOV2, id="dinov2"),
+    pytest.param(RESNET, id="resnet"),
+    pytest.param(CONVNEXT, id="convnext"),
+]
+
+
+class StopAt(TrainerCallback):
+    """Ends the run by an error at the beginning of a step, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise InterruptedError
+
+
+def interrupted_and_resumed(folder, step, **settings):
+    with pytest.raises(InterruptedError):
+        tiny_trainer(folder, callbacks=[StopAt(step)], **settings).train()
+    trainer = tiny_trainer(folder, **settings)
+    trainer.train(resume_from_checkpoint=True)
+    return trainer
+
+
+def test_training_learns_and_moves_centers(tmp_path):
+    trainer = tiny_trainer(tmp_path, num_train_epochs=6)
+    before = trainer.model.assignment.clone()
+    first = trainer.evaluate()
+    trainer.train()
+    last = trainer.evaluate()
+    assert last["eval_map"] > max(0.9, first["eval_map"])
+    assert not torch.equal(trainer.model.assignment, before)
+    assert all(len(set(words)) == len(words) for words in trainer.model.assignment.tolist())
+
+
+def test_every_evaluation_logs_figures_bits_and_centers(tmp_path):
+    trainer = tiny_trainer(tmp_path, eval_strategy="epoch")
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "eval_map" in entry]
+    assert len(logged) == 3
+    names = "map map_lower map_upper precision_at_10 bit_balance bit_correlation center_distance_least"
+    for name in [*names.split(), "center_distance_mean", "centers_moved", "loss"]:
+        assert all(f"eval_{name}" in entry for entry in logged), name
+    assert logged[0]["eval_map_lower"] <= logged[0]["eval_map"] <= logged[0]["eval_map_upper"]
+
+
+def test_an_evaluation_searches_the_database_that_it_is_given(tmp_path):
+    trainer = tiny_trainer(tmp_path, multi_label=True)
+    trainer.eval_database = Clusters(30, seed=2, multi_label=True)
+    found = trainer.evaluate()
+    codes = [trainer.model.encode(features=items.values) for items in (trainer.eval_dataset, trainer.eval_database)]
+    expected = retrieval_figures(*codes, trainer.eval_dataset.labels, trainer.eval_database.labels)
+    assert found["eval_map"] == expected["map"]
+    assert found["eval_database"] == 30
+
+
+def test_statistics_are_those_of_the_codes_that_training_emitted(tmp_path):
+    seen = []
+
+    class Spy(TrainerCallback):
+        def on_epoch_end(self, args, state, control, **kwargs):
+            seen.append(kwargs["model"].assignment.clone())
+
+    trainer = tiny_trainer(tmp_path, num_train_epochs=1)
+    observe, before = trainer.reassignment.observe, trainer.model.assignment.clone()
+    statistics = ClassStatistics.zeros(5, 16)
+    trainer.reassignment.observe = lambda logits, labels: (observe(logits, labels), statistics.update(logits, labels))
+    trainer.add_callback(Spy())
+    trainer.train()
+    assert statistics.weights.sum() == 101
+    assert torch.equal(seen[0], reassign(trainer.model.codebook, before, statistics))
+
+
+def test_centers_that_never_move_stay(tmp_path):
+    trainer = tiny_trainer(tmp_path, reassignment="none", eval_strategy="epoch")
+    before = trainer.model.assignment.clone()
+    trainer.train()
+    assert torch.equal(trainer.model.assignment, before)
+    assert not any("eval_centers_moved" in entry for entry in trainer.state.log_history)
+
+
+@pytest.mark.parametrize("settings", [{"reassignment": "greedy"}, {"soft_statistics": True}, {"multi_label": True}])
+def test_the_same_seed_gives_the_same_run(settings, tmp_path):
+    runs = [tiny_trainer(tmp_path / str(number), **settings) for number in range(2)]
+    for run in runs:
+        run.train()
+    assert same_state(runs[0].model, runs[1].model)
+
+
+def test_multi_label_training_learns(tmp_path):
+    trainer = tiny_trainer(tmp_path, multi_label=True, num_train_epochs=6)
+    trainer.train()
+    assert trainer.evaluate()["eval_map"] > 0.9
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_run_resumed_from_an_epochs_checkpoint_ends_the_same_bit_for_bit(backbone, tmp_path):
+    settings = {"backbone": backbone, "save_strategy": "epoch", "size": 50}
+    whole = tiny_trainer(tmp_path / "whole", **settings)
+    whole.train()
+    resumed = interrupted_and_resumed(tmp_path / "resumed", step=6, **settings)
+    assert same_state(whole.model, resumed.model)
+
+
+def test_a_run_resumed_in_the_middle_of_an_epoch_ends_the_same_bit_for_bit(tmp_path):
+    settings = {"backbone": VIT, "save_strategy": "steps", "save_steps": 2, "size": 50}
+    whole = tiny_trainer(tmp_path / "whole", **settings)
+    whole.train()
+    resumed = interrupted_and_resumed(tmp_path / "resumed", step=7, **settings)
+    assert same_state(whole.model, resumed.model)
+
+
+def test_a_checkpoint_saved_on_the_last_step_of_an_epoch_does_not_lose_its_reassignment(tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 4, "size": 50, "save_total_limit": 5}  # 4 steps an epoch
+    whole = tiny_trainer(tmp_path / "whole", **settings)
+    whole.train()
+    trainer = tiny_trainer(tmp_path / "resumed", **settings)
+    shutil.copytree(tmp_path / "whole" / "checkpoint-4", tmp_path / "resumed" / "checkpoint-4")
+    trainer.train(resume_from_checkpoint=True)
+    assert same_state(whole.model, trainer.model)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES[1:])
+def test_the_best_model_is_loaded_at_the_end_with_its_weights(backbone, tmp_path):
+    trainer = tiny_trainer(
+        tmp_path, backbone, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, size=50
+    )
+    trainer.train()
+    saved = type(trainer.model).from_pretrained(trainer.state.best_model_checkpoint)
+    assert same_state(trainer.model, saved)
+    figures = [entry["eval_map"] for entry in trainer.state.log_history if "eval_map" in entry]
+    assert trainer.evaluate()["eval_map"] == max(figures)
+
+
+def test_gradient_accumulation_does_not_scale_the_loss(tmp_path):
+    losses = []
+    for batch_size, steps in ((16, 1), (8, 2)):
+        settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps}
+        trainer = tiny_trainer(tmp_path, size=96, learning_rate=1e-9, **settings)
+        trainer.train()
+        losses.append(trainer.state.log_history[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rest", "rank", "own"), [(0, 0, 4), (0, 1, 4), (6, 0, 4), (6, 1, 2), (3, 0, 3), (3, 1, 0), (4, 1, 0)]
+)
+def test_only_the_last_batch_holds_repetitions(rest, rank, own, tmp_path, monkeypatch):
+    trainer = tiny_trainer(tmp_path)
+
+    class Loader:
+        total_batch_size = 8
+        total_dataset_length = 16 + rest
+
+        def __len__(self):
+            return 2 + (rest > 0)
+
+    trainer.callback_handler.train_dataloader = Loader()
+    monkeypatch.setattr(type(trainer.args), "process_index", rank)
+    monkeypatch.setattr(type(trainer.args), "world_size", 2)
+    assert trainer._own_samples(4) == 4
+    trainer.reassignment.batches = len(Loader()) - 1
+    assert trainer._own_samples(4) == own
+
+
+def test_head_and_backbone_learn_at_their_own_rates(tmp_path):
+    trainer = tiny_trainer(tmp_path, VIT, learning_rate=1e-3, head_learning_rate=1e-2, weight_decay=0.5)
+    optimizer = trainer.create_optimizer()
+    head = {id(parameter) for parameter in trainer.model.hash_head.parameters()}
+    found = set()
+    for group in optimizer.param_groups:
+        in_head = {id(parameter) in head for parameter in group["params"]}
+        assert len(in_head) == 1
+        found.add((in_head.pop(), group["lr"], group["weight_decay"]))
+    assert found == {(True, 1e-2, 0.5), (True, 1e-2, 0.0), (False, 1e-3, 0.5), (False, 1e-3, 0.0)}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(trainer.model.parameters()))
+
+
+def test_adam_adds_weight_decay_to_the_gradient_unless_it_is_decoupled(tmp_path):
+    assert not tiny_trainer(tmp_path).create_optimizer().defaults["decoupled_weight_decay"]
+    assert tiny_trainer(tmp_path, decoupled_weight_decay=True).create_optimizer().defaults["decoupled_weight_decay"]
+
+
+def test_a_frozen_backbone_is_left_out_of_the_optimizer(tmp_path):
+    trainer = tiny_trainer(tmp_path, RESNET)
+    trainer.model.freeze_backbone()
+    before = {name: value.clone() for name, value in trainer.model.backbone.state_dict().items()}
+    trainer.train()
+    after = trainer.model.backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(tmp_path):
+    trainer = tiny_trainer(tmp_path, save_strategy="epoch", size=48)
+
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 4:
+                torch.nn.init.constant_(kwargs["model"].hash_head.bias, float("nan"))
+
+    trainer.add_callback(Poison())
+    with pytest.raises(ValueError, match="Training must stay finite, but the loss is nan at step 4"):
+        trainer.train()
+    last = find_last_checkpoint(tmp_path)
+    assert Path(last).name == "checkpoint-3"
+    assert type(trainer.model).from_pretrained(last).hash_head.bias.isfinite().all()
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    class Poison(TrainerCallback):
+        def on_epoch_end(self, args, state, control, **kwargs):
+            torch.nn.init.constant_(kwargs["model"].hash_head.bias, float("inf"))
+
+    trainer = tiny_trainer(tmp_path, save_strategy="epoch", callbacks=[Poison()])
+    with pytest.raises(ValueError, match="Training must stay finite, but the weights are not at step 7"):
+        trainer.train()
+    assert list(tmp_path.glob("checkpoint-*")) == []
+
+
+def test_a_last_batch_of_one_sample_is_refused_for_an_mlp_head(tmp_path):
+    fields = {"hash_head": "mlp", "hash_head_hidden_size": 8}
+    with pytest.raises(ValueError, match="`per_device_train_batch_size` must not leave a last batch of one sample"):
+        tiny_trainer(tmp_path, size=33, model_fields=fields).train()
+    tiny_trainer(tmp_path, size=33, model_fields=fields, dataloader_drop_last=True).train()
+
+
+def test_a_training_set_without_a_length_is_refused(tmp_path):
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(Clusters(8))
+
+    trainer = tiny_trainer(tmp_path, max_steps=3)
+    trainer.train_dataset = Stream()
+    with pytest.raises(ValueError, match=r"`train_dataset` must have a length, .* but Stream has none"):
+        trainer.train()
+
+
+def test_a_run_is_logged_for_tensorboard(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "logs"))
+    tiny_trainer(tmp_path, report_to="tensorboard", eval_strategy="epoch").train()
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    assert {"eval/map", "eval/centers_moved", "eval/bit_balance", "train/loss"} <= set(events.Tags()["scalars"])
+
+
+def test_a_checkpoint_that_cannot_be_written_is_removed(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    trainer = tiny_trainer(tmp_path, VIT, save_strategy="epoch")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # files end there, as on a full disk
+    try:
+        with pytest.raises(OSError, match=r"checkpoint-7 could not be saved and was removed: "):
+            trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.glob("checkpoint-*")) == []
+
+
+def test_resuming_without_a_checkpoint_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` needs a whole checkpoint"):
+        tiny_trainer(tmp_path).train(resume_from_checkpoint=True)
+
+
+def test_labels_out_of_range_stop_the_run_with_a_sentence(tmp_path):
+    trainer = tiny_trainer(tmp_path)
+    dataset = Clusters(32)
+    dataset.labels[3] = 5
+    trainer.train_dataset = dataset
+    with pytest.raises(ValueError, match=r"`labels` must lie from 0 to C-1=4, but got 5"):
+        trainer.train()

@@ -1,0 +1,43 @@
+import re
+
+import pytest
+
+from modeling_crh.training.arguments import CRHTrainingArguments
+
+
+def test_defaults_are_the_papers(tmp_path):
+    args = CRHTrainingArguments(output_dir=str(tmp_path))
+    assert (args.learning_rate, args.adam_beta1, args.adam_beta2, args.weight_decay) == (1e-4, 0.5, 0.999, 1e-5)
+    assert (args.max_grad_norm, args.num_train_epochs, args.per_device_train_batch_size) == (1.0, 300, 128)
+    assert (args.lr_scheduler_type, args.lr_scheduler_kwargs) == ("cosine_with_min_lr", {"min_lr": 1e-7})
+    assert not args.decoupled_weight_decay
+
+
+def test_centers_move_after_each_of_the_first_20_epochs_and_then_after_every_5th(tmp_path):
+    args = CRHTrainingArguments(output_dir=str(tmp_path))
+    moving = [epoch for epoch in range(1, 41) if args.reassigns_after(epoch)]
+    assert moving == [*range(1, 21), 25, 30, 35, 40]
+
+
+def test_the_cadence_is_a_setting_and_none_never_moves(tmp_path):
+    args = CRHTrainingArguments(output_dir=str(tmp_path), reassign_every_epoch_until=2, reassign_every=3)
+    assert [epoch for epoch in range(1, 10) if args.reassigns_after(epoch)] == [1, 2, 3, 6, 9]
+    never = CRHTrainingArguments(output_dir=str(tmp_path), reassignment="none")
+    assert not any(never.reassigns_after(epoch) for epoch in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"reassignment": "best"}, "`reassignment` must be 'hungarian', 'greedy' or 'none', but got 'best'."),
+        ({"reassign_every": 0}, "`reassign_every` must be at least 1, but got 0."),
+        ({"num_train_epochs": 0}, "`num_train_epochs` must be above 0, but got 0."),
+        ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be above 0, but got nan."),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, but got 0.0."),
+        ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size` must be above 0, but got 0."),
+        ({"head_learning_rate": -1.0}, "`head_learning_rate` must not be negative, but got -1.0."),
+    ],
+)
+def test_a_setting_out_of_range_is_an_error(settings, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CRHTrainingArguments(output_dir=str(tmp_path), **settings)
