@@ -26,7 +26,7 @@ from bench_search import medians
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from modeling_crh.checkpoints import FASHION_MNIST_64
+from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codes import binarize, hamming_distance, pack_codes
 from modeling_crh.data import load_splits
 from modeling_crh.encoding import LabelledDataset, encode_items
@@ -120,7 +120,7 @@ def time_search(logits: Tensor, database: Tensor, rounds: int) -> dict[str, floa
 def main() -> None:
     """Print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", default=str(FASHION_MNIST_64))
+    parser.add_argument("--checkpoint", default=str(DEFAULT_CHECKPOINT))
     parser.add_argument("--dataset", default="fashion_mnist_sample")
     parser.add_argument("--text-column", default=None)
     parser.add_argument("--features-column", default=None)

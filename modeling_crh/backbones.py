@@ -1,11 +1,11 @@
-"""From what a backbone returns to one vector a sample."""
+"""Pool a backbone's output into one vector per sample."""
 
 from typing import Any, cast
 
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-# Model types whose pooled output is a dense tanh layer trained for something else, or not at all.
+# Model types whose pooler is a dense tanh layer, trained for another task or not at all.
 _DENSE_POOLERS = {
     "albert",
     "bert",
@@ -27,15 +27,15 @@ _DENSE_POOLERS = {
 
 
 def pooling_arguments(backbone_config: PreTrainedConfig) -> dict[str, bool]:
-    """What to build a backbone with, so that it pools by no dense layer."""
+    """Keyword arguments that build a backbone without a dense pooler."""
     return {"add_pooling_layer": False} if backbone_config.model_type in _DENSE_POOLERS else {}
 
 
 def pooled_width(backbone_config: PreTrainedConfig, backbone: PreTrainedModel) -> int:
-    """Width of the vector that `pool` gives for this backbone.
+    """Width of the vectors that `pool` makes of the outputs of a backbone.
 
     Raises:
-        ValueError: If the config names no width.
+        ValueError: If the config has no field for its width.
     """
     if backbone_config.model_type == "timm_wrapper":
         return int(cast(Any, backbone.timm_model).num_features)
@@ -54,7 +54,20 @@ def pooled_width(backbone_config: PreTrainedConfig, backbone: PreTrainedModel) -
 
 
 def pool(outputs: Any, attention_mask: Tensor | None, pooling: str | None, is_text: bool) -> Tensor:
-    """One vector a sample, `(N, num_features)`, by the rule of `CRHConfig.pooling`."""
+    """Pool the output of a backbone by the rule of `CRHConfig.pooling`.
+
+    Args:
+        outputs: Output of the backbone, with `last_hidden_state` and perhaps `pooler_output`.
+        attention_mask: `(N, T)`, 0 for padding; None means no padding.
+        pooling: `"pooler"`, `"cls"`, `"mean"` or None.
+        is_text: Whether the backbone reads texts, for which None means the mean of the tokens.
+
+    Returns:
+        `(N, num_features)`.
+
+    Raises:
+        ValueError: If `pooling` is `"pooler"` and the backbone has none.
+    """
     pooled: Tensor | None = outputs.get("pooler_output")
     if pooling == "pooler" and pooled is None:
         raise ValueError("`pooling` must be 'cls' or 'mean' for this backbone, which pools nothing, but got 'pooler'.")

@@ -1,4 +1,4 @@
-"""What an argument has to be: the checks that more than one file makes at its edge."""
+"""Checks of arguments that several files make."""
 
 from numbers import Integral, Real
 from pathlib import Path
@@ -8,24 +8,24 @@ from torch import Tensor
 
 
 def is_number(value: Any) -> bool:
-    """Whether `value` is one real number, of Python or of NumPy, and no boolean."""
+    """Whether `value` is a real number of Python or NumPy, and not a boolean."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_whole(value: Any) -> bool:
-    """Whether `value` is one whole number, of Python or of NumPy, and no boolean."""
+    """Whether `value` is a whole number of Python or NumPy, and not a boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_tensor(name: str, value: Any) -> Tensor:
-    """Give `value` back if it is a tensor.
+    """Return `value` if it is a tensor.
 
     Args:
-        name: What the caller calls `value`, for the message.
-        value: Anything.
+        name: Name of the argument, for the message.
+        value: Its value.
 
     Raises:
-        ValueError: If it is an array, a list or something else.
+        ValueError: If it is something else, such as an array or a list.
     """
     if not isinstance(value, Tensor):
         raise ValueError(f"`{name}` must be a torch.Tensor, but got {type(value).__name__}.")
@@ -33,7 +33,7 @@ def check_tensor(name: str, value: Any) -> Tensor:
 
 
 def check_seed(seed: Any) -> None:
-    """Check that `seed` is a whole number from 0 up.
+    """Check that `seed` is a whole number, 0 or larger.
 
     Raises:
         ValueError: If it is not.
@@ -43,14 +43,14 @@ def check_seed(seed: Any) -> None:
 
 
 def check_path(name: str, path: Any) -> Path:
-    """Give `path` back as a `Path` if it names something: an empty one would stand for the working directory.
+    """Return `path` as a `Path`, unless it is empty, which would mean the working directory.
 
     Args:
-        name: What the caller calls `path`, for the message.
-        path: Anything.
+        name: Name of the argument, for the message.
+        path: Its value.
 
     Raises:
-        ValueError: If it is neither a string nor a `Path`, or empty.
+        ValueError: If it is neither a string nor a `Path`, or is empty.
     """
     if not isinstance(path, str | Path) or path == "":
         raise ValueError(f"`{name}` must be a path, and not empty, but got {path!r:.80}.")

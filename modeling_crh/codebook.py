@@ -1,4 +1,4 @@
-"""The codebook: how many bits a head has, how words are drawn, and how the words of a class make its center."""
+"""The codebook: number of bits per head, random codewords, and the centers that codewords make."""
 
 from math import isqrt
 from typing import NamedTuple
@@ -9,17 +9,17 @@ from torch import Tensor
 
 
 def choose_head_dim(num_bits: int, codebook_size: int) -> int:
-    """Bits per head: the smallest power of two d with 2^d >= M that divides K, else the smallest such divisor.
+    """Choose the bits per head: the least power of two d with 2^d >= M that divides K, else the least such divisor.
 
     Args:
-        num_bits: K, the bits of a code.
-        codebook_size: M, the codewords of each head.
+        num_bits: Number of bits of a code, K.
+        codebook_size: Number of codewords of each head, M.
 
     Returns:
         d. The number of heads is K / d.
 
     Raises:
-        ValueError: If even one head of K bits has fewer than M words; it names the least K that would do.
+        ValueError: If K bits make fewer than M words; the message names the least K that is enough.
 
     Example:
         >>> choose_head_dim(64, 200), choose_head_dim(64, 392), choose_head_dim(24, 200)
@@ -36,18 +36,17 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
     if num_bits % power == 0:
         return power
     small = [d for d in range(1, isqrt(num_bits) + 1) if num_bits % d == 0]
-    divisors = [*small, *(num_bits // d for d in reversed(small))]  # ascending
-    return next(d for d in divisors if d >= least)
+    return min(d for d in [*small, *(num_bits // d for d in small)] if d >= least)
 
 
 def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: np.random.Generator) -> Tensor:
     """Draw M different words of d bits for every head, uniformly.
 
     Args:
-        num_heads: H.
-        codebook_size: M, at most 2^d.
-        head_dim: d.
-        generator: Where the randomness comes from; NumPy's streams are the same on every machine.
+        num_heads: Number of heads, H.
+        codebook_size: Number of codewords of each head, M, at most 2^d.
+        head_dim: Number of bits of each head, d.
+        generator: Random generator of NumPy, whose streams are the same on every machine.
 
     Returns:
         `(H, M, d)` `int8`, every entry -1 or +1.
@@ -64,30 +63,30 @@ def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: 
 
 
 def draw_assignment(num_heads: int, num_labels: int, codebook_size: int, generator: np.random.Generator) -> Tensor:
-    """Give the C classes C different words at random, in every head anew.
+    """Draw C different codewords for the C classes, in every head separately.
 
     Args:
-        num_heads: H.
-        num_labels: C, at most M.
-        codebook_size: M.
-        generator: Where the randomness comes from.
+        num_heads: Number of heads, H.
+        num_labels: Number of classes, C, at most M.
+        codebook_size: Number of codewords of each head, M.
+        generator: Random generator.
 
     Returns:
-        `(H, C)` `int64`, entries from 0 to M - 1, no entry twice in a row.
+        `(H, C)` `int64`, entries from 0 to M - 1, all entries of a row different.
     """
     words = [generator.permutation(codebook_size)[:num_labels] for _ in range(num_heads)]
     return torch.from_numpy(np.stack(words))
 
 
 def compose_centers(codebook: Tensor, assignment: Tensor) -> Tensor:
-    """Concatenate the codewords that each class holds in the H heads (Eq. 8).
+    """Concatenate the codewords of each class in the H heads (Eq. 8).
 
     Args:
         codebook: `(H, M, d)`.
         assignment: `(H, C)`.
 
     Returns:
-        `(C, H * d)`, of the type of `codebook`.
+        `(C, H * d)`, with the dtype of `codebook`.
 
     Example:
         >>> codebook = torch.tensor([[[1, 1], [-1, 1]], [[1, -1], [-1, -1]]])
@@ -103,15 +102,15 @@ def compose_centers(codebook: Tensor, assignment: Tensor) -> Tensor:
 def draw_centers(
     num_heads: int, codebook_size: int, head_dim: int, num_labels: int, *, draws: int = 1, seed: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Draw a codebook and a first assignment; of several draws keep the one whose closest centers lie furthest apart.
+    """Draw codebooks with an assignment, and keep the pair whose closest centers lie furthest apart.
 
     Args:
-        num_heads: H.
-        codebook_size: M.
-        head_dim: d.
-        num_labels: C.
-        draws: How many to draw; 1 is the paper's method. Ties keep the earliest.
-        seed: Same seed, same result, on every machine.
+        num_heads: Number of heads, H.
+        codebook_size: Number of codewords of each head, M.
+        head_dim: Number of bits of each head, d.
+        num_labels: Number of classes, C.
+        draws: Number of draws; 1 is the paper's method. The first of equal draws is kept.
+        seed: Seed of the draws; the result is the same on every machine.
 
     Returns:
         The codebook `(H, M, d)` `int8` and the assignment `(H, C)` `int64`.
@@ -133,11 +132,11 @@ def draw_centers(
 
 
 class CenterDistances(NamedTuple):
-    """Hamming distance between pairs of different classes, in bits.
+    """Hamming distances between the centers of different classes, in bits.
 
     Attributes:
-        least: The smallest; 0 if two classes share all their words.
-        mean: The mean over all pairs.
+        least: Smallest distance; 0 if two classes have the same codewords.
+        mean: Mean distance over all pairs.
     """
 
     least: int
@@ -145,14 +144,14 @@ class CenterDistances(NamedTuple):
 
 
 def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
-    """Least and mean Hamming distance over all pairs of different classes.
+    """Compute the least and the mean Hamming distance over all pairs of different classes.
 
     Args:
         centers: `(C, K)`, every entry -1 or +1, C at least 2.
-        block: Rows compared at a time, which bounds the memory to block * C.
+        block: Number of rows to compare at a time, which bounds the memory to block * C.
 
     Returns:
-        Both distances.
+        The two distances.
 
     Raises:
         ValueError: If there are fewer than two centers.
@@ -170,18 +169,18 @@ def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
         agreement = floats[start : start + block] @ floats[start:].T  # (B, C - start), K - 2 distance
         agreement.diagonal().fill_(-num_bits)  # a center and itself are no pair
         most_agreement = max(most_agreement, int(agreement.max()))
-    ones = (centers > 0).sum(0)  # (K,); a bit parts each center with +1 from each with -1
+    ones = (centers > 0).sum(0)  # (K,); in a bit, each center with +1 differs from each with -1
     pairs = num_labels * (num_labels - 1) // 2
     return CenterDistances((num_bits - most_agreement) // 2, int((ones * (num_labels - ones)).sum()) / pairs)
 
 
 def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.Generator) -> Tensor:
-    """Put more words after those of every head, all of them different.
+    """Append random codewords to every head; all words of a head stay different.
 
     Args:
         codebook: `(H, M, d)`, every entry -1 or +1.
-        codebook_size: Words of the new codebook, from M to 2^d.
-        generator: Where the randomness comes from.
+        codebook_size: Number of codewords of each head of the new codebook, from M to 2^d.
+        generator: Random generator.
 
     Returns:
         `(H, codebook_size, d)` `int8`, on the CPU; the first M words of each head are those of `codebook`.
@@ -200,7 +199,7 @@ def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.G
 def _draw_words(
     codebook_size: int, head_dim: int, generator: np.random.Generator, words: np.ndarray | None = None
 ) -> np.ndarray:
-    """Different words of 0 and 1, `(codebook_size, head_dim)`, the first of them `words`."""
+    """Draw different words of 0 and 1, `(codebook_size, head_dim)`, after those in `words`."""
     words = np.empty((0, head_dim), np.int8) if words is None else words
     while len(words) < codebook_size:
         more = generator.integers(0, 2, size=(codebook_size, head_dim), dtype=np.int8)

@@ -1,4 +1,4 @@
-"""From float to bit to byte and back, and the distance between codes."""
+"""Turn hash logits into codes, pack codes into bytes, and compute Hamming distances."""
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ def binarize(hash_logits: Tensor) -> Tensor:
         `int8` of the same shape, every entry -1 or +1.
 
     Raises:
-        ValueError: If this is no floating-point tensor, or an entry is NaN, which has no sign.
+        ValueError: If `hash_logits` is no floating-point tensor, or holds NaN, which has no sign.
 
     Example:
         >>> binarize(torch.tensor([[0.3, -2.0, 0.0]]))
@@ -78,17 +78,17 @@ def unpack_codes(packed: Tensor) -> Tensor:
 
 
 def hamming_distance(query_codes: Tensor, database_codes: Tensor) -> Tensor:
-    """Number of bits in which each query differs from each item of the database.
+    """Count the bits in which each query differs from each item of the database.
 
     Args:
         query_codes: `(Q, K)`, every entry -1 or +1.
         database_codes: `(N, K)`, every entry -1 or +1.
 
     Returns:
-        `(Q, N)` `int16`, from 0 to `K`. Exact: the products are small integers, which float32 holds.
+        `(Q, N)` `int16`, from 0 to `K`. The result is exact: float32 holds the products, which are small integers.
 
     Raises:
-        ValueError: If the two differ in `K`, or an entry is neither -1 nor +1.
+        ValueError: If the two have another `K`, or an entry is neither -1 nor +1.
 
     Example:
         >>> hamming_distance(torch.tensor([[1, 1, -1]]), torch.tensor([[1, 1, 1], [-1, -1, 1]]))
@@ -111,11 +111,11 @@ def check_signs(name: str, codes: Tensor) -> None:
     """Check that every entry of `codes` is -1 or +1.
 
     Args:
-        name: What the caller calls `codes`, for the message.
+        name: Name of the argument, for the message.
         codes: Any shape.
 
     Raises:
-        ValueError: If an entry is something else, or the type, such as that of packed codes, has no -1.
+        ValueError: If an entry is something else, or the type cannot hold -1, such as that of packed codes.
     """
     if codes.is_signed() and not codes.is_complex():
         least, most = codes.abs().aminmax() if codes.numel() else (1, 1)  # a third of the time of `==` and `all`

@@ -1,4 +1,4 @@
-"""What a CRH model is made of."""
+"""CRHConfig: the configuration of a `CRHModel`."""
 
 import difflib
 import math
@@ -14,14 +14,26 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 from .codebook import choose_head_dim
 from .losses import default_scale
 
-# What stands for the Auto classes and for `pipeline` where this library is not imported: files beside the config.
+# Where the code beside a saved config is, for machines without this library.
 _AUTO_MAP = {"AutoConfig": "configuration_crh.CRHConfig", "AutoModel": "modeling_crh.CRHModel"}
 _CUSTOM_PIPELINES = {"crh-hashing": {"impl": "pipeline_crh.CRHPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
 MOST_LABELS = 10_000_000
-"""Classes that a config may have."""
+"""Largest number of classes of a config: transformers makes a name for each."""
 
-# What transformers itself hands to a config beside the fields.
+# Fields to the least value that they take where they are set.
+_LEAST = {
+    "num_labels": 2,
+    "num_features": 1,
+    "codebook_draws": 1,
+    "hash_head_hidden_size": 1,
+    "codebook_seed": 0,
+    "quantization_weight": 0,
+    "initializer_range": 0,
+}
+_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+
+# Keys that transformers itself hands to a config beside its fields.
 _TRANSFORMERS_KEYS = {
     "attn_implementation",
     "auto_map",
@@ -37,10 +49,10 @@ _TRANSFORMERS_KEYS = {
 
 
 class _RegisteredPipelines(dict[str, Any]):
-    """Tasks of a saved config that the imported library has registered with transformers.
+    """The `custom_pipelines` of a saved config whose tasks the imported library has registered with transformers.
 
-    `pipeline` finds the task's name among the keys, and then takes the registered class, since it asks `in` before it
-    would take the code of the repository.
+    `pipeline` finds the name of the task among the keys. It then asks `in` before it would run the code of the
+    repository, and takes the registered class instead.
     """
 
     def __contains__(self, task: object) -> bool:
@@ -48,7 +60,7 @@ class _RegisteredPipelines(dict[str, Any]):
 
 
 def is_hub_id(name: object) -> bool:
-    """Whether a name is of the Hub, such as `org/model`, and no path on this machine.
+    """Whether a name is that of a repository on the Hub, such as `org/model`, and not a path on this machine.
 
     Example:
         >>> [is_hub_id(name) for name in ("org/model", "bert-base", "/data/model", "./model", "a/b/c", "")]
@@ -60,36 +72,36 @@ def is_hub_id(name: object) -> bool:
 
 @strict
 class CRHConfig(PreTrainedConfig):
-    """Backbone, hash head, codebook and loss of a `CRHModel`. Defaults are the paper's wherever it names one.
+    """Configuration of a `CRHModel`: backbone, hash head, codebook and loss. Defaults are the paper's.
 
     Args:
-        backbone_config: Config of any model that `AutoModel` can build, or its dict with a `model_type`. Left out, it
-            is a ViT; None stands for no backbone, and the model then reads stored `features`.
-        num_features: Width of the stored features; only without a backbone, and then required.
-        pooling: How the backbone's output becomes one vector: `"pooler"`, its own pooled output; `"cls"`, the first
-            token; `"mean"`, the mean over tokens or positions, without padding. None takes the pooler where the
-            backbone has one (ViT's dense tanh layer is none), and otherwise the mean of texts and the cls of images.
-        num_bits: K, the bits of a code, a multiple of 8.
-        codebook_size: M, codewords of each head. None stands for 2 C.
-        head_dim: d, bits of each head, a divisor of K with 2^d at least M. None follows the paper's rule, which is
-            `choose_head_dim`.
-        codebook_draws: Of how many random draws the one with the furthest apart centers is kept.
+        backbone_config: Config of any model that `AutoModel` can build, or its dict with a `model_type`. The default
+            is a ViT. None means no backbone: the model then reads stored `features`.
+        num_features: Width of the stored features. Required without a backbone, and None with one.
+        pooling: How the backbone's output becomes one vector: `"pooler"` takes its own pooled output, `"cls"` the first
+            token, `"mean"` the mean over tokens or positions without padding. None takes the pooler where the backbone
+            has one (not counting dense tanh layers such as ViT's), else the mean for texts and `"cls"` for images.
+        num_bits: Number of bits of a code, K, a multiple of 8.
+        codebook_size: Number of codewords of each head, M. None means 2 C.
+        head_dim: Number of bits of each head, d: a divisor of K with 2^d at least M. None means `choose_head_dim`, the
+            paper's rule.
+        codebook_draws: Number of random codebooks to draw; the one whose closest centers lie furthest apart is kept.
         codebook_seed: Seed of those draws.
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
-        hash_head_hidden_size: Width of the MLP's hidden layer.
-        hash_head_dropout: Share of the hidden units dropped in training.
-        hash_head_batch_norm: End the hash head in a batch norm of the K outputs, before which the linear layer has no
-            bias; what OrthoHash does.
-        margin: m of Eq. 1.
-        scale: s of Eq. 1. None stands for the paper's sqrt(2) ln(C - 1), and for two classes the scale of three;
-            `"num_bits"` for the larger of that and sqrt(K), which is better for few classes and long codes.
-        quantization_weight: lambda of Eq. 4. None stands for 0.1 with single-label and 0 with multi-label data.
-        initializer_range: Standard deviation of the hash head's first weights.
-        num_labels: C, from 2 to `MOST_LABELS`; or give `id2label`.
+        hash_head_hidden_size: Width of the hidden layer of `"mlp"`.
+        hash_head_dropout: Dropout probability in `"mlp"`, from 0 to below 1.
+        hash_head_batch_norm: End the hash head in a batch norm of the K outputs, after a linear layer without bias, as
+            OrthoHash does.
+        margin: Margin m of Eq. 1.
+        scale: Scale s of Eq. 1. None means sqrt(2) ln(C - 1), the paper's value (for two classes, that of three).
+            `"num_bits"` means the larger of that and sqrt(K), which is better for few classes and long codes.
+        quantization_weight: Weight lambda of Eq. 4. None means 0.1 for single-label and 0 for multi-label data.
+        initializer_range: Standard deviation of the initial weights of the hash head.
+        num_labels: Number of classes, C, from 2 to `MOST_LABELS`; or give `id2label`.
         problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
 
     Raises:
-        ValueError: If a field breaks its rule or is unknown.
+        ValueError: If a field is unknown or has a value that its rule does not allow.
 
     Example:
         >>> config = CRHConfig(backbone_config=None, num_features=512, num_labels=100)
@@ -98,7 +110,7 @@ class CRHConfig(PreTrainedConfig):
     """
 
     model_type = "crh"
-    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 - transformers' own way to say so
+    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 - declared so by transformers
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = field(default_factory=ViTConfig)
     num_features: int | None = None
@@ -118,30 +130,21 @@ class CRHConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Refuse what cannot work, and fill in what follows from the rest."""
+        """Check the fields, and compute those that are None."""
         self._refuse_unknown_keys(kwargs)
         self._read_backbone_config()
-        if not isinstance(kwargs.get("num_labels", 2), Integral):
-            raise ValueError(f"`num_labels` must be an integer, but got {kwargs['num_labels']!r}.")
-        if kwargs.get("num_labels", 2) > MOST_LABELS:  # transformers makes a name for each, until memory ends
-            raise ValueError(f"`num_labels` must be at most {MOST_LABELS}, but got {kwargs['num_labels']}.")
+        num_labels = kwargs.get("num_labels", 2)
+        if not isinstance(num_labels, Integral) or num_labels > MOST_LABELS:
+            raise ValueError(f"`num_labels` must be an integer, at most {MOST_LABELS}, but got {num_labels!r}.")
         self._check_files(kwargs)
         self._check_label_names()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_ranges()
-        if self.problem_type is None:
-            self.problem_type = "single_label_classification"
-        num_labels = cast(int, self.num_labels)
-        self._choose_codebook(num_labels)
-        if self.scale is None:
-            self.scale = default_scale(num_labels)
-        elif self.scale == "num_bits":
-            self.scale = max(default_scale(num_labels), math.sqrt(self.num_bits))
-        if self.quantization_weight is None:
-            self.quantization_weight = 0.1 if self.problem_type == "single_label_classification" else 0.0
+        self._choose_codebook(cast(int, self.num_labels))
+        self._choose_loss(cast(int, self.num_labels))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as they are saved: with the names of the code beside them, and without a path of this machine."""
+        """The fields as they are saved: with the names of the code files, and without paths of this machine."""
         values: dict[str, Any] = super().to_dict()
         values |= {"auto_map": dict(_AUTO_MAP), "custom_pipelines": {**_CUSTOM_PIPELINES}}
         backbone = values["backbone_config"]
@@ -151,17 +154,17 @@ class CRHConfig(PreTrainedConfig):
 
     @property
     def codebook_shape(self) -> tuple[int, int, int]:
-        """H, M and d, where H = K / d."""
+        """Shape of the codebook, (H, M, d)."""
         head_dim = cast(int, self.head_dim)
         return self.num_bits // head_dim, cast(int, self.codebook_size), head_dim
 
     @property
     def num_heads(self) -> int:
-        """H = K / d."""
+        """Number of heads, H = K / d."""
         return self.codebook_shape[0]
 
     def _check_files(self, kwargs: dict[str, Any]) -> None:
-        """Weights come from safetensors alone; code of a repository is for where this class is of a repository too."""
+        """Refuse weights that are no safetensors, and a repository's code where the library itself is imported."""
         weights = kwargs.get("transformers_weights")
         if weights is not None and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
             raise ValueError(f"`transformers_weights` must name a safetensors file, but got {weights!r}.")
@@ -169,7 +172,7 @@ class CRHConfig(PreTrainedConfig):
             kwargs["custom_pipelines"] = _RegisteredPipelines(kwargs["custom_pipelines"])
 
     def _check_label_names(self) -> None:
-        """The names of the classes, in the order of their ids, by which the rest of the library reads them."""
+        """Check the names of the classes and sort them by their ids."""
         for name in ("id2label", "label2id"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, dict):
@@ -187,64 +190,43 @@ class CRHConfig(PreTrainedConfig):
         known = {entry.name for entry in fields(self)} | _TRANSFORMERS_KEYS
         for key in kwargs:
             if key not in known and not key.startswith("_"):
-                close = difflib.get_close_matches(key, sorted(known), n=1)
-                hint = f"; did you mean `{close[0]}`?" if close else "."
-                raise ValueError(f"`{key}` is no field of CRHConfig{hint}")
+                raise ValueError(f"`{key}` is no field of CRHConfig{_suggestion(key, known)}")
 
     def _read_backbone_config(self) -> None:
         if isinstance(self.backbone_config, dict):
-            if "model_type" not in self.backbone_config:
+            model_type = self.backbone_config.get("model_type")
+            if model_type is None:
                 raise ValueError(
                     "`backbone_config` must name its `model_type` (such as 'vit'), but got a dict with the keys "
                     f"{sorted(self.backbone_config)}."
                 )
-            model_type = self.backbone_config["model_type"]
             if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
-                close = difflib.get_close_matches(str(model_type), list(CONFIG_MAPPING.keys()), n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else "."
+                hint = _suggestion(str(model_type), set(CONFIG_MAPPING))
                 raise ValueError(
                     f"`backbone_config` must have a `model_type` of transformers, but got {model_type!r}{hint}"
                 )
             if self.transformers_version is None:  # or it was saved, and may hold keys of transformers' own
-                self._refuse_typos_of_the_backbone(self.backbone_config)
+                _refuse_misspelt_keys(self.backbone_config, model_type)
             self.backbone_config = AutoConfig.for_model(**self.backbone_config)
-        if self.backbone_config is None and self.num_features is None:
-            raise ValueError("`num_features` must be given where `backbone_config` is None, but got None.")
-        if self.backbone_config is not None and self.num_features is not None:
+        if (self.backbone_config is None) == (self.num_features is None):
             raise ValueError(
-                "`num_features` must be None where there is a backbone, which has its own width, but got "
+                "`num_features` must be given where `backbone_config` is None, and only there, but got "
                 f"{self.num_features}."
             )
 
-    def _refuse_typos_of_the_backbone(self, values: dict[str, Any]) -> None:
-        config_class = CONFIG_MAPPING[values["model_type"]]
-        known = {*dir(config_class), *config_class.attribute_map, *_TRANSFORMERS_KEYS}
-        known |= {entry.name for entry in fields(config_class)}
-        for key in values:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1, cutoff=0.8)
-            if key not in known and close and not str(key).startswith("_"):
-                raise ValueError(f"`{key}` is no field of `backbone_config`; did you mean `{close[0]}`?")
-
     def _check_ranges(self) -> None:
-        if cast(int, self.num_labels) < 2:
-            raise ValueError(
-                f"`num_labels` must be at least 2, or there is nothing to learn, but got {self.num_labels}."
-            )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:
+                raise ValueError(f"`{name}` must be at least {least}, but got {value}.")
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"`num_bits` must be a positive multiple of 8, but got {self.num_bits}.")
-        if self.problem_type not in (None, "single_label_classification", "multi_label_classification"):
+        if self.problem_type is None:
+            self.problem_type = _PROBLEM_TYPES[0]
+        if self.problem_type not in _PROBLEM_TYPES:
             raise ValueError(
-                "`problem_type` must be 'single_label_classification' or 'multi_label_classification', but got "
-                f"{self.problem_type!r}."
+                f"`problem_type` must be {_PROBLEM_TYPES[0]!r} or {_PROBLEM_TYPES[1]!r}, but got {self.problem_type!r}."
             )
-        for name in ("num_features", "codebook_draws", "hash_head_hidden_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, but got {value}.")
-        for name in ("codebook_seed", "quantization_weight", "initializer_range"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"`{name}` must not be negative, but got {value}.")
         if isinstance(self.scale, float | int) and not self.scale > 0:
             raise ValueError(f"`scale` must be positive, but got {self.scale}.")
         if not 0 <= self.hash_head_dropout < 1:
@@ -264,3 +246,28 @@ class CRHConfig(PreTrainedConfig):
                 f"`head_dim` must give 2^d words, at least M={self.codebook_size}, but got {self.head_dim}, "
                 f"which gives {2**self.head_dim}."
             )
+
+    def _choose_loss(self, num_labels: int) -> None:
+        if self.scale is None:
+            self.scale = default_scale(num_labels)
+        elif self.scale == "num_bits":
+            self.scale = max(default_scale(num_labels), math.sqrt(self.num_bits))
+        if self.quantization_weight is None:
+            self.quantization_weight = 0.1 if self.problem_type == _PROBLEM_TYPES[0] else 0.0
+
+
+def _refuse_misspelt_keys(backbone: dict[str, Any], model_type: str) -> None:
+    """Refuse a key of a backbone that is almost one of its fields; transformers keeps whatever is unknown."""
+    config_class = CONFIG_MAPPING[model_type]
+    known = {*dir(config_class), *config_class.attribute_map, *_TRANSFORMERS_KEYS}
+    known |= {entry.name for entry in fields(config_class)}
+    for key in map(str, backbone):
+        hint = _suggestion(key, known, cutoff=0.8)
+        if key not in known and hint != "." and not key.startswith("_"):
+            raise ValueError(f"`{key}` is no field of `backbone_config`{hint}")
+
+
+def _suggestion(key: str, known: set[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence about an unknown key: what was probably meant."""
+    close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=cutoff)
+    return f"; did you mean `{close[0]}`?" if close else "."

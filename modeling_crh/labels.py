@@ -1,22 +1,23 @@
-"""What a batch of labels may look like, and the weight each one carries."""
+"""Labels of a batch: their two shapes, and the weight of each."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-NO_LABEL = -100  # torch's own `ignore_index` of cross-entropy
+NO_LABEL = -100
+"""Label of a sample that has none: the `ignore_index` of torch's cross-entropy."""
 
 
 def check_labels(labels: Tensor, num_labels: int) -> None:
-    """Refuse labels that no loss or statistic of C classes is defined for.
+    """Check the shape and the range of a batch of labels.
 
     Args:
         labels: `(N,)` integers from 0 to C - 1, or -100 for a sample without a label; or `(N, C)` of 0 and 1, where a
             row of zeros is a sample without a label.
-        num_labels: C.
+        num_labels: Number of classes, C.
 
     Raises:
-        ValueError: If a label is out of range or fractional, or the shape is neither of the two.
+        ValueError: If a label is out of range or fractional, or the shape is another one.
     """
     if labels.ndim == 2:
         if labels.shape[1] != num_labels:
@@ -35,16 +36,16 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
 
 
 def has_label(labels: Tensor) -> Tensor:
-    """Which samples carry a label: `(N,)` bool for labels of either shape of `check_labels`."""
+    """Which samples have a label: `(N,)` bool, for labels of either shape."""
     return labels.bool().any(1) if labels.ndim == 2 else labels.long() != NO_LABEL
 
 
 def label_weights(labels: Tensor, num_labels: int) -> Tensor:
-    """Share of each sample among its classes, w_ic = y_ic / |y_i|_1.
+    """Weight of each class for each sample, w_ic = y_ic / |y_i|_1.
 
     Args:
-        labels: As in `check_labels`.
-        num_labels: C.
+        labels: `(N,)` or `(N, C)`, see `check_labels`.
+        num_labels: Number of classes, C.
 
     Returns:
         `(N, C)` float32. Rows sum to 1; the row of a sample without a label is all zeros.

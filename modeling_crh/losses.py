@@ -1,4 +1,4 @@
-"""The training objective, Eqs. 1 to 4 of the paper."""
+"""The training loss, Eqs. 1 to 4 of the paper."""
 
 import math
 
@@ -10,7 +10,7 @@ from .labels import NO_LABEL, check_labels, has_label, label_weights
 
 
 def default_scale(num_labels: int) -> float:
-    """The paper's s = sqrt(2) ln(C - 1); two classes, for which it would be zero, take the scale of three.
+    """Scale of the paper, s = sqrt(2) ln(C - 1); for two classes, where it would be 0, that of three.
 
     Example:
         >>> round(default_scale(100), 3), default_scale(2) == default_scale(3)
@@ -20,7 +20,7 @@ def default_scale(num_labels: int) -> float:
 
 
 def center_cosine(hash_logits: Tensor, centers: Tensor) -> Tensor:
-    """Cosine between every sample and every center, in float32.
+    """Compute the cosine between every sample and every center, in float32.
 
     Args:
         hash_logits: `(N, K)`.
@@ -34,17 +34,17 @@ def center_cosine(hash_logits: Tensor, centers: Tensor) -> Tensor:
 
 
 def classification_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor, scale: float, margin: float) -> Tensor:
-    """Cross-entropy of the scaled cosines to the centers, with a margin on the own classes (Eqs. 1 and 2).
+    """Compute the cross-entropy of the scaled cosines, with a margin on a sample's own classes (Eqs. 1 and 2).
 
     Args:
         hash_logits: `(N, K)`.
-        labels: `(N,)` or `(N, C)`, as in `check_labels`, every sample with at least one label.
-        centers: `(C, K)`.
-        scale: s.
-        margin: m.
+        labels: `(N,)` or `(N, C)`, see `check_labels`; every sample has at least one label.
+        centers: `(C, K)`, every entry -1 or +1.
+        scale: Scale s of the cosines.
+        margin: Margin m that is taken from the cosines of the own classes.
 
     Returns:
-        A scalar: the mean over samples.
+        A scalar, the mean over the samples.
     """
     cosine = center_cosine(hash_logits, centers)
     if labels.ndim == 2:
@@ -56,7 +56,7 @@ def classification_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor, sc
 
 
 def quantization_loss(hash_logits: Tensor) -> Tensor:
-    """Mean of (|tanh v| - 1)^2 over samples and bits (Eq. 3): how far the hash logits are from being binary.
+    """Mean of (|tanh v| - 1)^2 over samples and bits (Eq. 3), which is 0 for binary values.
 
     Example:
         >>> quantization_loss(torch.tensor([[0.0, 100.0]]))
@@ -74,23 +74,23 @@ def crh_loss(
     margin: float = 0.2,
     quantization_weight: float = 0.1,
 ) -> Tensor:
-    """The whole objective L = L_CE + lambda L_Q (Eq. 4).
+    """Compute the training loss L = L_CE + lambda L_Q (Eq. 4).
 
-    A sample without a label has no loss. A batch of nothing but such samples has a loss of 0 with a gradient of 0.
+    Samples without a label have no loss. A batch of only such samples has a loss of 0 with a gradient of 0.
 
     Args:
         hash_logits: `(N, K)`.
-        labels: `(N,)` integers or `(N, C)` multi-hot, as in `check_labels`.
+        labels: `(N,)` or `(N, C)`, see `check_labels`.
         centers: `(C, K)`, every entry -1 or +1.
-        scale: s, see `default_scale`.
-        margin: m.
-        quantization_weight: lambda.
+        scale: Scale s of the cosines, see `default_scale`.
+        margin: Margin m that is taken from the cosines of the own classes.
+        quantization_weight: Weight lambda of the quantization loss.
 
     Returns:
         A float32 scalar.
 
     Raises:
-        ValueError: If labels are out of range, fractional, or not one row a sample.
+        ValueError: If labels are out of range or fractional, or not one row per sample.
     """
     check_labels(labels, len(centers))
     if len(labels) != len(hash_logits):

@@ -1,4 +1,4 @@
-"""CRHModel: a backbone, a hash head, and the codebook and assignment that make the class centers."""
+"""CRHModel: a backbone, a hash head, and the codebook and assignment that make the hash centers."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,17 +15,18 @@ from .codebook import compose_centers, draw_centers
 from .codes import binarize
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
+from .pipeline_crh import TASK  # the import also makes transformers save the pipeline's code beside a model
 
 
 @dataclass
 class CRHModelOutput(ModelOutput):
-    """What `CRHModel` returns.
+    """Output of `CRHModel`.
 
     Attributes:
-        loss: Scalar, Eq. 4; there only when labels were given.
-        hash_logits: `(N, K)`; their sign is the code.
-        hidden_states: The backbone's, where asked for.
-        attentions: The backbone's, where asked for.
+        loss: Scalar, Eq. 4; None without labels.
+        hash_logits: `(N, K)`; their signs are the codes.
+        hidden_states: Hidden states of the backbone, with `output_hidden_states=True`.
+        attentions: Attention weights of the backbone, with `output_attentions=True`.
     """
 
     loss: Tensor | None = None
@@ -35,10 +36,7 @@ class CRHModelOutput(ModelOutput):
 
 
 def build_hash_head(num_features: int, config: CRHConfig) -> nn.Module:
-    """Linear; or, for features that nothing before the head adapts, linear, batch norm, ReLU, dropout, linear.
-
-    With `hash_head_batch_norm` the last layer has no bias and is followed by a batch norm.
-    """
+    """Build the layers from `num_features` to K, by the `hash_head` fields of the config."""
     width = config.hash_head_hidden_size if config.hash_head == "mlp" else num_features
     layers: list[nn.Module] = [nn.Linear(width, config.num_bits, bias=not config.hash_head_batch_norm)]
     if config.hash_head == "mlp":
@@ -50,10 +48,10 @@ def build_hash_head(num_features: int, config: CRHConfig) -> nn.Module:
 
 
 class CRHModel(PreTrainedModel):
-    """A backbone with a hash head whose K outputs' signs are the code (CRH, arXiv 2511.12162).
+    """A backbone and a hash head with K outputs, whose signs are the code (CRH, arXiv 2511.12162).
 
-    The buffers `codebook` `(H, M, d)` int8 and `assignment` `(H, C)` int64 hold the class centers; they are saved with
-    the weights, and training moves the assignment.
+    The buffers `codebook` `(H, M, d)` int8 and `assignment` `(H, C)` int64 make the hash centers. They are saved with
+    the weights, and training changes the assignment.
 
     Example:
         >>> config = CRHConfig(backbone_config=None, num_features=4, num_labels=3, num_bits=16)
@@ -98,18 +96,18 @@ class CRHModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(cls, backbone: str, *, revision: str = "main", **config: Any) -> "CRHModel":
-        """Start from a pretrained backbone in float32, with a fresh hash head and fresh centers.
+        """Make a model with a pretrained backbone, in float32, and a new hash head and new centers.
 
         Args:
             backbone: Hub id or folder of any model that `AutoModel` loads.
-            revision: Of the backbone on the Hub.
+            revision: Git revision of the backbone on the Hub.
             **config: Fields of `CRHConfig`, such as `num_bits` and `num_labels`.
 
         Returns:
             The model, in evaluation mode as `from_pretrained` leaves it.
 
         Raises:
-            ValueError: If a config field breaks its rule.
+            ValueError: If a field has a value that its rule does not allow.
             OSError: If the backbone cannot be found.
         """
         backbone_config = AutoConfig.from_pretrained(backbone, revision=revision)
@@ -127,41 +125,44 @@ class CRHModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a model as `PreTrainedModel.from_pretrained` does, but from safetensors alone: a pickle can run code.
+        """Load a model as `PreTrainedModel.from_pretrained` does, but only from safetensors: a pickle can run code.
 
         Raises:
             ValueError: If `use_safetensors=False`.
-            OSError: If there are no such weights.
+            OSError: If there are no weights in safetensors.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError(f"`use_safetensors` must be True, but got {kwargs['use_safetensors']!r}.")
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> Any:  # type: ignore[override]
-        """Put the model on the Hub: weights, config, code, image processor or tokenizer, and a model card.
+        """Upload the model to the Hub: weights, config, code, image processor or tokenizer, and a model card.
 
         Args:
-            repo_id: Such as `org/name`; it is made if it is not there.
-            **settings: `processor`, `run`, `private`, `revision` and the others of `push_model`.
+            repo_id: Repository such as `org/name`, created if it does not exist.
+            **settings: `processor`, `run`, `private`, `revision` and the other arguments of `push_model`. Without this
+                package, where a model runs by the code that was saved with it, those of `PreTrainedModel.push_to_hub`.
 
         Returns:
             The commit.
 
         Raises:
-            ValueError: If an argument breaks its rule.
-            OSError: If it was not uploaded.
+            ValueError: If an argument has a value that its rule does not allow.
+            OSError: If the upload failed.
         """
-        from modeling_crh.hub.push import push_model
-
+        try:
+            from modeling_crh.hub.push import push_model
+        except ImportError:
+            return super().push_to_hub(repo_id, **settings)
         return push_model(self, repo_id, **settings)
 
     @property
     def centers(self) -> Tensor:
-        """Hash centers of the classes, `(C, K)` int8: the codewords they hold, concatenated (Eq. 8)."""
+        """Hash centers of the classes, `(C, K)` int8: their codewords, concatenated (Eq. 8)."""
         return compose_centers(self.codebook, self.assignment)
 
     def freeze_backbone(self) -> "CRHModel":
-        """Train the hash head alone: the backbone gets no gradient, no dropout, and keeps its running statistics."""
+        """Train only the hash head: the backbone gets no gradient and stays in evaluation mode."""
         if self.backbone is None:
             raise ValueError("`freeze_backbone` needs a backbone, but this model reads stored features.")
         self.backbone.requires_grad_(False)
@@ -187,7 +188,7 @@ class CRHModel(PreTrainedModel):
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
     ) -> CRHModelOutput | tuple[Any, ...]:
-        """Hash logits of a batch, and the loss where labels are given.
+        """Compute the hash logits of a batch, and the loss if there are labels.
 
         Args:
             pixel_values: `(N, 3, H, W)`, floating point of any precision, for an image backbone.
@@ -195,18 +196,17 @@ class CRHModel(PreTrainedModel):
             attention_mask: `(N, T)`, 1 for real tokens.
             token_type_ids: `(N, T)`.
             features: `(N, num_features)`, floating point of any precision, for a model without a backbone.
-            labels: `(N,)` integers from 0 to C - 1, or `(N, C)` of 0 and 1. A sample with -100, or with a row of zeros,
-                has no loss.
-            output_hidden_states: Return the backbone's hidden states too.
-            output_attentions: Return the backbone's attention weights too.
-            return_dict: False for a plain tuple.
+            labels: `(N,)` integers from 0 to C - 1, or `(N, C)` of 0 and 1. Samples with -100, or with a row of zeros,
+                have no label and no loss.
+            output_hidden_states: Whether to return the hidden states of the backbone.
+            output_attentions: Whether to return the attention weights of the backbone.
+            return_dict: Whether to return a `CRHModelOutput` rather than a tuple. None means the config's choice.
 
         Returns:
-            `CRHModelOutput`.
+            `CRHModelOutput`, or a tuple of its entries that are not None.
 
         Raises:
-            ValueError: If the input that the model reads is missing or of another type, or labels are out of range or
-                fractional.
+            ValueError: If the model's input is missing or has another type, or labels are out of range or fractional.
         """
         inputs = {
             "pixel_values": pixel_values,
@@ -219,9 +219,7 @@ class CRHModel(PreTrainedModel):
         }
         given = {name: value for name, value in inputs.items() if value is not None}
         if self.main_input_name not in given:
-            raise ValueError(
-                f"`{self.main_input_name}` is what this model reads, but got {sorted(given) or 'nothing'}."
-            )
+            raise ValueError(f"This model reads `{self.main_input_name}`, but got {sorted(given) or 'nothing'}.")
         given[self.main_input_name] = self._main_input(given[self.main_input_name])
         pooled, outputs = self._pooled_features(given)
         hash_logits = self.hash_head(pooled.to(self.dtype))
@@ -235,13 +233,32 @@ class CRHModel(PreTrainedModel):
         return output if use_dict else output.to_tuple()
 
     @torch.no_grad()
-    def encode(self, **inputs: Tensor) -> Tensor:
-        """Codes of a batch: `(N, K)` int8, every entry -1 or +1. Takes what `forward` takes."""
+    def encode(self, main_input: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """Compute the codes of a batch.
+
+        Args:
+            main_input: The input that the model reads: `pixel_values`, `input_ids` or `features`. It may also be given
+                by that name.
+            **inputs: The other arguments of `forward`.
+
+        Returns:
+            `(N, K)` int8, every entry -1 or +1.
+
+        Raises:
+            ValueError: If the input is no tensor, or as `forward` raises it.
+        """
+        if main_input is not None:
+            inputs[self.main_input_name] = main_input
         return binarize(self(**inputs).hash_logits)
 
     def _main_input(self, values: Any) -> Tensor:
         """Pixels or features in the precision of the weights, or token ids as they are."""
         name = self.main_input_name
+        if name != "features" and not isinstance(values, Tensor):
+            raise ValueError(
+                f"`{name}` must be a torch.Tensor, but got {type(values).__name__}; "
+                f'`pipeline("{TASK}", model=...)` takes {"texts" if name == "input_ids" else "images and paths"}.'
+            )
         tensor = check_tensor(name, values)
         if name == "input_ids":
             if tensor.is_floating_point():
@@ -285,6 +302,6 @@ class CRHModel(PreTrainedModel):
 
 
 def draw_first_centers(config: CRHConfig) -> tuple[Tensor, Tensor]:
-    """The codebook `(H, M, d)` and the assignment `(H, C)` that a fresh model of this config starts from."""
+    """Draw the codebook `(H, M, d)` and the assignment `(H, C)` that a new model with this config starts from."""
     num_labels = cast(int, config.num_labels)
     return draw_centers(*config.codebook_shape, num_labels, draws=config.codebook_draws, seed=config.codebook_seed)

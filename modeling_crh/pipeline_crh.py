@@ -1,15 +1,16 @@
-"""CRHPipeline: the task "crh-hashing", images or texts in and binary codes out."""
+"""CRHPipeline: the task "crh-hashing", from images or texts to binary codes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from transformers import Pipeline, PreTrainedModel
 
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
-from .images import read_image
+from .images import pixel_values, read_image
 
 TASK = "crh-hashing"
 
@@ -19,18 +20,19 @@ _PROCESSORS = {"pixel_values": "image_processor", "input_ids": "tokenizer"}  # b
 
 
 class CRHPipeline(Pipeline):
-    """Binary codes of images, or of texts where the model reads text, one dict an item: `{"code": ...}`.
+    """Binary codes of images, or of texts if the model reads text: one dict `{"code": ...}` per item.
 
-    Called on a path, a URL, a PIL image, or a list, generator or `KeyDataset` of them (or of strings, which are texts
-    to such a model), with `batch_size` and `code_format`:
+    Call it on an image, which may be a path, a URL, base64 text, bytes, a PIL image or an array of pixels, or on a
+    text; or on a list, a generator or a `KeyDataset` of them. `batch_size` is the number of items at a time, and
+    `code_format` one of:
 
     - `"packed"` (the default): `(K / 8,)` uint8, bit order of `numpy.packbits`;
     - `"bits"`: `(K,)` uint8 of 0 and 1;
     - `"hex"`: a string of K / 4 hexadecimal digits.
 
     Raises:
-        ValueError: If `model` is no `CRHModel` of images or texts or comes without its processor, `code_format` is none
-            of these, or an input is of another kind or an image that cannot be read.
+        ValueError: If `model` is no `CRHModel` of images or texts or has no processor, `code_format` is another, or an
+            input has another type or is an image that cannot be read.
 
     Example:
         >>> from PIL import Image
@@ -57,7 +59,7 @@ class CRHPipeline(Pipeline):
         super().__init__(model, **settings)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """See the class."""
+        """Compute the codes of one item or of many, see the class."""
         if isinstance(inputs, Sequence) and not isinstance(inputs, str | bytes | bytearray | list):
             inputs = list(inputs)  # a column of a data set, say
         if isinstance(inputs, list) and not inputs:
@@ -72,10 +74,13 @@ class CRHPipeline(Pipeline):
                 processor.save_pretrained(save_directory, **kwargs)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> Any:
-        """Put model and processor on the Hub, see `CRHModel.push_to_hub`."""
+        """Upload the model and its processor to the Hub, see `CRHModel.push_to_hub`."""
+        try:
+            from modeling_crh.hub.push import push_model
+        except ImportError:  # on a machine without this package the code runs that was saved with the model
+            return super().push_to_hub(repo_id, **settings)
         processor = self.image_processor if self.tokenizer is None else self.tokenizer
-        model: Any = self.model
-        return model.push_to_hub(repo_id, processor=processor, **settings)
+        return push_model(self.model, repo_id, processor=processor, **settings)
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any
@@ -89,10 +94,10 @@ class CRHPipeline(Pipeline):
         return {}, {}, {"code_format": code_format}
 
     def preprocess(self, item: Any) -> dict[str, Any]:
-        """Pixels of one image, or tokens of one text, as the processor of the checkpoint makes them."""
+        """Turn one image or one text into the inputs of the model, by the processor of the checkpoint."""
         if self.tokenizer is None:
-            pixels = read_image(item)  # (H, W, 3), even where H is 3
-            return dict(self.image_processor(pixels, input_data_format="channels_last", return_tensors="pt"))
+            image = torch.from_numpy(read_image(item)).permute(2, 0, 1)  # (3, H, W)
+            return {"pixel_values": pixel_values(self.image_processor, [image])}
         if not isinstance(item, str):
             raise ValueError(f"`text` must be a string, but got {type(item).__name__}.")
         return dict(self.tokenizer(item, truncation=True, return_tensors="pt"))
@@ -101,7 +106,7 @@ class CRHPipeline(Pipeline):
         return {"hash_logits": self.model(**model_inputs).hash_logits}
 
     def postprocess(self, model_outputs: dict[str, Any], code_format: CodeFormat = "packed") -> dict[str, Any]:
-        """The code of one item in the format asked for."""
+        """Turn the hash logits of one item into its code."""
         packed = pack_codes(binarize(model_outputs["hash_logits"])).numpy()[0]  # (K / 8,)
         if code_format == "hex":
             return {"code": packed.tobytes().hex()}
@@ -109,7 +114,7 @@ class CRHPipeline(Pipeline):
 
 
 def _needed_processor(model: Any) -> str:
-    """`image_processor` or `tokenizer`."""
+    """Name of the argument that the model needs: `image_processor` or `tokenizer`."""
     if not isinstance(model, PreTrainedModel) or model.config.model_type != CRHConfig.model_type:
         raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
     if model.main_input_name not in _PROCESSORS:

@@ -194,9 +194,9 @@ def test_the_trainer_must_not_scale_the_loss(tiny_model):
 def test_a_missing_input_is_an_error_that_names_it(tiny_model, name, main_input):
     model = tiny_model(name)
     assert model.main_input_name == main_input
-    with pytest.raises(ValueError, match=f"`{main_input}` is what this model reads, but got nothing"):
+    with pytest.raises(ValueError, match=f"This model reads `{main_input}`, but got nothing"):
         model()
-    with pytest.raises(ValueError, match=rf"`{main_input}` is what this model reads, but got \['token_type_ids'\]"):
+    with pytest.raises(ValueError, match=rf"This model reads `{main_input}`, but got \['token_type_ids'\]"):
         model(token_type_ids=torch.ones(1, 1))
 
 
@@ -219,7 +219,18 @@ def test_a_missing_input_is_an_error_that_names_it(tiny_model, name, main_input)
             lambda make: make("bert")(input_ids=torch.ones(1, 3)),
             r"`input_ids` must be whole numbers, .* torch\.float32",
         ),
-        (lambda make: make("bert")(input_ids=[[1]]), r"`input_ids` must be a torch\.Tensor, but got list"),
+        (
+            lambda make: make("bert")(input_ids=[[1]]),
+            r"`input_ids` must be a torch\.Tensor, but got list; .* takes texts",
+        ),
+        (
+            lambda make: make("vit").encode(["a.png"]),
+            r'but got list; `pipeline\("crh-hashing", .* takes images and paths',
+        ),
+        (
+            lambda make: make("vit").encode(pixel_values="a.png"),
+            r'but got str; `pipeline\("crh-hashing", model=\.\.\.\)`',
+        ),
         (lambda make: make(None)(features=torch.ones(1, 4), labels=[0]), r"`labels` must be a torch\.Tensor"),
         (lambda make: make(None).freeze_backbone(), "`freeze_backbone` needs a backbone"),
         (lambda make: make("vit", pooling="pooler")(**inputs_of("vit")), "`pooling` must be 'cls' or 'mean'"),

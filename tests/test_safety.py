@@ -15,7 +15,6 @@ from modeling_crh.encoding.loading import load_checkpoint
 
 PACKAGE = Path(modeling_crh.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-OFFICIAL_PICKLES = PACKAGE / "data" / "plain_pickle.py"  # CIFAR's, by a reader of its own that builds plain data alone
 
 
 @pytest.fixture
@@ -55,10 +54,10 @@ def test_a_config_that_points_at_a_pickle_is_refused():
 
 
 def test_no_source_reads_or_writes_a_pickle_or_trusts_by_itself():
-    assert len(SOURCES) > 100
+    assert len(SOURCES) > 50
     for file in SOURCES:
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Import | ast.ImportFrom) and file != OFFICIAL_PICKLES:
+            if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 assert not {"pickle", "cloudpickle", "dill", "joblib"} & set(names), file
             if isinstance(node, ast.Call):

@@ -184,14 +184,14 @@ def evaluate(
     from accelerate import PartialState
     from torch import nn
 
-    from modeling_crh.checkpoints import FASHION_MNIST_64
+    from modeling_crh import DEFAULT_CHECKPOINT
     from modeling_crh.data import load_splits
     from modeling_crh.encoding.loading import load_checkpoint
     from modeling_crh.runtime.processes import choose_workers
     from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
     from modeling_crh.training.run import division_of, find_recipe
 
-    name = checkpoint or str(FASHION_MNIST_64)
+    name = checkpoint or str(DEFAULT_CHECKPOINT)
     recipe = find_recipe(name)
     if reference is not None and recipe is not None and recipe.method != "crh":
         raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")

@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 from transformers import AutoModel, BertTokenizer, CLIPConfig, CLIPModel, ViTImageProcessor
 
-from modeling_crh.checkpoints import FASHION_MNIST_64
+from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codebook import compose_centers
 from modeling_crh.data import label_names, load_benchmark, prepare_dataset, prepare_table
 from modeling_crh.encoding import TextDataset
@@ -219,7 +219,7 @@ def test_centers_that_were_trained_follow_a_pretrained_model_more():
     names = label_names(database)
     shirt = dict(zip(names, reference[names.index("Shirt")].tolist(), strict=True))
     assert sorted(names, key=shirt.get)[-2:] == ["T-shirt/top", "Shirt"]
-    model = load_model(FASHION_MNIST_64)
+    model = load_model(DEFAULT_CHECKPOINT)
     before = center_correlation(compose_centers(*draw_first_centers(model.config)), reference)
     after = center_correlation(model.centers, reference)
     assert before.pcc < after.pcc
