@@ -1,12 +1,9 @@
 """What many tests share: models small enough to be made anew in every test, and a way to run a command line."""
 
 import gzip
-import io
-import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import PIL.Image
@@ -194,28 +191,3 @@ def hub_replica(tmp_path, monkeypatch):
 def png():
     """Bytes of an 8 x 8 image of one shade of gray."""
     return lambda shade: encode_png(np.full((8, 8, 3), shade, dtype=np.uint8))
-
-
-class PythonTwoPickler(pickle._Pickler):
-    """Write strings and bytes alike, as Python 2 did."""
-
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
-
-    def save_string(self, value):
-        raw = value.encode("latin-1") if isinstance(value, str) else value
-        self.write(pickle.BINSTRING + len(raw).to_bytes(4, "little") + raw)
-        self.memoize(value)
-
-    dispatch[str] = dispatch[bytes] = save_string
-
-
-@pytest.fixture
-def python_two_pickle():
-    """Pickle as the official files of CIFAR are: protocol 2, and the core of NumPy under its old name."""
-
-    def dump(value):
-        file = io.BytesIO()
-        PythonTwoPickler(file, protocol=2).dump(value)
-        return file.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-
-    return dump

@@ -1,4 +1,4 @@
-"""Benchmarks by name, each as the four splits of a retrieval experiment."""
+"""Published benchmarks by name, each as the four splits of a retrieval experiment."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ BENCHMARKS = {
     "nabirds": load_nabirds,
     "stanford_cars": load_stanford_cars,
 }
-"""Name of a benchmark to the function that reads its official training and test set from `data_dir` or the Hub."""
+"""Name of a benchmark to the function that reads its official training and test set from a folder or the Hub."""
 
 
 def load_benchmark(
@@ -35,26 +35,26 @@ def load_benchmark(
     data_dir: str | Path | None = None,
     *,
     protocol: str = "official",
-    validation_fraction: float = 0.1,
+    validation_fraction: float | None = None,
     seed: int = 0,
 ) -> DatasetDict:
-    """Load a benchmark; by default with its official division: test set as `query`, training set as `database`.
+    """Load a benchmark; by default in its official division: test set as `query`, training set as `database`.
 
     Args:
         name: A key of `BENCHMARKS`.
-        data_dir: Folder of the official files; without one they come from the Hub. `fashion_mnist_sample` is bundled.
-            `nabirds` and `coco_2014` are read from their official files only.
-        protocol: Who trains, queries and is searched; `modeling_crh.data.protocols` has the table.
-        validation_fraction: Share of the training images to hold out for model selection, above 0 and below 1.
-        seed: Decides which rows are drawn and held out.
+        data_dir: Folder of the official files. None loads them from the Hub, or the bundled sample; `nabirds`,
+            `coco_2014` and `emoji` need a folder.
+        protocol: Division into training images, queries and database; `modeling_crh.data.protocols` has the table.
+        validation_fraction: Share of the training images to hold out for choosing the best epoch. None is a tenth.
+        seed: Seed of the rows that are drawn and held out.
 
     Returns:
-        The splits `train`, `validation`, `query` and `database` with the columns `image` and `label`; the two of emoji
+        The splits `train`, `validation`, `query` and `database` with the columns `image` and `label`. Those of emoji
         have `vendor`, `group`, `subgroup` and `name` too.
 
     Raises:
-        ValueError: If `name` is none of these, it has no such `protocol`, or `data_dir` does not hold the official
-            files.
+        FileNotFoundError: If `data_dir` or a file in it is missing.
+        ValueError: If `name` is no benchmark, has no such `protocol`, or a file is damaged.
 
     Example:
         >>> splits = load_benchmark("fashion_mnist_sample")
@@ -73,20 +73,18 @@ def benchmark_rows(
     data_dir: str | Path | None = None,
     *,
     protocol: str = "official",
-    validation_fraction: float = 0.1,
+    validation_fraction: float | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
-    """Which rows `load_benchmark`, which takes the same arguments, puts into which split: to be saved with a run.
-
-    A run that wants the images too reads them once: `train, test = read_benchmark(...)`, then `split_rows(train, test,
-    ...)` and `split_dataset(train, test, ...)`.
+    """Compute which rows `load_benchmark`, with the same arguments, puts into which split.
 
     Returns:
-        Split to ascending row numbers. Rows 0 to N-1 are those of the official training set, in its order, and the
-        official test set counts on from N.
+        Names of the splits to ascending row numbers. Rows 0 to N - 1 are those of the official training set, in its
+        order; those of the official test set follow from N on.
 
     Raises:
-        ValueError: As `load_benchmark`.
+        FileNotFoundError: See `load_benchmark`.
+        ValueError: See `load_benchmark`.
 
     Example:
         >>> benchmark_rows("fashion_mnist_sample", protocol="disjoint")["query"][:4]
@@ -98,19 +96,20 @@ def benchmark_rows(
 
 
 def read_benchmark(name: str, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
-    """The official training and test set of a benchmark, before any division.
+    """Load the official training and test set of a benchmark, before any division.
 
     Args:
         name: A key of `BENCHMARKS`.
-        data_dir: Folder of the official files; without one they come from the Hub.
+        data_dir: Folder of the official files, see `load_benchmark`.
 
     Raises:
-        ValueError: If `name` is none of these, or `data_dir` does not hold the official files.
+        FileNotFoundError: If `data_dir` or a file in it is missing.
+        ValueError: If `name` is no benchmark, or a file is damaged.
     """
     load = BENCHMARKS[_check_name(name)]
     folder = None if data_dir is None else Path(data_dir)
     if folder is not None and not folder.is_dir():
-        raise ValueError(f"`data_dir` must be a folder, but got {str(data_dir)!r}.")
+        raise FileNotFoundError(f"`data_dir` must be a folder, but got {str(data_dir)!r}.")
     return load(folder)
 
 

@@ -10,12 +10,12 @@ from datasets import Dataset
 
 from modeling_crh.data.benchmarks.official_files import find_file, require_images
 from modeling_crh.data.columns import canonical_features
-from modeling_crh.data.prepare import prepare_dataset
+from modeling_crh.data.prepared import prepare_dataset
 from modeling_crh.runtime.terminal import progress_bar
 
 HUB_ID = "detection-datasets/coco"
 
-_KEYS: dict[str, dict[str, type]] = {  # of the entries that are read, and what they hold
+_KEYS: dict[str, dict[str, type]] = {  # keys and types of the entries that are read
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str},
     "annotations": {"image_id": int, "category_id": int},
@@ -24,17 +24,18 @@ _NEEDED = set(_KEYS).union(*_KEYS.values())
 
 
 def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Training and validation set of 2017, without the images that show none of the 80 kinds of object.
+    """Load the training and validation set of 2017, without images that show none of the 80 kinds of object.
 
     Args:
         data_dir: Folder of the official `annotations/instances_train2017.json`, `annotations/instances_val2017.json`,
-            `train2017` and `val2017`. Without one, they come from the Hub.
+            `train2017` and `val2017`. None loads them from the Hub.
 
     Returns:
         117,266 and 4,952 rows of `image` and a list of classes as `label`, in the order of the official image ids.
 
     Raises:
-        ValueError: If a file or an annotated image is missing, or a file is damaged.
+        FileNotFoundError: If a file or an annotated image is missing.
+        ValueError: If a file is damaged.
     """
     if data_dir is None:
         splits = datasets.load_dataset(HUB_ID)
@@ -43,17 +44,18 @@ def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_coco_2014(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Training and validation set of 2014: the images of 2017, divided differently.
+    """Load the training and validation set of 2014: the images of 2017, divided differently.
 
     Args:
         data_dir: Folder of the official `annotations/instances_train2014.json`, `annotations/instances_val2014.json`,
             `train2014` and `val2014`. It must be given.
 
     Returns:
-        82,081 and 40,137 rows, as `load_coco` gives them.
+        82,081 and 40,137 rows, in the form of `load_coco`.
 
     Raises:
-        ValueError: If `data_dir` is None, a file or an annotated image is missing, or a file is damaged.
+        FileNotFoundError: If a file or an annotated image is missing.
+        ValueError: If `data_dir` is None, or a file is damaged.
     """
     if data_dir is None:
         raise ValueError("`data_dir` must be given for coco_2014, which is read from its official files, but got None.")
@@ -107,5 +109,5 @@ def _read_entries(content: Any, kind: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _without_shapes(entry: dict[str, Any]) -> dict[str, Any]:
-    """Drop all that is not read while the file is parsed: the outlines of objects alone would fill gigabytes."""
+    """Drop keys that are not read while the file is parsed: the outlines of objects would fill gigabytes."""
     return {key: value for key, value in entry.items() if key in _NEEDED}

@@ -2,26 +2,29 @@
 
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from datasets.table import InMemoryTable
 
+from modeling_crh.data.benchmarks.official_files import find_file
+
 SAMPLE_DIR = Path(__file__).parent / "emoji_sample"
-COMMAND = "python -m emoji_build --out DIR"
+COMMAND = "python benchmarks/builders/emoji_build.py --out DIR"
 
 
 def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Database and queries of a build: two drawings of each emoji are queries, all others the database.
+    """Load the database and the queries: two drawings of each emoji are queries, all others the database.
 
     Args:
-        data_dir: Folder that `python -m emoji_build --out DIR` has made.
+        data_dir: Folder that `python benchmarks/builders/emoji_build.py --out DIR` made.
 
     Returns:
         11,230 and 3,222 rows of `image`, `label`, `vendor`, `group`, `subgroup` and `name`, held in memory.
 
     Raises:
-        ValueError: If there is no `data_dir`, or it is not such a folder.
+        FileNotFoundError: If a file is missing.
+        ValueError: If `data_dir` is None, or a file is not of that command.
     """
     if data_dir is None:
         raise ValueError(f"`data_dir` must be the folder that `{COMMAND}` makes, but got None.")
@@ -29,10 +32,10 @@ def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """200 emoji by nine vendors, five each of 40 subgroups, which come with this package; see the README.md beside it.
+    """Load 200 emoji by nine vendors, five of each of 40 subgroups, which ship with this package.
 
     Args:
-        data_dir: Must be None.
+        data_dir: None; the sample is bundled.
 
     Returns:
         Rows of `image`, `label`, `vendor`, `group`, `subgroup` and `name`, held in memory.
@@ -60,22 +63,15 @@ def emoji_features(classes: list[str], vendors: list[str], groups: list[str], su
 
 
 def _read_pair(folder: Path) -> tuple[Dataset, Dataset]:
-    return _read_rows(folder / "database.parquet"), _read_rows(folder / "query.parquet")
+    return _read_rows(find_file(folder, "database.parquet")), _read_rows(find_file(folder, "query.parquet"))
 
 
 def _read_rows(path: Path) -> Dataset:
-    if not path.is_file():
-        raise ValueError(f"`data_dir` must hold {path.name}, which `{COMMAND}` makes, but {path} does not exist.")
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} must be a parquet file, as `{COMMAND}` makes, but reading it failed: {error}"
-        ) from error
-    features = Features.from_arrow_schema(table.schema)
-    expected = emoji_features([], [], [], [])
-    if {name: type(feature) for name, feature in features.items()} != {k: type(v) for k, v in expected.items()}:
-        raise ValueError(
-            f"{path} must have the columns {', '.join(expected)}, as `{COMMAND}` makes, but has {features}."
-        )
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} must be a parquet file of `{COMMAND}`, but reading it failed: {error}") from error
+    features, expected = Features.from_arrow_schema(table.schema), emoji_features([], [], [], [])
+    if {name: type(kind) for name, kind in features.items()} != {name: type(kind) for name, kind in expected.items()}:
+        raise ValueError(f"{path} must have the columns {', '.join(expected)} of `{COMMAND}`, but has {features}.")
     return Dataset(InMemoryTable(table)).select_columns(list(expected))

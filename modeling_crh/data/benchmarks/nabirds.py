@@ -10,18 +10,19 @@ from modeling_crh.data.columns import canonical_features
 
 
 def load_nabirds(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Official training and test set.
+    """Load the official training and test set.
 
     Args:
         data_dir: Folder of the official `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, `classes.txt`
             and `images`, or the one around it. It must be given: the official archive is behind a form.
 
     Returns:
-        23,929 and 24,633 rows of `image` and `label`. Classes are those that have an image, in the order of their
-        official numbers; one whose name occurs twice has its number behind the name.
+        23,929 and 24,633 rows of `image` and `label`. The classes are those that have an image, in the order of their
+        official numbers; a name that two classes have is followed by the number.
 
     Raises:
-        ValueError: If `data_dir` is None, a file or an annotated image is missing, or files contradict each other.
+        FileNotFoundError: If a file or an annotated image is missing.
+        ValueError: If `data_dir` is None, or files contradict each other.
     """
     root = _root(data_dir)
     files, class_of, split_of = (
@@ -46,17 +47,18 @@ def load_nabirds(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def nabirds_hierarchy(data_dir: str | Path) -> dict[str, list[str]]:
-    """What each class lies under, as `hierarchy.txt` has it.
+    """Read the ancestors of each class from `hierarchy.txt`.
 
     Args:
-        data_dir: As for `load_nabirds`.
+        data_dir: Folder of the official files, see `load_nabirds`.
 
     Returns:
-        For each class of `load_nabirds`, in the order of the ids, the names of its parents: the nearest first, the
+        For each class of `load_nabirds`, in the order of the ids, the names of its ancestors: the nearest first, the
         root ("Birds") last.
 
     Raises:
-        ValueError: If a file is missing, or a class has no way to a root.
+        FileNotFoundError: If a file is missing.
+        ValueError: If no way leads from a class to a root.
     """
     root = _root(Path(data_dir))
     names = _read_pairs(root, "classes.txt")
@@ -81,7 +83,7 @@ def _root(data_dir: Path | None) -> Path:
 
 
 def _class_names(root: Path, class_of: dict[str, str]) -> dict[str, str]:
-    """Official number to name, for the classes that have an image, ascending."""
+    """Official numbers to names of the classes that have an image, ascending."""
     names = _read_pairs(root, "classes.txt")
     used = set(class_of.values())
     for number in used:
@@ -95,7 +97,7 @@ def _class_names(root: Path, class_of: dict[str, str]) -> dict[str, str]:
 
 
 def _read_pairs(root: Path, name: str) -> dict[str, str]:
-    """A file with an id and its value on each line."""
+    """Read a file with an id and its value on each line."""
     path = find_file(root, name)
     pairs: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -60,15 +60,15 @@ def test_every_benchmark_is_read_from_one_optional_folder(name):
 
 @pytest.mark.parametrize("read", [load_benchmark, benchmark_rows, read_benchmark])
 @pytest.mark.parametrize(
-    ("name", "data_dir", "message"),
+    ("name", "data_dir", "error", "message"),
     [
-        ("mnist", None, "`name` must be one of cifar10, .*, stanford_cars, but got 'mnist'"),
-        ("fashion_mnist", "/no/such/folder", "`data_dir` must be a folder, but got '/no/such/folder'"),
-        ("nabirds", None, "`data_dir` must be given for nabirds"),
+        ("mnist", None, ValueError, "`name` must be one of cifar10, .*, stanford_cars, but got 'mnist'"),
+        ("fashion_mnist", "/no/folder", FileNotFoundError, "`data_dir` must be a folder, but got '/no/folder'"),
+        ("nabirds", None, ValueError, "`data_dir` must be given for nabirds"),
     ],
 )
-def test_an_unknown_benchmark_or_folder_is_an_error(name, data_dir, message, read):
-    with pytest.raises(ValueError, match=message):
+def test_an_unknown_benchmark_or_folder_is_an_error(name, data_dir, error, message, read):
+    with pytest.raises(error, match=message):
         read(name, data_dir)
 
 

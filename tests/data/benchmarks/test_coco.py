@@ -133,7 +133,7 @@ def test_the_division_of_2014_needs_its_files():
 def test_a_missing_file_is_an_error_that_names_it(write_archive, name, what):
     root = write_archive(2017)
     (root / name).unlink()
-    with pytest.raises(ValueError, match=rf"`data_dir` must hold {what}, but .*{name.replace('/', '.')} "):
+    with pytest.raises(FileNotFoundError, match=rf"`data_dir` must hold {what}, but .*{name.replace('/', '.')} "):
         load_coco(root)
 
 

@@ -3,13 +3,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from datasets import ClassLabel
 
 from modeling_crh.data.benchmarks import fashion_mnist
 from modeling_crh.data.benchmarks.fashion_mnist import (
     CLASS_NAMES,
     load_fashion_mnist,
     load_fashion_mnist_sample,
-    read_idx,
 )
 from modeling_crh.data.columns import label_tensor
 
@@ -24,14 +24,13 @@ def test_the_official_files_become_images_and_named_labels(idx_folder):
     assert np.array_equal(np.asarray(train[17]["image"]), np.full((28, 28), 17))
 
 
-def test_the_hub_gives_the_same_rows_as_the_official_files(idx_folder, tmp_path, monkeypatch):
+def test_the_hub_gives_the_same_rows_as_the_official_files(idx_folder, hub_replica, monkeypatch):
     official = load_fashion_mnist(idx_folder)
-    replica = tmp_path / "hub" / "data"
-    replica.mkdir(parents=True)
-    for name, dataset in zip(["train", "test"], official, strict=True):
-        dataset.to_parquet(replica / f"{name}-00000-of-00001.parquet")
-    monkeypatch.setattr(fashion_mnist, "HUB_ID", str(replica.parent))
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    foreign = ClassLabel(names=[f"{name} !" for name in CLASS_NAMES])
+    splits = zip(["train", "test"], official, strict=True)
+    monkeypatch.setattr(
+        fashion_mnist, "HUB_ID", hub_replica(**{name: rows.cast_column("label", foreign) for name, rows in splits})
+    )
     for from_hub, from_files in zip(load_fashion_mnist(), official, strict=True):
         assert from_hub.features == from_files.features
         assert from_hub[:]["label"] == from_files[:]["label"]
@@ -79,6 +78,7 @@ def test_a_damaged_file_is_an_error_that_names_it(idx_folder, name, content, mes
         load_fashion_mnist(idx_folder)
 
 
-def test_a_missing_file_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(ValueError, match=f"`data_dir` must hold {LABELS}"):
-        read_idx(tmp_path / LABELS, 1)
+def test_a_missing_file_is_an_error_that_names_it(idx_folder):
+    (idx_folder / LABELS).unlink()
+    with pytest.raises(FileNotFoundError, match=f"`data_dir` must hold {LABELS}"):
+        load_fashion_mnist(idx_folder)

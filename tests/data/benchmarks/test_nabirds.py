@@ -99,14 +99,14 @@ NAMES = ["images.txt", "image_class_labels.txt", "train_test_split.txt", "classe
 def test_a_missing_file_is_an_error_that_names_it(archive, name):
     (archive / name).unlink()
     what = "every annotated image" if name.endswith("jpg") else name
-    with pytest.raises(ValueError, match=rf"`data_dir` must hold {what}, but .*{name.replace('/', '.')} "):
+    with pytest.raises(FileNotFoundError, match=rf"`data_dir` must hold {what}, but .*{name.replace('/', '.')} "):
         load_nabirds(archive)
 
 
 def test_a_missing_hierarchy_stops_only_who_asks_for_it(archive):
     (archive / "hierarchy.txt").unlink()
     load_nabirds(archive)
-    with pytest.raises(ValueError, match=r"`data_dir` must hold hierarchy\.txt, but"):
+    with pytest.raises(FileNotFoundError, match=r"`data_dir` must hold hierarchy\.txt, but"):
         nabirds_hierarchy(archive)
 
 

@@ -106,13 +106,13 @@ def test_the_hub_gives_the_same_rows_as_the_official_files(tmp_path, write_image
 )
 def test_a_missing_file_is_an_error_that_names_it(tmp_path, write_image, name, message):
     (write_devkit(tmp_path, write_image) / name).unlink()
-    with pytest.raises(ValueError, match=f"`data_dir` must {message.removeprefix('must ')}"):
+    with pytest.raises(FileNotFoundError, match=f"`data_dir` must {message.removeprefix('must ')}"):
         load_stanford_cars(tmp_path)
 
 
 def test_a_missing_image_of_the_joint_file_is_an_error(tmp_path, write_image):
     (write_joint(tmp_path, write_image) / "car_ims" / "000006.jpg").unlink()
-    with pytest.raises(ValueError, match=r"car_ims.000006\.jpg is missing or empty"):
+    with pytest.raises(FileNotFoundError, match=r"car_ims.000006\.jpg is missing or empty"):
         load_stanford_cars(tmp_path)
 
 
@@ -141,5 +141,5 @@ def test_a_file_cut_short_is_an_error_that_names_it(tmp_path, write_image, kept)
     path = write_devkit(tmp_path, write_image) / "devkit" / TRAIN
     whole = path.read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(len(whole) * kept)])
-    with pytest.raises(ValueError, match=rf"{TRAIN} must be a whole MATLAB file, but reading it failed: "):
+    with pytest.raises(ValueError, match=rf"{TRAIN} must be a complete MATLAB file, but reading it failed: "):
         load_stanford_cars(tmp_path)
