@@ -1,110 +1,263 @@
-"""From a path, a URL or a PIL image to RGB pixels, upright and with transparency laid over white."""
+"""Decode images: any source to upright RGB pixels, and pixels to what a model's image processor makes of them."""
 
+import base64
+import binascii
 import os
+import re
 import struct
 import zlib
+from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
+import torch
 from huggingface_hub import get_session
 from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported by its `__getattr__`
-from transformers.image_transforms import convert_to_rgb
+from numpy.typing import NDArray
+from transformers import BaseImageProcessor
+
+ImageSource = str | Path | bytes | PIL.Image.Image | NDArray[Any]
+"""A path, an http(s) URL, base64 text, the bytes of a file, an opened image, or an array of pixels."""
+
+SUFFIXES = frozenset(
+    ".apng .avif .avifs .bmp .dds .dib .gif .heic .heif .hif .icns .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .mpo .pbm "
+    ".pcx .pgm .png .pnm .ppm .qoi .rgb .sgi .tga .tif .tiff .webp".split()
+)
+"""Endings of the names of image files, in lower case."""
+
+_FORMATS = (
+    "AVIF BMP DDS DIB GIF HEIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP".split()
+)  # Pillow also opens documents and videos (EPS, PSD, MPEG ...), some of them through other programs
 
 DECODE_ERRORS = (
-    OSError,  # also no image at all, and a file that ends too early
-    SyntaxError,  # what Pillow raises for a broken PNG
+    OSError,  # also a file that ends too early
+    SyntaxError,  # a broken PNG
     ValueError,
-    TypeError,
     LookupError,
     EOFError,
     OverflowError,
-    MemoryError,
-    RuntimeError,  # AVIF
     struct.error,
     zlib.error,
     PIL.Image.DecompressionBombError,
 )
-"""Everything that Pillow has been seen to raise on a damaged file."""
+"""What Pillow raises on the bytes of a damaged image."""
 
-SMALL_IMAGE = 2**24
-"""Pixels that any file may say it has."""
-
-PIXELS_A_BYTE = 10_000
-"""More than that are in no picture: of a white one, PNG holds 8,000 in a byte, and GIF 3,000."""
+_SMALL_IMAGE = 2**24  # pixels that any file may claim
+_PIXELS_A_BYTE = 10_000  # PNG holds 8,000 white pixels in a byte, and GIF 3,000
+_HEIF_BRANDS = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")
 
 
-def read_image(source: str | Path | PIL.Image.Image) -> np.ndarray:
-    """Read one image as training and encoding see it.
+class UnreadableImageError(ValueError):
+    """An image that does not decode. A failure of the machine, such as a denied permission, is no such error.
+
+    Attributes:
+        reason: What is wrong with it, in a few words.
+    """
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        self.reason = reason
+        super().__init__(f"`image` must be a complete image, but {name or 'it'} is not: {reason}.")
+
+
+def read_image(source: ImageSource) -> NDArray[np.uint8]:
+    """Read one image as training and encoding see it: upright, with transparency laid over white.
+
+    Pixels of 16 bits or of floating point are scaled to 8 bits.
 
     Args:
-        source: A path, an http(s) URL or an opened image.
+        source: A path, an http(s) URL, base64 text, the bytes of a file, an opened image, or an array `(H, W)`,
+            `(H, W, C)` or `(C, H, W)` with C of 1, 3 or 4, of whole numbers or of floating point from 0 to 1.
 
     Returns:
         `(H, W, 3)` uint8.
 
     Raises:
-        ValueError: If `source` is of another kind, there is nothing to read, or it is no image, is cut short, has no
-            pixels, over twice those of `PIL.Image.MAX_IMAGE_PIXELS`, or more than its bytes can hold.
+        UnreadableImageError: If there is nothing to read, or it is no image, is cut short, has no pixels, over twice
+            those of `PIL.Image.MAX_IMAGE_PIXELS`, or more than its bytes can hold.
+        ValueError: If `source` is of another kind.
+        OSError: If the machine cannot read the file, such as for a denied permission.
 
     Example:
         >>> read_image(PIL.Image.new("RGBA", (2, 1))).tolist()
         [[[255, 255, 255], [255, 255, 255]]]
     """
-    if not isinstance(source, str | Path | PIL.Image.Image):
-        raise ValueError(f"`image` must be a path, a URL or a PIL image, but got {type(source).__name__}.")
+    if not isinstance(source, str | Path | bytes | PIL.Image.Image | np.ndarray):
+        raise ValueError(
+            "`image` must be a path, a URL, bytes, base64 text, a PIL image or an array, but got "
+            f"{type(source).__name__}."
+        )
+    name = f"{str(source)[:300]}" if isinstance(source, str | Path) else ""
     try:
-        return to_rgb(source if isinstance(source, PIL.Image.Image) else open_image(_open(str(source))))
-    except DECODE_ERRORS as error:
-        name = str(source)[:300]
-        raise ValueError(f"`image` must be a complete image, but {name} is not: {decode_fault(error)}.") from error
+        if isinstance(source, np.ndarray):
+            return to_rgb(_from_array(source))
+        return to_rgb(source if isinstance(source, PIL.Image.Image) else _open(_content(source)))
+    except UnreadableImageError as error:
+        raise UnreadableImageError(error.reason, name) from error
 
 
-def open_image(file: str | BytesIO) -> PIL.Image.Image:
-    """Open an image, of which no pixel is made yet.
-
-    Raises:
-        ValueError: If it says that it has more pixels than its bytes can hold, see `DECODE_ERRORS` for what else.
-    """
-    image = PIL.Image.open(file)
-    num_bytes = os.path.getsize(file) if isinstance(file, str) else file.getbuffer().nbytes
-    if image.width * image.height > max(SMALL_IMAGE, PIXELS_A_BYTE * num_bytes):
-        image.close()
-        raise ValueError(f"{num_bytes} bytes cannot hold the {image.width} x {image.height} pixels that it claims")
-    return image
-
-
-def to_rgb(image: PIL.Image.Image) -> np.ndarray:
+def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
     """Pixels of an opened image, upright, with transparency laid over white: `(H, W, 3)` uint8.
 
     Raises:
-        OSError: If the file behind it is cut short; see `DECODE_ERRORS` for what else.
+        UnreadableImageError: If its file is damaged, or it has no pixels.
     """
     if 0 in image.size:
-        raise ValueError(f"it has no pixels: its size is {image.width} x {image.height}")
-    image = PIL.ImageOps.exif_transpose(image)
+        raise UnreadableImageError(f"it has no pixels: its size is {image.width} x {image.height}")
+    try:
+        image.load()
+        image = PIL.ImageOps.exif_transpose(image)
+    except DECODE_ERRORS as error:
+        raise UnreadableImageError(_reason(error)) from error
+    if image.mode.startswith("I") or image.mode == "F":
+        image = PIL.Image.fromarray(_scaled(np.asarray(image)))
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # a palette may hold transparency that `convert_to_rgb` does not look for
-    return np.asarray(convert_to_rgb(image, return_numpy=True))
+        image = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return np.array(image.convert("RGB"))
 
 
-def decode_fault(error: Exception) -> str:
-    """What one of `DECODE_ERRORS` tells, without the path that the caller names already."""
+def pixel_values(processor: BaseImageProcessor, images: Sequence[torch.Tensor], **settings: Any) -> torch.Tensor:
+    """What an image processor makes of decoded images, `(N, 3, H, W)`.
+
+    Args:
+        processor: Image processor of the model.
+        images: N images, each `(3, H, W)` uint8.
+        **settings: Settings of this call, such as `do_resize=False`.
+
+    Raises:
+        ValueError: If the processor makes pixels of several sizes, or its settings contradict each other.
+    """
+    try:
+        pixels = processor(list(images), return_tensors="pt", **settings)["pixel_values"]
+    except ValueError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"`image_processor` must make pixels of one size, but cannot: {reason}.") from error
+    if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4:
+        raise ValueError("`image_processor` must make pixels of one size, but makes several.")
+    return pixels
+
+
+def _content(source: str | Path | bytes) -> bytes:
+    """The bytes of an image file, wherever they are."""
+    if isinstance(source, bytes):
+        return source
+    text = str(source)
+    if text.startswith(("http://", "https://")):
+        return _download(text)
+    if text.startswith("data:image/"):
+        return _from_base64(text.partition(",")[2])
+    try:
+        mode = os.stat(text)
+        if not os.path.isfile(text):  # a pipe would wait for ever
+            raise UnreadableImageError("Is a directory" if os.path.isdir(text) else "it is a pipe, socket or device")
+        return Path(text).read_bytes() if mode.st_size else b""
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if isinstance(source, str) and len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\s]+={0,2}\s*", text):
+            return _from_base64(text)
+        raise UnreadableImageError(error.strerror or "no such file") from error
+    except ValueError as error:  # a name with a zero byte
+        if isinstance(error, UnreadableImageError):
+            raise
+        raise UnreadableImageError(str(error)) from error
+    except OSError as error:
+        if isinstance(source, str) and len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\s]+={0,2}\s*", text):
+            return _from_base64(text)  # a name that is too long for a file
+        if text and len(os.fsencode(os.path.basename(text))) > 255:
+            raise UnreadableImageError(error.strerror or "its name is too long") from error
+        raise
+
+
+def _download(url: str) -> bytes:
+    try:
+        response = get_session().get(url, follow_redirects=True, timeout=30)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreadableImageError(f"the server could not be reached: {error}") from error
+    if response.is_error:
+        raise UnreadableImageError(f"the server answered {response.status_code}")
+    content: bytes = response.content
+    return content
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(re.sub(r"\s", "", text), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnreadableImageError("its base64 text is damaged") from error
+
+
+def _open(content: bytes) -> PIL.Image.Image:
+    """Open an image, of which no pixel is made yet."""
+    if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
+        _register_heif()
+    try:
+        image = PIL.Image.open(BytesIO(content), formats=_formats())
+    except DECODE_ERRORS as error:
+        raise UnreadableImageError(_reason(error)) from error
+    if image.width * image.height > max(_SMALL_IMAGE, _PIXELS_A_BYTE * len(content)):
+        raise UnreadableImageError(
+            f"{len(content)} bytes cannot hold the {image.width} x {image.height} pixels that it claims"
+        )
+    return image
+
+
+@cache
+def _formats() -> list[str]:
+    PIL.Image.init()
+    return [name for name in _FORMATS if name in PIL.Image.OPEN]
+
+
+def _register_heif() -> None:
+    """Let Pillow read HEIC and HEIF, which phones write."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise UnreadableImageError("HEIC needs pillow-heif: pip install 'modeling-crh[heif]'") from error
+    pillow_heif.register_heif_opener()
+    _formats.cache_clear()
+
+
+def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pixels of more than 8 bits, or of floating point, scaled to 8 bits.
+
+    Whole numbers count up to 65,535, floating-point numbers up to 1, 255 or 65,535, whichever holds the largest; beyond
+    these, the largest value is white.
+    """
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise UnreadableImageError("its pixels must be finite and not negative")
+    largest = float(values.max())
+    steps = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
+    white = next((step for step in steps if largest <= step), largest)
+    return np.round(values.astype(np.float64) * (255.0 / white)).astype(np.uint8)
+
+
+def _from_array(pixels: NDArray[Any]) -> PIL.Image.Image:
+    if pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4) and pixels.shape[0] in (1, 3, 4):
+        pixels = np.moveaxis(pixels, 0, 2)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or 0 in pixels.shape:
+        raise ValueError(f"`image` must be (H, W), (H, W, C) or (C, H, W) pixels, but got shape {pixels.shape}.")
+    if pixels.dtype.kind not in "uif":
+        raise ValueError(f"`image` must hold numbers, but got {pixels.dtype}.")
+    return PIL.Image.fromarray(np.ascontiguousarray(pixels if pixels.dtype == np.uint8 else _scaled(pixels)))
+
+
+def _reason(error: Exception) -> str:
+    """What an error of Pillow tells, in a few words."""
     if isinstance(error, PIL.UnidentifiedImageError):
         return "no known image format"
     told = error.strerror if isinstance(error, OSError) else None
     return (told or str(error)).rstrip(".") or type(error).__name__
 
 
-def _open(source: str) -> str | BytesIO:
-    if not source.startswith(("http://", "https://")):
-        return source
-    try:
-        response = get_session().get(source, follow_redirects=True, timeout=30)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OSError(f"the server could not be reached: {error}") from error
-    if response.is_error:
-        raise OSError(f"the server answered {response.status_code}")
-    return BytesIO(response.content)
+decode_fault = _reason
+
+
+def open_image(file: str | BytesIO) -> PIL.Image.Image:
+    """Old."""
+    return _open(Path(file).read_bytes() if isinstance(file, str) else file.getvalue())

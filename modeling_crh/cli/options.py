@@ -1,23 +1,89 @@
-"""Options that several commands take."""
+"""Options shared by several commands; those of data are made from `DataSource` and `Division`."""
 
-from pathlib import Path
-from typing import Annotated
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-DATASET_HELP = "A benchmark, a folder with one sub-folder of images a class, or a table with one of the columns."
+from modeling_crh.data.source import DataSource, Division
 
-DataDir = Annotated[Path | None, typer.Option(help="Folder of a benchmark's official files.")]
-SkipBadImages = Annotated[bool, typer.Option("--skip-bad-images", help="Leave out images that cannot be decoded.")]
-Protocol = Annotated[str | None, typer.Option(help="Division of a benchmark: official, sampled or disjoint.")]
-TextColumn = Annotated[str | None, typer.Option(help="Column of texts, where the data are a table of them.")]
-FeaturesColumn = Annotated[str | None, typer.Option(help="Column of stored features, likewise.")]
-LabelColumn = Annotated[str, typer.Option(help="Column of labels of such a table.")]
 NumWorkers = Annotated[
     int | None,
     typer.Option(
-        min=0, help="Processes that decode images; by default one a core beside a GPU, else one for four cores."
+        min=0,
+        help="Number of processes that decode images.",
+        show_default="one a core beside a GPU, else one for four cores",
     ),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Items at a time.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, all else on standard error.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Number of items that go through the model at a time.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on standard output, all else on standard error.")
+]
+
+
+class DataOptions(dict[str, Any]):
+    """Options of data that were given on the command line, by the names of the fields; others are left out."""
+
+
+def with_data_options(*kinds: type, argument: str | None = None, leave_out: tuple[str, ...] = ()) -> Any:
+    """Decorate a command: its parameter annotated `DataOptions` becomes one option for each field.
+
+    Args:
+        *kinds: `DataSource`, `Division` or both.
+        argument: Name of the positional argument that names the data; None makes it the option `--dataset`.
+        leave_out: Fields that are no options of this command.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        names = {entry.name for kind in kinds for entry in fields(kind)} - set(leave_out)
+        signature = inspect.signature(command)
+        hints = get_type_hints(command, include_extras=True)
+        place = next(name for name, hint in hints.items() if hint is DataOptions)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in signature.parameters.items():
+            if name == place:
+                parameters += [_parameter(kind, name, argument) for kind in kinds for name in _names(kind, leave_out)]
+            else:
+                kept = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+                parameters.append(kept)
+
+        @functools.wraps(command)
+        def expanded(**values: Any) -> None:
+            given = {name: values.pop(name) for name in names}
+            kept = {name: value for name, value in given.items() if value is not None and value is not False}
+            command(**values, **{place: DataOptions(kept)})
+
+        expanded.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return expanded
+
+    return decorate
+
+
+def _names(kind: type, leave_out: tuple[str, ...]) -> list[str]:
+    return [entry.name for entry in fields(kind) if entry.name not in leave_out]
+
+
+def _parameter(kind: type, name: str, argument: str | None) -> inspect.Parameter:
+    entry = next(entry for entry in fields(kind) if entry.name == name)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    if name == "dataset" and argument is not None:
+        info: Any = typer.Argument(help=entry.metadata["help"], metavar=argument)
+        return inspect.Parameter(name, keyword, annotation=Annotated[str, info])
+    if entry.type is bool:
+        flags = ("--skip-bad", "--skip-bad-images") if name == "skip_bad" else (f"--{name.replace('_', '-')}",)
+        info = typer.Option(*flags, help=entry.metadata["help"])
+        return inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, info])
+    info = typer.Option(help=entry.metadata["help"], show_default=entry.metadata.get("shown", False))
+    return inspect.Parameter(name, keyword, default=None, annotation=Annotated[_plain(entry.type) | None, info])
+
+
+def _plain(hint: Any) -> Any:
+    """The type of a value on the command line: the first that is a number or text."""
+    return next(kind for kind in (*get_args(hint), hint) if kind in (int, float, str))
+
+
+assert {entry.name for entry in fields(DataSource)}.isdisjoint({entry.name for entry in fields(Division)})

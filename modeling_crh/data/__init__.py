@@ -1,5 +1,6 @@
-"""Labelled images, texts and features, in the splits `train`, `validation`, `query` and `database`."""
+"""The door for data: any source as rows with labels, and divided into train, validation, query and database."""
 
+from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
 from modeling_crh.data.benchmarks.nabirds import nabirds_hierarchy
 from modeling_crh.data.columns import (
@@ -11,26 +12,26 @@ from modeling_crh.data.columns import (
     label_names,
     label_tensor,
 )
-from modeling_crh.data.folder import load_folder
-from modeling_crh.data.images import BadImage, check_images
-from modeling_crh.data.load_splits import load_splits, read_parts
-from modeling_crh.data.prepare import prepare_dataset, prepare_table
+from modeling_crh.data.load_splits import LoadedSplits, load_splits, read_parts
+from modeling_crh.data.open_source import OpenedSource, Row, open_source
+from modeling_crh.data.prepared import prepare_dataset
 from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
-from modeling_crh.data.sources import Source, SourceRow, open_source
+from modeling_crh.data.source import DataSource, Division, options_of
 from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
-from modeling_crh.data.tables import load_table, read_table
 
 __all__ = [
     "BENCHMARKS",
     "LEVELS",
     "OFFICIAL",
     "PROTOCOLS",
-    "BadImage",
+    "BadRow",
+    "DataSource",
+    "Division",
+    "LoadedSplits",
+    "OpenedSource",
     "Protocol",
-    "Source",
-    "SourceRow",
+    "Row",
     "benchmark_rows",
-    "check_images",
     "class_levels",
     "count_unlabelled",
     "find_protocol",
@@ -40,16 +41,13 @@ __all__ = [
     "label_names",
     "label_tensor",
     "load_benchmark",
-    "load_folder",
     "load_splits",
-    "load_table",
     "nabirds_hierarchy",
     "open_source",
+    "options_of",
     "prepare_dataset",
-    "prepare_table",
     "read_benchmark",
     "read_parts",
-    "read_table",
     "split_dataset",
     "split_rows",
 ]

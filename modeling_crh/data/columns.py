@@ -6,6 +6,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List
 from torch import Tensor
 
+from modeling_crh.labels import NO_LABEL, has_label
+
 
 def label_feature(label_names: list[str], *, multi_label: bool = False) -> ClassLabel | List:
     """The type of a prepared `label` column: one class, or a list of classes.
@@ -51,8 +53,8 @@ def label_tensor(dataset: Dataset) -> Tensor:
     """Labels of all rows, read without decoding an image.
 
     Returns:
-        `(N,)` int64 with one class a row, or `(N, C)` float32 of 0 and 1 with a list of classes a row. A row of zeros
-        is an image without a label.
+        `(N,)` int64 with one class a row, or `(N, C)` float32 of 0 and 1 with a list of classes a row. A row without a
+        label has -100, or zeros.
 
     Raises:
         ValueError: If `dataset` has no `label` column of classes.
@@ -60,7 +62,8 @@ def label_tensor(dataset: Dataset) -> Tensor:
     multi_label = is_multi_label(dataset)
     rows = dataset.select_columns("label")[:]["label"]
     if not multi_label:
-        return torch.tensor(rows, dtype=torch.int64)
+        labels = torch.tensor(rows, dtype=torch.int64)
+        return torch.where(labels < 0, NO_LABEL, labels)
     multi_hot = torch.zeros(len(rows), len(label_names(dataset)))
     row_of = [row for row, labels in enumerate(rows) for _ in labels]
     multi_hot[row_of, [label for labels in rows for label in labels]] = 1
@@ -68,19 +71,20 @@ def label_tensor(dataset: Dataset) -> Tensor:
 
 
 def count_unlabelled(dataset: Dataset) -> int:
-    """Number of rows without a label, which have no loss and are relevant to no query; 0 with one class a row."""
-    if not is_multi_label(dataset):
-        return 0
-    return int((label_tensor(dataset).sum(1) == 0).sum())
+    """Number of rows without a label, which have no loss and are relevant to no query."""
+    return int((~has_label(label_tensor(dataset))).sum())
 
 
-def row_name(dataset: Dataset, row: int) -> str:
-    """What a message calls a row: its file where it has one, its number otherwise."""
-    if "image" not in dataset.column_names:
-        return f"row {row}"
-    image = dataset.select([row]).cast_column("image", Image(decode=False))[0]["image"]
-    path = None if image is None else image["path"]
-    return f"row {row}" if path is None else f"{path!r}"
+def without_decoding(dataset: Dataset) -> Dataset:
+    """The column `image` alone, as `{"bytes": ..., "path": ...}`.
+
+    Raises:
+        ValueError: If `dataset` has no column `image` of images.
+    """
+    feature = dataset.features.get("image")
+    if not isinstance(feature, Image):
+        raise ValueError(f"`dataset` must have a column `image` of images, but has {feature}.")
+    return dataset.select_columns("image").cast_column("image", Image(decode=False))
 
 
 def _label_feature(dataset: Dataset) -> Any:

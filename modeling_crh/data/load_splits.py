@@ -1,102 +1,108 @@
-"""Whatever a recipe or a command line names: as it was published, or as the four splits of an experiment."""
+"""Load data to train and evaluate on: the four splits of a retrieval experiment, with labels as ids of classes."""
 
-from pathlib import Path
+from dataclasses import dataclass, fields
+from typing import Any
 
-from datasets import Dataset, DatasetDict
+import numpy as np
+from datasets import Dataset, DatasetDict, concatenate_datasets
+from numpy.typing import NDArray
 
-from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
-from modeling_crh.data.folder import read_folder
-from modeling_crh.data.images import BadImage
+from modeling_crh.data.bad_rows import BadRow
+from modeling_crh.data.benchmarks import BENCHMARKS
+from modeling_crh.data.columns import count_unlabelled, label_names
+from modeling_crh.data.open_source import open_data
+from modeling_crh.data.prepared import prepare_part
 from modeling_crh.data.protocols import OFFICIAL, find_protocol
-from modeling_crh.data.splits import split_dataset
-from modeling_crh.data.tables import read_tables
+from modeling_crh.data.source import Data, DataSource, Division
+from modeling_crh.data.splits import split_parts
+from modeling_crh.runtime.terminal import say
 
 
-def load_splits(
-    dataset: str,
-    data_dir: str | None = None,
-    *,
-    protocol: str = "official",
-    text_column: str | None = None,
-    features_column: str | None = None,
-    label_column: str = "label",
-    validation_fraction: float = 0.1,
-    query_fraction: float | None = None,
-    seed: int = 0,
-    skip_bad_images: bool = False,
-) -> tuple[DatasetDict, list[BadImage]]:
-    """Load a benchmark, a folder of images, or a table of texts or features.
+@dataclass(frozen=True)
+class LoadedSplits:
+    """Data that were read and divided.
+
+    Attributes:
+        splits: `train`, `validation`, `query` and `database`, each with `label` and `image`, `text` or `features`.
+        bad_rows: Rows that were left out.
+        rows: Of a benchmark: which rows each split holds, as `split_rows` numbers them; None for other data.
+    """
+
+    splits: DatasetDict
+    bad_rows: list[BadRow]
+    rows: dict[str, NDArray[np.int64]] | None = None
+
+
+def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
+    """Load data and divide them into the splits of a retrieval experiment.
+
+    Data that bring a division keep it: folders or tables named `train`, `val` (or `validation`) and `test` (or
+    `query`), splits of a dataset, or the official sets of a benchmark. Otherwise a fifth of the rows become queries,
+    and a tenth of the others the validation set.
 
     Args:
-        dataset: Name of a benchmark, path of a folder, or, with one of the columns, path of a table.
-        data_dir: Folder of a benchmark's official files.
-        protocol: Division of a benchmark.
-        text_column: Of a table.
-        features_column: Of a table.
-        label_column: Of a table.
-        validation_fraction: Share of the training items to hold out for model selection.
-        query_fraction: Share of all items to cut as queries, where the data bring none; None is a fifth.
-        seed: Decides what is drawn and held out.
-        skip_bad_images: Leave out images of a folder that cannot be decoded.
+        dataset: A benchmark, a folder, tables, a saved dataset, the Hub id of a dataset, or a dataset object.
+        **options: The other fields of `DataSource` and `Division`.
 
     Returns:
-        The splits `train`, `validation`, `query` and `database`, and the images that were left out.
+        The splits, the rows that were left out, and the row numbers of a benchmark.
 
     Raises:
-        ValueError: If `dataset` is none of these, or its data break a rule.
+        FileNotFoundError: If there is no such source.
+        ValueError: If the data cannot be read, have no labels, or cannot be divided; or a row cannot be read, unless
+            `skip_bad`.
+
+    Example:
+        >>> load_splits("fashion_mnist_sample").splits.num_rows
+        {'train': 5400, 'validation': 600, 'query': 1000, 'database': 6000}
     """
-    division = OFFICIAL
-    if dataset in BENCHMARKS and text_column is None and features_column is None:
-        division = find_protocol(dataset, protocol)
-    elif protocol != "official":
-        raise ValueError(f"`protocol` must be given with a benchmark only, but got {protocol!r} with {dataset!r}.")
-    parts, bad_images = read_parts(
-        dataset,
-        data_dir,
-        text_column=text_column,
-        features_column=features_column,
-        label_column=label_column,
-        skip_bad_images=skip_bad_images,
+    names = {entry.name for entry in fields(DataSource)}
+    source = DataSource(dataset=dataset, **{name: value for name, value in options.items() if name in names})
+    division = Division(**{name: value for name, value in options.items() if name not in names})
+    is_benchmark = isinstance(dataset, str) and dataset in BENCHMARKS
+    protocol = find_protocol(str(dataset), division.protocol) if is_benchmark else OFFICIAL
+    if not is_benchmark and division.protocol != "official":
+        raise ValueError(f"`protocol` must be given with a benchmark only, but got {division.protocol!r}.")
+    parts, bad_rows = read_parts(source)
+    rows = split_parts(
+        parts,
+        protocol=protocol,
+        validation_fraction=division.validation_fraction,
+        query_fraction=division.query_fraction,
+        seed=division.seed,
     )
-    splits = split_dataset(
-        *parts, protocol=division, validation_fraction=validation_fraction, query_fraction=query_fraction, seed=seed
-    )
-    return splits, bad_images
+    together = concatenate_datasets(list(parts.values()))
+    splits = DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
+    unlabelled = count_unlabelled(together)
+    if unlabelled:
+        say(f"{unlabelled:,} of {len(together):,} rows have no label: they have no loss, and are relevant to no query.")
+    return LoadedSplits(splits, bad_rows, rows if is_benchmark else None)
 
 
-def read_parts(
-    dataset: str,
-    data_dir: str | None = None,
-    *,
-    text_column: str | None = None,
-    features_column: str | None = None,
-    label_column: str = "label",
-    skip_bad_images: bool = False,
-) -> tuple[list[Dataset], list[BadImage]]:
-    """Read a benchmark, a folder of images, or a table of texts or features, before any division.
+def read_parts(source: DataSource) -> tuple[dict[str, Dataset], list[BadRow]]:
+    """Read data before any division.
 
-    Takes what `load_splits` takes.
+    Args:
+        source: What to read.
 
     Returns:
-        One prepared dataset, or the training and the test set of an official division; and the images that were left
-        out.
+        `{"all": ...}`; or `train` with `validation` or `query` or both. And the rows that were left out.
 
     Raises:
-        ValueError: As `load_splits`.
+        FileNotFoundError: See `load_splits`.
+        ValueError: See `load_splits`.
     """
-    is_table = text_column is not None or features_column is not None
-    if data_dir is not None and (is_table or dataset not in BENCHMARKS):
-        raise ValueError(f"`data_dir` must be given with a benchmark only, but got {data_dir!r} with {dataset!r}.")
-    if is_table:
-        parts = read_tables(
-            dataset, text_column=text_column, features_column=features_column, label_column=label_column
-        )
-        return parts, []
-    if dataset in BENCHMARKS:
-        return list(read_benchmark(dataset, data_dir)), []
-    if not dataset or not Path(dataset).is_dir():
+    opened = open_data(source)
+    if not set(opened.parts) <= {"all", "train", "validation", "query"}:
         raise ValueError(
-            f"`dataset` must be a folder or one of the benchmarks {', '.join(sorted(BENCHMARKS))}, or a table with a "
-            f"`text_column` or `features_column`, but got {dataset!r}."
+            f"`split` must name the split to train on, since none of {', '.join(opened.parts)} is called train."
         )
-    return read_folder(dataset, skip_bad_images=skip_bad_images)
+    if isinstance(source.dataset, str) and source.dataset in BENCHMARKS and opened.kind == "image":
+        return {name: part.whole() for name, part in opened.parts.items()}, []
+    prepared: dict[str, Dataset] = {}
+    bad_rows: list[BadRow] = []
+    for name, part in opened.parts.items():
+        known = label_names(next(iter(prepared.values()))) if prepared else None
+        prepared[name], left_out = prepare_part(part, opened.columns, opened.name, known, skip_bad=source.skip_bad)
+        bad_rows += left_out
+    return prepared, bad_rows

@@ -9,9 +9,9 @@ Data = str | Dataset | DatasetDict | IterableDataset | IterableDatasetDict
 """A name that leads to data, or data that Python code has made."""
 
 
-def _option(help: str, default: Any = None) -> Any:
-    """A field with the text that the command line shows for it."""
-    return field(default=default, metadata={"help": help})
+def _option(help: str, shown: str, default: Any = None) -> Any:
+    """A field with its text for the command line, and what that shows as its default."""
+    return field(default=default, metadata={"help": help, "shown": shown})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +36,19 @@ class DataSource:
         skip_bad: Leave out rows that cannot be read, and name them. Otherwise the first one ends the run.
     """
 
-    dataset: Data = _option("Benchmark, folder of images, table, saved dataset or Hub id.", default="")
-    data_dir: str | None = _option("Folder of a benchmark's official files.")
-    config: str | None = _option("Configuration of a dataset on the Hub.")
-    split: str | None = _option("Read only this split.")
-    revision: str | None = _option("Git revision of a dataset on the Hub.")
-    image_column: str | None = _option("Column of images: files, bytes or URLs.")
-    text_column: str | None = _option("Column of texts.")
-    features_column: str | None = _option("Column of stored features.")
-    label_column: str | None = _option("Column of labels.")
-    label_separator: str | None = _option("Separator of several labels in one cell, such as ','.")
-    multi_hot: bool = _option("Read lists of 0 and 1 as one flag a class.", default=False)
-    id_column: str | None = _option("Column of whole numbers or strings that identify the items.")
-    skip_bad: bool = _option("Leave out rows that cannot be read, and name them.", default=False)
+    dataset: Data = field(default="", metadata={"help": "Benchmark, folder of images, table, saved dataset or Hub id."})
+    data_dir: str | None = _option("Folder of a benchmark's official files.", "from the Hub, or the bundled sample")
+    config: str | None = _option("Configuration of a dataset on the Hub.", "the only one")
+    split: str | None = _option("The only split to read.", "all")
+    revision: str | None = _option("Git revision of a dataset on the Hub.", "main")
+    image_column: str | None = _option("Column of images: files, bytes or URLs.", "image")
+    text_column: str | None = _option("Column of texts, to read texts and not images.", "none")
+    features_column: str | None = _option("Column of stored features, to read those.", "none")
+    label_column: str | None = _option("Column of labels.", "label")
+    label_separator: str | None = _option("Separator of several labels in one cell, such as ','.", "none")
+    multi_hot: bool = _option("Read lists of 0 and 1 as one flag a class.", "no", default=False)
+    id_column: str | None = _option("Column of whole numbers or strings that identify the items.", "number of the row")
+    skip_bad: bool = _option("Leave out rows that cannot be read, and name them.", "no", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +64,10 @@ class Division:
         seed: Seed of everything that is drawn, 0 or larger.
     """
 
-    protocol: str = _option("Division of a benchmark: official, sampled or disjoint.", default="official")
-    validation_fraction: float | None = _option("Share of the training items to choose the best epoch on.")
-    query_fraction: float | None = _option("Share of all items to cut as queries, where the data bring none.")
-    seed: int = _option("Seed of everything that is random.", default=0)
+    protocol: str = _option("Division of a benchmark: official, sampled or disjoint.", "official", default="official")
+    validation_fraction: float | None = _option("Share of the training items that the best epoch is chosen on.", "0.1")
+    query_fraction: float | None = _option("Share of all items to cut as queries, where the data bring none.", "0.2")
+    seed: int = _option("Seed of everything that is random, 0 or larger.", "0", default=0)
 
 
 def options_of(kind: type, values: Any) -> dict[str, Any]:

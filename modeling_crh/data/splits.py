@@ -1,5 +1,7 @@
 """Cut a labelled dataset into train, validation, query and database, the same way on every machine."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict, concatenate_datasets
@@ -7,99 +9,103 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import check_seed, is_number
-from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_names, label_tensor
+from modeling_crh.data.columns import count_unlabelled, label_names, label_tensor
 from modeling_crh.data.protocols import OFFICIAL, Protocol
+from modeling_crh.labels import has_label, label_weights
 
-QUERY_FRACTION = 0.2
+QUERY_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
 
 
-def split_dataset(
-    dataset: Dataset,
-    query: Dataset | None = None,
-    *,
-    protocol: Protocol = OFFICIAL,
-    validation_fraction: float = 0.1,
-    query_fraction: float | None = None,
-    seed: int = 0,
-) -> DatasetDict:
+def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any) -> DatasetDict:
     """Make the four splits of a retrieval experiment.
 
-    `database` is what queries search: the official training set, or what is left after the queries are cut, unless the
-    protocol says otherwise. `train` and `validation` are the two parts of the training images, which without a protocol
-    are those of `database`; so model selection never sees a query. How rows are chosen: see `held_out_rows`.
-
     Args:
-        dataset: A prepared dataset; the official training set if `query` is given.
-        query: The official test set, with the features of `dataset`. Without one, queries are cut from `dataset`.
-        protocol: Sizes to draw from both sets together; by default nothing is drawn and the two stay what they are.
-        validation_fraction: Share of the training images to hold out for validation, above 0 and below 1.
-        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1; None is a fifth. Only where `query`
-            is left out and `protocol` has no number of queries.
-        seed: Decides which rows are drawn and held out.
+        dataset: A prepared dataset; the training set if `query` is given.
+        query: The test set, with the features of `dataset`. None cuts queries from `dataset`.
+        **options: The other arguments of `split_rows`.
 
     Returns:
         The splits `train`, `validation`, `query` and `database`.
 
     Raises:
-        ValueError: If the two datasets differ in their features, there is only one class, a class has no sample in
-            `dataset`, a split would be empty or `validation` have fewer than two rows (each is ranked against the
-            others), `query_fraction` is given where nothing is cut by it, or `protocol` takes more images than there
-            are.
+        ValueError: See `split_rows`.
     """
-    rows = split_rows(
-        dataset,
-        query,
-        protocol=protocol,
-        validation_fraction=validation_fraction,
-        query_fraction=query_fraction,
-        seed=seed,
-    )
-    images = dataset if query is None else concatenate_datasets([dataset, query])
-    return DatasetDict({name: images.select(chosen) for name, chosen in rows.items()})
+    rows = split_rows(dataset, query, **options)
+    parts = [part for part in (dataset, options.get("validation"), query) if part is not None]
+    together = concatenate_datasets(parts)
+    return DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
+
+
+def split_parts(parts: dict[str, Dataset], **options: Any) -> dict[str, NDArray[np.int64]]:
+    """`split_rows` for parts by name: `all`; or `train`, with `validation` or `query` or both."""
+    training = parts["all"] if "all" in parts else parts["train"]
+    return split_rows(training, parts.get("query"), validation=parts.get("validation"), **options)
 
 
 def split_rows(
     dataset: Dataset,
     query: Dataset | None = None,
     *,
+    validation: Dataset | None = None,
     protocol: Protocol = OFFICIAL,
-    validation_fraction: float = 0.1,
+    validation_fraction: float | None = None,
     query_fraction: float | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
-    """Which rows `split_dataset`, which takes the same arguments and raises the same errors, puts into which split.
+    """Decide which rows are trained on, chosen by, queried with and searched.
+
+    `database` is everything but the queries, unless the protocol says otherwise. `train` and `validation` are the two
+    parts of the training items, so that model selection never sees a query. How rows are drawn: see `held_out_rows`.
+
+    Args:
+        dataset: A prepared dataset; the training set if `query` or `validation` is given.
+        query: The test set, with the features of `dataset`. None cuts queries from `dataset`.
+        validation: The validation set, with the features of `dataset`. None cuts one from the training items.
+        protocol: Sizes to draw from both sets together; by default nothing is drawn and the two stay what they are.
+        validation_fraction: Share of the training items to hold out for validation, above 0 and below 1. None is a
+            tenth; it must be None with `validation`.
+        query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. None is a fifth; it must be None with
+            `query`, or where `protocol` has a number of queries.
+        seed: Decides which rows are drawn and held out.
 
     Returns:
-        `train`, `validation`, `query` and `database` to row numbers, ascending. The rows of the argument `query` count
-        on from the last one of `dataset`.
+        `train`, `validation`, `query` and `database` to row numbers, ascending. The rows of `validation`, and then
+        those of `query`, count on from the last one of `dataset`.
+
+    Raises:
+        ValueError: If the datasets differ in their features, there is only one class, a class has no item in `dataset`,
+            a split would be empty or `validation` have fewer than two rows (each is ranked against the others), a share
+            is given where nothing is cut by it, or `protocol` takes more items than there are.
     """
     _check_classes(dataset)
-    labels = (
-        label_tensor(dataset) if query is None else torch.cat([label_tensor(dataset), _query_labels(dataset, query)])
-    )
+    sides = {"validation": validation, "query": query}
+    given = [_labels_like(dataset, name, side) for name, side in sides.items() if side is not None]
+    labels = torch.cat([label_tensor(dataset), *given])
     _check_sizes(protocol, len(labels))
-    if query_fraction is not None and (query is not None or protocol.num_query is not None):
-        raise ValueError(
-            f"`query_fraction` must be left out where the data bring queries of their own, but got {query_fraction!r}."
-        )
+    for name, share, is_given in (
+        ("query_fraction", query_fraction, query is not None or protocol.num_query is not None),
+        ("validation_fraction", validation_fraction, validation is not None),
+    ):
+        if share is not None and is_given:
+            raise ValueError(f"`{name}` must be left out where the data bring that part themselves, but got {share!r}.")
     every = np.arange(len(labels))
+    training = every[: len(dataset)]
+    held_out = every[len(dataset) : len(dataset) + (0 if validation is None else len(validation))]
     if protocol.num_query is not None:
-        rest, queries = _draw(labels, every, protocol.num_query, seed)
+        training, queries = _draw(labels, every, protocol.num_query, seed)
     elif query is not None:
-        rest, queries = every[: len(dataset)], every[len(dataset) :]
+        queries = every[len(every) - len(query) :]
     else:
         share = QUERY_FRACTION if query_fraction is None else query_fraction
-        rest, queries = _cut(labels, every, share, "query_fraction", seed, least=1)
-    training, others = rest, rest[:0]
+        training, queries = _cut(labels, training, share, "query_fraction", seed, least=1)
+    database = np.concatenate([training, held_out])
     if protocol.num_train is not None:
-        training, others = _draw(labels, rest, len(rest) - protocol.num_train, seed)
-    train, validation = _cut(labels, training, validation_fraction, "validation_fraction", seed, least=2)
-    return {
-        "train": train,
-        "validation": validation,
-        "query": queries,
-        "database": rest if protocol.train_in_database else others,
-    }
+        training, others = _draw(labels, training, len(training) - protocol.num_train, seed)
+        database = database if protocol.train_in_database else others
+    if validation is None:
+        share = VALIDATION_FRACTION if validation_fraction is None else validation_fraction
+        training, held_out = _cut(labels, training, share, "validation_fraction", seed, least=2)
+    return {"train": training, "validation": held_out, "query": queries, "database": database}
 
 
 def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.int64]:
@@ -153,7 +159,8 @@ def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
 def _pairs(labels: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Every label of every row, as row numbers (ascending) and label ids."""
     if labels.ndim == 1:
-        return np.arange(len(labels)), labels.numpy()
+        rows = np.flatnonzero(has_label(labels).numpy())
+        return rows, labels.numpy()[rows]
     rows, ids = np.nonzero(labels.numpy())
     return rows, ids
 
@@ -194,14 +201,14 @@ def _check_fraction(argument: str, fraction: float) -> None:
         raise ValueError(f"`{argument}` must be a number above 0 and below 1, but got {fraction!r}.")
 
 
-def _query_labels(dataset: Dataset, query: Dataset) -> Tensor:
-    if query.features != dataset.features:
+def _labels_like(dataset: Dataset, name: str, side: Dataset) -> Tensor:
+    if side.features != dataset.features:
         raise ValueError(
-            f"`query` must have the features of `dataset`, but got {dict(query.features)} and {dict(dataset.features)}."
+            f"`{name}` must have the features of `dataset`, but got {dict(side.features)} and {dict(dataset.features)}."
         )
-    if len(query) == 0:
-        raise ValueError("`query` must hold at least one image, but is empty.")
-    return label_tensor(query)
+    if len(side) == 0:
+        raise ValueError(f"`{name}` must hold at least one item, but is empty.")
+    return label_tensor(side)
 
 
 def _check_sizes(protocol: Protocol, num_images: int) -> None:
@@ -216,8 +223,8 @@ def _check_classes(dataset: Dataset) -> None:
     names = label_names(dataset)
     if len(names) < 2:
         raise ValueError(f"`dataset` must have at least two classes, but has only {names}.")
-    labels = label_tensor(dataset)
-    counts = labels.sum(0).numpy() if is_multi_label(dataset) else np.bincount(labels.numpy(), minlength=len(names))
+    labels = label_weights(label_tensor(dataset), len(names))
+    counts = (labels > 0).sum(0).numpy()
     empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
     if empty:
         others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""

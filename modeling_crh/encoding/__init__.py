@@ -1,19 +1,28 @@
-"""Encode items into codes or features: inputs, batches, device, shards and the manifest of a folder of codes."""
+"""Encode items into codes or features: the encoder, inputs, batches, shards and the manifest of a folder of codes."""
 
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
-from modeling_crh.encoding.encode import EncodedItems, encode_batches, encode_items
-from modeling_crh.encoding.items import FeatureDataset, ImageDataset, LabelledDataset, TextDataset
+from modeling_crh.encoding.encode import EncodedItems, EncodedSource, encode_items, encode_source
+from modeling_crh.encoding.encoder import Encoder, run_batches
+from modeling_crh.encoding.items import FeatureDataset, ImageDataset, LabelledDataset, TextDataset, labelled_dataset
+from modeling_crh.encoding.loading import load_backbone, load_checkpoint, load_model
 
 __all__ = [
     "PRESETS",
     "Augmentation",
     "EncodedItems",
+    "EncodedSource",
+    "Encoder",
     "FeatureDataset",
     "ImageDataset",
     "LabelledDataset",
     "TextDataset",
     "TrainTransform",
-    "encode_batches",
     "encode_items",
+    "encode_source",
+    "labelled_dataset",
+    "load_backbone",
+    "load_checkpoint",
+    "load_model",
+    "run_batches",
     "sample_draws",
 ]

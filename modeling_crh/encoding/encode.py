@@ -1,6 +1,7 @@
-"""Encode items into codes: whole datasets in memory, or sources of any length into shards."""
+"""Encode datasets in memory, and sources of any length into a folder of shards."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -11,19 +12,25 @@ import pyarrow as pa
 import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from modeling_crh.checks import is_whole
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data import BadImage, Source, SourceRow
-from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches, model_inputs
+from modeling_crh.data.bad_rows import BadRow, Kind
+from modeling_crh.data.open_source import OpenedSource, Row
+from modeling_crh.encoding.encoder import Encoder, run_batches
+from modeling_crh.encoding.inputs import InputBatch
 from modeling_crh.encoding.items import LabelledDataset
 from modeling_crh.encoding.manifest import EncodingRecord, model_fields
 from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.terminal import progress_bar
+
+_PLURALS = {"image": "images", "text": "texts", "features": "features"}
+_LONGEST_WAIT = timedelta(days=30)  # of processes that are done for those that are not
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,8 @@ class EncodedItems:
 
     Attributes:
         codes: `(N, K)` int8, every entry -1 or +1.
-        labels: `(N,)` int64, or `(N, C)` of 0 and 1.
-        label_names: Of the C classes.
+        labels: `(N,)` int64, -100 for none; or `(N, C)` of 0 and 1.
+        label_names: Names of the C classes.
     """
 
     codes: Tensor
@@ -41,157 +48,147 @@ class EncodedItems:
     label_names: list[str]
 
 
-def encode_batches(
-    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0
-) -> Iterator[Tensor]:
-    """Codes of the items in their order, a batch at a time, on the model's device, with a progress bar.
-
-    Args:
-        model: Put into evaluation mode.
-        items: Not augmented.
-        batch_size: Items at a time.
-        num_workers: Processes that prepare them; 0 does so in this one.
-
-    Yields:
-        `(N, K)` int8 on the CPU, every entry -1 or +1.
-    """
-    model.eval()  # type: ignore[no-untyped-call]
-    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
-    for batch in progress_bar(loader, desc="Encoding", unit="batch"):
-        with torch.inference_mode():
-            output = model(**model_inputs(batch, model))
-        yield binarize(output.hash_logits).cpu()
-
-
-def encode_items(
-    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0
-) -> EncodedItems:
-    """All codes at once, with the labels of the items. See `encode_batches`."""
-    codes = torch.cat(list(encode_batches(model, items, batch_size=batch_size, num_workers=num_workers)))
-    return EncodedItems(codes, items.labels, items.label_names)
-
-
-_READS = {"pixel_values": "image", "input_ids": "text", "features": "features"}
-_PLURALS = {"image": "images", "text": "texts", "features": "features"}
-_LONGEST_WAIT = timedelta(days=30)  # of processes that are done for those that are not
-
-
 @dataclass(frozen=True)
 class EncodedSource:
-    """What is in the folder at the end.
+    """A source that was encoded.
 
     Attributes:
-        folder: Of the shards.
+        folder: Folder of the shards.
         items: Number of codes.
-        left_out: Images that cannot be decoded, also those that an earlier run has found.
+        left_out: Rows that cannot be read, also those that an earlier run has found.
         was_complete: Whether there was nothing left to do.
     """
 
     folder: Path
     items: int
-    left_out: list[BadImage]
+    left_out: list[BadRow]
     was_complete: bool
 
 
+def encode_items(
+    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0
+) -> EncodedItems:
+    """Encode a dataset in memory.
+
+    Args:
+        model: The model; it is put into evaluation mode.
+        items: The items, not augmented.
+        batch_size: Number of items that go through the model at a time.
+        num_workers: Number of processes that prepare items; 0 prepares them in this process.
+    """
+    model.train(False)
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
+    codes = [binarize(hash_logits) for hash_logits in run_batches(model, loader, desc="Encoding")]
+    return EncodedItems(torch.cat(codes), items.labels, items.label_names)
+
+
 def encode_source(
-    model: CRHModel,
-    processor: Processor,
-    source: Source,
+    encoder: Encoder,
+    source: OpenedSource,
     folder: str | Path,
     *,
     model_name: str,
-    columns: dict[str, str | None] | None = None,
+    options: dict[str, str | None] | None = None,
     shard_size: int = 10_000,
-    batch_size: int = 64,
-    num_workers: int = 0,
-    skip_bad_images: bool = False,
+    skip_bad: bool = False,
 ) -> EncodedSource:
     """Write the codes of a source into a folder of parquet shards, see `CodeShards`.
 
     Every process that `accelerate` launched encodes its own shards, on its own device. A shard is kept in memory until
-    it is whole; a run that stops loses no more than that, and the next one, on any number of processes, goes on.
+    it is complete; a run that stops loses no more than that, and the next one, on any number of processes, goes on.
 
     Args:
-        model: Put into evaluation mode, and moved to the device of the process.
-        processor: Of the model.
-        source: What to encode.
-        folder: New, empty, or what an earlier run with the same model and source has begun.
+        encoder: The model, with what prepares its inputs.
+        source: The rows to encode.
+        folder: A new or empty folder, or one that an earlier run with the same model and source has begun.
         model_name: What the metadata calls the model.
-        columns: The options that `source` was opened with, which a run that goes on must have too.
+        options: The options that `source` was opened with, which a run that goes on must have too.
         shard_size: Rows of a shard.
-        batch_size: Rows at a time.
-        num_workers: Processes that decode; 0 does so in this one.
-        skip_bad_images: Leave out images that cannot be decoded.
+        skip_bad: Leave out rows that cannot be read.
 
     Raises:
-        ValueError: If the model reads something else than `source` holds, `folder` holds other codes, an option is no
-            positive number, a row is no good, or an image cannot be decoded, unless `skip_bad_images`.
+        ValueError: If the model reads something else than `source` holds, `folder` holds other codes or is in use, an
+            option is no positive number, or a row cannot be read, unless `skip_bad`.
+        OSError: If the machine cannot read a row, such as for a denied permission.
     """
-    for name, value in (("shard_size", shard_size), ("batch_size", batch_size)):
+    for name, value in (("shard_size", shard_size), ("batch_size", encoder.batch_size)):
         if not is_whole(value) or value < 1:
             raise ValueError(f"`{name}` must be a whole number, 1 or larger, but got {value!r}.")
-    check_kind(model, source.kind)
+    check_kind(encoder.reads, source.kind)
     record = EncodingRecord(
-        **model_fields(model, processor, model_name),
+        **model_fields(encoder.model, encoder.processor, model_name),
         source=source.name,
         source_version=source.version,
-        columns=columns or {},
+        options=options or {},
         shard_size=shard_size,
     )
-    shards = CodeShards(folder, record, _label_type(source))
+    shards = CodeShards(folder, record, _label_type(source), pa.string() if source.has_string_ids else pa.int64())
     state = _own_state()
     was_complete = shards.is_complete
     if not was_complete:
-        batches = _own_batches(
-            shards, source, processor, state, batch_size=batch_size, num_workers=num_workers, skip=skip_bad_images
-        )
-        _encode(model.to(state.device), batches, shards)
-        state.wait_for_everyone()
-        if state.is_main_process:
-            shards.complete()
+        with _locked(shards.folder, state):
+            nn.Module.to(encoder.model, state.device)
+            _encode(encoder, _own_batches(encoder, source, shards, state, skip_bad), shards)
+            state.wait_for_everyone()
+            if state.is_main_process:
+                shards.complete()
     items, left_out = shards.count()
     return EncodedSource(shards.folder, items, left_out, was_complete)
 
 
-def check_kind(model: CRHModel, kind: str) -> None:
+def check_kind(reads: Kind, kind: Kind) -> None:
     """Check that a model reads what a source holds.
 
     Args:
-        model: The model.
-        kind: Of the source: `image`, `text` or `features`.
+        reads: What the model reads.
+        kind: What the source holds.
 
     Raises:
-        ValueError: If it does not.
+        ValueError: If they differ.
     """
-    reads = _READS[model.main_input_name]
     if kind != reads:
         rule = f"`{kind}_column` must be left out" if reads == "image" else f"`{reads}_column` must name a column"
         raise ValueError(f"{rule}, since the model reads {_PLURALS[reads]} and not {_PLURALS[kind]}.")
 
 
 def _own_state() -> PartialState:
-    """Of this process among those that were launched: without a GPU they must be told that they are of one group."""
+    """This process among those that were launched: without a GPU they must be told that they are of one group."""
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=_LONGEST_WAIT)
 
 
-def _label_type(source: Source) -> pa.DataType | None:
-    if not source.has_labels:
+def _label_type(source: OpenedSource) -> pa.DataType | None:
+    form = source.columns.label
+    if form is None:
         return None
-    return pa.list_(pa.string()) if source.is_multi_label else pa.string()
+    return pa.list_(pa.string()) if form.is_list else pa.string()
+
+
+@contextmanager
+def _locked(folder: Path, state: PartialState) -> Iterator[None]:
+    """Keep other runs out of a folder while this one writes."""
+    if not state.is_main_process:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(
+            f"`out` must be a folder that no other run writes to, but {str(folder)!r} is in use."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        (folder / ".lock").unlink(missing_ok=True)
 
 
 def _own_batches(
-    shards: CodeShards,
-    source: Source,
-    processor: Processor,
-    state: PartialState,
-    *,
-    batch_size: int,
-    num_workers: int,
-    skip: bool,
+    encoder: Encoder, source: OpenedSource, shards: CodeShards, state: PartialState, skip_bad: bool
 ) -> Iterator[InputBatch]:
-    """Batches of the shards of this process that are not there yet, with a progress bar on the main one."""
+    """Batches of the shards of this process that are not there yet, with a progress bar in the main one."""
     size, done = shards.record.shard_size, shards.done()
     first = next(number for number in range(len(done) + 1) if number not in done)
     own = source.shards(
@@ -199,41 +196,22 @@ def _own_batches(
         wanted=lambda number: number % state.num_processes == state.process_index and number not in done,
         first=first,
     )
-    batches = input_batches(
-        own,
-        processor,
-        batch_size=batch_size,
-        num_workers=num_workers,
-        skip_bad_images=skip,
-        pin_memory=state.device.type == "cuda",
-    )
-    left = None if source.num_rows is None else max(source.num_rows - len(done) * size, 0) // state.num_processes
+    total = source.num_rows
+    left = None if total is None else max(total - len(done) * size, 0) // state.num_processes
     with progress_bar(total=left, desc="Encoding", unit="item", disable=None if state.is_main_process else True) as bar:
-        for batch in batches:
+        for batch in encoder.batches(own, skip_bad=skip_bad, num_rows=left):
             yield batch
             bar.update(len(batch.rows) + len(batch.left_out))
 
 
-def _encode(model: CRHModel, batches: Iterator[InputBatch], shards: CodeShards) -> None:
+def _encode(encoder: Encoder, batches: Iterator[InputBatch], shards: CodeShards) -> None:
     """Encode batches, and write each shard when the batches of the next one come."""
-    model.eval()  # type: ignore[no-untyped-call]
     for number, parts in groupby(batches, key=lambda batch: batch.shard):
-        rows: list[SourceRow] = []
-        packed: list[NDArray[np.uint8]] = [np.empty((0, model.config.num_bits // 8), np.uint8)]
-        left_out: list[tuple[int, BadImage]] = []
+        rows: list[Row] = []
+        packed: list[NDArray[np.uint8]] = [np.empty((0, encoder.num_bits // 8), np.uint8)]
+        left_out: list[tuple[int | str, BadRow]] = []
         for batch in parts:
-            if batch.fault is not None:
-                raise ValueError(batch.fault)
-            if batch.rows:
-                packed.append(_packed_codes(model, batch))
+            packed.append(pack_codes(binarize(encoder.batch_logits(batch))).numpy())
             rows += batch.rows
             left_out += batch.left_out
         shards.write(number, rows, np.concatenate(packed), left_out)
-
-
-def _packed_codes(model: CRHModel, batch: InputBatch) -> NDArray[np.uint8]:
-    """`(N, K / 8)`."""
-    with torch.inference_mode():
-        logits = model(**model_inputs(batch.inputs, model)).hash_logits
-    packed: NDArray[np.uint8] = pack_codes(binarize(logits)).cpu().numpy()
-    return packed

@@ -9,66 +9,37 @@ import torch
 from datasets import ClassLabel, Dataset, List
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from modeling_crh.backbones import pool, pooling_arguments
+from modeling_crh.backbones import pool
 from modeling_crh.encoding.augmentation import Augmentation
-from modeling_crh.encoding.inputs import Processor, labelled_dataset, model_inputs
-from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.encoding.encoder import run_batches
+from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.runtime.atomic_files import whole_file
-from modeling_crh.runtime.terminal import progress_bar
 
-PART_NAMES = {1: ("features",), 2: ("train", "test")}
-
-
-def load_backbone(name: str | Path) -> PreTrainedModel:
-    """A backbone in evaluation mode; of a CRH model, the one inside.
-
-    Args:
-        name: A folder or a Hub id.
-
-    Raises:
-        ValueError: If there is no such model, or it has no backbone.
-    """
-    try:
-        config = AutoConfig.from_pretrained(name)
-        model = AutoModel.from_pretrained(name, use_safetensors=True, **pooling_arguments(config))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ValueError(
-            f"`backbone` must be a model's folder or Hub id, but {str(name)!r} is not: {reason}."
-        ) from error
-    backbone: PreTrainedModel | None = model.backbone if isinstance(model, CRHModel) else model
-    if backbone is None:
-        raise ValueError(f"`backbone` must read images or texts, but {str(name)!r} reads stored features.")
-    return backbone
+FILE_NAMES = {"all": "features", "query": "test"}  # parts of other names are files of that name
 
 
 def store_features(
     backbone: PreTrainedModel,
     processor: Processor,
-    parts: list[Dataset],
+    parts: dict[str, Dataset],
     folder: str | Path,
     *,
     num_views: int = 1,
-    augment: Augmentation | str = "standard",
-    seed: int = 0,
-    batch_size: int = 64,
-    num_workers: int = 0,
+    **settings: Any,
 ) -> list[Path]:
-    """Extract the features of a dataset into a folder, of which `load_table` makes the same dataset.
+    """Extract the features of a dataset into a folder, which names the same data with their features.
 
     Args:
-        backbone: In evaluation mode.
-        processor: Of the backbone.
-        parts: One prepared dataset, which becomes `features.parquet`; or the training and the test set of an official
-            division, `train.parquet` and `test.parquet`.
-        folder: Made if it is missing.
-        num_views: V, of the training set; a test set has one.
-        augment: See `extract_views`.
-        seed: Of the augmentation.
-        batch_size: Items at a time.
-        num_workers: Processes that prepare them; 0 does so in this one.
+        backbone: The backbone, in evaluation mode.
+        processor: Image processor or tokenizer of the backbone.
+        parts: Parts of the data, see `read_parts`: `all` becomes `features.parquet`, and `train`, `validation` and
+            `query` become `train.parquet`, `validation.parquet` and `test.parquet`.
+        folder: Where the tables go; it is made if it is missing.
+        num_views: Number of views of each training item, V; other parts have one.
+        **settings: The other arguments of `extract_views`.
 
     Returns:
         The files.
@@ -76,22 +47,17 @@ def store_features(
     Raises:
         ValueError: If a file is there already, or as `extract_views`.
     """
-    files = [Path(folder, f"{name}.parquet") for name in PART_NAMES[len(parts)]]
-    _check_new(*files)
-    views = (num_views, 1)[: len(parts)]
-    how: dict[str, Any] = {"augment": augment, "seed": seed, "batch_size": batch_size, "num_workers": num_workers}
-    features = [
-        extract_views(backbone, processor, part, num_views=count, **how)
-        for part, count in zip(parts, views, strict=True)
-    ]
-    has_views = num_views > 1
-    return [
-        write_features(values, part, file, has_views=has_views)
-        for values, part, file in zip(features, parts, files, strict=True)
-    ]
+    files = {name: Path(folder, f"{FILE_NAMES.get(name, name)}.parquet") for name in parts}
+    _check_new(*files.values())
+    features = {
+        name: extract_views(
+            backbone, processor, part, num_views=num_views if name in ("all", "train") else 1, **settings
+        )
+        for name, part in parts.items()
+    }
+    return [write_features(features[name], part, files[name], has_views=num_views > 1) for name, part in parts.items()]
 
 
-@torch.inference_mode()
 def extract_views(
     backbone: PreTrainedModel,
     processor: Processor,
@@ -106,14 +72,14 @@ def extract_views(
     """Pooled features of items as they are, and of augmented views of them.
 
     Args:
-        backbone: In evaluation mode.
-        processor: Of the backbone: its image processor or tokenizer.
-        split: With the columns `image` or `text`, and `label`.
-        num_views: V, the first of which is the image as it is; 1 for texts.
-        augment: How the others are augmented.
-        seed: Of the augmentation.
-        batch_size: Items at a time.
-        num_workers: Processes that prepare them; 0 does so in this one.
+        backbone: The backbone, in evaluation mode.
+        processor: Image processor or tokenizer of the backbone.
+        split: A prepared dataset with the columns `image` or `text`, and `label`.
+        num_views: Number of views, V: the first is the item as it is; 1 for texts.
+        augment: Augmentation of the other views.
+        seed: Seed of the augmentation.
+        batch_size: Number of items that go through the backbone at a time.
+        num_workers: Number of processes that prepare items; 0 prepares them in this process.
 
     Returns:
         `(N, V, F)` float32 on the CPU.
@@ -121,25 +87,25 @@ def extract_views(
     Raises:
         ValueError: If `num_views` is less than 1, or more than 1 for texts; or an image cannot be decoded.
     """
-    is_text = isinstance(processor, PreTrainedTokenizerBase)
+    is_text = backbone.main_input_name == "input_ids"
     if num_views < 1 or (is_text and num_views > 1):
         raise ValueError(f"`num_views` must be {'1 for texts' if is_text else 'at least 1'}, but got {num_views}.")
+
+    def pooled(**inputs: Tensor) -> Tensor:
+        return pool(backbone(**inputs), inputs.get("attention_mask"), None, is_text=is_text)
+
     views = []
     for view in range(num_views):
         items = labelled_dataset(split, processor, augment=augment if view else "none", seed=seed)
         items.set_epoch(view)
         loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
-        parts = []
-        for batch in progress_bar(loader, desc=f"Extracting view {view + 1} of {num_views}", unit="batch"):
-            inputs = model_inputs(batch, backbone)
-            pooled = pool(backbone(**inputs), inputs.get("attention_mask"), None, is_text=is_text)
-            parts.append(pooled.float().cpu())
-        views.append(torch.cat(parts))
+        desc = f"Extracting view {view + 1} of {num_views}"
+        views.append(torch.cat(list(run_batches(backbone, loader, pooled, desc=desc))))
     return torch.stack(views, dim=1)
 
 
 def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_views: bool = True) -> Path:
-    """Write features, and all columns of a split but the images, into a parquet file that `load_table` reads.
+    """Write features, and all columns of a split but the images, into a parquet file that `load_splits` reads.
 
     The file appears when it is complete, and not before.
 
@@ -177,10 +143,10 @@ def _check_new(*files: Path) -> None:
 
 
 def _named(split: Dataset, column: str) -> pa.Array:
-    """A column, with classes by their names."""
+    """A column, with classes by their names; a row without one has None."""
     feature, values = split.features[column], split.select_columns(column)[:][column]
     if isinstance(feature, ClassLabel):
-        return pa.array([feature.names[value] for value in values], pa.string())
+        return pa.array([None if value < 0 else feature.names[value] for value in values], pa.string())
     if isinstance(feature, List) and isinstance(feature.feature, ClassLabel):
         return pa.array([[feature.feature.names[value] for value in row] for row in values], pa.list_(pa.string()))
     return pa.array(values)

@@ -1,4 +1,4 @@
-"""Torch datasets of prepared rows: model inputs and labels."""
+"""Torch datasets of prepared rows: the inputs of a model, and labels."""
 
 import copy
 from collections.abc import Sequence
@@ -11,25 +11,26 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
 from modeling_crh.checks import check_seed, is_whole
-from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor
-from modeling_crh.data.images import decode_image, without_decoding
+from modeling_crh.data.bad_rows import decode_image
+from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor, without_decoding
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
+from modeling_crh.encoding.inputs import Processor, make_inputs
 from modeling_crh.runtime.terminal import progress_bar
 
 
 class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Map-style dataset of the inputs of a model and `labels`; `ImageDataset`, `TextDataset` and `FeatureDataset` are.
+    """Map-style dataset of the inputs of a model and `labels`: base of `ImageDataset` and its siblings.
 
-    Samples of a batch are made at once: torch's `DataLoader` calls `__getitems__`, and a subclass implements `inputs`.
-    The epoch lies in shared memory, so worker processes that outlive an epoch see `set_epoch` too.
+    The samples of a batch are made at once: torch's `DataLoader` calls `__getitems__`, and a subclass implements
+    `inputs`. The epoch lies in shared memory, so worker processes that outlive an epoch see `set_epoch` too.
 
     Args:
-        dataset: A prepared dataset: a column `label` beside what the subclass reads.
+        dataset: A prepared dataset, with a column `label` beside the one that the subclass reads.
 
     Attributes:
-        labels: `(N,)` int64 with one class a row, or `(N, C)` float32 of 0 and 1.
+        labels: `(N,)` int64 with one class a row, -100 for none; or `(N, C)` float32 of 0 and 1.
         label_names: Names of the C classes, in the order of their ids.
-        is_multi_label: Which of the two.
+        is_multi_label: Whether labels are `(N, C)`.
 
     Raises:
         ValueError: If `dataset` is no single split, is empty, or has no such column.
@@ -92,18 +93,18 @@ class ImageDataset(LabelledDataset):
     """Map-style dataset of `pixel_values` and `labels`.
 
     Without `augment` the pixels are those of `image_processor` called by hand, so training, evaluation and the pipeline
-    agree. With `augment`, the RGB image is augmented first; where that cuts out a rectangle (`min_area` below 1), which
+    agree. With `augment` the RGB image is augmented first; where that cuts out a rectangle (`min_area` below 1), which
     it resizes itself, the processor's own resizing and center crop are switched off.
 
     The augmentation of sample i in epoch e depends on `seed`, e and i only: not on the order, the batch, the worker
     process or any global generator.
 
     Args:
-        dataset: A prepared dataset: columns `image` and `label`.
-        image_processor: Of the checkpoint. It must make all images the same size.
-        augment: Settings, or the name of one of `PRESETS`.
-        seed: 0 or larger.
-        cache_bytes: Images are decoded once and held as uint8 if all have one size and take no more than this.
+        dataset: A prepared dataset with the columns `image` and `label`.
+        image_processor: Image processor of the model. It must make all images the same size.
+        augment: Settings of the augmentation, or the name of one of `PRESETS`.
+        seed: Seed of the augmentation, 0 or larger.
+        cache_bytes: Images are decoded once and held as uint8 if all have one size and take no more bytes than this.
 
     Raises:
         ValueError: If `augment` is no preset, `seed` is no whole number from 0 up, `dataset` is empty or has no images,
@@ -137,9 +138,9 @@ class ImageDataset(LabelledDataset):
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
         self._processor = image_processor
-        size = self._process([self._decode(0)]).shape[-2:]  # settings that cannot work fail here, and not in training
+        first = make_inputs([self._decode(0)], image_processor)["pixel_values"]  # wrong settings fail here
         if augmentation != PRESETS["none"]:
-            self._transform = TrainTransform(augmentation, (size[0], size[1]))
+            self._transform = TrainTransform(augmentation, (first.shape[-2], first.shape[-1]))
         if augmentation.min_area < 1:
             self._processor = copy.deepcopy(image_processor)
             vars(self._processor).update(do_resize=False, do_center_crop=False)
@@ -156,57 +157,21 @@ class ImageDataset(LabelledDataset):
                 self._transform(image, sample_draws(self.seed, self.epoch, index))
                 for image, index in zip(images, indices, strict=True)
             ]
-        return {"pixel_values": self._process(images)}
+        return make_inputs(images, self._processor)
 
     def _decode(self, index: int) -> Tensor:
         if self._cache is not None:
             return self._cache[index]
         return decode_image(self._images[index]["image"], f"row {index}")
 
-    def _process(self, images: list[Tensor]) -> Tensor:
-        return process_images(self._processor, images)
-
-
-def process_images(image_processor: BaseImageProcessor, images: list[Tensor]) -> Tensor:
-    """`pixel_values` of decoded images, `(N, 3, H, W)`.
-
-    Args:
-        image_processor: Of the checkpoint.
-        images: Each `(3, H, W)` uint8.
-
-    Raises:
-        ValueError: If the processor makes pixels of several sizes, or none.
-    """
-    try:
-        pixels: Tensor = image_processor(images, return_tensors="pt")["pixel_values"]
-    except Exception as error:  # each processor raises what its settings lead to
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ValueError(f"`image_processor` must make pixels of one size, but cannot: {reason}.") from error
-    return pixels
-
-
-def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:
-    """All images as `(N, 3, H, W)` uint8, or None if they differ in size or take more than `cache_bytes`."""
-    first = decode_image(images[0]["image"], "row 0")
-    if first.numel() * len(images) > cache_bytes:
-        return None
-    cache = torch.empty(len(images), *first.shape, dtype=torch.uint8)
-    for start in progress_bar(range(0, len(images), 256), desc="Decoding images", unit="batch"):
-        for row, value in enumerate(images[start : start + 256]["image"], start):
-            image = decode_image(value, f"row {row}")
-            if image.shape != first.shape:
-                return None
-            cache[row] = image
-    return cache
-
 
 class TextDataset(LabelledDataset):
     """Map-style dataset of tokens and `labels`; the texts of a batch are padded to the longest of them.
 
     Args:
-        dataset: Columns `text` and `label`.
-        tokenizer: Of the checkpoint; it must be able to pad.
-        max_length: Tokens to keep of a text. None stands for as many as the tokenizer says that its model takes.
+        dataset: A prepared dataset with the columns `text` and `label`.
+        tokenizer: Tokenizer of the model; it must be able to pad.
+        max_length: Tokens to keep of a text; None keeps as many as the tokenizer says that its model takes.
 
     Raises:
         ValueError: If `dataset` is empty, a text is missing, or the tokenizer has no padding token.
@@ -222,15 +187,11 @@ class TextDataset(LabelledDataset):
         for row, text in enumerate(self._texts):
             if not isinstance(text, str):
                 raise ValueError(f"`text` must be a string, but row {row} has {text!r}.")
-        self._tokenizer = tokenizer
-        self._max_length = max_length
+        self._tokenizer, self._max_length = tokenizer, max_length
 
     def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and what else the tokenizer gives, each `(len(indices), T)`."""
-        texts = [self._texts[index] for index in indices]
-        return dict(
-            self._tokenizer(texts, padding=True, truncation=True, max_length=self._max_length, return_tensors="pt")
-        )
+        return make_inputs([self._texts[index] for index in indices], self._tokenizer, max_length=self._max_length)
 
 
 class FeatureDataset(LabelledDataset):
@@ -240,21 +201,21 @@ class FeatureDataset(LabelledDataset):
     epoch, chosen by `seed`, the epoch and the row alone; `first_view` keeps to the first, which is for evaluation.
 
     Args:
-        dataset: Columns `features`, `(F,)` or `(V, F)` numbers a row, and `label`.
+        dataset: A prepared dataset with the columns `features`, `(F,)` or `(V, F)` numbers a row, and `label`.
         first_view: Take the first view of every row in every epoch.
-        seed: 0 or larger.
+        seed: Seed of the choice of views, 0 or larger.
 
     Attributes:
-        num_features: F.
+        num_features: Width of a row, F.
 
     Raises:
         ValueError: If `seed` is no whole number from 0 up, `dataset` is empty, or its features are not finite numbers
             of one shape.
 
     Example:
-        >>> from modeling_crh.data import prepare_table
+        >>> from modeling_crh.data import prepare_dataset
         >>> table = Dataset.from_dict({"clip": [[0.0, 1.0], [1.0, 0.0]], "label": ["cat", "dog"]})
-        >>> FeatureDataset(prepare_table(table, features_column="clip"))[1]
+        >>> FeatureDataset(prepare_dataset(table, features_column="clip"))[1]
         {'features': tensor([1., 0.]), 'labels': tensor(1)}
     """
 
@@ -294,3 +255,43 @@ def _feature_tensor(dataset: Dataset) -> Tensor:
     if not finite.all():
         raise ValueError(f"`features` must be finite, but row {int(np.argmin(finite))} is not.")
     return torch.from_numpy(features.reshape(len(features), -1, features.shape[-1]))
+
+
+def labelled_dataset(
+    split: Dataset, processor: Processor, *, augment: Augmentation | str = "none", training: bool = False, seed: int = 0
+) -> LabelledDataset:
+    """Make a split the dataset that a model reads.
+
+    Args:
+        split: A prepared dataset with a column `image`, `text` or `features`, and `label`.
+        processor: Image processor or tokenizer of the model; None where it reads features.
+        augment: Augmentation of images.
+        training: Whether features with several views a row are to be seen in all of them.
+        seed: Seed of augmentation and views.
+
+    Raises:
+        ValueError: If the model does not read what the split holds.
+    """
+    if "features" in split.column_names and processor is None:
+        return FeatureDataset(split, first_view=not training, seed=seed)
+    if "text" in split.column_names and isinstance(processor, PreTrainedTokenizerBase):
+        return TextDataset(split, processor)
+    if "image" in split.column_names and isinstance(processor, BaseImageProcessor):
+        return ImageDataset(split, processor, augment=augment, seed=seed)
+    reads = "features" if processor is None else "text" if isinstance(processor, PreTrainedTokenizerBase) else "image"
+    raise ValueError(f"`dataset` must have a column {reads!r}, which the model reads, but has {split.column_names}.")
+
+
+def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:
+    """All images as `(N, 3, H, W)` uint8, or None if they differ in size or take more than `cache_bytes`."""
+    first = decode_image(images[0]["image"], "row 0")
+    if first.numel() * len(images) > cache_bytes:
+        return None
+    cache = torch.empty(len(images), *first.shape, dtype=torch.uint8)
+    for start in progress_bar(range(0, len(images), 256), desc="Decoding images", unit="batch"):
+        for row, value in enumerate(images[start : start + 256]["image"], start):
+            image = decode_image(value, f"row {row}")
+            if image.shape != first.shape:
+                return None
+            cache[row] = image
+    return cache

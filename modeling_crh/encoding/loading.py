@@ -1,4 +1,4 @@
-"""Load a trained model from a folder or the Hub, whole or not at all; and find what a run can be resumed from."""
+"""Load trained models and backbones, complete or with an error that says what is missing; find the last checkpoint."""
 
 import json
 import re
@@ -9,74 +9,101 @@ from typing import Any, cast
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from modeling_crh.backbones import pooling_arguments
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
-from modeling_crh.encoding.inputs import Processor, load_processor
+from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 
 STATISTICS_NAME = "class_statistics.safetensors"
 OBJECTIVE_NAME = "objective.safetensors"
+MODEL_FOLDER = "model"
+"""Folder of a run that holds its model."""
 
-# What transformers has been seen to raise on damaged files and on files of another kind.
-_LOADING_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    MemoryError,
-    SafetensorError,
-    StrictDataclassError,
-)
+_LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
+
+
+def find_model(name: str | Path) -> str | Path:
+    """Where the model of a run lies: in the folder `model`; of any other folder or name, there itself."""
+    inner = Path(name, MODEL_FOLDER)
+    return inner if (inner / "config.json").is_file() and not Path(name, "config.json").is_file() else name
 
 
 def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
-    """A `CRHModel` whose every weight is in the checkpoint; `from_pretrained` alone would make up what is missing.
+    """Load a `CRHModel` whose every weight is in the checkpoint; `from_pretrained` would make up what is missing.
 
     Args:
-        name: A folder or a Hub id.
-        **kwargs: What `from_pretrained` takes.
+        name: Folder of a run or a checkpoint, or Hub id.
+        **kwargs: Arguments of `from_pretrained`.
 
     Raises:
-        ValueError: If there is no such checkpoint, it is of another model, or it is damaged or not whole.
+        ValueError: If there is no such checkpoint, it is of another model, or its weights are damaged or missing.
     """
+    place = find_model(name)
     try:
         if Path(name).is_file():
             raise ValueError("it is a file")
-        values, _ = CRHConfig.get_config_dict(name)
+        if Path(name, "checkpoints").is_dir() and place == name and not Path(name, "config.json").is_file():
+            raise ValueError("its training has not ended; `crh train --resume` goes on with it")
+        values, _ = CRHConfig.get_config_dict(place)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
-        model, report = cast(Any, CRHModel.from_pretrained(name, output_loading_info=True, **kwargs))
+        settings = {
+            "ignore_mismatched_sizes": True,
+            "output_loading_info": True,
+        } | kwargs  # reported, and refused below
+        model, report = cast(Any, CRHModel.from_pretrained(place, **settings))
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[problem]:
                 raise ValueError(f"its weights do not fit its config, {problem.replace('_', ' ')}: {report[problem]}")
     except _LOADING_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
-            f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {reason}."
+            f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {_first_line(error)}."
         ) from error
     return cast(CRHModel, model)
 
 
 def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
-    """A trained model in evaluation mode, and its image processor or tokenizer.
+    """Load a trained model in evaluation mode, with its image processor or tokenizer.
 
     Args:
-        name: A folder or a Hub id.
+        name: Folder of a run or a checkpoint, or Hub id.
 
     Raises:
-        ValueError: If there is no such checkpoint, or it is damaged or not whole.
+        ValueError: If there is no such checkpoint, or its weights or its processor are damaged or missing.
     """
     model = load_model(name)
     try:
-        return model, load_processor(name, model.main_input_name)
+        return model, load_processor(find_model(name), kind_of(model))
     except _LOADING_ERRORS as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
             f"`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json, but {str(name)!r} "
-            f"does not: {reason}."
+            f"does not: {_first_line(error)}."
+        ) from error
+
+
+def load_backbone(name: str | Path) -> tuple[PreTrainedModel, Processor]:
+    """Load a pretrained backbone in evaluation mode, with its processor; of a CRH model, the backbone inside.
+
+    Args:
+        name: Folder or Hub id.
+
+    Raises:
+        ValueError: If there is no such model, or it has no backbone.
+    """
+    place = find_model(name)
+    try:
+        config = AutoConfig.from_pretrained(place)
+        model = AutoModel.from_pretrained(place, use_safetensors=True, **pooling_arguments(config))
+        backbone: PreTrainedModel | None = model.backbone if isinstance(model, CRHModel) else model
+        if backbone is None:
+            raise ValueError("it reads stored features")
+        return backbone, load_processor(place, kind_of(backbone))
+    except _LOADING_ERRORS as error:
+        raise ValueError(
+            f"`backbone` must be the folder or Hub id of a model of images or texts, but {str(name)!r} is not: "
+            f"{_first_line(error)}."
         ) from error
 
 
@@ -113,3 +140,7 @@ def find_revision(name: str) -> str:
     """The commit of a model that was loaded from the Hub; empty for a folder."""
     config = try_to_load_from_cache(name, "config.json") if is_hub_id(name) else None
     return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -27,7 +27,7 @@ class EncodingRecord:
         num_bits: K.
         source: Name of the source.
         source_version: Differs after it has changed.
-        columns: Options that say what is read of it, to their values.
+        options: Options that say what is read of the source, to their values.
         shard_size: Rows of the source that one shard is of.
         num_shards: Of the whole source; None until all are there.
     """
@@ -38,7 +38,7 @@ class EncodingRecord:
     num_bits: int
     source: str
     source_version: str
-    columns: dict[str, str | None]
+    options: dict[str, str | None]
     shard_size: int
     num_shards: int | None = None
 
@@ -54,7 +54,7 @@ class EncodingRecord:
             return None
         try:
             return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+        except (ValueError, TypeError) as error:  # TypeError: other fields than these
             raise ValueError(f"{file} must be what `crh encode` wrote, but cannot be read: {error}.") from error
 
     def write(self, folder: Path) -> None:
@@ -78,7 +78,7 @@ class EncodingRecord:
                 got = "has changed since" if was == now else f"got {now!r}"
                 raise ValueError(f"`{name}` must be {was!r} {rule}, but {got}; another run needs another `out`.")
         options: dict[str, tuple[Any, Any]] = {"shard_size": (begun.shard_size, self.shard_size)}
-        options |= {name: (value, self.columns.get(name)) for name, value in begun.columns.items()}
+        options |= {name: (value, self.options.get(name)) for name, value in begun.options.items()}
         for name, (old, new) in options.items():
             if old != new:
                 raise ValueError(f"`{name}` must be {old!r}, {rule}, but got {new!r}; another run needs another `out`.")

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
-from modeling_crh.data import BadImage, SourceRow
+from modeling_crh.data.bad_rows import BadRow
+from modeling_crh.data.open_source import Row
 from modeling_crh.encoding.manifest import EncodingRecord
 from modeling_crh.runtime.atomic_files import whole_file
 
@@ -29,13 +30,20 @@ class CodeShards:
     Args:
         folder: New, empty, or begun by a run of the same record; nothing is written to it before the first shard.
         record: Of this run.
-        label_type: Of the column `label`, or None for no such column.
+        label_type: Type of the column `label`, or None for no such column.
+        id_type: Type of the column `id`: 64-bit integers or strings.
 
     Raises:
         ValueError: If the folder holds other codes, or is none.
     """
 
-    def __init__(self, folder: str | Path, record: EncodingRecord, label_type: pa.DataType | None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        record: EncodingRecord,
+        label_type: pa.DataType | None,
+        id_type: pa.DataType | None = None,
+    ) -> None:
         self.folder = check_path("out", folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`out` must be a folder, but {str(folder)!r} is a file.")
@@ -46,7 +54,7 @@ class CodeShards:
         if begun is not None:
             record.check_same(begun, self.folder)
         self.record = begun or record  # a copy of the model may have another name: all shards have the first one
-        self._label_type = label_type
+        self._label_type, self._id_type = label_type, id_type or pa.int64()
 
     @property
     def is_complete(self) -> bool:
@@ -57,7 +65,7 @@ class CodeShards:
         """Numbers of the shards that are there and can be read."""
         return {number for number, file in shard_files(self.folder) if _footer(file) is not None}
 
-    def count(self) -> tuple[int, list[BadImage]]:
+    def count(self) -> tuple[int, list[BadRow]]:
         """Number of codes that are there, and the images that were left out of them."""
         items, left_out = 0, []
         for _, file in shard_files(self.folder):
@@ -65,15 +73,15 @@ class CodeShards:
             if footer is not None:
                 items += footer.num_rows
                 found = json.loads((footer.metadata or {}).get(b"left_out", b"[]"))
-                left_out += [BadImage(path, reason) for _, path, reason in found]
+                left_out += [BadRow(path, reason) for _, path, reason in found]
         return items, left_out
 
     def write(
         self,
         number: int,
-        rows: Sequence[SourceRow],
+        rows: Sequence[Row],
         packed: NDArray[np.uint8],
-        left_out: Sequence[tuple[int, BadImage]] = (),
+        left_out: Sequence[tuple[int | str, BadRow]] = (),
     ) -> None:
         """Write one shard.
 
@@ -99,7 +107,7 @@ class CodeShards:
         code = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(width), len(rows), [None, pa.py_buffer(np.ascontiguousarray(packed))]
         )
-        columns = [pa.array([row.id for row in rows], pa.int64()), pa.array([row.path for row in rows]), code]
+        columns = [pa.array([row.id for row in rows], self._id_type), pa.array([row.path for row in rows]), code]
         if self._label_type is not None:
             columns.append(pa.array([row.label for row in rows], self._label_type))
         with whole_file(shard_path(self.folder, number)) as partial, pq.ParquetWriter(partial, schema) as writer:
@@ -122,8 +130,8 @@ class CodeShards:
         for rest in self.folder.glob(".codes-*.partial"):  # of runs that were killed while they wrote
             rest.unlink(missing_ok=True)
 
-    def _schema(self, left_out: Sequence[tuple[int, BadImage]]) -> pa.Schema:
-        fields = [("id", pa.int64()), ("path", pa.string()), ("code", pa.binary(self.record.num_bits // 8))]
+    def _schema(self, left_out: Sequence[tuple[int | str, BadRow]]) -> pa.Schema:
+        fields = [("id", self._id_type), ("path", pa.string()), ("code", pa.binary(self.record.num_bits // 8))]
         if self._label_type is not None:
             fields.append(("label", self._label_type))
         metadata = {"model": self.record.model, "num_bits": str(self.record.num_bits)}

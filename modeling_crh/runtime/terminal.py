@@ -1,25 +1,29 @@
-"""The one place that prints: progress bars, tables, messages, and text that others may have made."""
+"""The one place that prints: messages, tables, progress bars, and how a command ends."""
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import typer
 from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
+from modeling_crh.runtime.processes import is_lost_process
+
 progress_bar = partial(tqdm, delay=2, disable=None, leave=False)
-"""`tqdm` on standard error that appears after two seconds, and only where a person looks: never in a log file."""
+"""`tqdm` on standard error that appears after two seconds, and only in a terminal: never in a log file."""
+
+_NAMED = 20  # rows that are named one by one before the rest is counted
 
 
 def printable(value: object) -> Text:
-    r"""`value` as text without markup, and without what could steer a terminal.
+    r"""Text without markup and without the characters that could steer a terminal, since others may have made it.
 
     Example:
         >>> printable("[red]a\x1b[2Jb").plain
@@ -28,60 +32,104 @@ def printable(value: object) -> Text:
     return Text("".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in str(value)))
 
 
-errors = Console(stderr=True)
+def say(sentence: str) -> None:
+    """Print one line on standard error, in the first process of a distributed run only."""
+    if os.environ.get("RANK", "0") == "0":
+        stderr_console().print(printable(sentence), soft_wrap=True)
+
+
+def stderr_console() -> Console:
+    """A console on what is standard error now."""
+    return Console(stderr=True, highlight=False)
+
+
+def name_bad_rows(bad_rows: Sequence[Any]) -> None:
+    """Count the rows that were left out, and name the first of them, on standard error."""
+    if not bad_rows:
+        return
+    say(f"Left out {len(bad_rows):,} {'rows' if len(bad_rows) > 1 else 'row'} that cannot be read:")
+    for bad in bad_rows[:_NAMED]:
+        say(f"  {bad.path}: {bad.reason}")
+    if len(bad_rows) > _NAMED:
+        say(f"  and {len(bad_rows) - _NAMED:,} more")
+
+
+def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: dict[str, Any]) -> None:
+    """Print a table of figures on standard output.
+
+    Args:
+        figures: Name to value.
+        title: Headline of the table.
+        as_json: Print one JSON document instead.
+        context: Entries that stand before the figures in that document.
+    """
+    if as_json:
+        typer.echo(json.dumps(context | figures))
+        return
+    rows = [
+        (name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value)
+        for name, value in figures.items()
+    ]
+    print_table(("figure", "value"), rows, title=title)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
+    """Print a table on standard output; its cells may come from data.
+
+    Args:
+        columns: Headings; one that ends in `>` is aligned to the right.
+        rows: Cells of each row.
+        title: Headline.
+    """
+    table = Table(title=printable(title) if title else None, title_justify="left")
+    for column in columns:
+        is_right = column.endswith(">")
+        table.add_column(column.rstrip(">"), justify="right" if is_right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(printable("" if cell is None else cell) for cell in row))
+    Console().print(table)
+
+
+def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None:
+    """Print what a command did on standard output: as one sentence, or as one JSON document."""
+    typer.echo(json.dumps(summary) if as_json else printable(sentence).plain)
 
 
 def run(command: Any) -> None:
-    """Run a typer app or a function as a command line of its own, with `crh`'s way to end on an error."""
+    """Run a typer app, or a function as a command line of its own.
+
+    Bad input ends with one sentence and exit code 2; a bug ends with its traceback, as does everything with
+    `CRH_DEBUG=1`.
+    """
     _quiet_libraries()
     if not isinstance(command, typer.Typer):
         single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
         single.command()(command)
         command = single
+    debugs = bool(os.environ.get("CRH_DEBUG"))
     try:
         command()
     except SystemExit as ended:
         if ended.code == 130:
-            errors.print("Interrupted.")
+            _print_error("Interrupted.")
         raise
     except (ValueError, OSError, StrictDataclassError, ModuleNotFoundError) as error:
-        if os.environ.get("CRH_DEBUG"):
+        if debugs:
             raise
-        _print_error(_one_sentence(error))
+        _print_error(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
         sys.exit(2)
     except RuntimeError as error:
-        from modeling_crh.runtime.processes import is_lost_process
-
-        if os.environ.get("CRH_DEBUG") or not is_lost_process(error):
+        if debugs or not is_lost_process(error):
             raise
-        _print_error("Another process of this run has ended, and so does this one; see what that one says.")
+        _print_error("Error: Another process of this run has ended, and so does this one; see what that one says.")
         sys.exit(1)
 
 
-def report_bad_images(bad_images: list[Any]) -> None:
-    """Name the images that were left out, on standard error."""
-    if bad_images:
-        count = f"{len(bad_images)} image{'s' if len(bad_images) > 1 else ''}"
-        errors.print(f"Left out {count} that cannot be decoded:", highlight=False)
-        for bad in bad_images:
-            errors.print(f"  {bad.path}: {bad.reason}", highlight=False, markup=False, soft_wrap=True)
-
-
-def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: dict[str, Any]) -> None:
-    """A table of figures; or as JSON, after what they belong to."""
-    if as_json:
-        typer.echo(json.dumps(context | figures))
-        return
-    table = Table("figure", "value", title=title, title_justify="left")
-    for name, value in figures.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-        table.add_row(name, shown)
-    Console().print(table)
-
-
-def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None:
-    """One sentence; or as JSON, what it is made of."""
-    typer.echo(json.dumps(summary) if as_json else sentence)
+def _print_error(sentence: str) -> None:
+    """Print on standard error in every process: the one that fails need not be the first."""
+    text = printable(sentence)
+    text.highlight_words(["Error:"], "bold red")
+    stderr_console().print(text, soft_wrap=True)
 
 
 def _quiet_libraries() -> None:
@@ -93,10 +141,5 @@ def _quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def _print_error(sentence: str) -> None:
-    errors.print(f"[bold red]Error:[/] {sentence}", highlight=False, soft_wrap=True)
-
-
-def _one_sentence(error: Exception) -> str:
-    text = escape(" ".join(str(error).split()))
-    return text or type(error).__name__
+errors = stderr_console()
+report_bad_images = name_bad_rows

@@ -1,0 +1,137 @@
+"""Choose the columns of a source: what is read as images, texts or features, as labels and as ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, Features, Image
+
+from modeling_crh.data.bad_rows import Kind
+from modeling_crh.data.label_forms import LabelForm, find_label_form
+from modeling_crh.data.rows import first_cells
+from modeling_crh.data.source import DataSource
+from modeling_crh.data.tables import Part
+from modeling_crh.runtime.terminal import say
+
+_NAMED_AFTER_WEBDATASET = "cls"  # the file of a sample that holds its class
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a source that are read.
+
+    Attributes:
+        kind: What the rows hold.
+        value: Column of the images, texts or features.
+        label: How labels are read; None where there are none.
+        id: Column of the ids; None where rows are numbered.
+    """
+
+    kind: Kind
+    value: str
+    label: LabelForm | None
+    id: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """All columns that are read."""
+        return [name for name in (self.value, self.label and self.label.column, self.id) if name is not None]
+
+
+def choose_columns(
+    source: DataSource, part: Part, label_names: Sequence[str] | None = None, *, needs_label: bool = True
+) -> Columns:
+    """Choose the columns to read: those that the source names, or else `image` and `label`, or the only ones that fit.
+
+    Args:
+        source: Names of columns.
+        part: Rows that have them.
+        label_names: Names of the classes, where they are known.
+        needs_label: Whether a column of labels that the source names must be there.
+
+    Raises:
+        ValueError: If a column is missing or of another type, or two of them are the same.
+    """
+    kind, value = _choose_value(source, part.reader.features)
+    label = _choose_label(source, part.reader.features, needs_label)
+    if source.id_column is not None:
+        _check_column("id_column", source.id_column, part.reader.features)
+    if label == value:
+        raise ValueError(f"`label_column` must be another column than `{kind}_column`, but both are {value!r}.")
+    if label is None:
+        return Columns(kind, value, None, source.id_column)
+    form = find_label_form(
+        part.reader.features,
+        label,
+        first_cells(part.reader.only([value, label]), label),
+        separator=source.label_separator,
+        multi_hot=source.multi_hot,
+        label_names=label_names,
+        is_csv=part.is_csv,
+    )
+    return Columns(kind, value, form, source.id_column)
+
+
+def holds_images(feature: Any) -> bool:
+    """Whether a column of this type can be read as images: images, paths, bytes, or structs of both."""
+    stored_as = {"string", "large_string", "binary", "large_binary"}
+    is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
+    return isinstance(feature, Image) or is_struct or getattr(feature, "dtype", None) in stored_as
+
+
+def stored_image(value: Any, base: Path | None) -> dict[str, Any]:
+    """An image as `datasets` stores one that is not decoded, with an absolute path."""
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (None, value)
+    if content is None and path and base is not None and "://" not in path:
+        path = str(base / path)
+    return {"bytes": content, "path": path}
+
+
+def _choose_value(source: DataSource, features: Features) -> tuple[Kind, str]:
+    kinds: tuple[Kind, ...] = ("image", "text", "features")
+    named = [(kind, name) for kind in kinds if (name := getattr(source, f"{kind}_column")) is not None]
+    if len(named) > 1:
+        first, second = named[:2]
+        raise ValueError(f"Only one of `{first[0]}_column` and `{second[0]}_column` may be named, but both are.")
+    if named:
+        kind, column = named[0]
+        _check_column(f"{kind}_column", column, features)
+    elif "image" in features:
+        kind, column = "image", "image"
+    elif set(features) <= {"features", "label"} and "features" in features:
+        kind, column = "features", "features"
+    else:
+        images = [name for name, feature in features.items() if isinstance(feature, Image)]
+        if len(images) != 1:
+            raise ValueError(
+                "One of `image_column`, `text_column` and `features_column` must name a column of the data, which "
+                f"are {list(features)}."
+            )
+        kind, column = "image", images[0]
+        say(f"Images are read from the column {column!r}.")
+    if kind == "image" and not holds_images(features[column]):
+        raise ValueError(f"`image_column` {column!r} must hold images, paths or bytes, but holds {features[column]}.")
+    return kind, column
+
+
+def _choose_label(source: DataSource, features: Features, needs_label: bool) -> str | None:
+    if source.label_column is not None and (needs_label or source.label_column in features):
+        _check_column("label_column", source.label_column, features)
+        return source.label_column
+    if "label" in features:
+        return "label"
+    if _NAMED_AFTER_WEBDATASET in features:
+        return _NAMED_AFTER_WEBDATASET
+    classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    if len(classes) != 1:
+        return None
+    say(f"Labels are read from the column {classes[0]!r}.")
+    return classes[0]
+
+
+def _check_column(argument: str, column: str, features: Features) -> None:
+    if column not in features:
+        raise ValueError(f"`{argument}` must be one of {list(features)}, but got {column!r}.")

@@ -1,0 +1,220 @@
+"""Folders of image files: which files are images, the class of each, and what is passed over."""
+
+import csv
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from modeling_crh.images import SUFFIXES
+
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Files that list images and their labels, as `datasets` documents them."""
+
+PART_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "query",
+    "query": "query",
+}
+"""Names of splits, and the part of an experiment that each is."""
+
+_RUBBISH = {"thumbs.db", "desktop.ini"}  # what systems leave in folders; named as they are
+
+
+@dataclass
+class ImageFolder:
+    """The image files below a folder.
+
+    Attributes:
+        root: The folder, absolute.
+        files: Paths of the images below it, sorted.
+        metadata: Paths of the metadata files below it, sorted.
+        passed_over: Kind of file or folder to how many were passed over.
+    """
+
+    root: Path
+    files: list[str] = field(default_factory=list)
+    metadata: list[str] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    def describe_passed_over(self) -> str | None:
+        """One sentence that counts what was passed over, or None where nothing was."""
+        if not self.passed_over:
+            return None
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.passed_over.items()))
+        return f"Passed over in {self.root}: {kinds}."
+
+
+def image_files(root: str | Path) -> ImageFolder:
+    """Find all image files below a folder, at any depth.
+
+    Links to files and folders are followed, except those that lead back to a folder they lie in. Files of other kinds,
+    hidden ones, and folders without an image are passed over and counted.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        OSError: If a folder cannot be read.
+        ValueError: If the path of an image is not in UTF-8.
+    """
+    found = ImageFolder(Path(root).absolute())
+    _walk(found, "", ())
+    found.files.sort()
+    found.metadata.sort()
+    for file in found.files:
+        check_file_name(found.root / file)
+    return found
+
+
+def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]) -> bool:
+    """Collect the images of one folder and those below it; whether there are any."""
+    place = found.root / below
+    status = os.stat(place)
+    own = (status.st_dev, status.st_ino)
+    if own in ancestors:
+        found.passed_over["link that leads back to a folder above it"] += 1
+        return True
+    is_used = False
+    with os.scandir(place) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = below + entry.name
+            if entry.name.startswith("."):
+                found.passed_over["hidden"] += 1
+            elif entry.is_dir():
+                is_used |= _walk(found, f"{name}/", (*ancestors, own))
+            elif not entry.is_file():
+                found.passed_over["pipe, socket or device" if os.path.exists(entry.path) else "broken link"] += 1
+            elif entry.name in METADATA:
+                found.metadata.append(name)
+                is_used = True
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                found.files.append(name)
+                is_used = True
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()
+                is_known = entry.name.lower() in _RUBBISH or not suffix
+                found.passed_over[entry.name if is_known else f"{suffix} file"] += 1
+    if not is_used and below:
+        found.passed_over["folder without an image"] += 1
+    return is_used
+
+
+def divide_folder(found: ImageFolder) -> dict[str, str]:
+    """Part of an experiment to the sub-folder that holds it, where the sub-folders are named as splits are.
+
+    Returns:
+        Such as `{"train": "train/", "query": "test/"}`; `{"all": ""}` for a folder that is not divided.
+    """
+    tops = dict.fromkeys(name.partition("/")[0] for name in [*found.files, *found.metadata] if "/" in name)
+    divided = all(top in PART_NAMES for top in tops) and "train" in tops
+    if not divided or any("/" not in name for name in found.metadata):
+        return {"all": ""}
+    parts: dict[str, str] = {}
+    for top in sorted(tops, key=list(PART_NAMES).index):
+        part = PART_NAMES[top]
+        if part in parts:
+            raise ValueError(
+                f"`dataset` must have one folder a split, but {found.root} has {parts[part][:-1]!r} and {top!r}."
+            )
+        parts[part] = f"{top}/"
+    return parts
+
+
+def class_of(file: str) -> str | None:
+    """The class of an image by its path below the part that it belongs to: the first folder; None without one.
+
+    Example:
+        >>> class_of("cat/2023/07/1.jpg"), class_of("1.jpg")
+        ('cat', None)
+    """
+    top, slash, _ = file.partition("/")
+    return top if slash else None
+
+
+def read_metadata(root: Path, file: str) -> list[dict[str, Any]]:
+    """Rows of a metadata file, each with the absolute path of its image as `image`.
+
+    Args:
+        root: Folder that the file lies in, or below.
+        file: Path of the file below `root`.
+
+    Raises:
+        ValueError: If it cannot be read, names no images, or an image that lies outside of its folder, or one twice.
+    """
+    path = root / file
+    rows = {".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix](path)
+    first: dict[str, str] = {}
+    read = []
+    for place, row in rows:
+        if not isinstance(row.get("file_name"), str):
+            raise ValueError(f'{place} must have a "file_name", but is {str(row)[:80]}.')
+        image = os.path.normpath(path.parent / row["file_name"])
+        if not Path(image).is_relative_to(os.path.normpath(path.parent)):
+            raise ValueError(f"{place} must name a file in {path.parent}, but {row['file_name']!r} lies outside of it.")
+        if image in first:
+            raise ValueError(
+                f"{place} must name a file of its own, but {row['file_name']!r} is that of {first[image]}."
+            )
+        first[image] = place
+        check_file_name(Path(image))
+        read.append({name: value for name, value in row.items() if name != "file_name"} | {"image": image})
+    if not read:
+        raise ValueError(f"{path} must list at least one image, but lists none.")
+    return read
+
+
+def check_file_name(file: Path) -> Path:
+    """Give `file` back if its path can be a string of a dataset.
+
+    Raises:
+        ValueError: If it is not in UTF-8, which file systems allow.
+    """
+    if re.search("[\ud800-\udfff]", str(file)):
+        raise ValueError(f"The path of every image must be in UTF-8, but {str(file)!r} is not.")
+    return file
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")  # an editor on Windows may begin it with a byte order mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} must be text in UTF-8, but is not: {error}.") from error
+
+
+def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = csv.DictReader(_read_text(file).splitlines(keepends=True))
+    for row in rows:
+        place = f"Line {rows.line_num} of {file}"
+        if None in row or None in row.values():
+            raise ValueError(f"{place} must have {len(rows.fieldnames or [])} cells, but has more or fewer.")
+        yield place, {name: value or None for name, value in row.items()}
+
+
+def _read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, line in enumerate(_read_text(file).split("\n"), start=1):  # `splitlines` would part at U+2028 too
+        place = f"Line {number} of {file}"
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{place} must be one JSON object, but is not: {error}.") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"{place} must be one JSON object, but is {line.strip()[:80]}.")
+        yield place, row
+
+
+def _read_parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, row in enumerate(pq.read_table(file).to_pylist()):
+        yield f"Row {number} of {file}", row

@@ -1,0 +1,169 @@
+"""The door for data: open whatever a `DataSource` names as rows of images, texts or features with their labels."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from modeling_crh.data.bad_rows import Kind
+from modeling_crh.data.chosen_columns import Columns, choose_columns, stored_image
+from modeling_crh.data.label_forms import Label
+from modeling_crh.data.rows import READ_ERRORS, ChainedRows, RowReader
+from modeling_crh.data.source import DataSource
+from modeling_crh.data.stored import open_stored
+from modeling_crh.data.tables import Part, no_rows, unreadable
+
+
+class Row(NamedTuple):
+    """One item.
+
+    Attributes:
+        id: Its number in the source, from 0, or what the column of ids says.
+        path: The file of its image, or its place such as "row 17 of reviews.csv".
+        label: The name of its class, the names of its classes, or None without one.
+        value: An image as `{"bytes": ..., "path": ...}`, a text, or numbers; None where it is missing.
+    """
+
+    id: int | str
+    path: str
+    label: Label
+    value: Any
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source whose rows can be read; `open_source` makes it.
+
+    Attributes:
+        name: Absolute path, or name of a benchmark or dataset.
+        version: Digest that changes when the files of the source change.
+        parts: Name of a part (`train`, `validation`, `query`, or `all`) to its rows.
+        columns: The columns that are read.
+    """
+
+    name: str
+    version: str
+    parts: dict[str, Part]
+    columns: Columns
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows of all parts; None where only reading to the end would tell."""
+        return self._reader.num_rows
+
+    @property
+    def kind(self) -> Kind:
+        """What the rows hold."""
+        return self.columns.kind
+
+    @property
+    def has_string_ids(self) -> bool:
+        """Whether ids are strings rather than whole numbers."""
+        column = self.columns.id
+        return column is not None and str(self._reader.features[column].dtype).endswith("string")
+
+    def shards(
+        self, shard_size: int, wanted: Callable[[int], bool], first: int = 0
+    ) -> Iterator[tuple[int, Iterator[Row]]]:
+        """The rows of some shards: shard `s` holds the rows from `s * shard_size` up to those of the next.
+
+        Args:
+            shard_size: Rows of a shard; the last one may have fewer.
+            wanted: Whether to give the shard of this number.
+            first: Shards before this one are passed over.
+
+        Yields:
+            Number and rows of each shard that has rows; the rows are to be read before the next shard.
+
+        Raises:
+            ValueError: If the source cannot be read on, or a label or id breaks its rule.
+        """
+        if self._reader.by_number and self.num_rows is not None:
+            for shard in range(first, -(-self.num_rows // shard_size)):
+                if wanted(shard):
+                    yield shard, self.rows(shard * shard_size, (shard + 1) * shard_size)
+            return
+        rows = self.rows(first * shard_size)
+        for shard in count(first):
+            head = next(rows, None)
+            if head is None:
+                return
+            block = chain([head], islice(rows, shard_size - 1))
+            if wanted(shard):
+                yield shard, block
+            deque(block, maxlen=0)
+
+    def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
+        """Rows of all parts, one after the other, from `start` up to `stop`, or to the end."""
+        number = start
+        base = next(iter(self.parts.values())).base
+        try:
+            for chunk in self._reader.only(self.columns.names).chunks(start, stop):
+                columns = self._cells(chunk.table)
+                for row, (value, cell, given) in enumerate(zip(*columns, strict=True)):
+                    place = chunk.place(row)
+                    path = place
+                    if self.kind == "image" and value is not None:
+                        value = stored_image(value, base)
+                        path = value["path"] or place
+                    label = None if self.columns.label is None else self.columns.label.read(cell, place)
+                    yield Row(self._id(given, number, place), path, label, value)
+                    number += 1
+        except READ_ERRORS as error:
+            if isinstance(error, ValueError | PermissionError) and not isinstance(error, pa.ArrowException):
+                raise
+            raise unreadable(self.name, error) from error
+
+    @property
+    def _reader(self) -> RowReader:
+        readers = [part.reader for part in self.parts.values()]
+        return readers[0] if len(readers) == 1 else ChainedRows(readers)
+
+    def _cells(self, table: pa.Table) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+        column, label, ids = table[self.columns.value], self.columns.label, self.columns.id
+        is_nested = self.kind == "features" and not pa.types.is_string(column.type)
+        values = column.to_numpy(zero_copy_only=False) if is_nested else column.to_pylist()
+        empty = [None] * len(table)
+        labels = empty if label is None else table[label.column].to_pylist()
+        return values, labels, empty if ids is None else table[ids].to_pylist()
+
+    def _id(self, given: Any, number: int, place: str) -> int | str:
+        if self.columns.id is None:
+            return number
+        if isinstance(given, bool) or not isinstance(given, int | str):
+            raise ValueError(f"`id_column` must hold whole numbers or strings, but {place} has {given!r:.80}.")
+        return given
+
+
+def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> OpenedSource:
+    """Open what is to be encoded or trained on; nothing but its first rows is read.
+
+    Args:
+        dataset: See `DataSource`.
+        needs_label: Whether a column of labels that `label_column` names must be there.
+        **options: The other fields of `DataSource`.
+
+    Raises:
+        FileNotFoundError: If there is no such source.
+        ValueError: If it is empty, cannot be read, or has no such column.
+
+    Example:
+        >>> source = open_source("fashion_mnist_sample")
+        >>> number, rows = next(source.shards(1000, wanted=lambda shard: shard == 2))
+        >>> source.num_rows, number, next(rows).id
+        (7000, 2, 2000)
+    """
+    return open_data(DataSource(dataset=dataset, **options), needs_label=needs_label)
+
+
+def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
+    """Open a `DataSource`; see `open_source`."""
+    stored = open_stored(source)
+    parts = stored.parts(source.split)
+    if all(part.reader.num_rows == 0 or not part.reader.features for part in parts.values()):
+        raise no_rows(stored.name)
+    columns = choose_columns(source, next(iter(parts.values())), needs_label=needs_label)
+    return OpenedSource(stored.name, stored.version, parts, columns)

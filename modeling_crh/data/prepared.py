@@ -1,0 +1,142 @@
+"""Prepare labelled rows: inputs and labels in canonical columns, and every row read once before it is trained on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datasets import Dataset, Image, concatenate_datasets
+
+from modeling_crh.data.bad_rows import BadRow, find_bad_rows
+from modeling_crh.data.chosen_columns import Columns, choose_columns, stored_image
+from modeling_crh.data.columns import LEVELS, label_feature, without_decoding
+from modeling_crh.data.label_forms import Label
+from modeling_crh.data.rows import DatasetRows, Place
+from modeling_crh.data.source import DataSource
+from modeling_crh.data.tables import Part, no_rows
+
+NO_CLASS = -1
+"""Id of the class of a row without a label, in a column of one class a row."""
+
+
+def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = None, **columns: Any) -> Dataset:
+    """Bring one labelled split into the columns `image`, `text` or `features`, and `label`.
+
+    Args:
+        dataset: Rows of images, texts or features, with labels in any form.
+        label_names: Names of the classes in the order of their ids; None takes those of the column, or all that occur.
+            Pass those of the training set to prepare its test set.
+        **columns: `image_column`, `text_column`, `features_column`, `label_column` and the other fields of
+            `DataSource`.
+
+    Returns:
+        The rows in their order, with labels as `ClassLabel` or as lists of `ClassLabel`.
+
+    Raises:
+        ValueError: If there is no row, a column is missing or of another type, or a label breaks its rule.
+
+    Example:
+        >>> rows = Dataset.from_dict({"file": ["a.png", "b.png"], "kind": ["dog", "cat"]})
+        >>> prepare_dataset(rows, image_column="file", label_column="kind").features["label"]
+        ClassLabel(names=['cat', 'dog'])
+    """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
+    if not len(dataset):
+        raise no_rows("the dataset")
+    part = Part(DatasetRows(dataset, "the dataset"), lambda: dataset)
+    chosen = choose_columns(DataSource(dataset=dataset, **columns), part, label_names)
+    return _prepare(part, chosen, "the dataset", label_names)
+
+
+def prepare_part(
+    part: Part, columns: Columns, name: str, label_names: Sequence[str] | None, *, skip_bad: bool
+) -> tuple[Dataset, list[BadRow]]:
+    """Bring the rows of a part into the columns of `prepare_dataset`, and read every one of them once.
+
+    Args:
+        part: Rows as they are stored.
+        columns: Which columns to read.
+        name: What messages call the source.
+        label_names: See `prepare_dataset`.
+        skip_bad: Leave out rows that cannot be read.
+
+    Returns:
+        The rows that can be read, and those that cannot.
+
+    Raises:
+        ValueError: If a label breaks its rule, or a row cannot be read, unless `skip_bad`.
+    """
+    prepared = _prepare(part, columns, name, label_names)
+    values = without_decoding(prepared) if columns.kind == "image" else prepared.select_columns(columns.kind)
+    if columns.kind == "features":
+        values = values.with_format("numpy")
+    places = [Place(part.reader, row) for row in range(len(prepared))]
+    bad = find_bad_rows(columns.kind, values[columns.kind], places, stop_at_first=not skip_bad)
+    if bad and not skip_bad:
+        raise next(iter(bad.values())).as_error()
+    if len(bad) == len(prepared):
+        raise ValueError(f"`dataset` must hold at least one row that can be read, but none of {len(prepared)} can.")
+    if not bad:
+        return prepared, []
+    return prepared.select([row for row in range(len(prepared)) if row not in bad]), list(bad.values())
+
+
+def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | None) -> Dataset:
+    rows = part.whole()
+    if columns.label is None:
+        raise ValueError(_no_labels(columns, name, list(rows.column_names)))
+    labels = rows.select_columns(columns.label.column)[:][columns.label.column]
+    named = [columns.label.read(label, Place(part.reader, row)) for row, label in enumerate(labels)]
+    names = list(known) if known is not None else columns.label.order(_all_names(named))
+    ids = _class_ids(named, names, part, is_list=columns.label.is_list, is_given=known is not None)
+    inputs = _canonical_inputs(rows, columns, part)
+    prepared = inputs.add_column("label", ids, feature=label_feature(names, multi_label=columns.label.is_list))
+    if set(LEVELS) <= set(rows.column_names) - set(columns.names):
+        prepared = concatenate_datasets([prepared, rows.select_columns(list(LEVELS))], axis=1)
+    return prepared
+
+
+def _canonical_inputs(rows: Dataset, columns: Columns, part: Part) -> Dataset:
+    """The column of images, texts or features alone, under that name; images with absolute paths."""
+    kind, column = columns.kind, columns.value
+    inputs = rows.select_columns(column)
+    if column != kind:
+        inputs = inputs.rename_column(column, kind)
+    if kind != "image":
+        return inputs
+    if part.base is not None and not isinstance(inputs.features["image"], Image):
+        base = part.base
+        absolute = [stored_image(value, base) for value in inputs[:]["image"]]
+        return Dataset.from_dict({"image": absolute}).cast_column("image", Image())
+    return inputs.cast_column("image", Image())
+
+
+def _class_ids(
+    named: list[Label], names: list[str], part: Part, *, is_list: bool, is_given: bool
+) -> list[int] | list[list[int]]:
+    """Ids of the classes of every row, sorted."""
+    id_of = {name: number for number, name in enumerate(names)}
+    ids: list[Any] = []
+    for row, label in enumerate(named):
+        classes = label if isinstance(label, list) else [] if label is None else [label]
+        unknown = [name for name in classes if name not in id_of]
+        if unknown:
+            rule = "one of the classes of the training set" if is_given else f"one of {len(names)} classes"
+            raise ValueError(f"`label` must be {rule}, but {Place(part.reader, row)} has {unknown[0]!r}.")
+        numbers = sorted(id_of[name] for name in classes)
+        ids.append(numbers if is_list else numbers[0] if numbers else NO_CLASS)
+    return ids
+
+
+def _all_names(named: list[Label]) -> set[str]:
+    return {name for label in named for name in (label if isinstance(label, list) else [label]) if name is not None}
+
+
+def _no_labels(columns: Columns, name: str, found: list[str]) -> str:
+    if name.endswith(".npy"):
+        return f"Training needs labels: put them into {name.removesuffix('.npy')}.labels.npy, one a row."
+    if found == ["image"]:
+        return (
+            f"Training needs labels, but the images of {name} have none: put them into one folder a class, or list "
+            "them with their labels in a metadata.csv."
+        )
+    return f"Training needs labels: `label_column` must name a column of the data, which are {found}."

@@ -1,0 +1,181 @@
+"""Open what a name leads to, split by split: benchmarks, folders, tables, saved datasets, the Hub, dataset objects."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from datasets import (
+    Dataset,
+    DatasetDict,
+    IterableDataset,
+    IterableDatasetDict,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+
+from modeling_crh.checks import check_path
+from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
+from modeling_crh.data.folders import PART_NAMES, ImageFolder, class_of, divide_folder, image_files, read_metadata
+from modeling_crh.data.rows import READ_ERRORS, DatasetRows, StreamRows
+from modeling_crh.data.source import DataSource
+from modeling_crh.data.tables import Part, divide_tables, find_tables, open_tables, unreadable
+from modeling_crh.runtime.terminal import say
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Rows as they are stored, before columns are chosen.
+
+    Attributes:
+        name: Absolute path, or name of a benchmark or dataset.
+        version: Digest that changes when the files change; empty for objects in memory.
+        splits: Name of a split to its rows; `all` where there is only one without a name.
+    """
+
+    name: str
+    version: str
+    splits: dict[str, Part]
+
+    def parts(self, split: str | None = None) -> dict[str, Part]:
+        """Part of an experiment (`train`, `validation`, `query`; or `all`) to its rows.
+
+        Args:
+            split: The only split to take, by its own name or by that of the part.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        named = {PART_NAMES.get(name.lower(), name): rows for name, rows in self.splits.items()}
+        if split is not None:
+            chosen = self.splits.get(split, named.get(PART_NAMES.get(split, split)))
+            if chosen is None:
+                raise ValueError(f"`split` must be one of {', '.join(self.splits)}, but got {split!r}.")
+            return {"all": chosen}
+        if len(self.splits) == 1:
+            return {"all": next(iter(self.splits.values()))}
+        if len(named) < len(self.splits) or "train" not in named or not set(named) <= set(PART_NAMES.values()):
+            return self.splits
+        return {name: named[name] for name in ("train", "validation", "query") if name in named}
+
+
+def open_stored(source: DataSource) -> Stored:
+    """What a source names, before columns are chosen."""
+    data = source.dataset
+    if isinstance(data, Dataset | IterableDataset):
+        return Stored("a dataset object", "", {"all": _part_of(data)})
+    if isinstance(data, DatasetDict | IterableDatasetDict):
+        return Stored("a dataset object", "", {name: _part_of(split) for name, split in data.items()})
+    path, name = check_path("dataset", data), str(data)
+    if name in BENCHMARKS:
+        train, test = read_benchmark(name, source.data_dir)
+        version = f"{len(train)} {len(test)}"
+        return Stored(name, version, {"train": _part_of(train, name), "query": _part_of(test, name)})
+    if source.data_dir is not None:
+        raise ValueError(f"`data_dir` must be given with a benchmark only, but got {source.data_dir!r} with {name!r}.")
+    if path.is_dir():
+        opened = _open_folder(path)
+        if opened is not None:
+            return opened
+    files = find_tables(name)
+    if files is not None:
+        parts = {part: open_tables(some, name) for part, some in divide_tables(files).items()}
+        shown = str(path.absolute()) if path.exists() else name
+        return Stored(shown, digest(files), parts)
+    if path.is_dir():
+        raise ValueError(f"`dataset` must hold images or tables, but the folder {name!r} holds none.")
+    if path.exists() or not is_hub_id(name):
+        rule = f"a folder, a table, the Hub id of a dataset, or one of the benchmarks {', '.join(sorted(BENCHMARKS))}"
+        if path.exists():
+            raise ValueError(f"`dataset` must be {rule}, but got the file {name!r}.")
+        raise FileNotFoundError(f"`dataset` must be {rule}, but there is no {name!r}.")
+    return _open_hub(name, source.config, source.revision)
+
+
+def _part_of(data: Dataset | IterableDataset, name: str = "the dataset") -> Part:
+    if isinstance(data, Dataset):
+        return Part(DatasetRows(data, name), lambda: data)
+    return Part(StreamRows(data, name), partial(_read_stream, data))
+
+
+def _read_stream(stream: IterableDataset) -> Dataset:
+    """All rows of a stream, written to the cache of `datasets`."""
+    return Dataset.from_generator(lambda: iter(stream), features=stream.features)
+
+
+def digest(files: Sequence[Path]) -> str:
+    """Digest of the names, sizes and times of files, which changes when one of them is replaced."""
+    found = hashlib.sha256()
+    for file in files:
+        status = os.stat(file)
+        found.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+def _open_folder(path: Path) -> Stored | None:
+    """A folder that `save_to_disk` made, or one of images; None for any other."""
+    root = path.absolute()
+    if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+        saved = load_from_disk(str(root))
+        splits = saved if isinstance(saved, DatasetDict) else {"all": saved}
+        parts = {name: _part_of(split, str(path)) for name, split in splits.items()}
+        return Stored(str(root), digest(sorted(root.rglob("*.arrow"))), parts)
+    found = image_files(root)
+    if not found.files and not found.metadata:
+        return None
+    listed = {part: _folder_rows(found, below) for part, below in divide_folder(found).items()}
+    used = {row["image"] for rows in listed.values() for row in rows}
+    unlisted = len(found.files) - sum(str(root / file) in used for file in found.files)
+    if unlisted:
+        found.passed_over["image that no metadata file lists"] = unlisted
+    passed_over = found.describe_passed_over()
+    if passed_over is not None:
+        say(passed_over)
+    parts = {part: _part_of(_as_dataset(rows, path), str(path)) for part, rows in listed.items()}
+    is_csv = bool(found.metadata) and all(file.endswith(".csv") for file in found.metadata)
+    parts = {name: Part(part.reader, part.whole, is_csv=is_csv) for name, part in parts.items()}
+    return Stored(str(root), digest([root / file for file in [*found.files, *found.metadata]]), parts)
+
+
+def _folder_rows(found: ImageFolder, below: str) -> list[dict[str, Any]]:
+    """Images of one part of a folder with their labels: from metadata files where there are some, or else by folder."""
+    metadata = [file for file in found.metadata if file.startswith(below)]
+    if metadata:
+        return [row for file in metadata for row in read_metadata(found.root, file)]
+    files = [file.removeprefix(below) for file in found.files if file.startswith(below)]
+    rows: list[dict[str, Any]] = [{"image": str(found.root / below / file)} for file in files]
+    labels = [class_of(file) for file in files]
+    return [row | {"label": label} for row, label in zip(rows, labels, strict=True)] if any(labels) else rows
+
+
+def _as_dataset(rows: list[dict[str, Any]], path: Path) -> Dataset:
+    names = dict.fromkeys(name for row in rows for name in row)
+    try:
+        return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise ValueError(
+            f"The metadata of {path} must hold values of one type a column, but do not: {error}."
+        ) from error
+
+
+def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
+    """A dataset on the Hub, read as a stream until all of it is asked for."""
+    try:
+        builder = load_dataset_builder(name, config, revision=revision)
+        streams = builder.as_streaming_dataset()
+        parts = {}
+        for split, stream in streams.items():
+            reader = StreamRows(stream, name, builder.info.features)
+            parts[split] = Part(reader, partial(load_dataset, name, config, split=split, revision=revision))
+        data_files = builder.config.data_files or {}
+    except READ_ERRORS as error:
+        raise unreadable(name, error) from error
+    version = {split: [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()}
+    return Stored(name, hashlib.sha256(json.dumps(version).encode()).hexdigest(), parts)

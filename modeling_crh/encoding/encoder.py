@@ -1,0 +1,157 @@
+"""Encoder: the one path from images, texts or features to hash logits and codes."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.data.bad_rows import Kind
+from modeling_crh.data.open_source import Row
+from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches, kind_of, model_inputs
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.processes import choose_workers
+from modeling_crh.runtime.terminal import progress_bar
+
+Forward = Callable[..., Tensor]
+"""From the inputs of a batch to one tensor `(N, ...)`."""
+
+
+class Encoder:
+    """A trained model with what prepares its inputs, on the device of this process.
+
+    Args:
+        model: The model; it is put into evaluation mode and moved to the device.
+        processor: Image processor or tokenizer of the model; None where it reads features.
+        batch_size: Number of items that go through the model at a time.
+        num_workers: Number of processes that decode items; None chooses by the machine, see `choose_workers`.
+
+    Example:
+        >>> from modeling_crh import DEFAULT_CHECKPOINT
+        >>> Encoder.load(DEFAULT_CHECKPOINT).packed([np.zeros((28, 28), np.uint8)]).shape
+        (1, 8)
+    """
+
+    def __init__(
+        self, model: CRHModel, processor: Processor, *, batch_size: int = 64, num_workers: int | None = None
+    ) -> None:
+        self.model, self.processor = model, processor
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.reads: Kind = kind_of(model)
+        self.model.train(False)
+        nn.Module.to(self.model, PartialState().device)
+
+    @classmethod
+    def load(cls, name: str | Path, **settings: Any) -> "Encoder":
+        """Load a trained model with its processor.
+
+        Args:
+            name: Folder of a run or a checkpoint, or Hub id.
+            **settings: `batch_size` and `num_workers`.
+
+        Raises:
+            ValueError: If there is no such checkpoint, or it is damaged.
+        """
+        return cls(*load_checkpoint(name), **settings)
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of a code, K."""
+        return self.model.config.num_bits
+
+    def hash_logits(self, items: Sequence[Any], *, desc: str = "Encoding") -> Tensor:
+        """Hash logits of items in memory, `(N, K)` float32 on the CPU.
+
+        Args:
+            items: N paths, URLs, bytes, PIL images or arrays of pixels; or texts; or feature vectors.
+            desc: What the progress bar says.
+
+        Raises:
+            ValueError: If an item cannot be read, or is not what the model reads.
+        """
+        rows = [Row(number, _name(item, number), None, item) for number, item in enumerate(items)]
+        parts = []
+        with progress_bar(total=len(rows), desc=desc, unit="item") as bar:
+            for batch in self.batches([(0, iter(rows))], num_rows=len(rows)):
+                parts.append(self.batch_logits(batch))
+                bar.update(len(batch.rows))
+        return torch.cat(parts) if parts else torch.empty(0, self.num_bits)
+
+    def packed(self, items: Sequence[Any], *, desc: str = "Encoding") -> NDArray[np.uint8]:
+        """Packed codes of items in memory, `(N, K / 8)`; see `hash_logits`."""
+        return cast(NDArray[np.uint8], pack_codes(binarize(self.hash_logits(items, desc=desc))).numpy())
+
+    def batches(
+        self,
+        shards: Iterable[tuple[int, Iterator[Row]]],
+        *,
+        skip_bad: bool = False,
+        num_rows: int | None = None,
+    ) -> Iterator[InputBatch]:
+        """Batches of rows, prepared for the model; see `input_batches`.
+
+        Args:
+            shards: Numbers and rows of shards.
+            skip_bad: Leave out rows that cannot be read.
+            num_rows: Number of all rows, if it is known: a few are prepared without worker processes.
+        """
+        is_small = num_rows is not None and num_rows <= 2 * self.batch_size
+        return input_batches(
+            shards,
+            self.reads,
+            self.processor,
+            batch_size=self.batch_size,
+            num_workers=0 if is_small else choose_workers(self.model.main_input_name, self.num_workers),
+            skip_bad=skip_bad,
+            pin_memory=self.model.device.type == "cuda",
+        )
+
+    def batch_logits(self, batch: InputBatch) -> Tensor:
+        """Hash logits of a batch, `(N, K)` float32 on the CPU.
+
+        Raises:
+            ValueError: If the batch has a fault.
+            OSError: If the machine could not read one of its rows.
+        """
+        if batch.fault is not None:
+            raise batch.fault
+        if not batch.rows:
+            return torch.empty(0, self.num_bits)
+        return next(run_batches(self.model, [batch.inputs]))
+
+
+def run_batches(
+    model: PreTrainedModel,
+    batches: Iterable[dict[str, Tensor]],
+    forward: Forward | None = None,
+    *,
+    desc: str | None = None,
+) -> Iterator[Tensor]:
+    """Run batches of inputs through a model, without gradients.
+
+    Args:
+        model: The model, in evaluation mode; inputs are moved to its device and precision.
+        batches: Inputs by name, each `(N, ...)`; labels are left out.
+        forward: From inputs to the output that is wanted; None takes the hash logits.
+        desc: What a progress bar says; None shows none.
+
+    Yields:
+        The output of each batch, float32 on the CPU.
+    """
+    call = forward if forward is not None else lambda **inputs: model(**inputs).hash_logits
+    bar = batches if desc is None else progress_bar(batches, desc=desc, unit="batch")
+    for batch in bar:
+        with torch.inference_mode():
+            yield call(**model_inputs(batch, model)).float().cpu()
+
+
+def _name(item: Any, number: int) -> str:
+    """What a message calls an item: its path or text, shortened, or its number."""
+    return str(item)[:300] if isinstance(item, str | Path) else f"item {number}"
