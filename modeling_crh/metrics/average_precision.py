@@ -9,9 +9,9 @@ from modeling_crh.metrics.counting import DistanceCounts, check_top, prepare_ret
 def average_precision(counts: DistanceCounts) -> Tensor:
     """Compute the expected average precision of each query over all orders of the items at equal distance.
 
-    The closed form of McSherry and Najork (ECIR 2008), summed over the distances. It depends on the codes alone, not
-    on the order of the database. The divisor is the number of relevant items in the whole database; a query without
-    one scores 0.
+    This is the closed form of McSherry and Najork (ECIR 2008), summed over the distances. It does not depend on the
+    order of the database. The divisor is the number of relevant items in the whole database; a query without one
+    scores 0.
 
     Args:
         counts: From `count_by_distance`.
@@ -32,7 +32,7 @@ def average_precision(counts: DistanceCounts) -> Tensor:
 
 
 def average_precision_bounds(counts: DistanceCounts) -> tuple[Tensor, Tensor]:
-    """Compute the average precision of each query with every tie resolved against it, and for it.
+    """Compute the average precision of each query with every tie resolved against the query, and for it.
 
     Args:
         counts: From `count_by_distance`.
@@ -80,7 +80,7 @@ def convention_average_precision(
     Args:
         query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
         database_codes: `(N, K)`, every entry -1 or +1, in the order that resolves ties.
-        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
         database_labels: `(N,)` or `(N, C)`, of the same kind.
         top_r: From 1 to the number of items that each query ranks, which is the default.
         leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.

@@ -13,14 +13,15 @@ from torch import Tensor
 from modeling_crh.checks import is_whole
 from modeling_crh.metrics.packing import check_codes, pack_label_pair, pack_words
 
-QUERIES_AT_ONCE = 64  # a task of one thread: few enough to share the queries out evenly and to stop on Ctrl-C
-PAIRS_AT_ONCE = 2**26  # the most of a task, likewise, where the database is large
-MAX_THREADS = 16  # each takes 8 bytes for every item relevant to each of the queries that it ranks together
+# A task of one thread is so small that the threads end together, and that Ctrl-C stops them.
+QUERIES_AT_ONCE = 64
+PAIRS_AT_ONCE = 2**26
+MAX_THREADS = 16  # each holds 8 bytes for every relevant item of the queries that it ranks together
 
 
 @dataclass(frozen=True, eq=False)
 class DistanceCounts:
-    """How many items of the database, and how many relevant ones, lie at each distance from each query.
+    """Numbers of items, and of relevant items, at each distance from each query.
 
     Attributes:
         items: `(Q, K + 1)` `int64`; column d counts the items at distance d.
@@ -37,18 +38,18 @@ class DistanceCounts:
 
     @property
     def num_relevant(self) -> Tensor:
-        """`(Q,)` `int64`, the number of relevant items in the whole database."""
+        """Number of relevant items in the whole database, `(Q,)` `int64`."""
         return self.relevant.sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
-    """All queries and the database, checked and packed.
+    """Queries and database, checked and packed.
 
     Attributes:
-        words: Codes of the queries `(W, Q)` and of the database `(W, N)`, from `pack_words`.
-        labels: Labels of the queries and of the database, from `pack_label_pair`.
-        num_bits: `K`.
+        words: Codes of both sides, `(W, Q)` and `(W, N)`, from `pack_words`.
+        labels: Labels of both sides, from `pack_label_pair`.
+        num_bits: Number of bits of a code, `K`.
         leave_one_out: Whether a query is left out of its own ranking.
     """
 
@@ -66,13 +67,13 @@ class RetrievalTask:
         """Rank the database for every query, in as many threads as torch may use, up to `MAX_THREADS`.
 
         Args:
-            cuts: Places of a ranking at which to cut it, each from 1 up.
+            cuts: Numbers of places to rank, each from 1 up.
 
         Returns:
-            The counts by distance, and `(Q, len(cuts))` `float64`: the average precision over the places up to each
-            cut, ties in the order of the database, as `convention_average_precision` has it.
+            The counts by distance; and the average precision over the first places, up to each cut, as in
+            `convention_average_precision`: `(Q, len(cuts))` `float64`.
         """
-        from modeling_crh.metrics.kernel import rank_queries  # here, since Numba takes its time to be imported
+        from modeling_crh.metrics.kernel import rank_queries  # here, since Numba is slow to import
 
         num_queries, num_columns = self.words[0].shape[1], self.num_bits + 2
         items = np.zeros((num_queries, num_columns), np.int64)
@@ -101,12 +102,12 @@ def prepare_retrieval(
     *,
     leave_one_out: bool,
 ) -> RetrievalTask:
-    """Check the input and pack it.
+    """Check the arguments of `count_by_distance` and pack them.
 
     Args:
         query_codes: `(Q, K)`, every entry -1 or +1.
         database_codes: `(N, K)`, every entry -1 or +1.
-        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
         database_labels: `(N,)` or `(N, C)`, of the same kind.
         leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
 
@@ -126,17 +127,17 @@ def prepare_retrieval(
         )
     sizes = (len(query_codes), len(database_codes))
     words = (pack_words(query_codes), pack_words(database_codes))
-    labels = pack_label_pair(query_labels, database_labels, sizes)
+    labels = pack_label_pair(query_labels, database_labels, sizes, leave_one_out=leave_one_out)
     if leave_one_out:
         _check_one_set(words, labels, sizes)
     return RetrievalTask(words, labels, query_codes.shape[1], leave_one_out)
 
 
 def check_top(name: str, top: int, num_items: int) -> None:
-    """Check that a ranking of `num_items` has a first `top` places.
+    """Check that a ranking has `top` places.
 
     Args:
-        name: What the caller calls `top`, for the message.
+        name: Name of the argument, for the message.
         top: Number of places.
         num_items: Number of items that each query ranks.
 
@@ -167,13 +168,14 @@ def count_by_distance(
 ) -> DistanceCounts:
     """Count the items, and the relevant ones, at each Hamming distance from each query.
 
-    Relevant is what shares at least one label; a multi-hot row without a label is relevant to nothing. The counting
-    goes on the CPU, whatever the device of the codes, in some megabytes beyond the packed input and the result.
+    An item is relevant if it shares a label with the query. An item without a label, which has -100 or a row of zeros,
+    is relevant to nothing, and nothing is relevant to it. Counting runs on the CPU, whatever the device of the codes,
+    and takes some megabytes beyond the packed input and the result.
 
     Args:
         query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
         database_codes: `(N, K)`, every entry -1 or +1.
-        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
         database_labels: `(N,)` or `(N, C)`, of the same kind.
         leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
 

@@ -1,4 +1,4 @@
-"""The name of each figure, and its meaning in one line."""
+"""Names of the figures in words, and their meanings."""
 
 import re
 
@@ -34,13 +34,13 @@ _MEANINGS = (
 
 
 def explain_figure(name: str) -> tuple[str, str]:
-    """Say what a figure is called and what it means.
+    """Name a figure in words, and explain it in one line.
 
     Args:
-        name: As `retrieval_figures` or an evaluation calls it.
+        name: Key of the figure in `retrieval_figures` or in an evaluation.
 
     Returns:
-        The words for the page and one line. A figure that is not known keeps its name and has no line.
+        The name and the line. An unknown figure keeps its name and has an empty line.
 
     Example:
         >>> explain_figure("recall_at_5")

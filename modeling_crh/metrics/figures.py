@@ -37,8 +37,7 @@ def bit_balance(codes: Tensor) -> float:
 def bit_correlation(codes: Tensor) -> float:
     """Compute the mean absolute Pearson correlation between different bits.
 
-    A constant bit has no correlation. A pair with one counts 1: the bit tells nothing that the others do not, and a
-    code that collapses must not look independent.
+    A constant bit has no correlation; a pair with one counts 1, so that a collapsed code does not look independent.
 
     Args:
         codes: `(N, K)`, every entry -1 or +1, `K` at least 2.
@@ -82,30 +81,30 @@ def retrieval_figures(
 ) -> dict[str, float]:
     """Compute every retrieval figure, each a mean over all queries.
 
-    Tie-aware, so independent of the order of the database:
+    Tie-aware figures, which do not depend on the order of the database:
 
     - `map`, the headline: expected average precision over all orders of the tied items.
     - `map_lower`, `map_upper`: every tie resolved against, or for, the query.
     - `precision_at_<k>`, `recall_at_<k>` for each k of `top_k`: expected values.
     - `precision_within_radius_<radius>`: a query that finds nothing counts 0.
 
-    As papers print it, with ties in database order: `map_convention` over the whole ranking, and
+    Figures as papers print them, with ties in database order: `map_convention` over the whole ranking, and
     `map_convention_at_<R>` for each R of `top_r`.
 
-    A multi-hot row of zeros, an item without a label, is relevant to no query and finds nothing relevant.
+    Counts: `queries`; `queries_without_relevant`, which score 0 and stay in every mean; `database`, the number of
+    items that each query ranks.
 
-    And counts: `queries`; `queries_without_relevant`, which have 0 for every figure and stay in every mean;
-    `database`, the number of items that each query ranks.
+    An item without a label, which has -100 or a row of zeros, is relevant to no query and finds nothing relevant.
 
     Args:
         query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
         database_codes: `(N, K)`, every entry -1 or +1.
-        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
         database_labels: `(N,)` or `(N, C)`, of the same kind.
         leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
-        top_k: Places for precision and recall, each from 1 to `database`.
-        top_r: Cuts for the convention, each from 1 to `database`.
-        radius: In bits, from 0 up.
+        top_k: Numbers of places for precision and recall, each from 1 to `database`.
+        top_r: Numbers of places for the convention, each from 1 to `database`.
+        radius: Radius in bits, from 0 up.
 
     Returns:
         The figures by name.
@@ -142,12 +141,12 @@ def figures_with_counts(
     top_r: Sequence[int] = (),
     radius: int = 2,
 ) -> tuple[dict[str, float], DistanceCounts]:
-    """Compute every retrieval figure, and return the counts too: a curve from them needs no second pass.
+    """Compute every retrieval figure, and return the counts too, from which a curve can be drawn.
 
     Arguments and errors are those of `retrieval_figures`.
 
     Returns:
-        The figures by name, and what `count_by_distance` returns.
+        The figures by name, and the counts of `count_by_distance`.
 
     Example:
         >>> codes = torch.tensor([[1, 1], [1, -1], [-1, -1]])

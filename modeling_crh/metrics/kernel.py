@@ -1,8 +1,8 @@
-"""The loop over all pairs of a query and an item, which Numba compiles: the only place where figures meet pairs.
+"""The loop over all pairs of a query and an item, compiled by Numba.
 
-One pass over the database gives, for a query, the histograms of distances and the place of every relevant item. A chunk
-of items, whose distances stay in the cache of a core, meets some queries one after the other before the next chunk
-comes; of the items, the relevant ones alone are kept.
+One pass over the database gives, for a query, the histograms of distances and the place of every relevant item. The
+database is read in chunks whose distances stay in the cache of a core; each chunk is compared with several queries
+before the next one is read. Only relevant items are noted.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-CHUNK, QUERIES = 4096, 8  # items and queries that meet at a time; more were no faster
+CHUNK, QUERIES = 4096, 8  # items and queries at a time; more were no faster
 DISTANCE_SHIFT = 40  # an item is noted as one number: its distance in the high bits, its rank there, from 0, in the low
 RANK_MASK = 2**DISTANCE_SHIFT - 1
 
@@ -23,7 +23,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(**options: Any) -> Callable[[Function], Function]:
-    """Have Numba compile a function, and keep the result beside this file or in the user's cache where it may."""
+    """Compile a function with Numba, and cache the result on disk where that is possible."""
 
     def compile_one(function: Function) -> Function:
         try:
@@ -49,8 +49,8 @@ def rank_queries(
     """Rank the whole database for the B queries from `first` on; ties keep the order of the database.
 
     Args:
-        words: Codes of the queries `(W, Q)` and of the database `(W, N)`, from `pack_words`.
-        labels: Labels of the queries and of the database, from `pack_label_pair`.
+        words: Codes of both sides, `(W, Q)` and `(W, N)`, from `pack_words`.
+        labels: Labels of both sides, from `pack_label_pair`.
         first: Number of the first query.
         leave_one_out: Whether query q is item q, and left out of its own ranking.
         cuts: `(R,)`, places of a ranking.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from modeling_crh.checks import check_tensor
 from modeling_crh.codes import check_signs
+from modeling_crh.labels import NO_LABEL
 
 _ROWS_AT_ONCE = 2**18  # so that no copy of all codes is made
 
@@ -17,7 +18,7 @@ def check_codes(name: str, codes: Tensor) -> None:
     """Check that `codes` is a non-empty table of -1 and +1.
 
     Args:
-        name: What the caller calls `codes`, for the message.
+        name: Name of the argument, for the message.
         codes: `(N, K)`.
 
     Raises:
@@ -47,21 +48,24 @@ def pack_words(bits: Tensor) -> NDArray[np.uint64]:
     return np.ascontiguousarray(filled.view(np.uint64).T)
 
 
-def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[int, int]) -> tuple[Any, Any]:
+def pack_label_pair(
+    query_labels: Tensor, database_labels: Tensor, sizes: tuple[int, int], *, leave_one_out: bool = False
+) -> tuple[Any, Any]:
     """Check the labels of both sides and lay them out for the kernel.
 
     Args:
-        query_labels: `(Q,)` class numbers from 0 up, or `(Q, C)` multi-hot rows of 0 and 1.
+        query_labels: `(Q,)` class numbers, -100 without a label, or `(Q, C)` multi-hot rows of 0 and 1.
         database_labels: `(N,)` or `(N, C)`, of the same kind.
-        sizes: `Q` and `N`, the number of codes on either side.
+        sizes: Numbers of codes of both sides, `Q` and `N`.
+        leave_one_out: Whether both sides are one set, in which an item has one label.
 
     Returns:
-        For class numbers, the `int64` arrays `(Q,)` and `(N,)`; for multi-hot rows, the `uint64` words
-        `(W, Q)` and `(W, N)` of `pack_words`.
+        For class numbers, `int64` arrays `(Q,)` and `(N,)`, in which every item without a label has a negative number
+        of its own; for multi-hot rows, the `uint64` words `(W, Q)` and `(W, N)` of `pack_words`.
 
     Raises:
-        ValueError: If a side is no tensor, has another shape or length, an entry that no label can have, or if one side
-            is multi-hot and the other not.
+        ValueError: If a side is no tensor, has another shape or length or an entry that is no label, or if one side is
+            multi-hot and the other not.
     """
     for name, labels, size in zip(
         ("query_labels", "database_labels"), (query_labels, database_labels), sizes, strict=True
@@ -74,8 +78,13 @@ def pack_label_pair(query_labels: Tensor, database_labels: Tensor, sizes: tuple[
         )
     if query_labels.ndim == 2:
         return pack_words(query_labels), pack_words(database_labels)
-    query, database = (labels.long().contiguous().cpu().numpy() for labels in (query_labels, database_labels))
-    return query, database  # contiguous, since Numba compiles anew for what is not
+    return _own_numbers(query_labels, 1), _own_numbers(database_labels, 1 if leave_one_out else 1 + sizes[0])
+
+
+def _own_numbers(labels: Tensor, first: int) -> NDArray[np.int64]:
+    """Class numbers, with -`first`, -`first` - 1, ... for the items without a label: no two of them are equal."""
+    numbers = labels.long().contiguous().cpu().numpy()  # contiguous, or Numba would compile another version
+    return np.where(numbers == NO_LABEL, -np.arange(first, first + len(numbers)), numbers)
 
 
 def _check_labels(name: str, labels: Tensor, size: int) -> None:
@@ -89,6 +98,7 @@ def _check_labels(name: str, labels: Tensor, size: int) -> None:
         wrong, rule = labels[(labels != 0) & (labels != 1)], "only 0 and 1 where it is (N, C)"
     else:
         whole = torch.isfinite(labels) & (labels == labels.floor()) if labels.is_floating_point() else labels == labels
-        wrong, rule = labels[~(whole & (labels >= 0))], "class numbers, whole and from 0 up, where it is (N,)"
+        is_label = (labels >= 0) | (labels == NO_LABEL if labels.is_signed() else False)
+        wrong, rule = labels[~(whole & is_label)], f"class numbers from 0 up, or {NO_LABEL} for none, where it is (N,)"
     if len(wrong):
         raise ValueError(f"`{name}` must hold {rule}, but holds {wrong[0].item()}.")

@@ -11,7 +11,7 @@ from modeling_crh.metrics.counting import DistanceCounts, check_top
 
 @dataclass(frozen=True, eq=False)
 class PrecisionRecallCurve:
-    """Mean precision and recall of a lookup within each radius.
+    """Mean precision and recall of lookups within each radius.
 
     Attributes:
         radius: `(K + 1,)` `int64`, from 0 to `K`.
@@ -69,7 +69,7 @@ def precision_within_radius(counts: DistanceCounts, radius: int = 2) -> Tensor:
 
     Args:
         counts: From `count_by_distance`.
-        radius: In bits, from 0 up; `K` or more takes in the whole database.
+        radius: Radius in bits, from 0 up; `K` or more includes the whole database.
 
     Returns:
         `(Q,)` `float64`; 0 for a query that finds nothing.

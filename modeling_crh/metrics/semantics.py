@@ -10,20 +10,20 @@ from torch import Tensor
 from modeling_crh.checks import check_seed, check_tensor, is_whole
 from modeling_crh.metrics.packing import check_codes
 
-BLOCK_ENTRIES = 2**22  # of the shuffled centers that are compared at a time
-EQUAL = 1e-6  # correlations so close are tied: float32 sums differ by less than 1e-7 when their order does
-ASYMMETRY = 1e-5  # what rounding leaves of a symmetric table in float32, relative to its largest entry
-CONSTANT = 1e-7  # likewise of a constant one
+BLOCK_ENTRIES = 2**22  # entries of shuffled centers to compare at a time
+EQUAL = 1e-6  # difference of tied correlations: float32 sums in another order differ by less than 1e-7
+ASYMMETRY = 1e-5  # differences that rounding leaves in a symmetric float32 table, relative to its largest entry
+CONSTANT = 1e-7  # range that rounding leaves in a constant table, likewise
 
 
 class SemanticCorrelation(NamedTuple):
-    """How far centers follow a reference.
+    """Correlation of the similarity of centers with a reference.
 
     Attributes:
         pcc: Pearson correlation over all pairs of different classes, from -1 to 1.
-        p_value: Of a one-sided permutation test: how often classes that are shuffled correlate as much or more.
-        num_pairs: C (C - 1) / 2.
-        num_permutations: Of the test; the least `p_value` is 1 / (1 + `num_permutations`).
+        p_value: Share of permutations of the classes that correlate as much or more (a one-sided test).
+        num_pairs: Number of pairs, C (C - 1) / 2.
+        num_permutations: Number of permutations of the test; the least `p_value` is 1 / (1 + `num_permutations`).
     """
 
     pcc: float
@@ -33,12 +33,12 @@ class SemanticCorrelation(NamedTuple):
 
 
 class CenterSemantics(NamedTuple):
-    """How far centers follow a reference before and after reassignment.
+    """Correlation of centers with a reference before and after reassignment.
 
     Attributes:
-        reference: What the reference is called, such as "taxonomy".
-        before: Of the centers that training started from.
-        after: Of the centers that it ended with, over the same permutations.
+        reference: Name of the reference, such as "taxonomy".
+        before: Correlation of the centers that training started from.
+        after: Correlation of the centers that it ended with, over the same permutations.
     """
 
     reference: str
@@ -47,7 +47,7 @@ class CenterSemantics(NamedTuple):
 
 
 def center_similarity(centers: Tensor) -> Tensor:
-    """Similarity z.z'/K of all pairs of centers.
+    """Compute the similarity z.z'/K of all pairs of centers.
 
     Args:
         centers: `(C, K)`, every entry -1 or +1.
@@ -77,17 +77,16 @@ def center_correlation(
 
     Args:
         centers: `(C, K)`, every entry -1 or +1, C at least 3.
-        reference: `(C, C)`, symmetric, larger is more similar; the diagonal is not looked at. Distances would turn the
-            sign of the correlation.
-        num_permutations: 1 or larger.
-        seed: Of the permutations; same seed, same result.
+        reference: `(C, C)`, symmetric, larger is more similar; the diagonal is ignored.
+        num_permutations: Number of permutations of the test, 1 or larger.
+        seed: Seed of the permutations.
 
     Returns:
         The correlation and its p value.
 
     Raises:
-        ValueError: If an argument breaks its rule, or all pairs of different classes have one similarity, which
-            correlates with nothing.
+        ValueError: If an argument has a value that its rule does not allow, or all pairs of different classes have the
+            same similarity, which correlates with nothing.
 
     Example:
         >>> centers = torch.tensor([[1, 1, 1, 1], [1, 1, 1, -1], [-1, -1, -1, -1]])
@@ -113,15 +112,15 @@ def center_correlation(
 
 
 def tree_similarity(paths: Iterable[Sequence[Hashable]]) -> Tensor:
-    """Wu and Palmer's similarity of classes that lie in a tree (ACL 1994): 2 depth(a ^ b) / (depth(a) + depth(b)).
+    """Compute Wu and Palmer's similarity of classes in a tree (ACL 1994), 2 depth(a ^ b) / (depth(a) + depth(b)).
 
-    a ^ b is the lowest ancestor that both classes have. Depth counts nodes: a root has depth 1, and a class is one
-    deeper than its nearest ancestor. Classes that have no ancestor in common have similarity 0.
+    a ^ b is the lowest common ancestor of two classes. Depth counts nodes: a root has depth 1, and a class is one
+    deeper than its nearest ancestor. Classes without a common ancestor have similarity 0.
 
     Args:
-        paths: For each class what it lies under, the nearest first and the root last, without the class itself:
-            `nabirds_hierarchy(...).values()`, or `zip(subgroups, groups)` for a label array a level. A node is known
-            by its name and all that lies above it, so names may recur in other branches. No class is another's
+        paths: For each class its ancestors, the nearest first and the root last, such as
+            `nabirds_hierarchy(...).values()`, or `zip(subgroups, groups)` for one label array per level. A node is
+            identified by its name and its ancestors, so names may recur in other branches. No class is another's
             ancestor.
 
     Returns:
@@ -166,7 +165,7 @@ def _check_reference(reference: Tensor, num_labels: int) -> None:
 
 
 def _standardize(name: str, table: Tensor) -> tuple[Tensor, float]:
-    """Mean 0 and norm 1 off the diagonal, 0 on it; and the norm that it had."""
+    """Scale a table to mean 0 and norm 1 off the diagonal, and 0 on it; also return its norm before that."""
     num_labels = len(table)
     other = ~torch.eye(num_labels, dtype=torch.bool)
     values = table[other]
@@ -181,9 +180,9 @@ def _standardize(name: str, table: Tensor) -> tuple[Tensor, float]:
 
 
 def _shuffled_correlations(centers: Tensor, reference: Tensor, num_permutations: int, seed: int) -> Tensor:
-    """Sum over pairs of z.z'/K times a standardized reference, for each of P permutations of the centers: `(P,)`.
+    """Sum z.z'/K times a standardized reference over all pairs, for each of P permutations of the centers: `(P,)`.
 
-    With R for the reference and Z for the shuffled centers that is trace(Z' R Z) / K: a product of matrices for a whole
+    With R for the reference and Z for the shuffled centers, the sum is trace(Z' R Z) / K: one product of matrices for a
     block of permutations. R has mean 0, so the mean of z.z'/K does not matter.
     """
     num_labels, num_bits = centers.shape

@@ -7,35 +7,56 @@ import pytest
 import torch
 from torch import Tensor
 
+from modeling_crh.labels import NO_LABEL
+
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @pytest.fixture(scope="session")
 def random_case() -> Callable[..., Case]:
-    """Give query codes, database codes, query labels and database labels, drawn from a seed."""
+    """Give query codes, database codes, query labels and database labels, drawn from a seed; some have no label."""
 
-    def draw(seed: int, queries: int = 7, items: int = 40, bits: int = 5, labels: int = 3, multi: bool = False) -> Case:
+    def draw(
+        seed: int,
+        queries: int = 7,
+        items: int = 40,
+        bits: int = 5,
+        labels: int = 3,
+        multi: bool = False,
+        unlabelled: float = 0.0,
+    ) -> Case:
         generator = torch.Generator().manual_seed(seed)
         codes = [torch.randint(2, (size, bits), generator=generator) * 2 - 1 for size in (queries, items)]
         shape = (labels,) if multi else ()
         high = 2 if multi else labels
         drawn = [torch.randint(high, (size, *shape), generator=generator) for size in (queries, items)]
+        for part in drawn:
+            part[torch.rand(len(part), generator=generator) < unlabelled] = 0 if multi else NO_LABEL
         return codes[0].to(torch.int8), codes[1].to(torch.int8), drawn[0], drawn[1]
 
     return draw
 
 
 @pytest.fixture(scope="session")
-def tied_orders() -> Callable[[Case, int], Iterator[list[bool]]]:
+def relevant_to() -> Callable[[Tensor, Tensor], Tensor]:
+    """Give which of some items are relevant to one query, by its label and theirs: `(N,)` bool."""
+
+    def find(query: Tensor, items: Tensor) -> Tensor:
+        if query.ndim:
+            return (query.long() @ items.long().T) > 0
+        return (query == items) & (items != NO_LABEL)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def tied_orders(relevant_to: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Case, int], Iterator[list[bool]]]:
     """Give, for one query, the relevance of the ranking under every order of the items at equal distance."""
 
     def orders(case: Case, query: int) -> Iterator[list[bool]]:
         query_codes, database_codes, query_labels, database_labels = case
         distance = (query_codes[query] != database_codes).sum(dim=1).tolist()
-        if query_labels.ndim == 1:
-            relevant = (query_labels[query] == database_labels).tolist()
-        else:
-            relevant = ((query_labels[query] * database_labels).sum(dim=1) > 0).tolist()
+        relevant = relevant_to(query_labels[query], database_labels).tolist()
         groups = [
             [hit for hit, item in zip(relevant, distance, strict=True) if item == radius]
             for radius in sorted(set(distance))

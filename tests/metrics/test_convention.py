@@ -7,19 +7,22 @@ from hypothesis import strategies as st
 from modeling_crh.metrics import average_precision_bounds, convention_average_precision, count_by_distance
 
 
-def research_code(query_codes, database_codes, query_labels, database_labels, top_r, leave_one_out=False):
-    scores = []
-    for query in range(len(query_codes)):
-        distance = (query_codes[query] != database_codes).sum(dim=1).numpy()
-        if query_labels.ndim == 1:
-            relevant = (query_labels[query] == database_labels).numpy()
-        else:
-            relevant = ((query_labels[query] * database_labels).sum(dim=1) > 0).numpy()
-        if leave_one_out:
-            distance, relevant = np.delete(distance, query), np.delete(relevant, query)
-        places = np.flatnonzero(relevant[np.argsort(distance, kind="stable")][:top_r]) + 1
-        scores.append(np.mean(np.arange(1, len(places) + 1) / places) if len(places) else 0.0)
-    return scores
+@pytest.fixture(scope="module")
+def research_code(relevant_to):
+    """What research code computes, one query at a time."""
+
+    def compute(query_codes, database_codes, query_labels, database_labels, top_r, leave_one_out=False):
+        scores = []
+        for query in range(len(query_codes)):
+            distance = (query_codes[query] != database_codes).sum(dim=1).numpy()
+            relevant = relevant_to(query_labels[query], database_labels).numpy()
+            if leave_one_out:
+                distance, relevant = np.delete(distance, query), np.delete(relevant, query)
+            places = np.flatnonzero(relevant[np.argsort(distance, kind="stable")][:top_r]) + 1
+            scores.append(np.mean(np.arange(1, len(places) + 1) / places) if len(places) else 0.0)
+        return scores
+
+    return compute
 
 
 @pytest.mark.parametrize(("labels", "expected"), [([0, 1, 0], 5 / 6), ([1, 0, 0], 7 / 12)])
@@ -41,9 +44,13 @@ def test_the_divisor_is_what_the_first_places_hold():
     top_r=st.integers(1, 19),
     multi=st.booleans(),
     leave_one_out=st.booleans(),
+    unlabelled=st.sampled_from([0, 0.3]),
 )
-def test_the_value_is_that_of_a_stable_sort_for_each_query(random_case, seed, bits, top_r, multi, leave_one_out):
-    queries, database, query_labels, labels = random_case(seed, items=20, bits=bits, multi=multi, labels=4)
+def test_the_value_is_that_of_a_stable_sort_for_each_query(
+    random_case, research_code, seed, bits, top_r, multi, leave_one_out, unlabelled
+):
+    case = random_case(seed, items=20, bits=bits, multi=multi, labels=4, unlabelled=unlabelled)
+    queries, database, query_labels, labels = case
     if leave_one_out:
         queries, query_labels = database, labels
     case = (queries, database, query_labels, labels)
@@ -52,7 +59,7 @@ def test_the_value_is_that_of_a_stable_sort_for_each_query(random_case, seed, bi
 
 
 @pytest.mark.parametrize("bits", [64, 300, 512])
-def test_long_codes_sort_as_short_ones_do(random_case, bits):
+def test_long_codes_sort_as_short_ones_do(random_case, research_code, bits):
     case = random_case(3, items=200, bits=bits)
     assert convention_average_precision(*case).tolist() == pytest.approx(research_code(*case, 200), abs=1e-12)
 

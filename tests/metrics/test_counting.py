@@ -16,9 +16,16 @@ def test_three_items_at_distance_0_1_and_2_are_counted_by_hand():
     assert counts.num_relevant.tolist() == [2]
 
 
-@given(seed=st.integers(0, 2**32 - 1), bits=st.integers(1, 9), multi=st.booleans(), leave_one_out=st.booleans())
-def test_counts_agree_with_a_loop_over_pairs(random_case, seed, bits, multi, leave_one_out):
-    queries, database, query_labels, labels = random_case(seed, queries=4, items=12, bits=bits, multi=multi)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    bits=st.integers(1, 9),
+    multi=st.booleans(),
+    leave_one_out=st.booleans(),
+    unlabelled=st.sampled_from([0, 0.3, 1]),
+)
+def test_counts_agree_with_a_loop_over_pairs(random_case, relevant_to, seed, bits, multi, leave_one_out, unlabelled):
+    case = random_case(seed, queries=4, items=12, bits=bits, multi=multi, unlabelled=unlabelled)
+    queries, database, query_labels, labels = case
     if leave_one_out:
         queries, query_labels = database, labels
     items = torch.zeros(len(queries), bits + 1, dtype=torch.int64)
@@ -29,10 +36,7 @@ def test_counts_agree_with_a_loop_over_pairs(random_case, seed, bits, multi, lea
                 continue
             distance = int((queries[query] != database[item]).sum())
             items[query, distance] += 1
-            if multi:
-                relevant[query, distance] += bool((query_labels[query] & labels[item]).any())
-            else:
-                relevant[query, distance] += bool(query_labels[query] == labels[item])
+            relevant[query, distance] += bool(relevant_to(query_labels[query], labels[item : item + 1]))
     counts = count_by_distance(queries, database, query_labels, labels, leave_one_out=leave_one_out)
     assert torch.equal(counts.items, items)
     assert torch.equal(counts.relevant, relevant)

@@ -97,6 +97,14 @@ def test_queries_without_a_relevant_item_are_counted_and_score_0():
     assert figures["map"] == figures["map_upper"] == figures["map_convention"] == figures["precision_at_1"] == 0.5
 
 
+def test_queries_and_items_without_a_label_score_0_and_are_no_hits():
+    codes, labels = torch.ones(4, 4), torch.tensor([0, 0, -100, -100])
+    figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=[3])
+    assert (figures["queries"], figures["queries_without_relevant"], figures["database"]) == (4, 2, 3)
+    assert figures["precision_at_3"] == pytest.approx((1 / 3 + 1 / 3 + 0 + 0) / 4)
+    assert figures["recall_at_3"] == 0.5
+
+
 def test_a_query_left_out_of_its_own_ranking_does_not_find_itself():
     codes, labels = torch.tensor([[1, 1], [1, -1], [-1, 1]]), torch.tensor([0, 1, 2])
     figures = retrieval_figures(codes, codes, labels, labels, leave_one_out=True, top_k=[2])

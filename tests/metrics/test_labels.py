@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from modeling_crh.labels import NO_LABEL
 from modeling_crh.metrics import count_by_distance
 from modeling_crh.metrics.packing import pack_label_pair
 
@@ -27,6 +28,18 @@ def test_multi_hot_rows_are_relevant_where_they_share_a_label_and_an_empty_row_n
     ]
 
 
+def test_an_item_without_a_label_is_relevant_to_none_and_finds_none():
+    labels = torch.tensor([0, NO_LABEL, NO_LABEL])
+    assert relevance(labels, labels) == [[True, False, False], [False, False, False], [False, False, False]]
+    assert relevance(labels.float(), labels.int()) == relevance(labels, labels)
+
+
+def test_labels_of_unsigned_bytes_are_never_taken_for_none():
+    labels = torch.arange(256, dtype=torch.uint8)  # -100 in eight bits is 156
+    codes = torch.ones(256, 8)
+    assert count_by_distance(codes, codes, labels, labels).num_relevant.tolist() == [1] * 256
+
+
 def test_labels_may_be_a_column_of_a_table():
     table = torch.tensor([[0, 9], [1, 9], [0, 9]])
     assert relevance(table[:1, 0], table[:, 0]) == [[True, False, True]]
@@ -51,9 +64,9 @@ def test_whole_floats_and_booleans_are_labels_too():
         (torch.tensor([0, 1, 2]), r"`query_labels` must be \(2,\) .* one for each code, but got shape \(3,\)"),
         (torch.zeros(2, 3, 1), r"`query_labels` must be \(2,\) .* but got shape \(2, 3, 1\)"),
         (torch.zeros(2, 0), r"`query_labels` must be \(2,\) .* but got shape \(2, 0\)"),
-        (torch.tensor([0.0, 0.5]), r"`query_labels` must hold class numbers, whole and from 0 up, .* but holds 0.5"),
-        (torch.tensor([0.0, float("inf")]), r"`query_labels` must hold class numbers, .* but holds inf"),
-        (torch.tensor([0, -100]), r"`query_labels` must hold class numbers, .* but holds -100"),
+        (torch.tensor([0.0, 0.5]), r"`query_labels` must hold class numbers from 0 up, or -100 .* but holds 0.5"),
+        (torch.tensor([0.0, float("inf")]), r"`query_labels` must hold class numbers .* but holds inf"),
+        (torch.tensor([0, -1]), r"`query_labels` must hold class numbers .* but holds -1"),
         (torch.tensor([[0, 1], [2, 0]]), r"`query_labels` must hold only 0 and 1 where it is \(N, C\), but holds 2"),
         (torch.tensor([[0, 1], [0.5, 0]]), r"`query_labels` must hold only 0 and 1 where .* but holds 0.5"),
         ([0, 1], r"`query_labels` must be a torch\.Tensor, but got list"),

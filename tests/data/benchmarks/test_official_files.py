@@ -39,7 +39,7 @@ def test_missing_and_empty_images_are_counted_and_the_first_is_named(tmp_path):
     images = [tmp_path / name for name in "abc"]
     require_images(images)
     (tmp_path / "b").unlink()
-    with pytest.raises(FileNotFoundError, match="hold every annotated image, but .*b is missing or empty"):
+    with pytest.raises(FileNotFoundError, match=r"hold every annotated image, but .*b is missing or empty"):
         require_images(images)
     (tmp_path / "c").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"but .*b and 1 more are missing or empty"):
