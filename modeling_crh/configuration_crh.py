@@ -134,7 +134,7 @@ class CRHConfig(PreTrainedConfig):
         self._refuse_unknown_keys(kwargs)
         self._read_backbone_config()
         num_labels = kwargs.get("num_labels", 2)
-        if not isinstance(num_labels, Integral) or num_labels > MOST_LABELS:
+        if not isinstance(num_labels, Integral) or int(num_labels) > MOST_LABELS:
             raise ValueError(f"`num_labels` must be an integer, at most {MOST_LABELS}, but got {num_labels!r}.")
         self._check_files(kwargs)
         self._check_label_names()
@@ -222,7 +222,7 @@ class CRHConfig(PreTrainedConfig):
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"`num_bits` must be a positive multiple of 8, but got {self.num_bits}.")
         if self.problem_type is None:
-            self.problem_type = _PROBLEM_TYPES[0]
+            self.problem_type = "single_label_classification"
         if self.problem_type not in _PROBLEM_TYPES:
             raise ValueError(
                 f"`problem_type` must be {_PROBLEM_TYPES[0]!r} or {_PROBLEM_TYPES[1]!r}, but got {self.problem_type!r}."

@@ -153,7 +153,7 @@ class CRHModel(PreTrainedModel):
         try:
             from modeling_crh.hub.push import push_model
         except ImportError:
-            return super().push_to_hub(repo_id, **settings)
+            return super().push_to_hub(repo_id, **settings)  # type: ignore[arg-type]
         return push_model(self, repo_id, **settings)
 
     @property

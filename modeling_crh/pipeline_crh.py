@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import Pipeline, PreTrainedModel
+from transformers import BaseImageProcessor, Pipeline, PreTrainedModel
 
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
@@ -97,7 +97,7 @@ class CRHPipeline(Pipeline):
         """Turn one image or one text into the inputs of the model, by the processor of the checkpoint."""
         if self.tokenizer is None:
             image = torch.from_numpy(read_image(item)).permute(2, 0, 1)  # (3, H, W)
-            return {"pixel_values": pixel_values(self.image_processor, [image])}
+            return {"pixel_values": pixel_values(cast(BaseImageProcessor, self.image_processor), [image])}
         if not isinstance(item, str):
             raise ValueError(f"`text` must be a string, but got {type(item).__name__}.")
         return dict(self.tokenizer(item, truncation=True, return_tensors="pt"))

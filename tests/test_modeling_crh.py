@@ -221,11 +221,11 @@ def test_a_missing_input_is_an_error_that_names_it(tiny_model, name, main_input)
         ),
         (
             lambda make: make("bert")(input_ids=[[1]]),
-            r"`input_ids` must be a torch\.Tensor, but got list; .* takes texts",
+            "`input_ids` must be a .* but got list; .* takes texts",
         ),
         (
             lambda make: make("vit").encode(["a.png"]),
-            r'but got list; `pipeline\("crh-hashing", .* takes images and paths',
+            r'list; `pipeline\("crh-hashing", .* takes images and paths',
         ),
         (
             lambda make: make("vit").encode(pixel_values="a.png"),

@@ -4,10 +4,8 @@ import torch
 
 IMAGE_BACKBONES = ["vit", "dinov2", "resnet", "convnext"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-CODE_FILES = [
-    f"{name}.py"
-    for name in "backbones checks codebook codes configuration_crh images labels losses modeling_crh pipeline_crh".split()
-]  # what a saved model carries with it, to run without this library
+_CODE = "backbones checks codebook codes configuration_crh images labels losses modeling_crh pipeline_crh"
+CODE_FILES = [f"{name}.py" for name in _CODE.split()]  # what a saved model carries with it, to run without this library
 
 
 def inputs_of(name, size=3):

@@ -4,94 +4,23 @@ import importlib.metadata
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Unpack
 
-import gradio as gr
 import numpy as np
 import pyarrow as pa
-from huggingface_hub import CommitInfo, HfApi, SpaceCard, SpaceCardData
-from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import CommitInfo, SpaceCard, SpaceCardData
 
-from modeling_crh.app.finder import Finder, no_pictures
-from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.hub.cards import MARK, is_written
-from modeling_crh.hub.push import check_repo_id, upload
-from modeling_crh.runtime.html import Thumbnail, thumbnail_within
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.hub.cards import MARK, TAGS, template
+from modeling_crh.hub.push import Destination, check_names, upload
+from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search import HammingIndex, read_index
-
-_OURS = ("sdk", "sdk_version", "python_version", "app_file", "models")
-_TEMPLATE = "spaces-config-reference"  # what the Hub itself writes into a new Space points there
-
-
-def space_card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> SpaceCard:
-    """Write the card of a Space.
-
-    Args:
-        index: That it searches, with the model as the Hub names it.
-        repo_id: Where it will be.
-        pictures: How many thumbnails it holds; None where it holds none.
-        license: As the Hub names licences.
-    """
-    name = repo_id.rpartition("/")[2]
-    data = SpaceCardData(
-        title=name,
-        emoji="🔎",
-        colorFrom="gray",
-        colorTo="blue",
-        sdk="gradio",
-        sdk_version=gr.__version__,
-        python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
-        app_file="app.py",
-        license=license,
-        models=[index.model],
-        tags=["hashing", "binary-codes", "modeling-crh"],
-    )
-    stated = "No licence was stated when it was pushed." if license is None else f"Its licence is `{license}`."
-    held = "no pictures" if pictures is None else f"{pictures:,} thumbnails of at most 200 pixels a side"
-    text = f"""# {name}
-
-Search {len(index):,} images by codes of {index.num_bits} bits from [`{index.model}`](/{index.model}): ask by an image
-of your own or by one of the database, and see which lie nearest, bit by bit.
-
-`index.crh` holds the codes, {index.num_bits // 8} bytes an item, with ids and labels; this repository holds {held} of
-the database. `crh push --space` of modeling-crh wrote it, and writes it anew.
-
-## Limits
-
-- An image that is sent is bounded in bytes and in pixels, encoded in memory, and kept nowhere.
-- What resembles nothing that the model was trained on has a code that means little.
-- {stated} Model and images have their own.
-
-{MARK}
-"""
-    return SpaceCard(f"---\n{data.to_yaml()}\n---\n\n{text}")
-
-
-def choose_card(card: SpaceCard, repo_id: str, revision: str | None, token: str | bool | None) -> str:
-    """Leave the text that somebody has written in the repository, with what the Space needs to run from `card`.
-
-    Args:
-        card: From `space_card`.
-        repo_id: Where it will be.
-        revision: Of the repository.
-        token: None takes the one that `hf auth login` has stored.
-    """
-    try:
-        file = HfApi(token=token).hf_hub_download(repo_id, "README.md", repo_type="space", revision=revision)
-    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
-        return str(card)
-    found = SpaceCard.load(file, ignore_metadata_errors=True)
-    if not is_written(str(found)) or _TEMPLATE in found.text:
-        return str(card)
-    for name in _OURS:
-        found.data[name] = card.data[name]
-    return str(found)
-
+from modeling_crh.search.queries import check_model
 
 MAX_PICTURES = 100_000
-"""Of a Space; about 1 GB of thumbnails of photographs."""
+"""Largest number of items of a Space with thumbnails, which are about 1 GB for photographs."""
 
 _BATCH = 256
 _SCHEMA = pa.schema([pa.field("uri", pa.large_string()), pa.field("sharp", pa.bool_())])
@@ -115,75 +44,70 @@ def push_space(
     *,
     model: str,
     image_root: str | Path | None = None,
+    with_pictures: bool = False,
     license: str | None = None,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    commit_message: str = "Upload search page",
+    **destination: Unpack[Destination],
 ) -> CommitInfo:
-    """Put a Space on the Hub in one commit: the page, the index, thumbnails of the database, requirements and a card.
+    """Upload a Space: the search page, the index, requirements and a card, and thumbnails if asked for.
 
-    Paths of this machine stay here, and so do the images themselves: thumbnails have 200 pixels a side at most.
+    Paths of this machine are not published, and neither are the images: thumbnails have at most 200 pixels a side.
 
     Args:
-        index: Of images: the file or table that `crh index` wrote.
-        repo_id: Such as `org/name`; it is made if it is not there.
-        model: Id on the Hub of the model that made the codes.
-        image_root: Folder of the images of the database; without it the page shows labels and ids.
-        license: As the Hub names licences, such as `cc-by-4.0`.
-        private: Of a new repository; None is the organization's default.
-        revision: Branch, made if it is not there; None is the main one, which alone runs.
-        token: None takes the one that `hf auth login` has stored.
-        commit_message: First line of the commit.
+        index: The file or table of codes of images that `crh index` wrote.
+        repo_id: Repository such as `org/name`, created if it does not exist.
+        model: Hub id of the model that made the codes.
+        image_root: Folder of the images of the database, to make thumbnails of.
+        with_pictures: Whether to publish thumbnails; without them the page shows labels and ids.
+        license: Licence by its name on the Hub, such as `cc-by-4.0`.
+        **destination: See `Destination`. A Space runs on its main branch.
 
     Returns:
         The commit.
 
     Raises:
-        ValueError: If an argument breaks its rule, `model` cannot answer for the index, or `private` is asked for and
-            the repository is there and public.
-        OSError: If it was not uploaded; then the repository holds nothing of it.
+        ValueError: If an argument has a value that its rule does not allow, `model` cannot encode queries for the
+            index, or `private` is True and the repository exists and is public.
+        ModuleNotFoundError: If Gradio is not installed, whose version the Space names.
+        OSError: If the upload failed; the repository then holds nothing of it.
     """
-    check_repo_id(repo_id)
+    check_names(repo_id, model)
+    if with_pictures != (image_root is not None):
+        raise ValueError(
+            "`image_root` and `with_pictures` must come together, since thumbnails of the images are published, but "
+            f"got {image_root!r} and {with_pictures}."
+        )
     loaded = read_index(index)
     public = _public_index(loaded, model)
-    Finder(public, model, no_pictures)  # what the Space will do first
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+
+    def stage(folder: Path) -> None:
         stored = None if image_root is None else store_pictures(folder / "pictures.bin", loaded, image_root)
         pictures = "" if stored is None else ', pictures=here / "pictures.bin"'
         (folder / "app.py").write_text(_APP.format(model=model, pictures=pictures), encoding="utf-8")
         version = importlib.metadata.version("modeling-crh")
         (folder / "requirements.txt").write_text(f"modeling-crh[app]=={version}\n", encoding="utf-8")
         public.save(folder / "index.crh")
-        card = choose_card(space_card(public, repo_id, stored, license), repo_id, revision, token)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        return upload(
-            folder,
-            repo_id,
-            keep_card=False,
-            repo_type="space",
-            private=private,
-            revision=revision,
-            token=token,
-            commit_message=commit_message,
-        )
+        card = _card(public, repo_id, stored, license)
+        (folder / "README.md").write_text(str(card), encoding="utf-8")
+
+    return upload(stage, repo_id, destination, repo_type="space")
 
 
 def store_pictures(file: Path, index: HammingIndex, image_root: str | Path) -> int:
-    """Write the thumbnails of all items, by position, as `stored_pictures` reads them; gives how many there are.
+    """Write thumbnails of all items, by position, in the format that the search page reads.
 
     Args:
-        file: Where to.
-        index: Of at most `MAX_PICTURES` items.
-        image_root: Folder that no path leads out of.
+        file: File to write.
+        index: Index of at most `MAX_PICTURES` items.
+        image_root: Folder of the images; no path of the index leads out of it.
+
+    Returns:
+        The number of items that have a thumbnail.
 
     Raises:
-        ValueError: If there are more items, `image_root` is no folder, or holds none of their images.
+        FileNotFoundError: If `image_root` is no folder.
+        ValueError: If the index has more items, or `image_root` holds none of their images.
     """
-    root = check_path("image_root", image_root)
-    if not root.is_dir():
-        raise ValueError(f"`image_root` must be a folder, but got {str(image_root)!r}.")
+    root = check_image_root(image_root)
     if len(index) > MAX_PICTURES:
         raise ValueError(
             f"`image_root` must be left out for a Space of more than {MAX_PICTURES:,} items, but got {len(index):,}."
@@ -195,31 +119,50 @@ def store_pictures(file: Path, index: HammingIndex, image_root: str | Path) -> i
 
     count = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer, ThreadPoolExecutor() as threads:
-        with progress_bar(total=len(paths), desc="Making thumbnails", unit="image") as bar:
-            for start in range(0, len(paths), _BATCH):
-                made = list(threads.map(thumbnail, paths[start : start + _BATCH]))
-                columns = [[one.uri or None for one in made], [one.sharp for one in made]]
-                arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
-                count += sum(bool(one.uri) for one in made)
-                bar.update(len(made))
+        for start in progress_bar(range(0, len(paths), _BATCH), desc="Making thumbnails"):
+            made = list(threads.map(thumbnail, paths[start : start + _BATCH]))
+            columns = {"uri": [one.uri or None for one in made], "sharp": [one.sharp for one in made]}
+            writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=_SCHEMA))
+            count += sum(bool(one.uri) for one in made)
     if not count:
         raise ValueError(f"`image_root` must hold images of the index, but {str(image_root)!r} holds none of them.")
     return count
 
 
-def _public_index(index: HammingIndex, model: str) -> HammingIndex:
-    """The index without the paths of this machine, and with the model as the Hub names it.
-
-    Raises:
-        ValueError: If it is no id of the Hub, or the codes are those of another one.
-    """
-    if not is_hub_id(model):
-        raise ValueError(f"`model` must be the id of a model on the Hub, such as 'org/name', but got {model!r}.")
-    if is_hub_id(index.model) and index.model != model:
+def _public_index(index: HammingIndex, name: str) -> HammingIndex:
+    """The index without paths of this machine, made by a model of the Hub that can encode queries for it."""
+    if is_hub_id(index.model):
+        check_model(index, name)
+    model, _ = load_checkpoint(name)
+    if model.main_input_name != "pixel_values" or model.config.num_bits != index.num_bits:
         raise ValueError(
-            f"`model` must be the one that made the codes of the index, {index.model!r}, but got {model!r}."
+            f"`model` must make codes of {index.num_bits} bits from images, as the index holds, but {name!r} makes "
+            f"codes of {model.config.num_bits} bits from `{model.main_input_name}`."
         )
     items = index.items.table
-    columns = {name: items[name] if name in items.column_names else None for name in ("id", "label")}
-    return HammingIndex(index.packed, columns["id"], labels=columns["label"], kind=index.kind, model=model)
+    columns = {column: items[column] if column in items.column_names else None for column in ("id", "label")}
+    return HammingIndex(index.packed, columns["id"], labels=columns["label"], kind=index.kind, model=name)
+
+
+def _card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> SpaceCard:
+    try:
+        gradio = importlib.metadata.version("gradio")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModuleNotFoundError("A search page needs gradio; run `pip install 'modeling-crh[app]'`.") from error
+    data = SpaceCardData(
+        title=repo_id.rpartition("/")[2],
+        emoji="🔎",
+        colorFrom="gray",
+        colorTo="blue",
+        sdk="gradio",
+        sdk_version=gradio,
+        python_version=f"{sys.version_info.major}.{sys.version_info.minor}",
+        app_file="app.py",
+        license=license,
+        models=[index.model],
+        tags=TAGS,
+    )
+    card: SpaceCard = SpaceCard.from_template(
+        data, template("space_card.md"), index=index, pictures=pictures, mark=MARK
+    )
+    return card

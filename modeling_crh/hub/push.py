@@ -1,25 +1,47 @@
-"""Put a model on the Hub: all that loading and running it needs, and nothing of the machine that it comes from."""
+"""Upload a model, codes or a search page to the Hub in one commit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
-from huggingface_hub import CommitInfo, HfApi, ModelCard
+from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
+from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.hub.cards import is_written, model_card
 from modeling_crh.hub.run_record import RunRecord, read_run
 
-_FAILURES = (OSError, RuntimeError, httpx.HTTPError)  # RuntimeError: what the client makes of a failed large file
 _REASONS = {
     401: "the Hub does not know the token, or there is none; `hf auth login` stores one",
     403: "the token may not write there",
     404: "there is no such repository, or the token may not see it",
     409: "it was changed at the same time",
 }
+_MESSAGES = {"model": "Upload model", "dataset": "Upload codes", "space": "Upload search page"}
+_SPACE_FIELDS = ("sdk", "sdk_version", "python_version", "app_file", "models")  # what a Space needs to run
+
+
+class Destination(TypedDict, total=False):
+    """Keyword arguments of every push: where it goes, and the message of its commit.
+
+    Attributes:
+        private: Whether a new repository is private; None means the default of the account.
+        revision: Branch, created if it does not exist; None means the main branch.
+        token: Access token; None means the one that `hf auth login` has stored.
+        create_pr: Whether to open a pull request instead.
+        commit_message: First line of the commit message; by default what was uploaded.
+        commit_description: Rest of the commit message.
+    """
+
+    private: bool | None
+    revision: str | None
+    token: str | bool | None
+    create_pr: bool
+    commit_message: str
+    commit_description: str | None
 
 
 def push_model(
@@ -28,162 +50,138 @@ def push_model(
     *,
     processor: Any = None,
     run: str | Path | RunRecord | None = None,
+    with_pictures: bool = False,
     license: str | None = None,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    create_pr: bool = False,
-    commit_message: str = "Upload model",
-    commit_description: str | None = None,
-    max_shard_size: int | str = "50GB",
     tags: list[str] | None = None,
+    max_shard_size: int | str = "50GB",
+    **destination: Unpack[Destination],
 ) -> CommitInfo:
-    """Put a model on the Hub in one commit: weights as safetensors, config, code, processor, record of its run, card.
+    """Upload a model: weights as safetensors, config, code, processor, record of its run and card.
 
-    A card that somebody has written, in the run's folder or in the repository, stays as it is.
+    A card that a person wrote, in the run's folder or in the repository, stays as it is.
 
     Args:
-        model: A `CRHModel`.
-        repo_id: Such as `org/name`; it is made if it is not there.
-        processor: Image processor or tokenizer. None takes the one that was saved with what the model was loaded from.
-        run: Folder of the run that ended in this model, of which the card tells; None leaves the card without figures.
-        license: As the Hub names licences, such as `apache-2.0`.
-        private: Of a new repository; None is the organization's default.
-        revision: Branch, made if it is not there; None is the main one.
-        token: None takes the one that `hf auth login` has stored.
-        create_pr: Open a pull request instead.
-        commit_message: First line of the commit.
-        commit_description: The rest of it.
-        max_shard_size: Of one file of weights.
-        tags: Further ones for the card.
+        model: The `CRHModel`.
+        repo_id: Repository such as `org/name`, created if it does not exist.
+        processor: Image processor or tokenizer. None takes the one saved where the model was loaded from.
+        run: Folder of the run that trained the model, for the card; None leaves the card without figures.
+        with_pictures: Whether to publish the run's contact sheet, which shows images of the data.
+        license: Licence by its name on the Hub, such as `apache-2.0`.
+        tags: Tags to add to the card.
+        max_shard_size: Size above which the weights are split into several files.
+        **destination: See `Destination`.
 
     Returns:
         The commit.
 
     Raises:
-        ValueError: If an argument breaks its rule, or `private` is asked for and the repository is there and public.
-        OSError: If it was not uploaded; then the repository holds nothing of it.
+        ValueError: If an argument has a value that its rule does not allow, or `private` is True and the repository
+            exists and is public.
+        OSError: If the upload failed; the repository then holds nothing of it.
     """
-    check_repo_id(repo_id)
-    record = run if isinstance(run, RunRecord) else RunRecord() if run is None else read_run(run)
-    processor = processor if processor is not None else _find_processor(model, token)
-    card = model_card(
-        model.config,  # type: ignore[arg-type]
-        model.main_input_name,
-        repo_id,
-        record,
-        license=license,
-        revision=revision,
-        tags=tags,
-    )
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        _fill(folder, model, processor, record, str(card), max_shard_size)
-        return upload(
-            folder,
-            repo_id,
-            keep_card=not is_written(record.readme),
-            private=private,
-            revision=revision,
-            token=token,
-            create_pr=create_pr,
-            commit_message=commit_message,
-            commit_description=commit_description,
-        )
+    check_names(repo_id)
+    if run is None:
+        run = RunRecord()
+    record = run if isinstance(run, RunRecord) else read_run(run, with_pictures=with_pictures)
+    processor = processor if processor is not None else _find_processor(model, destination.get("token"))
+    card = model_card(model, repo_id, record, license=license, revision=destination.get("revision"), tags=tags)
 
+    def stage(folder: Path) -> None:
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        if processor is not None:
+            processor.save_pretrained(folder)
+        record.save(folder)
+        text = record.readme if record.readme is not None and is_written(record.readme) else str(card)
+        (folder / "README.md").write_text(text, encoding="utf-8")
 
-def _fill(
-    folder: Path, model: PreTrainedModel, processor: Any, record: RunRecord, card: str, max_shard_size: int | str
-) -> None:
-    """Write all that a repository is to hold; a card that somebody has written takes the place of `card`."""
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
-    if processor is not None:
-        processor.save_pretrained(folder)
-    record.save(folder)
-    written = record.readme if is_written(record.readme) else None
-    (folder / "README.md").write_text(written or card, encoding="utf-8")
+    return upload(stage, repo_id, destination)
 
 
 def upload(
-    folder: Path,
+    stage: Callable[[Path], None],
     repo_id: str,
+    destination: Destination,
     *,
-    keep_card: bool,
-    repo_type: str = "model",
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    **commit: Any,
+    repo_type: Literal["model", "dataset", "space"] = "model",
+    delete_patterns: list[str] | None = None,
 ) -> CommitInfo:
-    """Upload a folder in one commit, which is there whole or not at all.
+    """Upload files in one commit.
 
     Args:
-        folder: Its files, and their names in the repository.
-        repo_id: Such as `org/name`.
-        keep_card: Whether a card that somebody has written in the repository takes the place of the folder's.
-        repo_type: `model`, `dataset` or `space`.
-        private: See `push_model`.
-        revision: See `push_model`.
-        token: See `push_model`.
-        **commit: What `HfApi.upload_folder` takes beside these.
+        stage: Writes the files and the card, `README.md`, into a folder.
+        repo_id: Repository such as `org/name`, created if it does not exist.
+        destination: Where the files go, and the message of the commit.
+        repo_type: Kind of the repository.
+        delete_patterns: Names of files of earlier pushes to delete, such as `codes*.parquet`.
 
     Raises:
-        ValueError: See `push_model`.
-        OSError: See `push_model`.
+        ValueError: If `private` is True and the repository exists and is public, or as `stage` raises it.
+        OSError: If the upload failed.
     """
-    api = HfApi(token=token)
-    files = sorted(path.name for path in folder.iterdir() if path.is_file())
-    try:
-        sdk = "gradio" if repo_type == "space" else None
-        api.create_repo(repo_id, repo_type=repo_type, space_sdk=sdk, private=private, exist_ok=True)
-        if private and not api.repo_info(repo_id, repo_type=repo_type).private:
-            raise ValueError(f"`private` must be left out for {repo_id!r}, which is there already, and public.")
-        if revision is not None and not revision.startswith("refs/"):
-            api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
-        if keep_card:
-            _keep_card(api, folder, repo_id, repo_type, revision)
-        done: CommitInfo = api.upload_folder(
-            repo_id=repo_id, repo_type=repo_type, folder_path=folder, revision=revision, **commit
-        )
-    except _FAILURES as error:
-        raise OSError(
-            f"Nothing was uploaded to {repo_id!r}, none of the {len(files)} files ({', '.join(files)}): "
-            f"{_reason(error)}. Running it again uploads them."
-        ) from error
+    commit: dict[str, Any] = {"commit_message": _MESSAGES[repo_type], **destination}
+    private, revision = commit.pop("private", None), commit.get("revision")
+    api = HfApi(token=commit.get("token"))
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        stage(folder)
+        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        try:
+            sdk = "gradio" if repo_type == "space" else None
+            api.create_repo(repo_id, repo_type=repo_type, space_sdk=sdk, private=private, exist_ok=True)
+            if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+                raise ValueError(f"`private` must be left out for {repo_id!r}, which exists and is public.")
+            if revision is not None and not revision.startswith("refs/"):
+                api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
+            _keep_card(api, folder / "README.md", repo_id, repo_type, revision)
+            done: CommitInfo = api.upload_folder(
+                repo_id=repo_id, repo_type=repo_type, folder_path=folder, delete_patterns=delete_patterns, **commit
+            )
+        except (OSError, httpx.HTTPError) as error:
+            raise _failure(error, repo_id, files) from error
+        except RuntimeError as error:  # which the client makes of a connection that broke in a large file
+            if not isinstance(error.__cause__, OSError | httpx.HTTPError):
+                raise
+            raise _failure(error, repo_id, files) from error
     return done
 
 
-def check_repo_id(repo_id: str) -> None:
-    """Refuse what is no name of a repository.
+def check_names(repo_id: str, model: str | None = None) -> None:
+    """Check that a repository can have the name `repo_id`, and that `model` is no folder of this machine.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If one of them breaks the rule.
     """
+    if model is not None and not is_hub_id(model):
+        raise ValueError(f"`model` must be the id of a model on the Hub, such as 'org/name', but got {model!r}.")
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"`repo_id` must be a name such as 'org/name', but got {repo_id!r}.") from error
 
 
-def _keep_card(api: HfApi, folder: Path, repo_id: str, repo_type: str, revision: str | None) -> None:
-    """Leave the repository's card where somebody has written it; of a mere licence, keep that."""
+def _keep_card(api: HfApi, card: Path, repo_id: str, repo_type: str, revision: str | None) -> None:
+    """Keep the text of the repository's card if a person wrote it; of any other card, keep the licence."""
+    own = RepoCard(card.read_text(encoding="utf-8"))
+    if is_written(own.content):
+        return  # it is the card of the run's folder
     try:
         file = api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=revision)
     except EntryNotFoundError:
         return
-    found, own = Path(file).read_text(encoding="utf-8"), folder / "README.md"
-    if is_written(found):
-        own.write_text(found, encoding="utf-8")
+    found = RepoCard(Path(file).read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    if not is_written(found.content):
+        if own.data.get("license") is None and found.data.get("license") is not None:
+            own.data["license"] = found.data["license"]
+            card.write_text(str(own), encoding="utf-8")
         return
-    license = ModelCard(found, ignore_metadata_errors=True).data.get("license")
-    card = ModelCard(own.read_text(encoding="utf-8"))
-    if license is not None and card.data.get("license") is None:
-        card.data["license"] = license
-        own.write_text(str(card), encoding="utf-8")
+    if repo_type == "space":
+        for name in _SPACE_FIELDS:
+            found.data[name] = own.data[name]
+    card.write_text(str(found) if repo_type == "space" else found.content, encoding="utf-8")
 
 
 def _find_processor(model: PreTrainedModel, token: str | bool | None) -> Any:
-    """Image processor or tokenizer of what the model, or else its backbone, was loaded from; None for features."""
+    """Image processor or tokenizer of the model, or else of its backbone; None for a model of features."""
     if model.main_input_name == "features":
         return None
     config: Any = model.config
@@ -196,18 +194,23 @@ def _find_processor(model: PreTrainedModel, token: str | bool | None) -> Any:
             return AutoImageProcessor.from_pretrained(name, token=token, do_convert_rgb=True)
         except (OSError, ValueError):
             continue
-    raise ValueError("`processor` must be the model's image processor or tokenizer: none was found where it is from.")
+    raise ValueError("`processor` must be the model's image processor or tokenizer: none was saved with the model.")
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
+def _failure(error: Exception, repo_id: str, files: list[str]) -> OSError:
+    return OSError(
+        f"Nothing was uploaded to {repo_id!r}, none of the {len(files)} files ({', '.join(files)}): {_reason(error)}. "
+        "Running it again uploads them."
+    )
 
 
 def _reason(error: BaseException) -> str:
-    """Why an upload failed, in a few words."""
-    chain = list(_causes(error))
+    """Say in a few words why an upload failed."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        chain.append(cause)
+        cause = cause.__cause__
     for cause in chain:
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code

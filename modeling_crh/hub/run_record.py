@@ -1,4 +1,4 @@
-"""What a run's folder tells about its model, without a word about the machine that it ran on."""
+"""Read a run's folder for publication; drop everything private."""
 
 import json
 import math
@@ -25,31 +25,33 @@ BENCHMARKS: dict[str, tuple[str, str | None]] = {
     "nabirds": ("NABirds", None),
     "stanford_cars": ("Stanford Cars", "tanganke/stanford_cars"),
 }
-"""Benchmark to its title, and to its id on the Hub where it has one."""
+"""Name of a benchmark to its title and, where it has one, its id on the Hub."""
 
 OWN_DATA = "your-data"
-"""What a public recipe has in the place of a folder or a table."""
+"""Name that a public recipe has in place of a folder or a table."""
 
 PICTURES = {
-    "contact_sheet.png": "Queries, one a row, and the nearest items of the database.",
+    "contact_sheet.png": "Queries, one per row, and the nearest items of the database.",
     "precision_recall.png": "Precision over recall, one point for each radius of the Hamming ball.",
 }
-"""Pictures of a run's folder, and what they show."""
+"""Pictures of a run that a card may show, with their captions."""
+
+_PICTURES_OF_DATA = {"contact_sheet.png"}
 
 _PRIVATE_SETTINGS = re.compile(r"hub_.*|push_to_hub.*|run_name|project|.*token.*|.*_dir|trackio_.*|_name_or_path")
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run, as far as it is known; all of it may be missing.
+    """What is known of a run, all of which may be published.
 
     Args:
-        figures: Name to value, as `retrieval_figures` calls them.
-        split: What the figures were measured on: `query` or `validation`.
-        recipe: Fields of a recipe that name no path, no account and no secret.
-        history: What training logged: mappings of names to numbers.
-        pictures: Name to file of those of `PICTURES` that are there.
-        readme: A card that somebody wrote already.
+        figures: Names to values, as in `retrieval_figures`.
+        split: Split that the figures were measured on: `query` or `validation`.
+        recipe: Fields of the recipe, without paths, accounts and secrets.
+        history: Log of the training, as names to numbers.
+        pictures: Names of `PICTURES` to their files.
+        readme: Text of the model card in the run's folder.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class RunRecord:
     readme: str | None = None
 
     def save(self, folder: Path) -> None:
-        """Write what is known under the names that `read_run` looks for, the card excepted."""
+        """Write everything but the card into a folder, where `read_run` finds it."""
         if self.figures and self.split == "query":
             (folder / "figures.json").write_text(json.dumps(dict(self.figures), indent=2) + "\n")
         if self.history:
@@ -71,36 +73,41 @@ class RunRecord:
             shutil.copyfile(file, folder / name)
 
 
-def read_run(folder: str | Path) -> RunRecord:
-    """What a run's folder holds of figures.json, recipe.yaml, history.json, README.md and `PICTURES`.
+def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
+    """Read figures.json, recipe.yaml, history.json, README.md and the pictures of a run.
 
     Args:
-        folder: Of a run, or of a bare checkpoint.
+        folder: Folder of a run, the folder `model` in it, or a folder with only a checkpoint.
+        with_pictures: Whether to read pictures of the data too.
 
     Raises:
-        ValueError: If there is no such folder, or a file in it is damaged.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a file in it is damaged.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"`run` must be a folder, but got {str(folder)!r}.")
-    readme = folder / "README.md"
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"`run` must be a folder, but got {str(folder)!r}.")
+    if root.name == "model" and (root.parent / "recipe.yaml").is_file():
+        root = root.parent
+    shown = [name for name in PICTURES if with_pictures or name not in _PICTURES_OF_DATA]
+    readme = next((file for file in (root / "README.md", root / "model" / "README.md") if file.is_file()), None)
     try:
         return RunRecord(
-            figures=_numbers(_read(folder / "figures.json", {})),
-            recipe=public_recipe(_read(folder / "recipe.yaml", {})),
-            history=[_numbers(row) for row in _read(folder / "history.json", [])],
-            pictures={name: folder / name for name in PICTURES if (folder / name).is_file()},
-            readme=readme.read_text(encoding="utf-8") if readme.is_file() else None,
+            figures=_numbers(_read(root / "figures.json", {})),
+            recipe=public_recipe(_read(root / "recipe.yaml", {})),
+            history=[_numbers(row) for row in _read(root / "history.json", [])],
+            pictures={name: root / name for name in shown if (root / name).is_file()},
+            readme=None if readme is None else readme.read_text(encoding="utf-8"),
         )
-    except (ValueError, AttributeError, yaml.YAMLError) as error:
-        raise ValueError(f"`run` must hold whole files, but {str(folder)!r} does not: {error}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"`run` must hold complete files, but {str(folder)!r} does not: {error}.") from error
 
 
 def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without what is of one machine or one account: paths, names of runs, tokens.
+    """Drop the paths, names of runs, accounts and tokens of a recipe.
 
     Args:
-        recipe: Its fields.
+        recipe: Fields of the recipe.
 
     Example:
         >>> public_recipe({"dataset": "/home/ada/cars", "backbone": "org/vit", "training": {"hub_token": "hf_1"}})
@@ -125,8 +132,10 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and re.search(r"[/\\~]", value) is not None and not is_hub_id(value)
 
 
-def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(row: Any) -> dict[str, float]:
     """The entries that are finite numbers."""
+    if not isinstance(row, Mapping):
+        raise ValueError(f"it holds {row!r:.80} in the place of names and values")
     return {
         name: value
         for name, value in row.items()
@@ -138,4 +147,7 @@ def _read(file: Path, otherwise: Any) -> Any:
     if not file.is_file():
         return otherwise
     text = file.read_text(encoding="utf-8")
-    return json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    if not isinstance(content, type(otherwise)):
+        raise ValueError(f"{file.name} holds no {type(otherwise).__name__}")
+    return content

@@ -92,7 +92,7 @@ def test_the_example_of_the_card_runs(crh, codes_folder):
     crh("push", codes_folder, "ada/codes-2", "--type", "dataset")
     card = DatasetCard.load("ada/codes-2")
     card.validate()
-    assert "60 codes of 16 bits, one a row" in card.text  # and no model, which is a folder of this machine
+    assert "60 codes of 16 bits, one per row" in card.text  # and no model, which is a folder of this machine
     (example,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -37,13 +37,13 @@ def test_a_push_that_fails_says_what_was_not_uploaded_and_the_next_one_completes
     code, output, errors = crh("push", checkpoint, name)
     assert (code, output) == (2, "")
     sentence = errors.strip().splitlines()[-1]
-    assert sentence.startswith(f"Error: Nothing was uploaded to '{name}', none of the 18 files (README.md, ")
+    assert sentence.startswith(f"Error: Nothing was uploaded to '{name}', none of the 14 files (README.md, ")
     assert reason in sentence
     assert fingerprint(checkpoint) == before
     assert api.list_repo_files(name) == [".gitattributes"]
     faults()
     assert crh("push", checkpoint, name)[0] == 0
-    assert len(api.list_repo_files(name)) == 19
+    assert len(api.list_repo_files(name)) == 15
     assert fingerprint(checkpoint) == before
 
 
@@ -81,7 +81,7 @@ def test_what_is_public_does_not_pass_for_private(crh, checkpoint, api):
     before = api.repo_info("ada/public").sha
     code, _, errors = crh("push", checkpoint, "ada/public", "--private")
     assert code == 2
-    assert "`private` must be left out for 'ada/public', which is there already, and public" in errors
+    assert "`private` must be left out for 'ada/public', which exists and is public" in errors
     assert api.repo_info("ada/public").sha == before
 
 
@@ -90,7 +90,11 @@ def test_what_is_public_does_not_pass_for_private(crh, checkpoint, api):
     [
         (["nowhere", "ada/x"], "`checkpoint` must be a CRH model's folder or Hub id, but 'nowhere' is not"),
         (["CHECKPOINT", "a/b/c"], "`repo_id` must be a name such as 'org/name', but got 'a/b/c'"),
-        (["CHECKPOINT", "ada/x", "--model", "ada/y"], "`model` must be given with codes only"),
+        (["CHECKPOINT", "ada/x", "--model", "ada/y"], "`model` must be given with codes or an index only"),
+        (
+            ["CHECKPOINT", "ada/x", "--type", "dataset", "--with-pictures"],
+            "`with_pictures` must be left out with codes",
+        ),
         (["CHECKPOINT", "ada/x", "--type", "dataset"], "`codes` must be a parquet file, or a folder that holds"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import runpy
+from pathlib import Path
 
 import gradio
 import httpx
@@ -9,19 +10,24 @@ import pytest
 from app.talk import ask
 from huggingface_hub import SpaceCard
 
-from modeling_crh import cli
+from modeling_crh import CRHModel
 from modeling_crh.app.finder import stored_pictures
+from modeling_crh.encoding import Encoder
 from modeling_crh.search import HammingIndex
+
+SPACE = ["--space", "--model", "ada/eyes"]
 
 
 @pytest.fixture(scope="module")
 def database(tiny_checkpoint, image_folder, tmp_path_factory):
     """An index of 60 images by a checkpoint of this machine, which is on the Hub too."""
-    folder = tmp_path_factory.mktemp("database")
-    cli.encode(str(tiny_checkpoint), str(image_folder), folder)
-    cli.index(folder, folder / "index.crh")
-    cli.push(str(tiny_checkpoint), "ada/eyes")
-    return folder / "index.crh"
+    file = tmp_path_factory.mktemp("database") / "index.crh"
+    paths = sorted(map(str, image_folder.rglob("*.png")))
+    packed = Encoder.load(tiny_checkpoint).packed(paths)
+    labels = [Path(path).parent.name for path in paths]
+    HammingIndex(packed, labels=labels, paths=paths, model=str(tiny_checkpoint)).save(file)
+    CRHModel.from_pretrained(tiny_checkpoint).push_to_hub("ada/eyes")
+    return file
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def served(monkeypatch):
 def test_a_search_page_goes_up_and_runs_as_it_stands(
     crh, database, image_folder, tiny_checkpoint, api, served, tmp_path
 ):
-    options = ["--space", "--model", "ada/eyes", "--image-root", image_folder, "--license", "mit", "--json"]
+    options = [*SPACE, "--image-root", image_folder, "--with-pictures", "--license", "mit", "--json"]
     code, output, errors = crh("push", database, "ada/search", *options)
     assert code == 0, errors
     summary = json.loads(output)
@@ -80,7 +86,7 @@ def test_a_search_page_goes_up_and_runs_as_it_stands(
 
 
 def test_its_card_tells_the_hub_how_to_run_it(crh, database, api):
-    assert crh("push", database, "ada/card", "--space", "--model", "ada/eyes")[0] == 0
+    assert crh("push", database, "ada/card", *SPACE)[0] == 0
     card = SpaceCard.load("ada/card")
     card.validate()
     assert (card.data.sdk, card.data.sdk_version, card.data.app_file) == ("gradio", gradio.__version__, "app.py")
@@ -99,7 +105,7 @@ def test_a_card_that_somebody_has_written_keeps_its_text(crh, database, api):
     ):
         written = f"---\ntitle: Mine\nsdk: static\n---\n\n{text}\n".encode()
         api.upload_file(path_or_fileobj=written, path_in_repo="README.md", repo_id="ada/kept", repo_type="space")
-        assert crh("push", database, "ada/kept", "--space", "--model", "ada/eyes")[0] == 0
+        assert crh("push", database, "ada/kept", *SPACE)[0] == 0
         card = SpaceCard.load("ada/kept")
         assert (card.data.sdk, card.data.models) == ("gradio", ["ada/eyes"])
         assert (card.data.title == "Mine") is kept
@@ -114,8 +120,10 @@ def test_a_card_that_somebody_has_written_keeps_its_text(crh, database, api):
         (["--image-root", "."], "`image_root` must be given with `space` only, but got '.' without"),
         (["--space", "--model", "/a/folder"], "`model` must be the id of a model on the Hub, such as 'org/name'"),
         (["--space", "--model", "ada/nothing"], "`checkpoint` must be a CRH model's folder or Hub id"),
-        (["--space", "--model", "ada/eyes", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
-        (["--space", "--model", "ada/eyes", "--image-root", "EMPTY"], "`image_root` must hold images of the index"),
+        ([*SPACE, "--image-root", "."], "`image_root` and `with_pictures` must come together"),
+        ([*SPACE, "--with-pictures"], "`image_root` and `with_pictures` must come together"),
+        ([*SPACE, "--with-pictures", "--image-root", "nowhere"], "`image_root` must be a folder, but"),
+        ([*SPACE, "--with-pictures", "--image-root", "EMPTY"], "`image_root` must hold images of the index"),
     ],
 )
 def test_a_wrong_argument_is_an_error_before_anything_is_made(arguments, message, crh, database, api, tmp_path):
@@ -130,16 +138,16 @@ def test_a_wrong_argument_is_an_error_before_anything_is_made(arguments, message
 def test_the_index_of_another_model_of_the_hub_is_refused(crh, database, tmp_path):
     local = HammingIndex.load(database)
     HammingIndex(local.packed, model="ada/others").save(tmp_path / "index")
-    code, _, errors = crh("push", tmp_path / "index", "ada/wrong", "--space", "--model", "ada/eyes")
+    code, _, errors = crh("push", tmp_path / "index", "ada/wrong", *SPACE)
     assert code == 2
     assert "`model` must be the one that made the codes of the index, 'ada/others', but got 'ada/eyes'" in errors
 
 
 def test_a_push_that_fails_leaves_nothing(crh, database, faults, api):
     faults(upload=99)
-    code, _, errors = crh("push", database, "ada/broken-space", "--space", "--model", "ada/eyes")
+    code, _, errors = crh("push", database, "ada/broken-space", *SPACE)
     assert code == 2
     assert "none of the 4 files (README.md, app.py, index.crh, requirements.txt)" in errors
     assert api.list_repo_files("ada/broken-space", repo_type="space") == [".gitattributes"]
     faults()
-    assert crh("push", database, "ada/broken-space", "--space", "--model", "ada/eyes")[0] == 0
+    assert crh("push", database, "ada/broken-space", *SPACE)[0] == 0

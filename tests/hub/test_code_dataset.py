@@ -6,7 +6,7 @@ import pytest
 from tiny_shards import open_shards, packed
 
 from modeling_crh.data import BadImage, SourceRow
-from modeling_crh.hub.published_codes import _write_public_codes, push_codes
+from modeling_crh.hub.published_codes import push_codes, write_public_codes
 
 
 def write_codes(folder, paths, metadata=None):
@@ -32,7 +32,7 @@ def write_codes(folder, paths, metadata=None):
 )
 def test_paths_are_cut_to_what_lies_below_the_folder(paths, published, tmp_path):
     folder = write_codes(tmp_path / "codes", paths)
-    _, rows = _write_public_codes(folder, tmp_path, None)
+    _, rows = write_public_codes(folder, tmp_path, None)
     table, local = pq.read_table(tmp_path / "codes-00000.parquet"), pq.read_table(folder / "codes-00000.parquet")
     assert (table["path"].to_pylist(), rows) == (published, len(paths))
     for name in ("id", "code", "label"):
@@ -46,7 +46,7 @@ def test_paths_are_cut_to_what_lies_below_the_folder(paths, published, tmp_path)
 )
 def test_only_a_model_on_the_hub_is_named(named, given, published, tmp_path):
     folder = write_codes(tmp_path / "codes", ["row 0"], {"num_bits": "16", "model": named})
-    schema, _ = _write_public_codes(folder, tmp_path, given)
+    schema, _ = write_public_codes(folder, tmp_path, given)
     assert schema.metadata.get(b"model") == published
 
 
@@ -77,7 +77,7 @@ def test_shards_are_cut_below_the_folder_of_them_all(tmp_path):
         push_codes(tmp_path / "codes", "org/name")
     shards.complete()
     (tmp_path / "public").mkdir()
-    schema, rows = _write_public_codes(tmp_path / "codes", tmp_path / "public", None)
+    schema, rows = write_public_codes(tmp_path / "codes", tmp_path / "public", None)
     tables = [pq.read_table(file) for file in sorted((tmp_path / "public").iterdir())]
     assert [table["path"].to_pylist() for table in tables] == [["a/1.png"], [], ["b/2.png"]]
     assert (rows, schema.metadata) == (2, {b"num_bits": b"16", b"model": b"runs/a"})

@@ -55,10 +55,12 @@ def test_a_record_that_was_saved_is_read_again(tmp_path):
     (tmp_path / "one" / "figures.json").write_text('{"map": 0.5, "worst": NaN, "name": "x"}')
     (tmp_path / "one" / "history.json").write_text('[{"eval_map": 0.5, "run": "ada", "epoch": 1}]')
     (tmp_path / "one" / "recipe.yaml").write_text("dataset: cifar10\n")
-    record = read_run(tmp_path / "one")
+    assert read_run(tmp_path / "one").pictures == {}  # it shows images of the data
+    record = read_run(tmp_path / "one", with_pictures=True)
     (tmp_path / "two").mkdir()
     record.save(tmp_path / "two")
-    again = read_run(tmp_path / "two")
+    (tmp_path / "two" / "model").mkdir()
+    again = read_run(tmp_path / "two" / "model", with_pictures=True)
     assert (again.figures, again.history, again.recipe) == (record.figures, record.history, record.recipe)
     assert again.figures == {"map": 0.5}
     assert again.history == [{"eval_map": 0.5, "epoch": 1}]
@@ -80,10 +82,10 @@ def test_figures_of_a_validation_split_are_not_saved_as_those_of_queries(tmp_pat
 )
 def test_a_damaged_file_is_an_error(name, content, tmp_path):
     (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match="`run` must hold whole files, but"):
+    with pytest.raises(ValueError, match="`run` must hold complete files, but"):
         read_run(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="`run` must be a folder, but got"):
+    with pytest.raises(FileNotFoundError, match="`run` must be a folder, but got"):
         read_run(tmp_path / "nowhere")

@@ -28,6 +28,9 @@ def main() -> None:
             if name != "saved again":
                 save(source, f"{saved}-again" if name == "saved" else saved, case)
         AutoModel.from_pretrained(case["repo"], trust_remote_code=True).save_pretrained(f"{saved}-model")
+        again = f"{case['repo']}-again"
+        push(case["repo"], again, case)
+        answer["pushed again"] = codes(again, case)
         answer["files of the model alone"] = sorted(path.name for path in Path(f"{saved}-model").iterdir())
         answers.append(answer)
     assert "modeling_crh" not in sys.modules
@@ -58,6 +61,15 @@ def save(source: str, target: str, case: dict) -> None:
         AutoModel.from_pretrained(source, trust_remote_code=True).save_pretrained(target)
     else:
         pipeline(model=source, trust_remote_code=True).save_pretrained(target)
+
+
+def push(source: str, target: str, case: dict) -> None:
+    from transformers import AutoModel, pipeline
+
+    if case["kind"] == "features":
+        AutoModel.from_pretrained(source, trust_remote_code=True).push_to_hub(target)
+    else:
+        pipeline(model=source, trust_remote_code=True).push_to_hub(target)
 
 
 def hex_of(code) -> str:
