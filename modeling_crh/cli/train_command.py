@@ -5,78 +5,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeling_crh.cli.options import (
-    DATASET_HELP,
-    DataDir,
-    FeaturesColumn,
-    Json,
-    LabelColumn,
-    Protocol,
-    SkipBadImages,
-    TextColumn,
-)
-from modeling_crh.runtime.terminal import errors, print_figures, report_bad_images
+from modeling_crh.cli.options import DataOptions, Json, with_data_options
+from modeling_crh.data.source import DataSource, Division
+from modeling_crh.runtime.terminal import name_bad_rows, print_figures, say
 
 if TYPE_CHECKING:
     from modeling_crh.training.recipe import Recipe
 
 RIVALS = "csq, orthohash, mds, shc, hashnet, dtsh, greedyhash; or sign, lsh, itq, which are not trained"
+OF_THE_RECIPE = "the recipe's"
 
 
+@with_data_options(DataSource, Division)
 def train(
+    data: DataOptions,
     recipe: Annotated[
-        Path | None, typer.Argument(help="A recipe in YAML. Without one: the bundled sample, in minutes on a CPU.")
+        Path | None, typer.Argument(help="Recipe in YAML.", show_default="the bundled sample, in minutes on a CPU")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The run's folder: new or empty.")] = Path("runs/latest"),
-    dataset: Annotated[str | None, typer.Option(help=DATASET_HELP)] = None,
-    data_dir: DataDir = None,
-    protocol: Protocol = None,
-    text_column: TextColumn = None,
-    features_column: FeaturesColumn = None,
-    label_column: LabelColumn = "label",
-    validation_fraction: Annotated[
-        float | None, typer.Option(help="Share of the training items that the best epoch is chosen on.")
+    out: Annotated[Path, typer.Option(help="Folder of the run, new or empty.")] = Path("runs/latest"),
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Hub id or folder of a pretrained backbone.", show_default=OF_THE_RECIPE),
     ] = None,
-    query_fraction: Annotated[
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=f"crh; a rival: {RIVALS}; or an objective of your own as module:Class.", show_default=OF_THE_RECIPE
+        ),
+    ] = None,
+    num_bits: Annotated[
+        int | None, typer.Option(help="Length of a code in bits, a multiple of 8.", show_default=f"{OF_THE_RECIPE}, 64")
+    ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Number of training epochs.", show_default=f"{OF_THE_RECIPE}, 300")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of items in a step on each device.", show_default=f"{OF_THE_RECIPE}, 128"),
+    ] = None,
+    learning_rate: Annotated[
         float | None,
-        typer.Option(help="Share of all items to cut as queries, where the data bring none; by default a fifth."),
+        typer.Option(min=0, help="Learning rate of backbone and head.", show_default=f"{OF_THE_RECIPE}, 0.0001"),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="Hub id or folder of a pretrained backbone.")] = None,
-    method: Annotated[str | None, typer.Option(help="crh, or a rival: " + RIVALS + ".")] = None,
-    num_bits: Annotated[int | None, typer.Option(help="Bits of a code, a multiple of 8.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training set.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Items a step and device.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(min=0, help="Of the backbone, and of the head too.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything that is random.")] = None,
-    skip_bad_images: SkipBadImages = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in `--out`.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="All of it with one step on a few rows; `--out` stays as it is.")
+        bool, typer.Option("--dry-run", help="Do all of it with one step on a few rows, and leave `--out` as it is.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model, evaluate it and save it. Options take precedence over the recipe."""
     from modeling_crh.runtime.processes import leave_processes
 
-    fields = {
-        "dataset": dataset,
-        "data_dir": data_dir,
-        "protocol": protocol,
-        "text_column": text_column,
-        "features_column": features_column,
-        "label_column": None if label_column == "label" else label_column,
-        "validation_fraction": validation_fraction,
-        "query_fraction": query_fraction,
-        "backbone": backbone,
-        "method": method,
-        "seed": seed,
-    }
-    training = {
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": batch_size,
-        "learning_rate": learning_rate,
-    }
-    chosen = _recipe(recipe, fields, {"num_bits": num_bits}, training, skip_bad_images)
+    training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
+    fields = {**data, "backbone": backbone, "method": method}
+    chosen = _recipe(recipe, fields, {"model": {"num_bits": num_bits}, "training": training})
     if dry_run:
         _try_out(chosen, as_json)
     else:
@@ -85,7 +67,7 @@ def train(
 
 
 def _try_out(recipe: "Recipe", as_json: bool) -> None:
-    """A dry run, and what it found."""
+    """Make a dry run, and print what it found."""
     from accelerate import PartialState
 
     from modeling_crh.training import run as experiment
@@ -96,10 +78,9 @@ def _try_out(recipe: "Recipe", as_json: bool) -> None:
 
 
 def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool) -> None:
-    """A run, and its figures."""
+    """Make a run, and print its figures."""
     from accelerate import PartialState
 
-    from modeling_crh.data import count_unlabelled
     from modeling_crh.runtime.processes import choose_workers
     from modeling_crh.training import run as experiment
     from modeling_crh.training.evaluation import evaluate_splits
@@ -107,38 +88,35 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     try:
         run = experiment.train(recipe, out, resume=resume)
     except KeyboardInterrupt:
-        errors.print(f"`--resume` goes on from the last checkpoint in {out}.", highlight=False)
+        say(f"`--resume` goes on from the last checkpoint in {out}.")
         raise typer.Exit(130) from None
     if not PartialState().is_main_process:
         return
-    report_bad_images(run.bad_images)
-    unlabelled = count_unlabelled(run.splits["train"])
-    if unlabelled:
-        errors.print(f"{unlabelled} training items have no label, and so no loss.", highlight=False)
+    name_bad_rows(run.bad_rows)
     workers = choose_workers(run.model.main_input_name)
     figures = evaluate_splits(run.model, run.processor, run.splits, num_workers=workers)
     experiment.write_json(out / experiment.FIGURES_NAME, figures)
     print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
 
 
-def _recipe(
-    path: Path | None, fields: dict[str, Any], model: dict[str, Any], training: dict[str, Any], skip_bad_images: bool
-) -> "Recipe":
-    """The recipe that a file and options make; None stands for an option that was not given."""
+def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[str, Any]]) -> "Recipe":
+    """Make the recipe of a file and of options; None stands for an option that was not given."""
     from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
-    overrides: dict[str, Any] = {
-        name: str(value) if isinstance(value, Path) else value for name, value in fields.items() if value is not None
-    }
-    for name, settings in (("model", model), ("training", training)):
+    overrides: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    for name, settings in sections.items():
         given = {key: value for key, value in settings.items() if value is not None}
         if given:
             overrides[name] = given
-    if skip_bad_images:
-        overrides["skip_bad_images"] = True
-    if path is None and fields["dataset"] is not None:
-        if fields["features_column"] is not None:
-            return Recipe.load(FEATURES_RECIPE, **overrides)
-        if fields["backbone"] is not None:
-            return Recipe.from_dict({"augmentation": "standard"}, **overrides)
-    return Recipe.load(path or DEMO_RECIPE, **overrides)
+    if path is not None or "dataset" not in overrides:
+        return Recipe.load(path or DEMO_RECIPE, **overrides)
+    if "features_column" in overrides:
+        return Recipe.load(FEATURES_RECIPE, **overrides)
+    if "backbone" in overrides:
+        return Recipe.from_dict({"augmentation": "standard"}, **overrides)
+    if "text_column" not in overrides:
+        say(
+            "No `--backbone` was named, so the small ResNet of the demo is trained from scratch; a pretrained one, such "
+            "as --backbone microsoft/resnet-34, needs fewer images."
+        )
+    return Recipe.load(DEMO_RECIPE, **overrides)

@@ -1,9 +1,28 @@
-"""CRHTrainingArguments: transformers' own, with the paper's settings as defaults and the cadence of reassignment."""
+"""CRHTrainingArguments: transformers' own with the paper's defaults; and the parameter groups that they ask for."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
+import torch
+from torch import nn
 from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType, has_length
+
+from modeling_crh.checks import is_number, is_whole
+
+LEAST_LEARNING_RATE = 1.0e-7
+"""Where the paper's schedule ends."""
+
+_SCHEDULES_WITH_MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "reduce_lr_on_plateau", "greedy")
+
+_NOT_FOR_HASHING: dict[str, tuple[Any, str]] = {
+    "label_smoothing_factor": (0.0, "Eq. 2 has a margin in the place of smoothed labels"),
+    "neftune_noise_alpha": (None, "what reads hash logits has no token embeddings to add noise to"),
+    "batch_eval_metrics": (False, "retrieval figures need the codes of the whole data set at once"),
+    "eval_do_concat_batches": (True, "retrieval figures need the codes of the whole data set at once"),
+}
+"""Settings of transformers that must keep their default, and why."""
 
 
 @dataclass
@@ -11,18 +30,22 @@ class CRHTrainingArguments(TrainingArguments):
     """Training settings; the defaults are the paper's for single-label data.
 
     Args:
-        head_learning_rate: Of the hash head. None gives it `learning_rate`, which is then that of all weights.
+        lr_scheduler_kwargs: Settings of the learning rate schedule. None ends the schedules that take a `min_lr` at
+            1e-7, as the paper does, and leaves the others as they are.
+        head_learning_rate: Learning rate of the hash head; `learning_rate` is then that of the backbone alone. None
+            gives all weights `learning_rate`.
         decoupled_weight_decay: True for AdamW; False, as in the paper, for Adam, which adds the decay to the gradient.
         reassignment: `"hungarian"` for the assignment of least total cost, `"greedy"` for the paper's cheaper one,
             `"none"` for centers that never move.
         soft_statistics: Average tanh(v) instead of sign(v) over each class.
-        reassign_every_epoch_until: Centers move after each of that many first epochs ...
-        reassign_every: ... and after that, after every epoch whose number this divides.
+        reassign_every_epoch_until: Number of first epochs after each of which centers move.
+        reassign_every: After those, centers move after every epoch whose number this divides.
 
     All other fields are those of `transformers.TrainingArguments`.
 
     Raises:
-        ValueError: If a field breaks its rule.
+        ValueError: If a field breaks its rule, or is one that hashing has no use for: label smoothing, NEFTune, metrics
+            by the batch, and batches that one process reads for all.
     """
 
     learning_rate: float = 1.0e-4
@@ -32,8 +55,7 @@ class CRHTrainingArguments(TrainingArguments):
     num_train_epochs: float = 300
     per_device_train_batch_size: int = 128
     per_device_eval_batch_size: int = 128
-    lr_scheduler_type: str = "cosine_with_min_lr"
-    lr_scheduler_kwargs: dict[str, Any] | str | None = field(default_factory=lambda: {"min_lr": 1.0e-7})
+    lr_scheduler_type: SchedulerType | str = "cosine_with_min_lr"
     metric_for_best_model: str | None = "map"
     head_learning_rate: float | None = None
     decoupled_weight_decay: bool = False
@@ -43,18 +65,18 @@ class CRHTrainingArguments(TrainingArguments):
     reassign_every: int = 5
 
     def __post_init__(self) -> None:
-        if self.reassignment not in ("hungarian", "greedy", "none"):
-            raise ValueError(f"`reassignment` must be 'hungarian', 'greedy' or 'none', but got {self.reassignment!r}.")
-        if self.reassign_every < 1:
-            raise ValueError(f"`reassign_every` must be at least 1, but got {self.reassign_every}.")
-        for name in ("learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"`{name}` must be above 0, but got {getattr(self, name)}.")
-        if self.max_steps <= 0 and not self.num_train_epochs > 0:
-            raise ValueError(f"`num_train_epochs` must be above 0, but got {self.num_train_epochs}.")
-        if self.head_learning_rate is not None and self.head_learning_rate < 0:
-            raise ValueError(f"`head_learning_rate` must not be negative, but got {self.head_learning_rate}.")
+        self._check_numbers()
+        for name, (default, reason) in _NOT_FOR_HASHING.items():
+            if getattr(self, name) != default:
+                raise ValueError(f"`{name}` must be {default!r}, since {reason}, but got {getattr(self, name)!r}.")
+        if self.lr_scheduler_kwargs is None:
+            self.lr_scheduler_kwargs = self._schedule_defaults()
         super().__post_init__()  # type: ignore[no-untyped-call]
+        if cast(Any, self.accelerator_config).dispatch_batches:
+            raise ValueError(
+                "`dispatch_batches` of `accelerator_config` must be None or False, since class statistics count the "
+                "samples that each process reads itself, but got True."
+            )
 
     def reassigns_after(self, epoch: int) -> bool:
         """Whether centers move after this many epochs.
@@ -67,3 +89,134 @@ class CRHTrainingArguments(TrainingArguments):
         if self.reassignment == "none":
             return False
         return epoch <= self.reassign_every_epoch_until or epoch % self.reassign_every == 0
+
+    def _check_numbers(self) -> None:
+        if self.reassignment not in ("hungarian", "greedy", "none"):
+            raise ValueError(f"`reassignment` must be 'hungarian', 'greedy' or 'none', but got {self.reassignment!r}.")
+        if not is_whole(self.reassign_every) or self.reassign_every < 1:
+            raise ValueError(f"`reassign_every` must be at least 1, but got {self.reassign_every!r}.")
+        positive = ["learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size"]
+        if not is_whole(self.max_steps) or self.max_steps <= 0:
+            positive.append("num_train_epochs")
+        for name in positive:
+            value = getattr(self, name)
+            if not is_number(value) or not value > 0:
+                raise ValueError(f"`{name}` must be a number above 0, but got {value!r}.")
+        rate = self.head_learning_rate
+        if rate is not None and (not is_number(rate) or not rate >= 0):
+            raise ValueError(f"`head_learning_rate` must be a number, 0 or larger, but got {rate!r}.")
+
+    def _schedule_defaults(self) -> dict[str, Any] | None:
+        """What the learning rate schedule takes where nobody has chosen it."""
+        schedule = SchedulerType(self.lr_scheduler_type)
+        if schedule == SchedulerType.WARMUP_STABLE_DECAY:
+            raise ValueError(
+                "`lr_scheduler_kwargs` must hold `num_decay_steps` for warmup_stable_decay, which has no default, but "
+                "got None."
+            )
+        return {"min_lr": LEAST_LEARNING_RATE} if schedule.value in _SCHEDULES_WITH_MIN_LR else None
+
+
+def changed_settings(args: TrainingArguments) -> dict[str, Any]:
+    """The settings that differ from their defaults and can be written as JSON.
+
+    Example:
+        >>> changed_settings(CRHTrainingArguments(output_dir="unused", learning_rate=0.01))["learning_rate"]
+        0.01
+    """
+    settings = {}
+    for entry in dataclasses.fields(args):
+        missing = entry.default_factory is dataclasses.MISSING
+        default = entry.default if missing else cast(Any, entry.default_factory)()
+        value = getattr(args, entry.name)
+        if value != default and isinstance(value, int | float | str | list | dict | None):
+            settings[entry.name] = value
+    return settings
+
+
+def check_arguments(args: Any) -> CRHTrainingArguments:
+    """Return the settings of a trainer if they are of the right class.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    if not isinstance(args, CRHTrainingArguments):
+        raise ValueError(
+            "`args` must be CRHTrainingArguments, which take all that TrainingArguments take, but got "
+            f"{'nothing' if args is None else type(args).__name__}."
+        )
+    return args
+
+
+def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
+    """Check that the best model can be told while several data sets are evaluated.
+
+    Args:
+        args: Settings.
+        eval_dataset: One data set to evaluate on, or a dict of several by name.
+
+    Raises:
+        ValueError: If there are several, and `metric_for_best_model` is a figure of none of them.
+    """
+    metric = (args.metric_for_best_model or "").removeprefix("eval_")
+    if not isinstance(eval_dataset, dict) or not metric or args.eval_strategy == "no":
+        return
+    if not any(metric.startswith(f"{name}_") for name in eval_dataset):
+        raise ValueError(
+            "`metric_for_best_model` must be None, or name one of the data sets in `eval_dataset`, such as "
+            f"'{next(iter(eval_dataset), 'NAME')}_map', but got {metric!r}."
+        )
+
+
+def check_loader(loader: Any, hash_head: nn.Module, args: TrainingArguments) -> None:
+    """Refuse batches that class statistics or the head's batch norm cannot work with.
+
+    Args:
+        loader: Training batches, prepared by accelerate.
+        hash_head: Head of the model.
+        args: Settings.
+
+    Raises:
+        ValueError: If the data have no length and there are several processes; or the last batch would give a batch
+            norm one sample.
+    """
+    if not has_length(loader):
+        if args.world_size > 1:
+            raise ValueError(
+                "`train_dataset` must have a length where there are several processes, of which none knows what the "
+                f"others have read, but {type(loader.dataset).__name__} has none."
+            )
+        return
+    single = loader.total_dataset_length % loader.total_batch_size == 1 and not args.dataloader_drop_last
+    normalises = any(isinstance(layer, nn.BatchNorm1d) for layer in hash_head.modules())
+    if single and normalises and args.world_size == 1:
+        raise ValueError(
+            "`per_device_train_batch_size` must not leave a last batch of one sample to the head's batch norm, but got "
+            f"{loader.total_batch_size} for {loader.total_dataset_length} samples."
+        )
+
+
+def split_groups(
+    optimizer: torch.optim.Optimizer, model: nn.Module, own: list[nn.Parameter], args: CRHTrainingArguments
+) -> None:
+    """Split the groups of a fresh optimizer into those of the backbone and those of the hash head.
+
+    Args:
+        optimizer: Optimizer of any kind, before its first step.
+        model: Model whose parameters it has; those below `hash_head` get `head_learning_rate`.
+        own: Weights of an objective, which join the hash head.
+        args: Settings.
+    """
+    for parameter in own:
+        decay = args.weight_decay if parameter.ndim > 1 else 0.0
+        optimizer.add_param_group({"params": [parameter], "weight_decay": decay})
+    group_of = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    split: dict[tuple[bool, float], dict[str, Any]] = {}
+    for name, parameter in [*model.named_parameters(), *(("hash_head.", parameter) for parameter in own)]:
+        if parameter in group_of:
+            group, in_head = group_of[parameter], "hash_head." in name
+            chosen = split.setdefault((in_head, group["weight_decay"]), group | {"params": []})
+            chosen["params"].append(parameter)
+            if in_head and args.head_learning_rate is not None:
+                chosen["lr"] = args.head_learning_rate
+    optimizer.param_groups = list(split.values())

@@ -1,4 +1,4 @@
-"""Which class gets which codeword: class statistics, their cost, greedy and Hungarian assignment (Eqs. 5 to 7)."""
+"""Assign codewords to classes: class statistics, their cost, greedy and Hungarian assignment (Eqs. 5 to 7)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,22 +14,22 @@ from modeling_crh.labels import check_labels, label_weights
 AssignmentMethod = Literal["hungarian", "greedy"]
 
 GREEDY_ENTRIES = 2**23
-"""Of the products that greedy holds at a time, 32 MB where they are exact."""
+"""Largest number of products that greedy holds at a time: 32 MB where they are exact."""
 
 HUNGARIAN_ENTRIES = 2**31
-"""Of the largest table of costs that Hungarian may make, 16 GB."""
+"""Largest number of costs in the table of Hungarian: 16 GB."""
 
 
 @dataclass
 class ClassStatistics:
-    """Weighted sums of the codes of every class, and the weights: all that reassignment needs to know of an epoch.
+    """Weighted sums of the codes of every class, and the weights: all that reassignment needs of an epoch.
 
     Sums of signs are integers, which float64 adds exactly, so neither order nor number of processes changes them.
 
     Attributes:
-        sums: `(C, K)` float64.
-        weights: `(C,)` float64.
-        soft: Add tanh(v) instead of sign(v).
+        sums: Weighted sums of the codes, `(C, K)` float64.
+        weights: Sums of the weights, `(C,)` float64.
+        soft: Whether tanh(v) is added instead of sign(v).
     """
 
     sums: Tensor
@@ -38,7 +38,7 @@ class ClassStatistics:
 
     @classmethod
     def zeros(cls, num_labels: int, num_bits: int, soft: bool = False) -> "ClassStatistics":
-        """Statistics of nothing yet."""
+        """Statistics before the first batch."""
         return cls(
             torch.zeros(num_labels, num_bits, dtype=torch.float64), torch.zeros(num_labels, dtype=torch.float64), soft
         )
@@ -77,11 +77,11 @@ class ClassStatistics:
 
 
 def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
-    """Mean squared distance from the codes of each class to each codeword, D = 2d - 2 mu . Z (Eq. 5).
+    """Compute the mean squared distance from the codes of each class to each codeword, D = 2d - 2 mu . Z (Eq. 5).
 
     Args:
-        means: `(C, d)`, mean codes of the classes in one head.
-        words: `(M, d)`, every entry -1 or +1.
+        means: Mean codes of the classes in one head, `(C, d)`.
+        words: Codewords of the head, `(M, d)`, every entry -1 or +1.
 
     Returns:
         `(C, M)` float64. Exact for codes of -1 and +1.
@@ -97,9 +97,9 @@ def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray
     `(C, M)` table is ever in memory. Sums of signs, and so the ties between them, are exact.
 
     Args:
-        means: `(C, d)`, mean codes of the classes in one head, or any positive multiples of them, such as sums.
-        words: `(M, d)`, every entry -1 or +1, C at most M.
-        order: A permutation of the C classes.
+        means: Mean codes of the classes in one head, `(C, d)`, or any positive multiples of them, such as sums.
+        words: Codewords of the head, `(M, d)`, every entry -1 or +1, with M at least C.
+        order: Permutation of the C classes.
 
     Returns:
         `(C,)` int64, the word of each class, no word twice.
@@ -130,10 +130,10 @@ def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray
 
 
 def assign_hungarian(cost: np.ndarray) -> np.ndarray:
-    """The assignment of least total cost (Eq. 7), by `scipy.optimize.linear_sum_assignment`.
+    """Find the assignment of least total cost (Eq. 7), by `scipy.optimize.linear_sum_assignment`.
 
     Args:
-        cost: `(C, M)`, C at most M.
+        cost: Cost of each word for each class, `(C, M)`, with M at least C.
 
     Returns:
         `(C,)` int64, the word of each class, no word twice.
@@ -147,12 +147,12 @@ def assign_hungarian(cost: np.ndarray) -> np.ndarray:
 
 
 def check_method(method: str, codebook_size: int, num_labels: int) -> None:
-    """Refuse a way of assignment that there is not, or that cannot be done for so many classes.
+    """Refuse an unknown way of assignment, and one that cannot be done for so many classes.
 
     Args:
         method: `"hungarian"` or `"greedy"`.
-        codebook_size: M.
-        num_labels: C.
+        codebook_size: Number of words M in a head.
+        num_labels: Number of classes C.
 
     Raises:
         ValueError: If `method` is neither of the two, or Hungarian's table would be larger than `HUNGARIAN_ENTRIES`.
@@ -179,11 +179,11 @@ def reassign(
     A class that had no sample keeps its words, and no other class may take them.
 
     Args:
-        codebook: `(H, M, d)`.
-        assignment: `(H, C)`, who holds which word so far.
-        statistics: Of the epoch, over all processes.
+        codebook: Words of all heads, `(H, M, d)`.
+        assignment: Word that each class holds so far, `(H, C)`.
+        statistics: Class statistics of the epoch, over all processes.
         method: `"hungarian"` for the least total cost, `"greedy"` for the paper's cheaper choice.
-        generator: Draws the order in which greedy visits the classes, anew for each head. Hungarian has no use for it.
+        generator: Generator of the order in which greedy visits the classes, anew for each head; Hungarian ignores it.
 
     Returns:
         The new assignment `(H, C)` int64, on the device of `assignment`.

@@ -1,6 +1,7 @@
 """Callbacks of the trainer: reassignment of centers, epochs of datasets, progress of objectives and on the terminal."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,22 +9,22 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import has_length
 
 from modeling_crh.encoding import LabelledDataset
 from modeling_crh.encoding.loading import STATISTICS_NAME
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.terminal import progress_bar, say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import AssignmentMethod, ClassStatistics, reassign
 from modeling_crh.training.objectives import Objective
 
 
 class SetEpochCallback(TrainerCallback):
-    """Tells a `LabelledDataset` its epoch; accelerate's loader does not when it is resumed or sharded."""
+    """Tell a `LabelledDataset` its epoch, which accelerate's loader does not when it is resumed or sharded."""
 
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -35,7 +36,7 @@ class SetEpochCallback(TrainerCallback):
 
 
 class ObjectiveCallback(TrainerCallback):
-    """Tells an objective how much of the training is over, and clears its gradients as Trainer does the model's."""
+    """Tell an objective how much of the training is over, and clear its gradients as Trainer does the model's."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -53,21 +54,34 @@ class ObjectiveCallback(TrainerCallback):
         self.objective.zero_grad()
 
 
+class GoOnCallback(TrainerCallback):
+    """Call a function when transformers has set up its state, and before any other callback learns of it."""
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self.go_on = go_on
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Call it."""
+        self.go_on()
+
+
 class ReassignCentersCallback(TrainerCallback):
-    """Moves every class to codewords near its samples, at the cadence of the training arguments (Eqs. 5 to 7).
+    """Move every class to codewords near its samples, at the cadence of the training arguments (Eqs. 5 to 7).
 
     Statistics come from the codes that training emits anyway, so there is no second pass. They are part of every
     checkpoint: a run resumed in the middle of an epoch, or between an epoch's last step and its reassignment, goes on
-    as if it had never stopped.
+    as if it had never stopped. Where the training data have no length, an epoch is one pass over them.
 
     Args:
-        args: Cadence, way of assignment and seed.
-        num_labels: C.
-        num_bits: K.
+        args: Settings: cadence, way of assignment and seed.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
 
     Attributes:
-        statistics: Of this process, since the last end of an epoch.
-        batches: How many batches this process has added to them.
+        statistics: What this process has seen since the last end of an epoch.
+        batches: Number of batches in `statistics`.
         moved_share: Share of the C classes whose center the last reassignment changed; None before the first.
     """
 
@@ -77,9 +91,17 @@ class ReassignCentersCallback(TrainerCallback):
         self.moved_share: float | None = None
         self._reset()
 
-    def observe(self, hash_logits: Tensor, labels: Tensor) -> None:
-        """Add a training batch: `(N, K)` hash logits and their labels, `(N,)` or `(N, C)`."""
-        self.statistics.update(hash_logits, labels)
+    def observe(self, hash_logits: Tensor, labels: Tensor, loader: Any = None) -> None:
+        """Add a training batch.
+
+        Args:
+            hash_logits: `(N, K)`.
+            labels: `(N,)` or `(N, C)`.
+            loader: Batches that this is one of, prepared by accelerate; repetitions that fill up the last one do not
+                count.
+        """
+        own = len(labels) if loader is None else self._own_samples(len(labels), loader)
+        self.statistics.update(hash_logits[:own], labels[:own])
         self.batches += 1
 
     def on_train_begin(
@@ -87,10 +109,16 @@ class ReassignCentersCallback(TrainerCallback):
     ) -> None:
         """Start from nothing, or make up for a reassignment that a checkpoint was saved just before."""
         if state.global_step == 0:
+            self._shape = tuple(kwargs["model"].centers.shape)  # of a model that `model_init` may have made anew
             self.moved_share = None
             self._reset()
-        else:
+        elif has_length(kwargs["train_dataloader"]):
             self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
+        elif int(state.epoch or 0) > 0:
+            raise ValueError(
+                "A run on data without a length can be resumed in its first pass alone, since nobody knows where the "
+                f"others begin, but this checkpoint is of pass {int(state.epoch or 0) + 1}."
+            )
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -107,7 +135,9 @@ class ReassignCentersCallback(TrainerCallback):
             save_file(tensors, Path(folder, STATISTICS_NAME))
 
     def load(self, folder: str | Path) -> None:
-        """Read them back: the first process takes all of the sums, so that they count once."""
+        """Read the statistics of a checkpoint, if it has some; the first process takes them all, so they count once."""
+        if not Path(folder, STATISTICS_NAME).exists():
+            return
         saved = load_file(Path(folder, STATISTICS_NAME))
         self._reset()
         self.batches = int(saved["batches"])
@@ -121,10 +151,25 @@ class ReassignCentersCallback(TrainerCallback):
         self.statistics = ClassStatistics.zeros(*self._shape, soft=self.args.soft_statistics)
         self.batches = 0
 
+    def _own_samples(self, batch_size: int, loader: Any) -> int:
+        """Number of samples in a batch of this process that are no repetitions."""
+        args = self.args
+        if args.world_size == 1 or args.dataloader_drop_last:
+            return batch_size
+        rest = loader.total_dataset_length % loader.total_batch_size
+        if rest == 0 or self.batches < len(loader) - 1:
+            return batch_size
+        before = args.process_index * (loader.total_batch_size // args.world_size)
+        return int(min(max(rest - before, 0), batch_size))
+
     def _end_epoch(self, state: TrainerState, model: CRHModel, train_dataloader: Any) -> None:
-        if self.batches < len(train_dataloader):
-            return  # training stopped half-way, and a checkpoint of it keeps the statistics so far
         epoch = round(state.epoch or 0)
+        if not has_length(train_dataloader):
+            if self.batches == 0 or state.global_step >= state.max_steps:
+                return  # nothing new was seen, or training stopped within a pass
+            epoch = int(state.epoch or 0) + 1
+        elif self.batches < len(train_dataloader):
+            return  # training stopped half-way, and a checkpoint of it keeps the statistics so far
         if self.args.reassigns_after(epoch):
             sums, weights, _ = self._total()
             totals = ClassStatistics(sums, weights)
@@ -136,7 +181,7 @@ class ReassignCentersCallback(TrainerCallback):
         self._reset()
 
     def _total(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums and weights over all processes, and the batches of one."""
+        """Sums and weights over all processes, and the number of batches of one."""
         state = PartialState()
         sums, weights = self.statistics.sums, self.statistics.weights
         if state.num_processes > 1:
@@ -145,42 +190,41 @@ class ReassignCentersCallback(TrainerCallback):
 
 
 class TrainingProgress(TrainerCallback):
-    """Shows what a person wants to see of a training run; the main process alone shows it."""
+    """Show a bar of the steps, and a line for each evaluation, in the main process alone."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._progress: Progress | None = None
-        self._loss: float | None = None
-        self._started = 0.0
+    _bar: Any = None
+    _loss: float | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the bar."""
-        if not state.is_local_process_zero:
-            return
-        columns = (
-            TextColumn("Training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps,"),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=self._console, transient=True)
-        self._task = self._progress.add_task("", total=state.max_steps, completed=state.global_step)
-        self._progress.start()
-        self._started = time.monotonic()
+        if state.is_local_process_zero:
+            self._bar = progress_bar(desc="Training", total=state.max_steps, initial=state.global_step, unit="step")
+            self._started, self._first_step = time.monotonic(), state.global_step
+            self._speed = ""
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=state.global_step)
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Measure the speed of the first epoch, without what evaluation and saving take."""
+        if self._bar is not None and not self._speed:
+            items = (state.global_step - self._first_step) * args.gradient_accumulation_steps * args.train_batch_size
+            items *= args.world_size
+            if has_length(kwargs["train_dataloader"].dataset):
+                items = min(items, len(kwargs["train_dataloader"].dataset))
+            self._speed = f"{items / max(time.monotonic() - self._started, 1e-9):,.0f} items a second"
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Remember the loss, and write a line when an evaluation is in."""
         logs = kwargs["logs"]
         self._loss = logs.get("loss", self._loss)
-        if self._progress is None or "eval_map" not in logs:
+        if self._bar is None or "eval_map" not in logs:
             return
         parts = [f"epoch {logs['epoch']:g}/{args.num_train_epochs:g}"]
         if self._loss is not None:
@@ -189,7 +233,11 @@ class TrainingProgress(TrainerCallback):
         if "eval_centers_moved" in logs:
             parts.append(f"{logs['eval_centers_moved']:.0%} of the centers moved")
         parts.append(f"{time.monotonic() - self._started:.0f} s")
-        self._progress.console.print(", ".join(parts), highlight=False)
+        if self._speed:
+            parts.append(self._speed)
+            self._speed = " "  # in the first line alone
+        self._bar.clear()
+        say(", ".join(part for part in parts if part.strip()))
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -199,6 +247,6 @@ class TrainingProgress(TrainerCallback):
 
     def stop(self) -> None:
         """Take the bar away, also when training ends by an error."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,218 +1,166 @@
-"""Checkpoints that are complete whenever a training is killed, and their way to the Hub."""
+"""Write checkpoints that are whole whenever a training is killed, and read them exactly."""
 
-import dataclasses
-import json
 import os
 import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import HubStrategy, sort_checkpoints
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.trainer_utils import sort_checkpoints
 
-from modeling_crh.hub.push import push_model
-from modeling_crh.hub.run_record import RunRecord, public_recipe
+from modeling_crh.encoding.loading import OBJECTIVE_NAME, load_model
+from modeling_crh.training.objectives import Objective
 
-_EVALUATION = "eval_"
-_NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second"}
+PRIVATE_HOOKS = {
+    "_clip_grad_norm(self, model)": "the gradient norm covers the weights of an objective too",
+    "_get_output_dir(self, trial)": "a checkpoint is written beside its place",
+    "_load_best_model(self)": "weights are loaded strictly, with those of an objective",
+    "_load_from_checkpoint(self, resume_from_checkpoint, model)": "weights are loaded strictly",
+    "_push_from_checkpoint(self, checkpoint_folder)": "a checkpoint is pushed from its place, and without pickles",
+    "_remove_unused_columns(self, dataset, description)": "a transform gets all columns, and the model its own",
+    "_save_checkpoint(self, model, trial)": "a checkpoint appears whole, with class statistics and finite weights",
+    "_globalstep_last_logged": "a resumed run logs the losses that were not logged yet",
+    "_tr_loss": "a resumed run logs the losses that were not logged yet",
+}
+"""Private parts of `transformers.Trainer` that `CRHTrainer` overrides or uses, and why; a test compares them."""
 
-
-class HubTrainer(Trainer):
-    """A `Trainer` that pushes a model with its processor, code and card; never a pickle, nor a path of this machine."""
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **settings: Any,
-    ) -> Any:
-        """Put the model on the Hub as `args.hub_model_id`, see `CRHModel.push_to_hub`.
-
-        The card tells the figures of the best evaluation, or else of the last, and the settings that differ from their
-        defaults.
-
-        Args:
-            commit_message: First line of the commit.
-            blocking: The upload is over when this returns, also with False.
-            token: None takes `args.hub_token`.
-            revision: None takes `args.hub_revision`.
-            private: None takes `args.hub_private_repo`.
-            **settings: What `push_model` takes beside these.
-
-        Returns:
-            The commit; None in all processes but the first.
-
-        Raises:
-            ValueError: If an argument breaks its rule.
-            OSError: If it was not uploaded.
-        """
-        args = self.args
-        self.callback_handler.on_push_begin(args, self.state, self.control)
-        token = args.hub_token if token is None else token
-        if self.hub_model_id is None:
-            self.init_hf_repo(token=token, private=private)
-        if not self.is_world_process_zero():
-            return None
-        return push_model(
-            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False),
-            cast(str, self.hub_model_id),
-            processor=self.processing_class,
-            run=self._record(),
-            private=args.hub_private_repo if private is None else private,
-            revision=args.hub_revision if revision is None else revision,
-            token=token,
-            commit_message=commit_message or "End of training",
-            **settings,
-        )
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push the model alone after a checkpoint was saved; Trainer's own would push pickles beside it."""
-        if self.args.hub_strategy != HubStrategy.END:
-            self.push_to_hub(commit_message=f"Training in progress, step {self.state.global_step}")
-
-    def _record(self) -> RunRecord:
-        settings = {
-            entry.name: value
-            for entry in dataclasses.fields(self.args)
-            if (value := getattr(self.args, entry.name)) != _default(entry)
-            and isinstance(value, int | float | str | list | dict | None)
-        }
-        evaluations = [row for row in self.state.log_history if f"{_EVALUATION}map" in row]
-        best = [row for row in evaluations if row[f"{_EVALUATION}map"] == self.state.best_metric]
-        chosen = (best or evaluations[-1:] or [{}])[0]
-        figures = {name.partition(_EVALUATION)[2]: value for name, value in chosen.items()}
-        return RunRecord(
-            figures={name: value for name, value in figures.items() if name and name not in _NOT_FIGURES},
-            split="validation",
-            recipe=public_recipe(json.loads(json.dumps({"training": settings, "seed": self.args.seed}))),  # of no enums
-            history=self.state.log_history,
-        )
+PROGRESS_NAME = "training_loss.safetensors"
+PARTIAL_NAME = ".partial"
+"""Folder beside the checkpoints that holds the one being written, and those being deleted."""
 
 
-def _default(entry: "dataclasses.Field[Any]") -> Any:
-    return entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+@contextmanager
+def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) -> Iterator[Path]:
+    """Give a folder to write a checkpoint into, which is moved to its place by renaming when it is complete.
 
+    Args:
+        folder: Place of the checkpoint, `.../checkpoint-N`; one that is there stays until it is replaced.
+        is_writer: Whether this is the process that moves and deletes folders.
+        wait: Called where all processes must have come as far.
 
-LOSS_NAME = "training_loss.safetensors"
-
-_PARTIAL_NAME = ".partial"
-
-
-class CheckpointTrainer(HubTrainer):
-    """A `HubTrainer` that writes checkpoints beside their place, and moves them away from it before it deletes them.
-
-    transformers' own writes and deletes them in place: killed meanwhile, it leaves a part of one. Here every
-    `checkpoint-N` in the run's folder is whole; `.partial` beside them is what a killed process was at, and the next
-    checkpoint clears it. A checkpoint also keeps the sum of the losses since the last log, so that a resumed run logs
-    what it would have logged.
+    Yields:
+        The folder beside that place, in which `checkpoint-N` is to be written.
 
     Raises:
-        OSError: If a checkpoint cannot be saved; what was half-written is removed.
+        OSError: If something goes wrong; what was written is then removed.
     """
-
-    _partial: Path | None = None
-    _resumed_from: Path | None = None
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_callback(_GoOnCallback(self))
-
-    def go_on(self) -> None:
-        """Take up where the checkpoint left off that training resumes from, if it does."""
-        best = Path(super()._get_output_dir(None), f"checkpoint-{self.state.best_global_step}")
-        if best.is_dir():  # also where the run's folder was moved, or is named by another path
-            self.state.best_model_checkpoint = str(best)
-        if self._resumed_from is not None and (self._resumed_from / LOSS_NAME).exists():
-            saved = load_file(self._resumed_from / LOSS_NAME)
-            self._tr_loss += saved["loss"].to(self._tr_loss.device)
-            self._globalstep_last_logged = int(saved["last_logged_step"])
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return super()._get_output_dir(trial) if self._partial is None else str(self._partial)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
-        partial = folder.with_name(_PARTIAL_NAME)
-        self._clear(partial)
-        self.accelerator.wait_for_everyone()
-        self._partial = partial
-        try:
-            super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()  # every process has written its part
-            self._put_in_place(partial / folder.name, folder)
-        except Exception as error:
-            raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
-        finally:
-            self._partial = None
-            self._clear(partial)
-        self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
-            super()._push_from_checkpoint(str(folder))
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing yet: a checkpoint is pushed when it is in its place, and stays there if that fails."""
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        loss = self.accelerator.reduce(self._tr_loss.clone(), "mean")
-        if self.args.should_save:
-            tensors = {"loss": loss, "last_logged_step": torch.tensor(self._globalstep_last_logged)}
-            save_file(tensors, Path(output_dir, LOSS_NAME))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        self._resumed_from = None if checkpoint is None else Path(checkpoint)
-
-    def _delete_all_but_the_best(self) -> None:
-        """What Trainer does in place at the end of training where one checkpoint may stay, for the best to be it."""
-        if self.args.save_total_limit == 1 and self.args.should_save:
-            best = Path(str(self.state.best_model_checkpoint))
-            others = [path for path in sort_checkpoints(str(best.parent)) if Path(path) != best]
-            self._delete(others, best.with_name(_PARTIAL_NAME))
-
-    def _put_in_place(self, written: Path, folder: Path) -> None:
-        """Move a checkpoint to where it belongs, and delete those that are too many then."""
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(folder)  # and not where it was written
-        if not self.args.should_save:
-            return
-        self.state.save_to_json(str(written / TRAINER_STATE_NAME))
-        if folder.exists():
-            os.replace(folder, written.with_name("replaced"))
-        os.replace(written, folder)
-        if self.args.save_total_limit is not None and self.args.save_total_limit > 0:
-            kept = {str(folder), str(self.state.best_model_checkpoint)}
-            found = sort_checkpoints(str(folder.parent), use_mtime=True)
-            others = [path for path in found if path not in kept]
-            most = max(self.args.save_total_limit - (len(found) - len(others)), 0)
-            self._delete(others[: len(others) - most], written.parent)
-
-    def _delete(self, checkpoints: list[str], partial: Path) -> None:
-        partial.mkdir(exist_ok=True)
-        for path in checkpoints:
-            os.replace(path, partial / Path(path).name)
-        self._clear(partial)
-
-    def _clear(self, partial: Path) -> None:
-        if self.args.should_save:
-            shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(PARTIAL_NAME)
+    if is_writer:
+        clear(partial)
+    wait()
+    try:
+        yield partial
+        wait()  # every process has written its part
+        if is_writer:
+            if folder.exists():
+                os.replace(folder, partial / "replaced")
+            os.replace(partial / folder.name, folder)
+    except Exception as error:  # safetensors and torch have classes of their own for a full disk, without a base
+        raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
+    finally:
+        if is_writer:
+            clear(partial)
+    wait()
 
 
-class _GoOnCallback(TrainerCallback):
-    """Tells the trainer when transformers has set its state."""
+def save_progress(folder: str | Path, progress: dict[str, int | Tensor], objective: Objective | None) -> None:
+    """Write into a checkpoint what transformers keeps in memory alone, and an objective.
 
-    def __init__(self, trainer: CheckpointTrainer) -> None:
-        self.trainer = trainer
+    Args:
+        folder: The checkpoint.
+        progress: `loss`, the sum of the losses since the last log, averaged over all processes; `last_logged_step`; and
+            the `batches` of `check_batches`.
+        objective: Objective whose weights and centers to write, if there is one.
+    """
+    save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))
+    if objective is not None:
+        save_file(objective.state_dict(), Path(folder, OBJECTIVE_NAME))
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Go on from the checkpoint."""
-        self.trainer.go_on()
+
+def load_progress(folder: str | Path) -> dict[str, Tensor]:
+    """Read what `save_progress` wrote; empty if a checkpoint has nothing of it."""
+    path = Path(folder, PROGRESS_NAME)
+    return load_file(path) if path.exists() else {}
+
+
+def check_batches(folder: str | Path, batches: dict[str, int]) -> None:
+    """Refuse to resume with other batches, since epochs, reassignments and the order of samples are counted in them.
+
+    Args:
+        folder: The checkpoint.
+        batches: `batch_size`, the number of samples in a batch over all processes, and `gradient_accumulation_steps`.
+
+    Raises:
+        ValueError: If the checkpoint was written with other batches.
+    """
+    saved = load_progress(folder)
+    before = {name: int(saved.get(name, torch.tensor(number))) for name, number in batches.items()}
+    if before != batches:
+        raise ValueError(
+            "A run must be resumed with batches of the size that it began with, since epochs and reassignments are "
+            f"counted in them: {_in_words(before)}, but got {_in_words(batches)}."
+        )
+
+
+def _in_words(batches: dict[str, int]) -> str:
+    steps = batches["gradient_accumulation_steps"]
+    return f"{batches['batch_size']} samples over all processes and `gradient_accumulation_steps={steps}`"
+
+
+def load_objective(folder: str | Path, objective: Objective | None) -> None:
+    """Read the weights and centers of an objective, if there is one and the checkpoint has them."""
+    path = Path(folder, OBJECTIVE_NAME)
+    if objective is not None and path.exists():
+        objective.load_state_dict(load_file(path), strict=True)
+
+
+def load_exactly(folder: str | Path, model: PreTrainedModel) -> None:
+    """Read every weight and buffer of a checkpoint into a model.
+
+    Trainer's own loading is not strict: weights of ViT and DINOv2 are saved under other names, and would stay as they
+    are.
+
+    Raises:
+        ValueError: If the checkpoint is damaged or of another model.
+    """
+    saved = load_model(folder, dtype=model.dtype)
+    model.load_state_dict(saved.state_dict(), strict=True)
+
+
+def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
+    """Delete the oldest checkpoints beside a new one, so that at most `limit` are left.
+
+    Args:
+        folder: The new checkpoint, which stays.
+        limit: Most checkpoints to keep. None or 0 keeps all.
+        best: Checkpoint of the best model so far, which stays too.
+    """
+    if not limit or limit < 0:
+        return
+    found = sort_checkpoints(str(folder.parent), use_mtime=True)
+    others = [path for path in found if path not in {str(folder), str(best)}]
+    most = max(limit - (len(found) - len(others)), 0)
+    delete(others[: len(others) - most], folder.with_name(PARTIAL_NAME))
+
+
+def keep_only(best: Path) -> None:
+    """Delete all checkpoints beside the best one."""
+    others = [path for path in sort_checkpoints(str(best.parent)) if Path(path) != best]
+    delete(others, best.with_name(PARTIAL_NAME))
+
+
+def delete(checkpoints: Iterable[str], partial: Path) -> None:
+    """Delete checkpoints whole: each is moved into the partial folder before any of its files goes."""
+    partial.mkdir(exist_ok=True)
+    for path in checkpoints:
+        os.replace(path, partial / Path(path).name)
+    clear(partial)
+
+
+def clear(partial: Path) -> None:
+    """Remove the partial folder, if there is one."""
+    shutil.rmtree(partial, ignore_errors=True)

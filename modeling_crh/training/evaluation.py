@@ -1,32 +1,45 @@
-"""What a trained model is worth: retrieval figures at every level of the classes, and how semantic its centers are."""
+"""Measure what a trained model is worth: retrieval figures at every level of the classes, and PCC of its centers."""
 
+import json
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from datasets import Dataset, DatasetDict
+from torch import Tensor
+from transformers import EvalPrediction, TrainerState, TrainingArguments
 
-from modeling_crh.codebook import compose_centers
+from modeling_crh.codebook import center_distances, compose_centers
+from modeling_crh.codes import binarize
 from modeling_crh.data import class_levels, has_levels, label_names
 from modeling_crh.encoding import EncodedItems, encode_items
-from modeling_crh.encoding.inputs import Processor, labelled_dataset
+from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.items import labelled_dataset
+from modeling_crh.hub.run_record import RunRecord, public_recipe
+from modeling_crh.labels import NO_LABEL
 from modeling_crh.metrics import (
     CenterSemantics,
     average_precision,
+    bit_balance,
+    bit_correlation,
     center_correlation,
     count_by_distance,
     retrieval_figures,
 )
 from modeling_crh.modeling_crh import CRHModel, draw_first_centers
+from modeling_crh.training.arguments import changed_settings
 from modeling_crh.training.references import reference_similarity
 
 Levels = dict[str, list[str]]
+"""Level of a taxonomy to the name that each class has there."""
+
+_NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
 
 
 def evaluate_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, float]:
-    """All figures of the split `query` against `database`, see `figures_of`."""
+    """Compute all figures of the split `query` against `database`, see `encode_splits` and `figures_of`."""
     encoded = encode_splits(model, processor, splits, batch_size=batch_size, num_workers=num_workers)
     return figures_of(encoded, levels_of(splits))
 
@@ -34,7 +47,15 @@ def evaluate_splits(
 def encode_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, EncodedItems]:
-    """Codes and labels of the splits `query` and `database`; the other arguments are those of `encode_items`."""
+    """Encode the splits `query` and `database`.
+
+    Args:
+        model: The model; it is put into evaluation mode.
+        processor: Image processor or tokenizer of the model; None where it reads features.
+        splits: Prepared splits, see `load_splits`.
+        batch_size: Number of items that go through the model at a time.
+        num_workers: Number of processes that prepare items; 0 prepares them in this process.
+    """
     items = {name: labelled_dataset(splits[name], processor) for name in ("query", "database")}
     return {
         name: encode_items(model, rows, batch_size=batch_size, num_workers=num_workers) for name, rows in items.items()
@@ -47,10 +68,10 @@ def levels_of(splits: DatasetDict) -> Levels:
 
 
 def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -> dict[str, float]:
-    """All retrieval figures of `query` against `database`, by name; see `retrieval_figures`.
+    """Compute all retrieval figures of `query` against `database`, by name; see `retrieval_figures`.
 
     Args:
-        encoded: From `encode_splits`.
+        encoded: Codes and labels from `encode_splits`.
         levels: Level to the name that each class has there. Each gives one more figure, `map_<level>`: the tie-aware
             mAP where items are relevant that share that name with the query.
     """
@@ -59,10 +80,56 @@ def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -
     figures = retrieval_figures(query.codes, database.codes, query.labels, database.labels, top_k=top_k)
     for level, names in (levels or {}).items():
         ids = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        nodes = torch.tensor([ids[name] for name in names])  # (C,)
-        counts = count_by_distance(query.codes, database.codes, nodes[query.labels], nodes[database.labels])
+        nodes = torch.tensor([*(ids[name] for name in names), NO_LABEL])  # (C + 1,)
+        relevant = (nodes[items.labels.clamp(min=-1)] for items in (query, database))
+        counts = count_by_distance(query.codes, database.codes, *relevant)
         figures[f"map_{level}"] = average_precision(counts).mean().item()
     return figures
+
+
+def validation_figures(
+    prediction: EvalPrediction, database: tuple[Tensor, Tensor] | None, centers: Tensor | None
+) -> dict[str, Any]:
+    """Compute the figures of one evaluation while a model is trained.
+
+    Args:
+        prediction: Hash logits `(N, K)` and labels of the queries.
+        database: Codes and labels to search. None ranks the queries themselves, each left out of its own ranking.
+        centers: `(C, K)` centers of the model; None where its method has none.
+
+    Returns:
+        The figures of `retrieval_figures`, with precision and recall at 10 (or at the size of a smaller database), the
+        balance and correlation of the bits, and the least and mean distance between centers.
+    """
+    codes, labels = binarize(torch.as_tensor(prediction.predictions)), torch.as_tensor(prediction.label_ids)
+    alone = database is None
+    others, their_labels = (codes, labels) if database is None else database
+    top_k = (min(10, len(others) - alone),)
+    figures = retrieval_figures(codes, others, labels, their_labels, leave_one_out=alone, top_k=top_k)
+    if centers is not None:
+        distances = center_distances(centers)
+        figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
+    return figures | {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
+
+
+def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
+    """Describe a training for a model card: figures of the best evaluation, or else of the last, and settings.
+
+    Args:
+        args: Settings, of which those are told that differ from their defaults and name no path and no account.
+        state: State of the trainer, with all that was logged.
+    """
+    evaluations = [row for row in state.log_history if "eval_map" in row]
+    best = [row for row in evaluations if row["eval_map"] == state.best_metric]
+    chosen = (best or evaluations[-1:] or [{}])[0]
+    figures = {name.partition("eval_")[2]: value for name, value in chosen.items()}
+    settings = json.loads(json.dumps({"training": changed_settings(args), "seed": args.seed}))  # enums as their values
+    return RunRecord(
+        figures={name: value for name, value in figures.items() if name and name not in _NOT_FIGURES},
+        split="validation",
+        recipe=public_recipe(settings),
+        history=state.log_history,
+    )
 
 
 def correlate_centers(
@@ -74,15 +141,15 @@ def correlate_centers(
     items_per_class: int | None = None,
     batch_size: int = 64,
 ) -> CenterSemantics:
-    """PCC of the centers of a model with a reference similarity of their classes, as the paper measures it.
+    """Compute the PCC of the centers of a model with a reference similarity of their classes, as in the paper.
 
     Args:
-        model: Trained by CRH, so that its config draws the centers that it started from.
+        model: Model trained by CRH, whose config draws the centers that it started from.
         database: A split with a row of every class of the model, in any order.
-        reference: See `reference_similarity`, as are the other arguments.
-        data_dir: Of a taxonomy that lies in official files.
-        items_per_class: Images of a class to look at.
-        batch_size: Items at a time.
+        reference: What the classes are compared by, see `reference_similarity`.
+        data_dir: Folder of official files with a taxonomy.
+        items_per_class: Number of images of each class to look at; None looks at all.
+        batch_size: Number of items that go through the reference model at a time.
 
     Raises:
         ValueError: If the classes are not those of the model, or `reference` breaks its rule.

@@ -1,4 +1,4 @@
-"""New classes for a model that is trained, without training it again."""
+"""Add classes to a trained model without training it again."""
 
 from typing import cast
 
@@ -7,29 +7,30 @@ import torch
 from torch import Tensor
 
 from modeling_crh.codebook import extend_codebook
-from modeling_crh.encoding import LabelledDataset, encode_batches
+from modeling_crh.encoding import LabelledDataset, encode_items
 from modeling_crh.losses import default_scale
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.assignment import ClassStatistics, assign_hungarian, assignment_cost
 
 
 def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> CRHModel:
-    """Give new classes centers near to the codes that the model has for their samples.
+    """Give new classes centers near the codes that a trained model has for their samples.
 
     In every head each new class takes a free word, so that the total cost of Eq. 5 over the new classes is least (Eq.
     7). Where there are fewer free words than new classes, the codebook grows to twice the number of classes, or to all
     2^d words. No class moves and no weight changes, so all codes stay what they are; training can go on with both.
 
     Args:
-        model: Is changed: `codebook`, `assignment` and `config`. A scale that follows the paper's rule goes on to.
-        items: Samples of the new classes alone, not augmented; its `label_names` become those of the model.
-        batch_size: Items at a time.
+        model: Trained model, which is changed: `codebook`, `assignment` and `config`. A scale that follows the paper's
+            rule keeps following it.
+        items: Samples of the new classes alone, not augmented; the model learns their `label_names`.
+        batch_size: Number of items that go through the model at a time.
 
     Returns:
         `model`, in evaluation mode.
 
     Raises:
-        ValueError: If a class is known already or has no sample, or there are too few words of d bits.
+        ValueError: If the model knows a class already, a class has no sample, or there are too few words of d bits.
 
     Example:
         >>> from datasets import Dataset
@@ -77,8 +78,7 @@ def _check_names(names: list[str], new_names: list[str]) -> None:
 def _class_means(model: CRHModel, items: LabelledDataset, batch_size: int) -> Tensor:
     """Mean codes `(C, K)` of the new classes."""
     statistics = ClassStatistics.zeros(items.num_labels, model.config.num_bits)
-    codes = torch.cat(list(encode_batches(model, items, batch_size=batch_size)))
-    statistics.update(codes.float(), items.labels)
+    statistics.update(encode_items(model, items, batch_size=batch_size).codes.float(), items.labels)
     if not statistics.weights.all():
         name = items.label_names[int(statistics.weights.argmin())]
         raise ValueError(f"`items` must hold a sample of every new class, but hold none of {name!r}.")

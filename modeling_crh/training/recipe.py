@@ -1,4 +1,4 @@
-"""Recipe: all that a training run is made of, as one YAML file."""
+"""Recipe: all settings of a training run, as one YAML file."""
 
 import dataclasses
 import difflib
@@ -7,31 +7,16 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from huggingface_hub.dataclasses import type_validator
 from transformers import PreTrainedConfig, ViTImageProcessor
 
+from modeling_crh.checks import check_seed
 from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.data import DataSource, Division, options_of
 from modeling_crh.encoding import Augmentation
+from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
-
-_TYPES: dict[str, Any] = {
-    "dataset": str,
-    "data_dir": str | None,
-    "protocol": str,
-    "text_column": str | None,
-    "features_column": str | None,
-    "label_column": str,
-    "backbone": str | None,
-    "freeze_backbone": bool,
-    "model": dict,
-    "image_processor": dict | None,
-    "augmentation": str | dict,
-    "training": dict,
-    "method": str,
-    "method_settings": dict,
-    "seed": int,
-    "skip_bad_images": bool,
-}
 
 _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
     entry.name for entry in dataclasses.fields(PreTrainedConfig)
@@ -51,67 +36,56 @@ _OF_CRH_ALONE = {
 }
 _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 
+RECIPE_NAME = "recipe.yaml"
+
 DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
-"""Trains on the bundled sample in minutes on a CPU: what runs where no recipe is named."""
+"""Recipe of the bundled sample, which trains in minutes on a CPU: the default of `crh train`."""
 
 FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
-"""Trains a head on stored features: what runs where no recipe is named, but a column of features."""
-
+"""Recipe of a head on stored features: the default of `crh train --features-column`."""
 
 MOST_VALUES = 10_000
-"""Of one of a recipe's mappings."""
+"""Largest number of values in one mapping of a recipe."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Settings of a run; `Recipe.load` reads them from YAML, whose keys are these fields.
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Division, DataSource):
+    """Settings of a run: the fields of `DataSource` and `Division`, and these. `Recipe.load` reads them from YAML.
 
     Args:
-        dataset: Name of a benchmark, or path of a folder of labelled images, or of a table of texts or features.
-        data_dir: Folder of a benchmark's official files; None takes them from the Hub, or from the bundled sample.
-        protocol: Division of a benchmark, see `modeling_crh.data.protocols`.
-        text_column: Of a table: train on its texts.
-        features_column: Of a table: train on its stored features, without a backbone.
-        label_column: Of a table.
-        validation_fraction: Share of the training items that the best epoch is chosen on.
-        query_fraction: Share of all items to cut as queries, where the data bring none; None is a fifth.
+        dataset: A benchmark, a folder of images, tables, a saved dataset, or the Hub id of a dataset.
         backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
         freeze_backbone: Train the hash head alone.
         model: Fields of `CRHConfig`; labels come from the data.
         image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
-        augmentation: Name of a preset of `modeling_crh.data`, or its settings.
+        augmentation: Image augmentation to apply while training: the name of one of `PRESETS`, or its settings.
         training: Fields of `CRHTrainingArguments`.
-        method: `crh`, or a rival of `modeling_crh.training.objectives`.
-        method_settings: Of a rival, such as `margin`; those of CRH stand under `model` and `training`.
-        seed: Of everything that is random.
-        skip_bad_images: Leave out images of a folder that cannot be decoded.
+        method: `crh`, a rival of `modeling_crh.training.objectives`, or an `Objective` of one's own as
+            `module:Class`.
+        method_settings: Settings of a rival, such as `margin`; those of CRH stand under `model` and `training`.
 
     Raises:
         ValueError: If a field is missing, unknown, of another type or contradicts another; or if a number is a text,
             as `1e-3` is in YAML.
     """
 
-    dataset: str
-    data_dir: str | None = None
-    protocol: str = "official"
-    text_column: str | None = None
-    features_column: str | None = None
-    label_column: str = "label"
-    validation_fraction: float = 0.1
-    query_fraction: float | None = None
+    dataset: str = field()
     backbone: str | None = None
     freeze_backbone: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     image_processor: dict[str, Any] | None = None
-    augmentation: str | dict[str, float] = "light"
+    augmentation: str | dict[str, Any] = "light"
     training: dict[str, Any] = field(default_factory=dict)
     method: str = "crh"
     method_settings: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    skip_bad_images: bool = False
 
     def __post_init__(self) -> None:
-        self._check_types()
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            _check_type(entry.name, value)
+            if isinstance(value, dict):
+                _refuse_numbers_as_text(value, entry.name)
+        check_seed(self.seed)
         self._check_backbone()
         self._check_method()
         for name in ("seed", "output_dir"):
@@ -120,19 +94,23 @@ class Recipe:
         for name in ("num_labels", "id2label", "label2id", "problem_type"):
             if name in self.model:
                 raise ValueError(f"`{name}` must not stand under `model`: labels come from the data.")
-        _check_keys("`model`", self.model, _MODEL_FIELDS)
-        _check_keys("`training`", self.training, _TRAINING_FIELDS)
-        _check_keys("`image_processor`", self.image_processor or {}, _IMAGE_PROCESSOR_FIELDS)
+        check_keys("`model`", self.model, _MODEL_FIELDS)
+        check_keys("`training`", self.training, _TRAINING_FIELDS)
+        check_keys("`image_processor`", self.image_processor or {}, _IMAGE_PROCESSOR_FIELDS)
         if isinstance(self.augmentation, dict):
-            _check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
+            check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
 
     def _check_method(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but got {self.method!r}.")
-        known = OBJECTIVES[self.method].setting_names() if self.method in OBJECTIVES else set()
-        if self.method_settings and not known:
-            raise ValueError(f"`method_settings` must be left out for {self.method}, which has none.")
-        _check_keys("`method_settings`", self.method_settings, known)
+        if ":" not in self.method:  # an objective of one's own is imported when it is built, and not before
+            if self.method not in METHODS:
+                raise ValueError(
+                    f"`method` must be one of {', '.join(METHODS)}, or an objective of your own as `module:Class`, "
+                    f"but got {self.method!r}."
+                )
+            known = OBJECTIVES[self.method].setting_names() if self.method in OBJECTIVES else set()
+            if self.method_settings and not known:
+                raise ValueError(f"`method_settings` must be left out for {self.method}, which has none.")
+            check_keys("`method_settings`", self.method_settings, known)
         if self.method == "crh":
             return
         for section, names in _OF_CRH_ALONE.items():
@@ -181,45 +159,49 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], **overrides: Any) -> "Recipe":
-        """A recipe from plain values, see `load`.
+        """Make a recipe from plain values, see `load`.
 
         Example:
             >>> Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"}, model={"num_bits": 32}).model
             {'num_bits': 32}
         """
-        merged = dict(values)
+        merged = _modernised(values)
         for key, value in overrides.items():
             if isinstance(value, dict) and key in merged:
                 _check_type(key, merged[key])
                 value = merged[key] | value
             merged[key] = value
-        if overrides.get("backbone") is not None:  # then the one that the file describes has had its day
+        if overrides.get("backbone") is not None:  # an explicit backbone replaces the recipe's `backbone_config`
             merged.pop("image_processor", None)
             merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
-        if overrides.get("method", "crh") != "crh":  # likewise the settings of CRH
+        if overrides.get("method", "crh") != "crh":
             _drop_settings_of_crh(merged, overrides)
-        names = {entry.name for entry in dataclasses.fields(cls)}
-        _check_keys("a recipe", merged, names)
+        check_keys("a recipe", merged, set(_TYPES))
         if "dataset" not in merged:
             raise ValueError("`dataset` must be the name of a benchmark or a folder, but is missing.")
         return cls(**merged)
 
     def dump(self) -> str:
-        """The recipe as YAML, all fields spelled out."""
+        """Write the recipe as YAML, with every field."""
         return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
 
-    def _check_types(self) -> None:
-        for name in _TYPES:
-            value = getattr(self, name)
-            _check_type(name, value)
-            if isinstance(value, dict):
-                _refuse_numbers_as_text(value, name)
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be 0 or larger, but got {self.seed}.")
+
+_TYPES: dict[str, Any] = {entry.name: entry.type for entry in dataclasses.fields(Recipe)}
+
+
+def _modernised(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a recipe that an older version may have written, under the names of today."""
+    if "skip_bad_images" not in values:
+        return dict(values)
+    renamed = {"skip_bad" if name == "skip_bad_images" else name: value for name, value in values.items()}
+    for name, default in (("label_column", "label"), ("validation_fraction", 0.1)):
+        if renamed.get(name) == default:  # written although nobody had chosen it
+            del renamed[name]
+    return renamed
 
 
 def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Leave out what a file says of CRH alone where another method takes its place; what overrides say is checked."""
+    """Leave out the settings of CRH in a file where another method replaces it; those in the overrides are checked."""
     heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
     for section, names in _OF_CRH_ALONE.items():
         dropped = (*names, *heads) if overrides["method"] in UNTRAINED else names
@@ -231,10 +213,54 @@ def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> 
 
 
 def _check_type(name: str, value: Any) -> None:
-    kind = _TYPES.get(name, object)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        words = kind.__name__ if isinstance(kind, type) else kind
-        raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.")
+    kind = _TYPES.get(name, Any)
+    try:
+        type_validator(name, value, kind)
+    except TypeError as error:
+        words = kind.__name__ if isinstance(kind, type) else str(kind).replace("dict[str, typing.Any]", "dict")
+        raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.") from error
+
+
+def find_recipe(checkpoint: str | Path) -> Recipe | None:
+    """Find the recipe of the run that a model comes from.
+
+    Args:
+        checkpoint: Folder of a run, or of the model in it; or anything else that names a model.
+
+    Returns:
+        The recipe; None if the model comes from no run.
+    """
+    folder = Path(checkpoint)
+    for path in (folder / RECIPE_NAME, folder.parent / RECIPE_NAME):
+        if path.is_file() and (path.parent == folder or folder.name == MODEL_FOLDER):
+            return Recipe.load(path)
+    return None
+
+
+def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> dict[str, Any]:
+    """Choose how a dataset is divided for an evaluation, by the names of `Division`: the run's own data as in the run.
+
+    Otherwise queries would be items that the model was trained on.
+
+    Args:
+        checkpoint: Where the model comes from, see `find_recipe`.
+        dataset: What is evaluated on.
+        seed: Seed that was asked for; None takes the run's, or 0.
+        protocol: Protocol that was asked for; None takes the run's, or `official`.
+
+    Raises:
+        ValueError: If what was asked for contradicts the run.
+    """
+    recipe = find_recipe(checkpoint)
+    if recipe is None or Path(recipe.dataset).absolute() != Path(dataset).absolute():
+        return {"seed": seed or 0, "protocol": protocol or "official"}
+    for name, asked, trained in (("seed", seed, recipe.seed), ("protocol", protocol, recipe.protocol)):
+        if asked is not None and asked != trained:
+            raise ValueError(
+                f"`{name}` must be that of the run, {trained!r}, or queries would be images of its training, "
+                f"but got {asked!r}."
+            )
+    return options_of(Division, recipe)
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -249,7 +275,8 @@ class _RecipeLoader(yaml.SafeLoader):
         super().flatten_mapping(node)
 
 
-def _check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
+def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
+    """Refuse a key of a mapping that is none of the known ones, and name the nearest of them."""
     for key in value:
         if key not in known:
             close = difflib.get_close_matches(str(key), sorted(known), n=1)
@@ -258,7 +285,7 @@ def _check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
 
 
 def _refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
-    """Look at every value once; there is an end also where YAML's names for values stand for very many, or a circle."""
+    """Look at every value once, and stop where the anchors of YAML stand for very many values, or for a circle."""
     values: list[tuple[str, Any]] = [(name, value)]
     for count, (place, inner) in enumerate(values):
         if count > MOST_VALUES:

@@ -1,12 +1,13 @@
-"""Reference similarities of classes: what the centers are compared with by `center_correlation`."""
+"""Reference similarities of classes: what `center_correlation` compares the centers with."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -14,17 +15,14 @@ from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedToken
 
 from modeling_crh.backbones import pool, pooling_arguments
 from modeling_crh.checks import is_whole
-from modeling_crh.data import LEVELS, class_levels, is_multi_label, label_names, label_tensor, nabirds_hierarchy
-from modeling_crh.encoding import LabelledDataset
-from modeling_crh.encoding.inputs import Processor, labelled_dataset, load_processor
+from modeling_crh.data import LEVELS, class_levels, label_names, label_tensor, nabirds_hierarchy
+from modeling_crh.encoding import LabelledDataset, TextDataset, run_batches
+from modeling_crh.encoding.inputs import Processor, load_processor
+from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.labels import label_weights
 from modeling_crh.metrics import tree_similarity
-from modeling_crh.runtime.terminal import progress_bar
 
 TAXONOMY = "taxonomy"
-
-# What transformers has been seen to raise on names that lead nowhere and on damaged files.
-_LOADING_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, ImportError, SafetensorError)
 
 
 def reference_similarity(
@@ -35,17 +33,17 @@ def reference_similarity(
     items_per_class: int | None = None,
     batch_size: int = 64,
 ) -> Tensor:
-    """Similarity of the classes of a dataset, from whatever a command line names.
+    """Compute the similarity of the classes of a dataset by a taxonomy or a pretrained model.
 
     Args:
         reference: `"taxonomy"`, see `class_taxonomy` and `tree_similarity`; or the folder or Hub id of a model that
-            `AutoModel` loads. A model that reads images, also one that reads texts too, such as CLIP, which is what the
-            paper takes, compares the images of the classes, see `item_similarity`. A model that reads texts alone
-            compares their names, see `name_similarity`.
+            `AutoModel` loads. A model that reads images, also one that reads texts too, such as CLIP, which the paper
+            takes, compares the images of the classes, see `item_similarity`. A model that reads texts alone compares
+            their names, see `name_similarity`.
         dataset: A split with rows of every class, such as `database`.
-        data_dir: Of a benchmark whose taxonomy lies in its official files.
-        items_per_class: Images of each class to look at, the first ones. None looks at all.
-        batch_size: Images or names at a time.
+        data_dir: Folder of official files with a taxonomy.
+        items_per_class: Number of images of each class to look at, the first ones. None looks at all.
+        batch_size: Number of images or names that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, symmetric, larger is more similar.
@@ -65,11 +63,11 @@ def reference_similarity(
 
 
 def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list[tuple[str, ...]]:
-    """What each class lies under, the nearest first: Unicode's groups of emoji, or the hierarchy of NABirds.
+    """List the nodes above each class, the nearest first: Unicode's groups of emoji, or the hierarchy of NABirds.
 
     Args:
-        dataset: A split of an emoji benchmark with a row of every class; or of NABirds, with
-        data_dir: its official files.
+        dataset: A split with a row of every class. Emoji have the columns `group` and `subgroup`.
+        data_dir: Folder of the official files of NABirds.
 
     Returns:
         For each class the names of its ancestors, in the order of the ids.
@@ -92,13 +90,13 @@ def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list
 
 
 def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
-    """A pretrained model in float32 and evaluation mode, and its image processor or, if it reads no images, tokenizer.
+    """Load a pretrained model in float32 and evaluation mode, with its image processor or its tokenizer.
 
     Args:
         name: Folder or Hub id of a model that `AutoModel` loads.
 
     Raises:
-        ValueError: If there is no such model, it reads neither images nor texts, or its weights are not whole.
+        ValueError: If there is no such model, it reads neither images nor texts, or its weights are not complete.
     """
     try:
         config = AutoConfig.from_pretrained(name)
@@ -119,8 +117,8 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
         reads = "pixel_values" if _has_towers(model) else model.main_input_name
         if reads not in ("pixel_values", "input_ids"):
             raise ValueError(f"it reads {reads}, and neither images nor texts")
-        return model, load_processor(name, reads)
-    except _LOADING_ERRORS as error:
+        return model, load_processor(name, "image" if reads == "pixel_values" else "text")
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
             f"`reference` must be 'taxonomy' or the folder or Hub id of a model, but {name!r} is not: {reason}."
@@ -128,11 +126,11 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
 
 
 def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
-    """The first rows of each class, in the order of the dataset; with several labels a row, those that any class needs.
+    """Select the first rows of each class, in the order of the dataset; a row of several labels counts for each.
 
     Args:
-        dataset: With a column `label`.
-        items_per_class: 1 or larger.
+        dataset: A prepared split, with a column `label`.
+        items_per_class: Number of rows of each class, 1 or larger.
 
     Raises:
         ValueError: If `items_per_class` is less than 1.
@@ -140,21 +138,21 @@ def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
     if not is_whole(items_per_class) or items_per_class < 1:
         raise ValueError(f"`items_per_class` must be a whole number, 1 or larger, but got {items_per_class!r}.")
     labels = label_tensor(dataset)
-    member = labels.bool() if is_multi_label(dataset) else F.one_hot(labels, len(label_names(dataset))).bool()
+    member = label_weights(labels, len(label_names(dataset))) > 0  # (N, C)
     needed = member & (member.cumsum(0, dtype=torch.int32) <= items_per_class)  # (N, C)
     return dataset.select(needed.any(1).nonzero().flatten().tolist())
 
 
 def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_size: int = 64) -> Tensor:
-    """Cosine between the mean embeddings of classes, each item's embedding scaled to length 1 first.
+    """Compute the cosine between the mean embeddings of classes, each item's embedding scaled to length 1 first.
 
     An item with several labels counts for each of them in equal parts, as in the statistics of reassignment.
 
     Args:
-        model: In evaluation mode; its pooled output, projected where it has towers for images and texts, is the
-            embedding.
-        items: What the model reads, not augmented, with an item of every class.
-        batch_size: Items at a time.
+        model: Model in evaluation mode; its pooled output is the embedding, projected if it has towers for images and
+            texts.
+        items: Items of every class, not augmented.
+        batch_size: Number of items that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, from -1 to 1.
@@ -162,31 +160,30 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
     Raises:
         ValueError: If a class has no item, or the model gives no vector of an item.
     """
-    sums: Tensor | float = 0.0
-    counts = torch.zeros(items.num_labels)
-    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
-    for batch in progress_bar(loader, desc="Embedding", unit="batch"):
-        weights = label_weights(batch.pop("labels"), items.num_labels)  # (N, C)
-        vectors = F.normalize(_embed(model, batch, pooling=None))  # (N, D)
-        sums = sums + weights.double().T @ vectors
-        counts += weights.sum(0)
+    weights = label_weights(items.labels, items.num_labels)  # (N, C)
+    counts = weights.sum(0)
     if not counts.all():
         raise ValueError(
             f"`items` must hold an item of every class, but hold none of {items.label_names[int(counts.argmin())]!r}."
         )
+    sums: Tensor | float = 0.0
+    start = 0
+    for vectors in _embeddings(model, items, batch_size, pooling=None):
+        sums = sums + weights[start : start + len(vectors)].double().T @ F.normalize(vectors)
+        start += len(vectors)
     return _cosine(cast(Tensor, sums))
 
 
 def name_similarity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str], *, batch_size: int = 64
 ) -> Tensor:
-    """Cosine between the embeddings of names: the mean over the tokens of each.
+    """Compute the cosine between the embeddings of names, each the mean over the tokens of the name.
 
     Args:
-        model: In evaluation mode.
-        tokenizer: Of the model.
+        model: Model in evaluation mode.
+        tokenizer: Tokenizer of the model.
         names: C names; an underscore stands for a space.
-        batch_size: Names at a time.
+        batch_size: Number of names that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, from -1 to 1.
@@ -194,31 +191,33 @@ def name_similarity(
     Raises:
         ValueError: If the tokenizer cannot pad, or the model gives no vector of a text.
     """
-    if tokenizer.pad_token is None:
-        raise ValueError("`tokenizer` must have a padding token, but has none.")
-    texts = [name.replace("_", " ") for name in names]
-    vectors = []
-    for start in range(0, len(texts), batch_size):
-        inputs = tokenizer(texts[start : start + batch_size], padding=True, truncation=True, return_tensors="pt")
-        vectors.append(_embed(model, dict(inputs), pooling="mean"))
-    return _cosine(torch.cat(vectors))
+    kinds = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}
+    items = TextDataset(Dataset.from_dict(rows, features=kinds), tokenizer)
+    return _cosine(torch.cat(list(_embeddings(model, items, batch_size, pooling="mean"))))
 
 
-@torch.inference_mode()
-def _embed(model: PreTrainedModel, inputs: dict[str, Tensor], pooling: str | None) -> Tensor:
-    """Vectors of a batch, `(N, D)` float64 on the CPU."""
-    given = {name: values.to(model.device) for name, values in inputs.items()}
-    is_text = "input_ids" in given
-    if _has_towers(model):
-        towers = cast(Any, model)
-        outputs = (towers.get_text_features if is_text else towers.get_image_features)(**given, return_dict=True)
-        pooling = None  # the projection of a tower is what images and texts are compared by
-    else:
-        outputs = model(**given, return_dict=True)
-    vectors = outputs.get("pooler_output", outputs.get("last_hidden_state"))
-    if not isinstance(vectors, Tensor):  # CRH's own models give codes; those that write about images, a list of tokens
-        raise ValueError(f"`model` must give a vector an item, but gives {', '.join(outputs) or 'nothing'}.")
-    return pool(outputs, given.get("attention_mask"), pooling, is_text).double().cpu()
+def _embeddings(
+    model: PreTrainedModel, items: LabelledDataset, batch_size: int, pooling: str | None
+) -> Iterator[Tensor]:
+    """Embeddings of the batches of a dataset, each `(N, D)` float64 on the CPU."""
+    has_towers = _has_towers(model)
+
+    def embed(**inputs: Tensor) -> Tensor:
+        is_text = "input_ids" in inputs
+        forward = model
+        if has_towers:
+            towers = cast(Any, model)
+            forward = towers.get_text_features if is_text else towers.get_image_features
+        outputs = forward(**inputs, return_dict=True)
+        vectors = outputs.get("pooler_output", outputs.get("last_hidden_state"))
+        if not isinstance(vectors, Tensor):  # CRH's own models give codes; those that write about images, tokens
+            raise ValueError(f"`model` must give a vector an item, but gives {', '.join(outputs) or 'nothing'}.")
+        return pool(outputs, inputs.get("attention_mask"), None if has_towers else pooling, is_text)
+
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
+    for vectors in run_batches(model, loader, embed, desc="Embedding"):
+        yield vectors.double()
 
 
 def _has_towers(model: PreTrainedModel) -> bool:

@@ -1,8 +1,11 @@
 """Train from a recipe, in a folder of its own: what `crh train` calls."""
 
+import copy
+import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,27 +16,37 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
+from transformers import set_seed
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from modeling_crh.data import BadImage
-from modeling_crh.encoding.inputs import Processor, labelled_dataset
-from modeling_crh.encoding.loading import find_last_checkpoint, load_checkpoint
+from modeling_crh.data import BadRow, LoadedSplits
+from modeling_crh.encoding import labelled_dataset, run_batches
+from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.loading import MODEL_FOLDER, find_last_checkpoint, find_model, load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import whole_file
-from modeling_crh.training.build import CHECKPOINTS_NAME, build_model, build_trainer, load_data
+from modeling_crh.runtime.terminal import say
+from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.build import CHECKPOINTS_NAME, build_model, build_trainer, hide_progress, load_data
 from modeling_crh.training.callbacks import TrainingProgress
 from modeling_crh.training.evaluation import evaluate_splits
 from modeling_crh.training.objectives import UNTRAINED, collect_features, fit_untrained
-from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.objectives.shc import (
+    Classification,
+    class_similarity,
+    mean_probabilities,
+    with_class_outputs,
+)
+from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
 
-RECIPE_NAME = "recipe.yaml"
 ROWS_NAME = "rows.json"
 FIGURES_NAME = "figures.json"
 HISTORY_NAME = "history.json"
 
 FEW = 8
-"""How many rows of each split a dry run reads."""
+"""Number of rows of each split that a dry run reads."""
 
 _ONE_STEP: dict[str, Any] = {
     "max_steps": 1,
@@ -54,33 +67,33 @@ _ONE_STEP: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a training run leaves behind.
+    """A training run that has ended.
 
     Attributes:
         model: The best model on the validation split, in evaluation mode.
         processor: Its image processor or tokenizer; None where it reads features.
         splits: `train`, `validation`, `query` and `database`.
-        history: What was logged, as `transformers.Trainer` keeps it.
-        bad_images: Images that were left out.
+        history: Log of the training, as `transformers.Trainer` keeps it.
+        bad_rows: Rows of the data that were left out.
     """
 
     model: CRHModel
     processor: Processor
     splits: DatasetDict
     history: list[dict[str, Any]]
-    bad_images: list[BadImage]
+    bad_rows: list[BadRow]
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
     """Train a model, choose its best epoch on the validation split, and save it in a folder of its own.
 
-    A method that is not trained, such as ITQ, is fitted to the training split instead, and has no history.
-
-    The rows of a benchmark's splits are saved with it, as `split_rows` numbers them.
+    The model lies in `out/model`, and beside it the recipe, the history, and for a benchmark the rows of its splits, as
+    `split_rows` numbers them. A method that is not trained, such as ITQ, is fitted to the training split, and has no
+    history.
 
     Args:
-        recipe: All settings.
-        out: The run's folder: new or empty, or with `resume` that of the same recipe's run.
+        recipe: Settings of the run.
+        out: Folder of the run: new or empty, or with `resume` that of the same recipe's run.
         resume: Go on from the newest checkpoint in `out`, if there is one; a run that is finished is read back.
 
     Returns:
@@ -97,9 +110,10 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     if finished:
         model, processor = load_checkpoint(out)
         nn.Module.to(model, state.device)
-        return TrainedRun(model, processor, data.splits, json.loads((out / HISTORY_NAME).read_text()), data.bad_images)
+        return TrainedRun(model, processor, data.splits, json.loads((out / HISTORY_NAME).read_text()), data.bad_rows)
     model, processor = build_model(recipe, data.splits["train"])
     trainer = build_trainer(recipe, out, model, processor, data.splits)
+    say(_first_line(recipe, data, model, trainer.args))
     if state.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / RECIPE_NAME, recipe.dump())
@@ -118,20 +132,20 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     if state.is_main_process:
         _save(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
-    return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_images)
+    return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_rows)
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:
     """Go through all that `train` does with one step on a few rows of each split, and leave nothing behind.
 
     Args:
-        recipe: All settings.
+        recipe: Settings of the run.
 
     Returns:
-        What the run would be: `dataset` and, of a benchmark, its `protocol`; the rows of `train`, `validation`, `query`
-        and `database`, and how many images were `left_out`; the `backbone`, `parameters`, `num_labels`, `num_bits` and
-        `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None where the method is
-        not trained.
+        What the run would be: `dataset` and, for a benchmark, its `protocol`; the number of rows in `train`,
+        `validation`, `query` and `database`, and of those `left_out`; the `backbone`, `parameters`, `num_labels`,
+        `num_bits` and `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None where
+        the method is not trained.
 
     Raises:
         ValueError: As `train`.
@@ -158,8 +172,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "dataset": recipe.dataset,
         "protocol": None if data.rows is None else recipe.protocol,
         **data.splits.num_rows,
-        "left_out": len(data.bad_images),
-        "backbone": recipe.backbone or getattr(model.config.backbone_config, "model_type", None),
+        "left_out": len(data.bad_rows),
+        "backbone": _backbone_name(recipe, model),
         "parameters": model.num_parameters(),
         "num_labels": model.config.num_labels,
         "num_bits": model.config.num_bits,
@@ -170,66 +184,114 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def find_recipe(checkpoint: str | Path) -> Recipe | None:
-    """The recipe of the run whose folder a checkpoint is, if it is one."""
-    path = Path(checkpoint, RECIPE_NAME)
-    return Recipe.load(path) if path.is_file() else None
+def run_first_stage(trainer: CRHTrainer) -> None:
+    """Train the classifier of a method such as SHC, and place the centers by the classes that it confuses.
 
-
-def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> dict[str, Any]:
-    """What divides a dataset for an evaluation, by the names of `load_splits`: of the run's dataset, what the run took.
-
-    Others would make queries of images that the model was trained on.
+    The classifier is a copy of the model with C outputs, trained with the settings of the trainer, for the objective's
+    `classifier_epochs` or else half of the epochs or steps. The seed is set before, and again at the end.
 
     Args:
-        checkpoint: Where the model comes from; a run's folder has a recipe.
-        dataset: What is evaluated on.
-        seed: As asked for; None stands for the run's, or 0.
-        protocol: As asked for; None stands for the run's, or `official`.
+        trainer: Trainer whose objective has a first stage; the centers become its objective's and its model's.
 
-    Raises:
-        ValueError: If what is asked for contradicts the run.
+    Example:
+        >>> trainer = CRHTrainer(model, args, objective=SHC(10, 64), train_dataset=items)  # doctest: +SKIP
+        >>> run_first_stage(trainer)  # doctest: +SKIP
+        >>> trainer.train()  # doctest: +SKIP
     """
-    recipe = find_recipe(checkpoint)
-    if recipe is None or (recipe.dataset != dataset and Path(recipe.dataset).absolute() != Path(dataset).absolute()):
-        return {"seed": seed or 0, "protocol": protocol or "official"}
-    for name, asked, trained in (("seed", seed, recipe.seed), ("protocol", protocol, recipe.protocol)):
-        if asked is not None and asked != trained:
-            raise ValueError(
-                f"`{name}` must be that of the run, {trained!r}, or queries would be images of its training, "
-                f"but got {asked!r}."
-            )
-    names = ("seed", "protocol", "validation_fraction", "query_fraction")
-    return {name: getattr(recipe, name) for name in names}
+    objective = trainer.objective
+    if objective is None or not objective.has_first_stage:
+        raise ValueError("`trainer` must have an objective with a first stage, such as SHC, but has none.")
+    num_labels = objective.num_labels
+    set_seed(trainer.args.seed)
+    stage = type(trainer)(
+        with_class_outputs(trainer.model, num_labels),
+        stage_arguments(trainer.args, objective.classifier_epochs),
+        train_dataset=trainer.train_dataset,
+        data_collator=trainer.data_collator,
+        objective=Classification(num_labels, num_labels),
+    )
+    hide_progress(stage)
+    stage.train()
+    labels: list[Tensor] = []
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        for batch in stage.get_test_dataloader(stage.train_dataset):
+            labels.append(batch["labels"].cpu())
+            yield batch
+
+    logits = torch.cat(list(run_batches(stage.model.train(False), batches(), desc="Comparing classes")))  # (N, C)
+    objective.place_centers(class_similarity(mean_probabilities(logits, torch.cat(labels))))
+    objective.place_in(trainer.model)
+    set_seed(trainer.args.seed)
+
+
+def stage_arguments(args: CRHTrainingArguments, epochs: float | None) -> CRHTrainingArguments:
+    """Settings of a first stage: those of the training proper, less time, and nothing is evaluated, saved or reported.
+
+    Args:
+        args: Settings of the training proper.
+        epochs: Number of epochs. None stands for half of the epochs, or half of `max_steps`.
+    """
+    stage = copy.copy(args)
+    stage.eval_strategy, stage.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
+    stage.report_to, stage.load_best_model_at_end, stage.disable_tqdm, stage.push_to_hub = [], False, True, False
+    if epochs is not None:
+        stage.num_train_epochs, stage.max_steps = epochs, -1
+    elif args.max_steps > 0:
+        stage.max_steps = max(1, args.max_steps // 2)
+    else:
+        stage.num_train_epochs = args.num_train_epochs / 2
+    return stage
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a text file atomically."""
     with whole_file(path) as partial:
         partial.write_text(text)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file that is there whole or not at all."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTrainingArguments) -> str:
+    """One line about the run: its data, model, length and device."""
+    kind = {"pixel_values": "images", "input_ids": "texts"}.get(model.main_input_name, "feature vectors")
+    rows = ", ".join(f"{count:,} {name}" for name, count in data.splits.num_rows.items())
+    start = "pretrained" if recipe.backbone else "from scratch"
+    backbone = _backbone_name(recipe, model)
+    length = f"{args.max_steps:,} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    return (
+        f"Read {recipe.dataset}: {kind} of {model.config.num_labels:,} classes, {rows}. {recipe.method}: "
+        f"{f'{backbone} {start}' if backbone else 'a head alone'}, {model.num_parameters():,} parameters, "
+        f"{model.config.num_bits} bits, {'no training' if recipe.method in UNTRAINED else length}, on {args.device}."
+    )
+
+
+def _backbone_name(recipe: Recipe, model: CRHModel) -> str | None:
+    return recipe.backbone or getattr(model.config.backbone_config, "model_type", None)
+
+
 def _check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
-    """Refuse a folder that this run must not write to; whether it holds this run, finished."""
+    """Refuse a folder that this run must not write to; tell whether it holds this run, finished."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
     found = {name for name in names if not name.endswith(".partial")}  # what a killed process was writing
-    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME}
+    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint
-    same = (out / RECIPE_NAME).is_file() and Recipe.load(out / RECIPE_NAME) == recipe
-    finished = (out / "config.json").exists()
-    if same and resume:
-        return finished
-    what = "another run"
-    if same:
+    finished = (Path(find_model(out)) / "config.json").exists()
+    what = "something else"
+    if (out / RECIPE_NAME).is_file():
+        before, now = (dataclasses.asdict(one) for one in (Recipe.load(out / RECIPE_NAME), recipe))
+        changed = [name for name in now if before[name] != now[name]]
+        if not changed and resume:
+            return finished
         what = "this run, finished" if finished else "this run, interrupted; `--resume` goes on"
+        if changed:
+            what = f"another run, with another {' and '.join(f'`{name}`' for name in changed)}"
     raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
 
 
@@ -245,7 +307,7 @@ def _fit_features(recipe: Recipe, model: CRHModel, processor: Processor, train_s
 
 
 def _use_fast_memory_format(model: CRHModel) -> None:
-    """Convolutions are faster with the channels last, on CPUs as on tensor cores."""
+    """Put the channels last, with which convolutions are faster on CPUs as on tensor cores."""
     widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
     if widths and min(widths) >= 16:  # with fewer channels, torch 2.14 crashes on large images
         nn.Module.to(model, memory_format=torch.channels_last)
@@ -254,6 +316,8 @@ def _use_fast_memory_format(model: CRHModel) -> None:
 def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
     """Train from a checkpoint or from the start; the model is then in evaluation mode, in the default layout."""
     _use_fast_memory_format(trainer.model)
+    if checkpoint is None and trainer.objective is not None and trainer.objective.has_first_stage:
+        run_first_stage(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     model: CRHModel = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # no autocast from here
     nn.Module.to(model, memory_format=torch.contiguous_format)
@@ -261,16 +325,15 @@ def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
 
 
 def _save(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:
-    """Save beside, then move: `config.json`, the mark of a finished run, comes last."""
+    """Save the history, then the model: its folder, the mark of a finished run, is moved into its place at last."""
     partial = out / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial / MODEL_FOLDER)
         if processor is not None:
-            processor.save_pretrained(partial)
-        write_json(partial / HISTORY_NAME, history)
-        for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
-            os.replace(path, out / path.name)
+            processor.save_pretrained(partial / MODEL_FOLDER)
+        write_json(out / HISTORY_NAME, history)
+        os.replace(partial / MODEL_FOLDER, out / MODEL_FOLDER)
     except SafetensorError as error:
         raise OSError(f"The model could not be saved in {out}: {error}") from error
     finally:

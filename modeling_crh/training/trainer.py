@@ -1,128 +1,186 @@
 """CRHTrainer: transformers' own, with centers that move, and with retrieval figures at every evaluation."""
 
-from collections.abc import Sized
+import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import EvalPrediction
-from transformers.trainer_utils import TrainOutput
+from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import HubStrategy, TrainOutput
 
-from modeling_crh.codebook import center_distances
 from modeling_crh.codes import binarize
-from modeling_crh.encoding.loading import OBJECTIVE_NAME, STATISTICS_NAME, find_last_checkpoint, load_model
-from modeling_crh.metrics import bit_balance, bit_correlation, retrieval_figures
+from modeling_crh.encoding.loading import find_last_checkpoint
+from modeling_crh.hub.push import push_model
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.arguments import (
+    CRHTrainingArguments,
+    check_arguments,
+    check_best_metric,
+    check_loader,
+    split_groups,
+)
 from modeling_crh.training.assignment import check_method
-from modeling_crh.training.callbacks import ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
-from modeling_crh.training.checkpointing import CheckpointTrainer
+from modeling_crh.training.callbacks import GoOnCallback, ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
+from modeling_crh.training.checkpointing import (
+    check_batches,
+    keep_newest,
+    keep_only,
+    load_exactly,
+    load_objective,
+    load_progress,
+    save_progress,
+    whole_checkpoint,
+)
+from modeling_crh.training.evaluation import describe_run, validation_figures
 from modeling_crh.training.objectives import Objective
 
 
-class CRHTrainer(CheckpointTrainer):
-    """Trains a `CRHModel`, moves its centers, and evaluates by retrieval.
+class CRHTrainer(Trainer):
+    """Train a `CRHModel`, move its centers, and evaluate by retrieval.
 
-    Every evaluation ranks `eval_database` for each query of `eval_dataset`, or without one `eval_dataset` itself, each
-    query left out of its own ranking. It logs all figures of `retrieval_figures`, with precision and recall at 10 (or
-    at the size of a smaller database), the balance and correlation of the bits, the least and mean distance between
-    centers, and the share of classes that the last reassignment moved.
+    Every evaluation ranks `eval_database` for each query of `eval_dataset`; without a database it ranks `eval_dataset`
+    itself and leaves each query out of its own ranking. It logs the figures of `validation_figures`, the share of
+    classes that the last reassignment moved, and what `compute_metrics` gives.
 
-    With an `objective` a rival method is trained instead: its loss takes the place of CRH's, its centers that of the
-    model's, where it has some, and no center moves.
+    With an `objective` a rival method is trained: its loss takes the place of CRH's, its centers that of the model's,
+    if it has some, and no center moves. Every `checkpoint-N` is whole, since it is written beside its place and then
+    moved. Training that was killed and resumed ends with the same weights, centers and log.
 
     Args:
-        model: The model. For an objective with centers its codebook has one head of C words.
-        args: The settings.
-        objective: What to train in the place of CRH's loss.
-        eval_database: What evaluations search. It is needed where a class has fewer than two items in `eval_dataset`.
-        **kwargs: What `transformers.Trainer` takes: `train_dataset`, `eval_dataset`, `processing_class` and so on.
+        model: Model to train; None with `model_init`. For an objective with centers its codebook has one head of C
+            words.
+        args: Training settings.
+        *more: Data collator, training and evaluation data, in the order of `transformers.Trainer`, if not by name.
+            Training data without a length need `max_steps`; class statistics are then collected over each pass. A dict
+            of evaluation data is evaluated one by one, as `eval_NAME_map` and so on.
+        objective: Method to train in the place of CRH.
+        eval_database: What evaluations search. It is needed where a class has fewer than two items to evaluate on.
+        compute_metrics: Further figures of an evaluation, from hash logits and labels.
+        **kwargs: Further arguments of `transformers.Trainer`.
 
     Raises:
-        ValueError: If `train_dataset` has no length, or the last batch would give the head's batch norm one sample; if
-            `objective` does not fit the model, or several processes; or if a loss is not finite, which stops the
-            training and leaves the last checkpoint in place.
+        ValueError: If `args` are not `CRHTrainingArguments`; if `objective` does not fit the model, or several
+            processes; if the head's batch norm would get one sample; if a run is resumed with other batches; or if a
+            loss is not finite, which stops the training and leaves the last checkpoint in place.
         OSError: If a checkpoint cannot be saved; what was half-written is removed.
     """
 
     model: CRHModel
     args: CRHTrainingArguments
-    objective: Objective | None
+
+    _partial: Path | None = None
+    _resumed_from: str | None = None
+    _database: tuple[Tensor, Tensor] | None = None
 
     def __init__(
         self,
-        model: CRHModel,
-        args: CRHTrainingArguments,
-        *,
+        model: CRHModel | None = None,
+        args: CRHTrainingArguments | None = None,
+        *more: Any,
         objective: Objective | None = None,
         eval_database: Any = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
-        if objective is not None:
-            objective.check_fits(model.config, args.world_size)
-        kwargs.setdefault("compute_metrics", self._figures)
-        super().__init__(model=model, args=args, **kwargs)
-        self.eval_database = eval_database
-        self._database: tuple[Tensor, Tensor] | None = None
-        if objective is None and args.reassignment != "none":
-            check_method(args.reassignment, model.codebook.shape[1], model.assignment.shape[1])
-        self.reassignment = ReassignCentersCallback(args, *model.centers.shape)
-        self.objective = objective
+        super().__init__(model, check_arguments(args), *more, compute_metrics=self.figures, **kwargs)
+        check_best_metric(self.args, self.eval_dataset)
+        self.objective, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
+        self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
+        self.add_callback(GoOnCallback(self.go_on))
         if objective is None:
+            if self.args.reassignment != "none":
+                check_method(self.args.reassignment, self.model.codebook.shape[1], self.model.assignment.shape[1])
             self.add_callback(self.reassignment)
         else:
-            objective.to(args.device)
-            self.add_callback(ObjectiveCallback(objective))
-            self._place_centers()
+            objective.check_fits(self.model.config, self.args.world_size)
+            objective.place_in(self.model)
+            self.add_callback(ObjectiveCallback(objective.to(self.args.device)))
         self.add_callback(SetEpochCallback)
 
-    def train(
-        self,
-        resume_from_checkpoint: str | bool | None = None,
-        trial: Any = None,
-        ignore_keys_for_eval: list[str] | None = None,
-    ) -> TrainOutput:
-        """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved whole."""
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved whole.
+
+        Raises:
+            ValueError: If there is no such checkpoint, or it was written with other batches; or as the class says.
+        """
         if resume_from_checkpoint is True:
             folder = cast(str, self.args.output_dir)
             resume_from_checkpoint = find_last_checkpoint(folder)
             if resume_from_checkpoint is None:
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
-        if self.objective is not None and not resume_from_checkpoint:
-            self.objective.prepare(self)
-            self._place_centers()
-        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+        self._resumed_from = resume_from_checkpoint or None
+        if self._resumed_from is not None:
+            check_batches(self._resumed_from, self._batches())
+        elif self.objective is not None:
+            self.objective.check_ready()
+        return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def go_on(self) -> None:
+        """Take up where the checkpoint left off that training resumes from; or else place the objective's centers."""
+        best = Path(super()._get_output_dir(None), f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():  # also where the run's folder was moved, or is named by another path
+            self.state.best_model_checkpoint = str(best)
+        if self._resumed_from is None:
+            if self.objective is not None:
+                self.objective.place_in(self.model)  # which `model_init` may have made anew
+            return
+        self.reassignment.load(self._resumed_from)
+        load_objective(self._resumed_from, self.objective)
+        saved = load_progress(self._resumed_from)
+        if saved:
+            self._tr_loss += saved["loss"].to(self._tr_loss.device)
+            self._globalstep_last_logged = int(saved["last_logged_step"])
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Evaluate by retrieval, see the class; takes what `transformers.Trainer.evaluate` takes."""
-        if self.eval_database is not None:
+        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
+        if self.eval_database is not None and not several:
             self._database = self._encode(self.eval_database)
-        return super().evaluate(*args, **kwargs)
+        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+
+    def figures(self, prediction: EvalPrediction) -> dict[str, Any]:
+        """Figures of an evaluation, from its hash logits and labels, beside those of `compute_metrics`."""
+        if not torch.as_tensor(prediction.predictions).isfinite().all():
+            self._stop_as_not_finite("hash logits of the evaluation are not")
+        has_centers = self.objective is None or self.objective.centers is not None
+        found = validation_figures(prediction, self._database, self.model.centers if has_centers else None)
+        if self.reassignment.moved_share is not None:
+            found["centers_moved"] = self.reassignment.moved_share
+        return found if self.own_metrics is None else found | self.own_metrics(prediction)
+
+    def hyperparameter_search(
+        self,
+        hp_space: Any = None,
+        compute_objective: Callable[[dict[str, float]], float] | None = None,
+        n_trials: int = 20,
+        direction: str | list[str] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Search settings as `transformers.Trainer` does; by default for the best `metric_for_best_model`."""
+        name = "eval_" + cast(str, self.args.metric_for_best_model).removeprefix("eval_")
+        if compute_objective is None:
+            compute_objective = lambda figures: figures[name]  # noqa: E731
+            direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
+        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction or "minimize", **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training set; refuses a last batch that batch norm could not normalise."""
-        if not isinstance(self.train_dataset, Sized):
-            raise ValueError(
-                "`train_dataset` must have a length, since class statistics are collected over an epoch, but "
-                f"{type(self.train_dataset).__name__} has none."
-            )
-        loader: Any = super().get_train_dataloader()
-        single = loader.total_dataset_length % loader.total_batch_size == 1 and not self.args.dataloader_drop_last
-        normalises = any(isinstance(layer, nn.BatchNorm1d) for layer in self.model.hash_head.modules())
-        if single and self.args.world_size == 1 and normalises:
-            raise ValueError(
-                "`per_device_train_batch_size` must not leave a last batch of one sample to the head's batch norm, "
-                f"but got {loader.total_batch_size} for {loader.total_dataset_length} samples."
-            )
+        """Batches of the training set; refuses those that class statistics or batch norm cannot work with."""
+        loader = super().get_train_dataloader()
+        check_loader(loader, self.model.hash_head, self.args)
         return cast(DataLoader[Any], loader)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Eq. 4 of a batch, or the objective's loss; while training Eq. 4, the codes enter the class statistics."""
+        """Eq. 4 of a batch, or the objective's loss; while CRH is trained, the codes enter the class statistics."""
         if self.objective is None:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
@@ -131,101 +189,48 @@ class CRHTrainer(CheckpointTrainer):
         if model.training and not torch.isfinite(loss).all():
             self._stop_as_not_finite(f"loss is {loss.detach().mean().item()}")
         if model.training and self.objective is None:
-            own = self._own_samples(len(outputs.hash_logits))
-            self.reassignment.observe(outputs.hash_logits[:own], inputs["labels"][:own])
+            self.reassignment.observe(outputs.hash_logits, inputs["labels"], self.callback_handler.train_dataloader)
         return (loss, outputs) if return_outputs else loss
 
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
+        """As in `transformers.Trainer`, but Adam for AdamW unless `decoupled_weight_decay` is set."""
+        optimizer, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        if optimizer is torch.optim.AdamW:
+            decoupled = cast(CRHTrainingArguments, args).decoupled_weight_decay
+            return torch.optim.Adam, {"fused": False} | settings | {"decoupled_weight_decay": decoupled}
+        return optimizer, settings
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Adam or AdamW over four groups: backbone and hash head, with and without weight decay.
+        """Any optimizer of transformers, with groups for backbone and hash head, which an objective's weights join."""
+        is_new = self.optimizer is None
+        optimizer = cast(torch.optim.Optimizer, super().create_optimizer(model))
+        if is_new:
+            split_groups(optimizer, self.model if model is None else model, self._objective_parameters(), self.args)
+        return optimizer
 
-        The weights of an objective are with the hash head's; in another optimizer they are a group of their own.
+    def push_to_hub(  # type: ignore[override]
+        self, commit_message: str | None = "End of training", blocking: bool = True, **settings: Any
+    ) -> Any:
+        """Push the model with its processor, code and card, but no pickle and no path; see `push_model`.
+
+        `token`, `revision` and `private` are by default `args.hub_token`, `args.hub_revision` and
+        `args.hub_private_repo`. The upload is over when this returns, whatever `blocking` says. All processes but the
+        first return None.
         """
-        if self.optimizer is None and self.args.optim in ("adamw_torch", "adamw_torch_fused"):
-            args = self.args
-            self.optimizer = torch.optim.Adam(
-                self._parameter_groups(self.model if model is None else model),
-                lr=args.learning_rate,
-                betas=(args.adam_beta1, args.adam_beta2),
-                eps=args.adam_epsilon,
-                fused=args.optim == "adamw_torch_fused",
-                decoupled_weight_decay=args.decoupled_weight_decay,
-            )
-        elif self.optimizer is None:
-            super().create_optimizer(model)
-            if own := self._objective_parameters():
-                cast(torch.optim.Optimizer, self.optimizer).add_param_group({"params": own})
-        return super().create_optimizer(model)
-
-    def _parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
-        decayed = set(self.get_decay_parameter_names(model))
-        rates = {True: self.args.head_learning_rate, False: self.args.learning_rate}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                groups.setdefault(("hash_head." in name, name in decayed), []).append(parameter)
-        for parameter in self._objective_parameters():
-            groups.setdefault((True, parameter.ndim > 1), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": self.args.learning_rate if rates[in_head] is None else rates[in_head],
-                "weight_decay": self.args.weight_decay if decays else 0.0,
-            }
-            for (in_head, decays), parameters in groups.items()
-        ]
-
-    def _objective_parameters(self) -> list[nn.Parameter]:
-        return [] if self.objective is None else list(self.objective.parameters())
-
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        own = self._objective_parameters()
-        if not own:
-            return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        return self.accelerator.clip_grad_norm_([*model.parameters(), *own], self.args.max_grad_norm)
-
-    def _place_centers(self) -> None:
-        """Make the objective's centers the model's: one head, in which class c holds word c."""
-        if self.objective is not None and self.objective.centers is not None:
-            self.model.codebook.copy_(self.objective.centers.unsqueeze(0))
-            self.model.assignment.copy_(torch.arange(len(self.objective.centers)).unsqueeze(0))
-
-    def _own_samples(self, batch_size: int) -> int:
-        """How many samples of this process's batch are no repetitions that fill up the last batch of the epoch."""
-        loader: Any = self.callback_handler.train_dataloader
-        rest = loader.total_dataset_length % loader.total_batch_size
-        if self.args.dataloader_drop_last or rest == 0 or self.reassignment.batches < len(loader) - 1:
-            return batch_size
-        before = self.args.process_index * (loader.total_batch_size // self.args.world_size)
-        return int(min(max(rest - before, 0), batch_size))
-
-    def _stop_as_not_finite(self, what: str) -> NoReturn:
-        raise ValueError(
-            f"Training must stay finite, but the {what} at step {self.state.global_step}; try a smaller "
-            "`learning_rate`. The last checkpoint is untouched."
-        )
-
-    def _figures(self, prediction: EvalPrediction) -> dict[str, float]:
-        hash_logits = torch.as_tensor(prediction.predictions)
-        if not hash_logits.isfinite().all():
-            self._stop_as_not_finite("hash logits of the evaluation are not")
-        codes, labels = binarize(hash_logits), torch.as_tensor(prediction.label_ids)
-        database = (codes, labels) if self._database is None else self._database
-        alone = self._database is None
-        figures = retrieval_figures(
-            codes,
-            database[0],
-            labels,
-            database[1],
-            leave_one_out=alone,
-            top_k=(min(10, len(database[0]) - alone),),
-        )
-        if self.objective is None or self.objective.centers is not None:
-            distances = center_distances(self.model.centers)
-            figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
-        figures |= {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
-        if self.reassignment.moved_share is not None:
-            figures["centers_moved"] = self.reassignment.moved_share
-        return figures
+        defaults = {"token": "hub_token", "revision": "hub_revision", "private": "hub_private_repo"}
+        for name, setting in defaults.items():
+            if settings.get(name) is None:
+                settings[name] = getattr(self.args, setting)
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=settings["token"], private=settings["private"])
+        if not self.is_world_process_zero():
+            return None
+        settings |= {"processor": self.processing_class, "run": describe_run(self.args, self.state)}
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        name = cast(str, self.hub_model_id)
+        return push_model(model, name, commit_message=commit_message or "End of training", **settings)
 
     def _encode(self, dataset: Any) -> tuple[Tensor, Tensor]:
         """Codes and labels of a dataset, gathered from all processes."""
@@ -236,38 +241,73 @@ class CRHTrainer(CheckpointTrainer):
             self.compute_metrics = compute_metrics
         return binarize(torch.as_tensor(output.predictions)), torch.as_tensor(output.label_ids)
 
+    def _objective_parameters(self) -> list[nn.Parameter]:
+        return [] if self.objective is None else list(self.objective.parameters())
+
+    def _batches(self) -> dict[str, int]:
+        names = {"batch_size": self.args.train_batch_size * self.args.world_size}
+        return names | {"gradient_accumulation_steps": self.args.gradient_accumulation_steps}
+
+    def _stop_as_not_finite(self, what: str) -> NoReturn:
+        raise ValueError(
+            f"Training must stay finite, but the {what} at step {self.state.global_step}; try a smaller "
+            "`learning_rate`. The last checkpoint is untouched."
+        )
+
+    # From here on, the private hooks of transformers, see `checkpointing.PRIVATE_HOOKS`.
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        own = self._objective_parameters()
+        if not own:
+            return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
+        return self.accelerator.clip_grad_norm_([*model.parameters(), *own], self.args.max_grad_norm)
+
+    def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> Dataset:
+        if dataset.format["type"] != "custom" or not self.args.remove_unused_columns:
+            return super()._remove_unused_columns(dataset, description)
+        names = {*inspect.signature(self.model.forward).parameters, *self.label_names, "label", "label_ids"}
+        return dataset.with_transform(partial(_transform, dataset.format["format_kwargs"]["transform"], names))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return super()._get_output_dir(trial) if self._partial is None else str(self._partial)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
             self._stop_as_not_finite("weights are not")
-        super()._save_checkpoint(model, trial)
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+        writes = self.args.should_save
+        try:
+            with whole_checkpoint(folder, writes, self.accelerator.wait_for_everyone) as self._partial:
+                super()._save_checkpoint(model, trial)
+                self.reassignment.save(self._partial / folder.name)
+                loss = self.accelerator.reduce(self._tr_loss.clone(), "mean")
+                if self.state.best_global_step == self.state.global_step:
+                    self.state.best_model_checkpoint = str(folder)  # and not where it is written
+                if writes:
+                    progress = self._batches() | {"loss": loss, "last_logged_step": self._globalstep_last_logged}
+                    save_progress(self._partial / folder.name, progress, self.objective)
+                    self.state.save_to_json(str(self._partial / folder.name / TRAINER_STATE_NAME))
+        finally:
+            self._partial = None
+        if writes:
+            keep_newest(folder, self.args.save_total_limit, self.state.best_model_checkpoint)
+        if self.args.push_to_hub and self.args.hub_strategy != HubStrategy.END:
+            self.push_to_hub(commit_message=f"Training in progress, step {self.state.global_step}")
 
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.objective is not None and self.args.should_save:
-            save_file(self.objective.state_dict(), Path(output_dir, OBJECTIVE_NAME))
-        self.reassignment.save(output_dir)
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        pass  # `_save_checkpoint` pushes when the checkpoint is in its place, where it stays if that fails
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and Path(checkpoint, STATISTICS_NAME).exists():
-            self.reassignment.load(checkpoint)
-        if checkpoint is not None:
-            self._load_objective(checkpoint)
-
-    # Trainer's own loading is not strict: weights of ViT and DINOv2, saved under other names, would stay as they are.
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        self._load_exactly(resume_from_checkpoint)
+        load_exactly(resume_from_checkpoint, self.model)
 
     def _load_best_model(self) -> None:
-        self._load_exactly(str(self.state.best_model_checkpoint))
-        self._load_objective(str(self.state.best_model_checkpoint))
-        self._delete_all_but_the_best()
+        best = str(self.state.best_model_checkpoint)
+        load_exactly(best, self.model)
+        load_objective(best, self.objective)
+        if self.args.save_total_limit == 1 and self.args.should_save:  # else Trainer deletes them in their place
+            keep_only(Path(best))
 
-    def _load_exactly(self, folder: str) -> None:
-        saved = load_model(folder, dtype=self.model.dtype)
-        self.model.load_state_dict(saved.state_dict(), strict=True)
 
-    def _load_objective(self, folder: str) -> None:
-        path = Path(folder, OBJECTIVE_NAME)
-        if self.objective is not None and path.exists():
-            self.objective.load_state_dict(load_file(path), strict=True)
+def _transform(transform: Callable[[Any], dict[str, Any]], names: set[str], batch: Any) -> dict[str, Any]:
+    """Apply the transform of a data set, and keep what the model reads."""
+    return {name: values for name, values in transform(batch).items() if name in names}

@@ -1,5 +1,9 @@
 """The rivals of CRH, trained by the same trainer on the same data, backbone, head and schedule."""
 
+import importlib
+import os
+import sys
+
 from modeling_crh.training.objectives.center_objectives import CSQ, MDS, GreedyHash, OrthoHash
 from modeling_crh.training.objectives.objective import Objective
 from modeling_crh.training.objectives.pair_objectives import DTSH, HashNet
@@ -9,9 +13,52 @@ from modeling_crh.training.objectives.untrained import UNTRAINED, collect_featur
 OBJECTIVES: dict[str, type[Objective]] = {
     method.name: method for method in (CSQ, OrthoHash, MDS, SHC, HashNet, DTSH, GreedyHash)
 }
-"""The rivals that are trained, by the name that recipes call them."""
+"""Rivals that are trained, by the name that recipes call them."""
 
 METHODS: tuple[str, ...] = ("crh", *OBJECTIVES, *UNTRAINED)
-"""All that a recipe's `method` may be."""
+"""Names that a recipe's `method` may have, beside `module:Class`."""
 
-__all__ = ["METHODS", "OBJECTIVES", "UNTRAINED", "Objective", "collect_features", "fit_untrained"]
+
+def find_objective(method: str) -> type[Objective] | None:
+    """Find the objective that a method trains.
+
+    Args:
+        method: A name of `METHODS`; or `module:Class` for a subclass of `Objective`, where the module is importable
+            from the working directory or from `sys.path`. Importing a module runs its code.
+
+    Returns:
+        The class; None for CRH and for methods that are not trained.
+
+    Raises:
+        ValueError: If there is no such module or class, or the class is no `Objective`.
+    """
+    module_name, separator, class_name = method.partition(":")
+    if not separator:
+        return OBJECTIVES.get(method)
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_name), class_name, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # a module that the module imports
+        raise ValueError(
+            f"`method` must name a module that can be imported from here, but there is no {module_name!r}."
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, Objective):
+        raise ValueError(
+            f"`method` must name a subclass of modeling_crh.training.objectives.Objective as `module:Class`, but "
+            f"{class_name!r} in {module_name!r} is {'not there' if found is None else 'something else'}."
+        )
+    return found
+
+
+__all__ = [
+    "METHODS",
+    "OBJECTIVES",
+    "UNTRAINED",
+    "Objective",
+    "collect_features",
+    "find_objective",
+    "fit_untrained",
+]

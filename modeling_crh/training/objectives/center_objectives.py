@@ -28,10 +28,10 @@ class CSQ(Objective):
     word.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Of the centers and of that word.
-        quantization_weight: lambda.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Seed of the centers and of that word.
+        quantization_weight: Weight lambda of the second term.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -55,7 +55,7 @@ class CSQ(Objective):
         self.register_buffer("tie_word", torch.from_numpy(word))
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Binary cross-entropy to the targets, and the quantization gap."""
         targets = self.targets(labels)
         # (tanh v + 1) / 2 is the sigmoid of 2 v
         central = F.binary_cross_entropy_with_logits(2 * hash_logits, (targets + 1) / 2)
@@ -78,11 +78,11 @@ class OrthoHash(Objective):
     are enough, else random words.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Of the centers.
-        scale: s.
-        margin: m.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Seed of the centers.
+        scale: Factor s of the cosines, above 0.
+        margin: Margin m of the own class, 0 or larger.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -102,7 +102,7 @@ class OrthoHash(Objective):
         self.centers = bernoulli_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class; the same cross-entropy as CRH's, Eqs. 1 and 2."""
+        """Cross-entropy of CRH, Eqs. 1 and 2, on these centers."""
         return classification_loss(hash_logits, labels, self.require_centers(), self.scale, self.margin)
 
 
@@ -118,10 +118,10 @@ class MDS(Objective):
     which it would not be for a binary t. The paper's pair term needs a momentum encoder, and is left out.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Of the centers.
-        quantization_weight: lambda.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Seed of the centers.
+        quantization_weight: Weight lambda of the second term.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -136,7 +136,7 @@ class MDS(Objective):
         self.centers = spread_centers(num_labels, num_bits, seed)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Binary cross-entropy of the softmax over the centers, and the quantization gap."""
         cosine = center_cosine(hash_logits.tanh(), self.require_centers())  # (N, C)
         log_p = (math.sqrt(self.num_bits) * cosine).log_softmax(1)
         log_rest = torch.log(-torch.expm1(log_p.clamp(max=_CLOSE_TO_ONE)))
@@ -150,13 +150,13 @@ class GreedyHash(Objective):
 
     The loss is the cross-entropy of W sign(v), where the gradient with respect to v is that with respect to sign(v),
     plus lambda times the mean over samples and bits of | |v| - 1 |^3. The classifier W `(C, K)` has no bias, is trained
-    with the hash head and is needed no more afterwards. There are no centers.
+    with the hash head, and is not needed after training. There are no centers.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Of W's first values.
-        quantization_weight: lambda.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Seed of the first values of W.
+        quantization_weight: Weight lambda of the second term.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -173,7 +173,7 @@ class GreedyHash(Objective):
             self.classifier = nn.Linear(num_bits, num_labels, bias=False)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Cross-entropy of the classifier on signs, and the cubed distance of the logits from them."""
         signs = binarize(hash_logits.detach()).float()
         codes = signs + (hash_logits - hash_logits.detach())  # the value of the signs, the gradient of the hash logits
         classification = F.cross_entropy(self.classifier(codes).float(), labels.long())

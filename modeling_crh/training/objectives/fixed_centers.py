@@ -5,57 +5,40 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 from torch import Tensor
 
 from modeling_crh.codebook import draw_codebook
 
 
-def hadamard_matrix(order: int) -> Tensor:
-    """Sylvester's Hadamard matrix: any two of its rows differ in half of their entries.
+def hadamard_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor | None:
+    """Deal rows of Sylvester's Hadamard matrix, and of its negation where they are too few, to the classes at random.
+
+    Any two rows of the matrix differ in half of their bits.
 
     Args:
-        order: A power of two.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Seed of the dealing.
 
     Returns:
-        `(order, order)` int8, every entry -1 or +1.
-
-    Raises:
-        ValueError: If `order` is no power of two.
+        `(C, K)` int8, every entry -1 or +1; None where K is no power of two, or C is larger than 2 K.
 
     Example:
-        >>> hadamard_matrix(2)
-        tensor([[ 1,  1],
-                [ 1, -1]], dtype=torch.int8)
-    """
-    if order < 1 or order & (order - 1):
-        raise ValueError(f"`order` must be a power of two, but got {order}.")
-    matrix = torch.ones(1, 1, dtype=torch.int8)
-    while len(matrix) < order:
-        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
-    return matrix
-
-
-def hadamard_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor | None:
-    """Rows of a Hadamard matrix, and of its negation where they are not enough, dealt to the classes at random.
-
-    Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Of the dealing.
-
-    Returns:
-        `(C, K)` int8; or None where there are no such rows: K is no power of two, or C is larger than 2 K.
+        >>> hadamard_centers(2, 4)
+        tensor([[ 1,  1, -1, -1],
+                [ 1,  1,  1,  1]], dtype=torch.int8)
     """
     if num_bits & (num_bits - 1) or num_labels > 2 * num_bits:
         return None
-    rows = hadamard_matrix(num_bits)
+    rows = torch.from_numpy(hadamard(num_bits, dtype=np.int8))
     if num_labels > num_bits:
         rows = torch.cat([rows, -rows])
     return rows[np.random.default_rng(seed).permutation(len(rows))[:num_labels]]
 
 
 def bernoulli_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
-    """C different words of K fair bits.
+    """Draw C different words of K fair bits.
 
     Raises:
         ValueError: If there are no C different words of K bits.
@@ -65,7 +48,7 @@ def bernoulli_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
 
 
 def balanced_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
-    """C different random words with K // 2 ones; where there are fewer such words, the rest have any number of ones.
+    """Draw C different words with K // 2 ones; where there are fewer such words, the rest have any number of ones.
 
     Returns:
         `(C, K)` int8.
@@ -102,7 +85,7 @@ def gilbert_varshamov_distance(num_labels: int, num_bits: int) -> int:
 
 
 def spread_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
-    """Random centers whose least distance is d_GV, or the largest below it that this construction reaches.
+    """Draw centers whose least distance is d_GV, or the largest distance below it that this construction reaches.
 
     They are C different words, drawn at random, of a random linear code that is grown one generator at a time, as in
     Varshamov's proof: a generator is taken if every word that it adds has at least d ones. The whole is then shifted
@@ -110,9 +93,9 @@ def spread_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
     itself is reached. At a least distance of 1 the centers are just different.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Same seed, same centers, on every machine.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Seed of the centers, the same on every machine.
 
     Returns:
         `(C, K)` int8.
@@ -136,7 +119,7 @@ def spread_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
 def _grow_code(
     dimension: int, num_bits: int, distance: int, generator: np.random.Generator, even: bool, tries: int = 16
 ) -> NDArray[np.float32] | None:
-    """All words of a random linear code of at least that distance, `(2^dimension, K)`; None where it got stuck.
+    """Grow a random linear code of at least that distance, `(2^dimension, K)`; None where it got stuck.
 
     Bits are -1 and +1, so that the sum of two words is their product. With `even` all words have an even number of
     ones, without which the densest codes of an even distance are hardly ever met.
@@ -165,7 +148,7 @@ def _check_room(num_labels: int, num_bits: int) -> None:
 
 
 def _unique(words: NDArray[np.int8], more: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Both, without repetitions, in the order drawn."""
+    """Join both, without repetitions, in the order drawn."""
     both = np.concatenate([words, more])
     _, first = np.unique(both, axis=0, return_index=True)
     return both[np.sort(first)]

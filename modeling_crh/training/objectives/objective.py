@@ -1,46 +1,57 @@
 """Objective: what a rival method trains in the place of CRH's loss."""
 
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from modeling_crh.checks import check_seed, is_number, is_whole
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.labels import check_labels, has_label
-
-if TYPE_CHECKING:
-    from modeling_crh.training.trainer import CRHTrainer
+from modeling_crh.modeling_crh import CRHModel
 
 
 class Objective(nn.Module):
-    """A loss on hash logits and labels, with what it needs besides: centers, weights of its own, a first stage.
+    """A loss on hash logits and labels, with the centers and weights that it needs besides.
 
     A subclass defines `loss`, and takes settings of its own as keyword-only arguments. Its parameters are trained
-    with the hash head, and its parameters and buffers are part of every checkpoint.
+    with the hash head, and its parameters and buffers are part of every checkpoint. `crh train --method
+    my_module:MyObjective` trains a subclass from a module of one's own.
 
     Args:
-        num_labels: C, at least 2.
-        num_bits: K, at least 1.
-        seed: Of everything that the objective draws.
+        num_labels: Number of classes C, at least 2.
+        num_bits: Length K of a code, at least 1.
+        seed: Seed of everything that the objective draws.
 
     Attributes:
-        name: What recipes call the method.
+        name: Name of the method in recipes.
         has_multi_label: Whether the method defines a loss for samples of several labels.
-        has_first_stage: Whether `prepare` trains something before the training proper.
+        has_first_stage: Whether a classifier is trained first, whose class similarity `place_centers` takes.
+        classifier_epochs: Number of epochs of the first stage. None stands for half of those of the second.
         model_fields: Fields of `CRHConfig` that the method asks for.
-        centers: `(C, K)` int8, every entry -1 or +1; None where the method has none.
+        centers: `(C, K)` int8, every entry -1 or +1; None for a method without centers.
 
     Raises:
         ValueError: If an argument breaks its rule.
+
+    Example:
+        >>> class PullToSign(Objective):
+        ...     name = "pull-to-sign"
+        ...
+        ...     def loss(self, hash_logits, labels):
+        ...         return (hash_logits.abs() - 1).square().mean()
+        >>> PullToSign(3, 8)(torch.zeros(2, 8), torch.tensor([0, 2]))
+        tensor(1.)
     """
 
-    name: ClassVar[str]
-    has_multi_label: ClassVar[bool]
+    name: ClassVar[str] = "objective"
+    has_multi_label: ClassVar[bool] = False
     has_first_stage: ClassVar[bool] = False
     model_fields: ClassVar[dict[str, Any]] = {}
 
     centers: Tensor | None
+    classifier_epochs: float | None = None
 
     def __init__(self, num_labels: int, num_bits: int, seed: int = 0) -> None:
         super().__init__()
@@ -53,7 +64,7 @@ class Objective(nn.Module):
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """What the method can be told besides classes, bits and seed.
+        """Names of the settings that the method takes besides classes, bits and seed.
 
         Example:
             >>> from modeling_crh.training.objectives import OBJECTIVES
@@ -64,7 +75,7 @@ class Objective(nn.Module):
         return {argument.name for argument in arguments if argument.kind == argument.KEYWORD_ONLY}
 
     def forward(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of a batch, with samples that have no label left out, as in `crh_loss`.
+        """Loss of a batch; samples that have no label are left out, as in `crh_loss`.
 
         Args:
             hash_logits: `(N, K)`, of any precision.
@@ -91,14 +102,24 @@ class Objective(nn.Module):
         return self.loss(hash_logits[labelled], labels[labelled])
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of `(N, K)` float32 hash logits, all of them with a label: what a subclass defines."""
+        """Loss of `(N, K)` float32 hash logits that all have a label. A subclass defines it."""
         raise NotImplementedError
 
     def set_progress(self, fraction: float) -> None:
-        """Hear how much of the training is over, from 0 to 1; called before every step."""
+        """Take note of the share of the training that is over, from 0 to 1; called before every step."""
 
-    def prepare(self, trainer: "CRHTrainer") -> None:
-        """Train what comes before the training proper; called once a run, and not when it is resumed."""
+    def place_centers(self, similarity: Tensor) -> None:
+        """Place the centers by the `(C, C)` similarity of the classes, for a method with a first stage."""
+        raise NotImplementedError
+
+    def place_in(self, model: CRHModel) -> None:
+        """Make the centers, if there are some, those of a model: one head, in which class c holds word c."""
+        if self.centers is not None:
+            model.codebook.copy_(self.centers.unsqueeze(0))
+            model.assignment.copy_(torch.arange(len(self.centers)).unsqueeze(0))
+
+    def check_ready(self) -> None:
+        """Raise `ValueError` where a first stage has to run before this can be trained."""
 
     def check_fits(self, config: CRHConfig, world_size: int) -> None:
         """Refuse a model or a number of processes that this cannot be trained with.
@@ -123,14 +144,14 @@ class Objective(nn.Module):
             )
 
     def require_centers(self) -> Tensor:
-        """The centers of a method that has some, `(C, K)` int8."""
+        """The `(C, K)` int8 centers of a method that has some."""
         if self.centers is None:
             raise ValueError(f"`centers` must be given by the objective, but {self.name} has none.")
         return self.centers
 
 
 def quantization_gap(hash_logits: Tensor) -> Tensor:
-    """Mean of (|tanh v| - 1)^2 over samples and bits: what CSQ and MDS add to their losses.
+    """Mean of (|tanh v| - 1)^2 over samples and bits, which CSQ and MDS add to their losses.
 
     Example:
         >>> quantization_gap(torch.tensor([[0.0, 100.0]]))
@@ -140,11 +161,11 @@ def quantization_gap(hash_logits: Tensor) -> Tensor:
 
 
 def check_setting(name: str, value: Any, *, positive: bool = False) -> float:
-    """Give a setting back if it is a number that is finite and not negative.
+    """Return a setting if it is a finite number that is not negative.
 
     Args:
-        name: What the caller calls it, for the message.
-        value: Anything.
+        name: Name of the setting, for the message.
+        value: Its value.
         positive: Refuse 0 too.
 
     Raises:

@@ -21,10 +21,10 @@ class HashNet(Objective):
     sqrt(1 + (final_beta^2 - 1) t), t being the share of the training that is over.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Unused; nothing is drawn.
-        alpha: a; None stands for 10 / K.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Not used, since nothing is drawn.
+        alpha: Factor a of the products. None stands for 10 / K.
         final_beta: beta at the end of the training, at least 1.
 
     Raises:
@@ -45,11 +45,11 @@ class HashNet(Objective):
         self.beta = 1.0
 
     def set_progress(self, fraction: float) -> None:
-        """Sharpen the tanh, see the class."""
+        """Let beta grow, which sharpens the tanh."""
         self.beta = math.sqrt(1 + (self.final_beta**2 - 1) * fraction)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Weighted pairwise cross-entropy, see `HashNet`."""
         activations = (self.beta * hash_logits).tanh()
         products = self.alpha * (activations @ activations.T)  # (N, N)
         similar = share_a_label(labels)
@@ -62,7 +62,7 @@ class HashNet(Objective):
 
 
 def share_a_label(labels: Tensor) -> Tensor:
-    """Which samples have a label in common: `(N, N)` bool for labels of either shape of `check_labels`.
+    """Tell which samples have a label in common, `(N, N)` bool, for labels of either shape of `check_labels`.
 
     Example:
         >>> share_a_label(torch.tensor([2, 0, 2]))
@@ -88,13 +88,13 @@ class DTSH(Objective):
     Without a triplet only the second part is left.
 
     Args:
-        num_labels: C.
-        num_bits: K.
-        seed: Unused; nothing is drawn beforehand.
-        margin: None stands for K / 4: half of that by which th of equal codes exceeds that of codes that differ in half
-            of the bits.
-        quantization_weight: lambda.
-        max_pairs: Bounds the memory to 4 N `max_pairs` bytes for each of the few steps of the computation.
+        num_labels: Number of classes C.
+        num_bits: Length K of a code.
+        seed: Not used, since nothing is drawn beforehand.
+        margin: Least lead of th_ip over th_in that costs little. None stands for K / 4: half of the lead that equal
+            codes have over codes that differ in half of the bits.
+        quantization_weight: Weight lambda of the second term.
+        max_pairs: Most similar pairs to take in a batch; each intermediate result then takes 4 N `max_pairs` bytes.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -121,7 +121,7 @@ class DTSH(Objective):
         self.max_pairs = max_pairs
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
+        """Softplus over the triplets, and the squared distance of the logits from their signs."""
         signs = binarize(hash_logits.detach()).float()
         quantization = (hash_logits - signs).square().mean()
         return self._triplet_loss(hash_logits, share_a_label(labels)) + self.quantization_weight * quantization

@@ -1,4 +1,4 @@
-"""Centers that are as similar as their classes are, and yet keep a least distance: the search of SHC."""
+"""Search centers that are as similar as their classes, and keep a least distance: the second half of SHC."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ _MOST_SWEEPS = 30
 
 
 def fit_semantic_centers(similarity: Tensor, num_bits: int, seed: int = 0) -> Tensor:
-    """Centers Z that make |S - Z Z^T / K|^2 small subject to Z_i . Z_j <= K - 2 d for every pair of classes.
+    """Search centers Z of small |S - Z Z^T / K|^2, subject to Z_i . Z_j <= K - 2 d for every pair of classes.
 
     d is d_GV, or the largest distance below it that `spread_centers` reaches. The problem is hard; this is a local
     search over single bits. It runs from two starts, and the better result is kept:
@@ -26,13 +26,13 @@ def fit_semantic_centers(similarity: Tensor, num_bits: int, seed: int = 0) -> Te
     2. `spread_centers`, which keep the distance, dealt to the classes after the first start's bits, then dealt anew
        after the words of similar classes as long as that helps, and improved by bits that do not break the distance.
 
-    What is certain: the second result keeps the distance d, hence so does what is returned, and no single bit of it
-    could be turned to its advantage, unless 30 rounds over all classes were not enough. It need not be the best.
+    The result keeps the distance d, since the second start does, and no single bit of it could be turned to its
+    advantage, unless 30 rounds over all classes were not enough. It need not be the best.
 
     Args:
-        similarity: S, `(C, C)`, symmetric, from -1 to 1.
-        num_bits: K.
-        seed: Same seed, same centers.
+        similarity: Class similarity S, `(C, C)`, symmetric, from -1 to 1.
+        num_bits: Length K of a code.
+        seed: Seed of both starts.
 
     Returns:
         `(C, K)` int8, every entry -1 or +1.

@@ -1,13 +1,13 @@
-"""Codes without training: sign, LSH and ITQ, each a linear map of the features, put into a model's hash head."""
+"""Fit the hash head without training: sign, LSH and ITQ, each a linear map of the features."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from modeling_crh.checks import check_seed, check_tensor
-from modeling_crh.encoding.inputs import model_inputs
+from modeling_crh.encoding import LabelledDataset, run_batches
 from modeling_crh.modeling_crh import CRHModel
 
 UNTRAINED: tuple[str, ...] = ("sign", "lsh", "itq")
@@ -16,21 +16,21 @@ UNTRAINED: tuple[str, ...] = ("sign", "lsh", "itq")
 
 @torch.no_grad()
 def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -> None:
-    """Set weight and bias of a linear hash head, so that the signs of its outputs are the codes of a method.
+    """Set weight and bias of a linear hash head so that the signs of its outputs are the codes of a method.
 
     - `sign` is the sign of the features themselves; K must be their width.
     - `lsh` is the sign of a random projection without a bias: FAISS's, whose Gaussian directions are made orthogonal.
     - `itq` is PCA to K bits of the features less their mean, then the rotation that 50 rounds of iterative quantization
       find (Gong and Lazebnik, CVPR 2011): FAISS's, which gives the features unit length after taking off their mean.
 
-    The last two need the extra `search`, which is `faiss-cpu`. Labels are not read, and the centers of the model stay
-    what they were: they mean nothing.
+    The last two need the extra `search`, which is `faiss-cpu`. Labels are not read, and the centers of the model do not
+    change; they mean nothing here.
 
     Args:
         name: `sign`, `lsh` or `itq`.
-        model: With a linear hash head; K is its `num_bits`.
-        features: `(N, F)` of the training items, F being what the hash head reads.
-        seed: Of the projection, and of the first rotation.
+        model: Model with a linear hash head and K = `num_bits` outputs.
+        features: `(N, F)` features of the training items, F being the width that the hash head reads.
+        seed: Seed of the projection of `lsh`, and of the first rotation of `itq`.
 
     Raises:
         ValueError: If the head is not linear, or K does not go with F or N.
@@ -57,28 +57,29 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
     head.bias.copy_(bias)
 
 
-@torch.no_grad()
-def collect_features(model: CRHModel, items: Dataset[dict[str, Tensor]], *, batch_size: int = 256) -> Tensor:
-    """What the hash head reads of every item, in their order.
+def collect_features(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> Tensor:
+    """Collect what the hash head reads of every item, in the order of the items.
 
     Args:
-        model: Put into evaluation mode.
-        items: Not augmented; each a dict of what the model reads, and labels.
-        batch_size: Items at a time.
+        model: The model; it is put into evaluation mode.
+        items: Items that are not augmented.
+        batch_size: Number of items that go through the model at a time.
 
     Returns:
         `(N, F)` float32 on the CPU.
     """
-    model.train(False)
     read: list[Tensor] = []
-    hook = model.hash_head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].float().cpu()))
+    hook = model.train(False).hash_head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
+
+    def features(**inputs: Tensor) -> Tensor:
+        model(**inputs)
+        return read.pop()
+
     try:
-        for batch in loader:
-            model(**model_inputs(batch, model))
+        return torch.cat(list(run_batches(model, loader, features, desc="Reading features")))
     finally:
         hook.remove()
-    return torch.cat(read)
 
 
 def _sign(head: nn.Linear) -> tuple[Tensor, Tensor]:
