@@ -1,42 +1,40 @@
-"""A model as the graph that is exported: images, texts or features in, packed codes out, whatever the batch."""
+"""The graph that is exported: images, texts or features in, packed codes out, for any batch size."""
 
 import copy
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
-import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import BaseImageProcessor
 
 from modeling_crh.encoding.inputs import Processor
-from modeling_crh.images import read_image
+from modeling_crh.images import ImageSource, pixel_values, read_image
 from modeling_crh.modeling_crh import CRHModel
 
 Batch = dict[str, NDArray[Any]]
 
-_SHAPES = (32, 48), (48, 32)  # of images that are all to come out alike
+_SHAPES = (32, 48), (48, 32)  # images of these sizes must come out in one size
 
 
 class CodesGraph(nn.Module):
-    """A copy of a model in float32 on the CPU, with what comes before and after it: normalization, signs, packing.
+    """A copy of a model in float32 on the CPU, with normalization before it, and signs and packing after it.
 
     Args:
-        model: Stays as it is.
+        model: The model, which stays as it is.
         processor: Image processor of a model that reads images.
-        pixel_values: Read `pixel_values` that the processor has made, and not `images`.
+        pixel_values: Whether to read `pixel_values` that the processor made, instead of `images`.
 
     Attributes:
         input_names: `images`, `(N, H, W, 3)` uint8; or `pixel_values`, `(N, 3, H, W)` float32; or `input_ids` and
             `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)` float32.
-        image_size: H and W that the processor resizes to; None for a model that reads no images.
+        image_size: Height and width that the processor resizes to; None for a model that reads no images.
 
     Raises:
         ValueError: If the processor is missing, makes images of several sizes, or does more to an image of the right
-            size than to normalize it, which `pixel_values` leaves to the processor.
+            size than normalizing it, which only a graph that reads `pixel_values` allows.
     """
 
     def __init__(self, model: CRHModel, processor: Processor = None, *, pixel_values: bool = False) -> None:
@@ -70,7 +68,7 @@ class CodesGraph(nn.Module):
         self.eval()
 
     def hash_logits(self, *inputs: Tensor) -> Tensor:
-        """`(N, K)` of the inputs that `input_names` names."""
+        """Compute the hash logits `(N, K)` of the inputs, in the order of `input_names`."""
         given = dict(zip(self.input_names, inputs, strict=True))
         if self.normalization is not None:
             mean, std = self.normalization
@@ -79,13 +77,13 @@ class CodesGraph(nn.Module):
         return cast(Tensor, self.model(**given).hash_logits)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Packed codes, `(N, K / 8)` uint8: the bits are where `binarize` and `pack_codes` would put them."""
+        """Compute packed codes, `(N, K / 8)` uint8, as `binarize` and `pack_codes` do."""
         bits = (self.hash_logits(*inputs) >= 0).to(torch.int32).unflatten(1, (-1, 8))  # (N, K / 8, 8)
         packed: Tensor = (bits * self.get_buffer("places")).sum(-1)
         return packed.to(torch.uint8)
 
     def random_inputs(self, size: int, seed: int) -> tuple[Tensor, ...]:
-        """Inputs of `size` items; of texts, the last is shorter than the others."""
+        """Draw inputs of `size` items; the last of several texts is shorter than the others."""
         generator = torch.Generator().manual_seed(seed)
         config: Any = self.model.config
         if self.image_size is None and config.backbone_config is None:
@@ -101,22 +99,21 @@ class CodesGraph(nn.Module):
             return (torch.randn(size, 3, height, width, generator=generator),)
         return (torch.randint(256, (size, height, width, 3), generator=generator, dtype=torch.uint8),)
 
-    def read_images(self, images: Sequence[str | Path | PIL.Image.Image], processor: BaseImageProcessor) -> Batch:
-        """Images as the one input of the graph, by its name; `images` are resized as the processor does.
+    def read_images(self, images: Sequence[ImageSource], processor: BaseImageProcessor) -> Batch:
+        """Prepare images as the input of the graph, by its name; the graph itself normalizes `images`.
 
         Args:
-            images: Paths, URLs or PIL images.
-            processor: Of the model.
+            images: N images, see `modeling_crh.images.read_image`.
+            processor: Image processor of the model.
 
         Raises:
-            ValueError: If one of them cannot be read.
+            ValueError: If an image cannot be read.
         """
-        settings = {} if self.normalization is None else {"do_rescale": False, "do_normalize": False}
         decoded = [torch.from_numpy(read_image(image)).permute(2, 0, 1) for image in images]
-        pixels = _process(processor, decoded, settings)
-        if self.normalization is not None:
-            pixels = pixels.to(torch.uint8).permute(0, 2, 3, 1)
-        return {self.input_names[0]: pixels.contiguous().numpy()}
+        if self.normalization is None:
+            return {self.input_names[0]: pixel_values(processor, decoded).contiguous().numpy()}
+        pixels = pixel_values(processor, decoded, do_rescale=False, do_normalize=False).to(torch.uint8)
+        return {self.input_names[0]: pixels.permute(0, 2, 3, 1).contiguous().numpy()}
 
 
 def resized_size(processor: BaseImageProcessor) -> tuple[int, int]:
@@ -125,14 +122,14 @@ def resized_size(processor: BaseImageProcessor) -> tuple[int, int]:
     Raises:
         ValueError: If images of several shapes come out in several sizes.
     """
-    sizes = [_process(processor, [torch.zeros(3, *shape, dtype=torch.uint8)]).shape[-2:] for shape in _SHAPES]
+    sizes = [pixel_values(processor, [torch.zeros(3, *shape, dtype=torch.uint8)]).shape[-2:] for shape in _SHAPES]
     if len(set(sizes)) > 1:
         raise ValueError(f"`processor` must make all images the same size, but makes {[*sizes[0]]} and {[*sizes[1]]}.")
     return sizes[0][0], sizes[0][1]
 
 
 def _normalization(processor: BaseImageProcessor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `(3, 1, 1)` on the scale from 0 to 255, if this is bit for bit what it does."""
+    """Mean and standard deviation `(3, 1, 1)` on the scale from 0 to 255, checked against the processor bit for bit."""
     settings = json.loads(processor.to_json_string())
     scale = torch.tensor(1.0 / settings["rescale_factor"] if settings.get("do_rescale") else 1.0)
     mean, std = torch.zeros(3), torch.ones(3)
@@ -140,20 +137,10 @@ def _normalization(processor: BaseImageProcessor, size: tuple[int, int]) -> tupl
         mean, std = torch.tensor(settings["image_mean"]), torch.tensor(settings["image_std"])
     mean, std = (mean * scale).view(3, 1, 1), (std * scale).view(3, 1, 1)
     pixels = (torch.arange(3 * size[0] * size[1]).view(3, *size) % 256).to(torch.uint8)
-    found = _process(processor, [pixels], {"do_resize": False, "do_center_crop": False})[0]
+    found = pixel_values(processor, [pixels], do_resize=False, do_center_crop=False)[0]
     if not torch.equal(found, (pixels.float() - mean) / std):
         raise ValueError(
             "`processor` must do no more than resize, crop and normalize for a graph that reads images, but does; "
             "export one that reads `pixel_values`."
         )
     return mean, std
-
-
-def _process(processor: BaseImageProcessor, images: list[Tensor], settings: dict[str, Any] | None = None) -> Tensor:
-    """`pixel_values` `(N, 3, H, W)` of images, each `(3, h, w)` uint8."""
-    try:
-        pixels: Tensor = processor(images, return_tensors="pt", **(settings or {}))["pixel_values"]
-    except Exception as error:  # each processor raises what its settings lead to
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise ValueError(f"`processor` must make pixels of images, but cannot: {reason}.") from error
-    return pixels

@@ -1,4 +1,4 @@
-"""Write a model as an ONNX file that gives packed codes: what serves them needs onnxruntime, and no torch."""
+"""Export a model to an ONNX file that computes packed codes, to be served by onnxruntime without torch."""
 
 import json
 import os
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import PIL.Image
 import torch
 
 try:
@@ -26,13 +25,14 @@ from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import find_revision
 from modeling_crh.export.graph import Batch, CodesGraph
 from modeling_crh.export.precision import Precision, quantize, quiet_logs, store_halves
+from modeling_crh.images import ImageSource
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import whole_file
 
 OPSET = 20
 _CALIBRATION_BATCH = 32
-_MOST_WEIGHTS = 2**31 // 4  # in float32: one file of protobuf holds 2 GB
-_NEAR_ZERO = 1e-3  # of the largest hash logit
+_MOST_WEIGHTS = 2**31 // 4  # a protobuf file holds 2 GB, in float32
+_NEAR_ZERO = 1e-3  # relative to the largest hash logit
 
 
 def export_onnx(
@@ -42,33 +42,34 @@ def export_onnx(
     processor: Processor = None,
     pixel_values: bool = False,
     precision: Precision = "float32",
-    calibration: Sequence[str | Path | PIL.Image.Image] | None = None,
+    calibration: Sequence[ImageSource] | None = None,
     model_name: str | None = None,
 ) -> Path:
     """Write a model as one ONNX file, from its inputs to packed codes, for any batch size.
 
     The output is `packed`, `(N, K / 8)` uint8. The input is `images`, `(N, H, W, 3)` uint8, which the graph normalizes
     as the processor does; or `input_ids` and `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)`
-    float32. A hash logit that is NaN gives a 0. The file's metadata names the model, its bits and what the images have
-    to be like. It appears when it is complete, and has been compared with the model under onnxruntime.
+    float32. A hash logit that is NaN gives a 0. The metadata of the file names the model, its bits and the size and
+    normalization of images. The file is written after its codes were compared with those of the model.
 
     Args:
-        model: Stays as it is; whatever its precision, the graph computes in float32.
-        path: A new file in a folder that exists.
-        processor: Of the model, where it reads images.
-        pixel_values: Read `pixel_values`, `(N, 3, H, W)` float32, which the processor has made, and not `images`.
-        precision: `float16` and `bfloat16` store the weights in half the bytes, and compute in float32 nevertheless;
-            `int8` computes all layers but the hash head's last in int8.
-        calibration: For `int8`: images, some hundreds of all kinds, from which the ranges of activations are taken.
-            None takes them from every batch anew, see `quantize`.
-        model_name: What the metadata calls the model; None stands for the Hub id that it was loaded from.
+        model: The model, which stays as it is; the graph computes in float32, whatever its precision.
+        path: New file in a folder that exists.
+        processor: Image processor of a model that reads images.
+        pixel_values: Whether to read `pixel_values`, `(N, 3, H, W)` float32, that the processor made, instead of
+            `images`.
+        precision: `float16` and `bfloat16` store weights in half the bytes and compute in float32; `int8` computes all
+            layers but the last of the hash head in int8.
+        calibration: Some hundreds of images of all kinds, which give the ranges of activations for `int8`. None takes
+            the ranges from every batch, see `quantize`.
+        model_name: Name of the model in the metadata; None takes the Hub id that it was loaded from.
 
     Returns:
         `path`.
 
     Raises:
-        ValueError: If an argument breaks its rule, the model cannot be exported or would be larger than 2 GB, which is
-            what one ONNX file holds, or gives other codes under onnxruntime.
+        ValueError: If an argument has a value that its rule does not allow, or the model cannot be exported, has more
+            than the 2 GB of an ONNX file, or gives other codes under onnxruntime.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -100,10 +101,10 @@ def export_onnx(
 
 
 def check_new_file(path: str | Path) -> Path:
-    """Give `path` back if a file can be written there.
+    """Return `path` as a `Path` if a new file can be written there.
 
     Raises:
-        ValueError: If there is something already, or its folder does not exist.
+        ValueError: If it exists, or its folder does not exist or is read-only.
     """
     target = check_path("path", path)
     if target.exists() or target.is_symlink() or not target.parent.is_dir():
@@ -114,11 +115,7 @@ def check_new_file(path: str | Path) -> Path:
 
 
 def _batches(graph: CodesGraph, images: Sequence[Any], processor: Any, precision: str) -> list[Batch]:
-    """Images as batches of inputs.
-
-    Raises:
-        ValueError: If there are none, or nothing that they are for.
-    """
+    """Prepare images for calibration, in batches of inputs."""
     if precision != "int8" or graph.image_size is None or not images:
         raise ValueError(
             "`calibration` must be images, for a model that reads images and `precision` 'int8', but got "
@@ -129,12 +126,12 @@ def _batches(graph: CodesGraph, images: Sequence[Any], processor: Any, precision
 
 
 def _trace(graph: CodesGraph) -> onnx.ModelProto:
-    """The graph in float32, without the paths of this machine that torch writes beside every node."""
+    """Export the graph in float32, and drop the paths of this machine that torch writes beside every node."""
     examples = graph.random_inputs(2, seed=0)
     shape = {0: "N", 1: "T"} if "attention_mask" in graph.input_names else {0: "N"}
     try:
         with warnings.catch_warnings(), quiet_logs():
-            warnings.simplefilter("ignore")  # about names of axes, and torch's own use of what it calls outdated
+            warnings.simplefilter("ignore")  # names of axes, and torch's own use of deprecated functions
             program = torch.onnx.export(
                 graph,
                 examples,
@@ -167,7 +164,7 @@ def _compare(graph: CodesGraph, exported: onnx.ModelProto) -> None:
         )
         feed = {name: values.numpy() for name, values in zip(graph.input_names, inputs, strict=True)}
         packed = torch.from_numpy(session.run(["packed"], feed)[0])
-    except Exception as error:  # onnxruntime's own, which have no common class that it documents
+    except Exception as error:  # onnxruntime documents no base class of its errors
         raise ValueError(f"`model` must be one that onnxruntime can run, but is not: {_first_line(error)}.") from error
     differs = (unpack_codes(packed) > 0) != (hash_logits >= 0)
     if (hash_logits[differs].abs() > _NEAR_ZERO * hash_logits.abs().max()).any():
@@ -177,7 +174,7 @@ def _compare(graph: CodesGraph, exported: onnx.ModelProto) -> None:
 def _metadata(
     model: CRHModel, graph: CodesGraph, processor: Any, precision: str, model_name: str | None
 ) -> dict[str, str]:
-    """What the file says about itself; values that are no words are JSON."""
+    """Metadata of the file; values that are no strings are written as JSON."""
     loaded_from = model.config._name_or_path
     metadata = {
         "model": model_name or (loaded_from if is_hub_id(loaded_from) else ""),

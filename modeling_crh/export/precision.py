@@ -1,4 +1,4 @@
-"""Smaller ONNX files: weights stored in half the bytes, or layers computed in int8."""
+"""Make ONNX files smaller: store weights in half the bytes, or compute layers in int8."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -24,10 +24,14 @@ _QUANTIZED = {"DynamicQuantizeLinear", "QuantizeLinear"}
 
 
 def store_halves(graph: onnx.ModelProto, precision: str) -> None:
-    """Store the weight matrices of a graph in `float16` or `bfloat16`; it casts them, and computes in float32.
+    """Store the weight matrices of a graph in `float16` or `bfloat16`; it casts them and computes in float32.
+
+    Args:
+        graph: Graph in float32, which is changed.
+        precision: `float16` or `bfloat16`.
 
     Raises:
-        ValueError: If a weight is beyond what float16 holds.
+        ValueError: If a weight is too large for float16.
     """
     dtype, onnx_type = _HALVES[precision]
     casts = []
@@ -47,20 +51,20 @@ def store_halves(graph: onnx.ModelProto, precision: str) -> None:
 
 
 def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.ModelProto:
-    """Compute convolutions and matrix products in int8, but for the hash head's last, whose signs are the code.
+    """Compute convolutions and matrix products in int8, except the last of the hash head, whose signs are the code.
 
     Args:
-        graph: In float32.
-        batches: Inputs from whose activations the ranges are taken, once and for all. None takes the range anew from
-            every batch, which makes convolutions slower than in float32, and an item's code depend on its batch.
+        graph: Graph in float32.
+        batches: Inputs that give the ranges of activations. None takes the ranges from every batch: convolutions are
+            then slower than in float32, and the code of an item depends on its batch.
 
     Raises:
-        ValueError: If there is no such layer but the last.
+        ValueError: If there is no other such layer.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
     last = [node.name for node in graph.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
-    excluded = [last, f"{last}_MatMul"]  # what onnxruntime calls it once it has split it
+    excluded = [last, f"{last}_MatMul"]  # its name after onnxruntime has split it
     settings: dict[str, Any] = {"op_types_to_quantize": _LAYERS, "nodes_to_exclude": excluded}
     with TemporaryDirectory() as folder, quiet_logs():
         target = Path(folder, "int8.onnx")
@@ -84,7 +88,7 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
 
 
 def _reader(batches: Sequence[Batch]) -> Any:
-    """The batches as onnxruntime's calibration asks for them."""
+    """Wrap the batches for the calibration of onnxruntime."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -99,7 +103,7 @@ def _reader(batches: Sequence[Batch]) -> Any:
 
 @contextmanager
 def quiet_logs() -> Iterator[None]:
-    """Without what torch's exporter and onnxruntime's quantization log for those who write graphs."""
+    """Silence the logs of torch's exporter and onnxruntime's quantization."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

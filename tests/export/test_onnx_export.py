@@ -16,8 +16,7 @@ from transformers import BitImageProcessor, MobileViTImageProcessor, ViTImagePro
 import modeling_crh
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import load_benchmark
-from modeling_crh.encoding.inputs import labelled_dataset
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import labelled_dataset, load_checkpoint
 from modeling_crh.export import export_onnx, onnx_export
 from modeling_crh.export.graph import CodesGraph
 
