@@ -21,8 +21,8 @@ from rich.table import Table
 
 from modeling_crh.cli import run
 from modeling_crh.cli.options import Json
-from modeling_crh.training.recipe import Recipe
-from modeling_crh.training.run import FIGURES_NAME, RECIPE_NAME
+from modeling_crh.training.recipe import RECIPE_NAME, Recipe
+from modeling_crh.training.run import FIGURES_NAME
 
 TRAIN = Path(__file__).with_name("train.py")
 RECIPES = Path(__file__).with_name("recipes")

@@ -81,6 +81,7 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     """Make a run, and print its figures."""
     from accelerate import PartialState
 
+    from modeling_crh.runtime.atomic_files import write_json
     from modeling_crh.runtime.processes import choose_workers
     from modeling_crh.training import run as experiment
     from modeling_crh.training.evaluation import evaluate_splits
@@ -95,7 +96,7 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     name_bad_rows(run.bad_rows)
     workers = choose_workers(run.model.main_input_name)
     figures = evaluate_splits(run.model, run.processor, run.splits, num_workers=workers)
-    experiment.write_json(out / experiment.FIGURES_NAME, figures)
+    write_json(out / experiment.FIGURES_NAME, figures)
     print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
 
 
@@ -116,7 +117,7 @@ def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[
         return Recipe.from_dict({"augmentation": "standard"}, **overrides)
     if "text_column" not in overrides:
         say(
-            "No `--backbone` was named, so the small ResNet of the demo is trained from scratch; a pretrained one, such "
-            "as --backbone microsoft/resnet-34, needs fewer images."
+            "No `--backbone` was named, so the small ResNet of the demo is trained from scratch; a pretrained one, "
+            "such as --backbone microsoft/resnet-34, needs fewer images."
         )
     return Recipe.load(DEMO_RECIPE, **overrides)

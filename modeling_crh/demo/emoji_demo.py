@@ -16,11 +16,12 @@ from modeling_crh.encoding.feature_tables import store_features
 from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.report import Comparison, ReportContent, write_report
+from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.processes import choose_workers
 from modeling_crh.training.evaluation import correlate_centers, encode_splits, figures_of, levels_of
 from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
 from modeling_crh.training.references import TAXONOMY, class_taxonomy
-from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train, write_json
+from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
 
 NUM_BITS = 32
 NEVER_MOVING, MOVING = "centers that never move", "reassigned centers"

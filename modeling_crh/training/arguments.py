@@ -1,6 +1,7 @@
 """CRHTrainingArguments: transformers' own with the paper's defaults; and the parameter groups that they ask for."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -168,11 +169,11 @@ def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
         )
 
 
-def check_loader(loader: Any, hash_head: nn.Module, args: TrainingArguments) -> None:
+def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArguments) -> None:
     """Refuse batches that class statistics or the head's batch norm cannot work with.
 
     Args:
-        loader: Training batches, prepared by accelerate.
+        batches: Training batches, prepared by accelerate.
         hash_head: Head of the model.
         args: Settings.
 
@@ -180,7 +181,8 @@ def check_loader(loader: Any, hash_head: nn.Module, args: TrainingArguments) -> 
         ValueError: If the data have no length and there are several processes; or the last batch would give a batch
             norm one sample.
     """
-    if not has_length(loader):
+    loader: Any = batches
+    if not has_length(batches):
         if args.world_size > 1:
             raise ValueError(
                 "`train_dataset` must have a length where there are several processes, of which none knows what the "

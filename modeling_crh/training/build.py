@@ -27,11 +27,10 @@ from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.labels import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
 from modeling_crh.training.objectives import OBJECTIVES, Objective, find_objective
 from modeling_crh.training.recipe import Recipe, check_keys
 from modeling_crh.training.trainer import CRHTrainer
-
-CHECKPOINTS_NAME = "checkpoints"
 
 _TRAINING_DEFAULTS: dict[str, Any] = {
     "eval_strategy": "epoch",

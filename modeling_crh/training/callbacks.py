@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import has_length
 
 from modeling_crh.encoding import LabelledDataset
@@ -26,9 +26,7 @@ from modeling_crh.training.objectives import Objective
 class SetEpochCallback(TrainerCallback):
     """Tell a `LabelledDataset` its epoch, which accelerate's loader does not when it is resumed or sharded."""
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Pass on the number of the epoch, counted from 0."""
         dataset = kwargs["train_dataloader"].dataset
         if isinstance(dataset, LabelledDataset):
@@ -41,15 +39,11 @@ class ObjectiveCallback(TrainerCallback):
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Pass on the share of the steps that are done."""
         self.objective.set_progress(state.global_step / state.max_steps)
 
-    def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Clear the gradients that the step has used."""
         self.objective.zero_grad()
 
@@ -60,9 +54,7 @@ class GoOnCallback(TrainerCallback):
     def __init__(self, go_on: Callable[[], None]) -> None:
         self.go_on = go_on
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Call it."""
         self.go_on()
 
@@ -104,9 +96,7 @@ class ReassignCentersCallback(TrainerCallback):
         self.statistics.update(hash_logits[:own], labels[:own])
         self.batches += 1
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start from nothing, or make up for a reassignment that a checkpoint was saved just before."""
         if state.global_step == 0:
             self._shape = tuple(kwargs["model"].centers.shape)  # of a model that `model_init` may have made anew
@@ -120,9 +110,7 @@ class ReassignCentersCallback(TrainerCallback):
                 f"others begin, but this checkpoint is of pass {int(state.epoch or 0) + 1}."
             )
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Reassign the centers if this epoch is one of those, and start anew."""
         self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
 
@@ -195,23 +183,19 @@ class TrainingProgress(TrainerCallback):
     _bar: Any = None
     _loss: float | None = None
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start the bar."""
         if state.is_local_process_zero:
             self._bar = progress_bar(desc="Training", total=state.max_steps, initial=state.global_step, unit="step")
             self._started, self._first_step = time.monotonic(), state.global_step
             self._speed = ""
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Move the bar."""
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Measure the speed of the first epoch, without what evaluation and saving take."""
         if self._bar is not None and not self._speed:
             items = (state.global_step - self._first_step) * args.gradient_accumulation_steps * args.train_batch_size
@@ -220,7 +204,7 @@ class TrainingProgress(TrainerCallback):
                 items = min(items, len(kwargs["train_dataloader"].dataset))
             self._speed = f"{items / max(time.monotonic() - self._started, 1e-9):,.0f} items a second"
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Remember the loss, and write a line when an evaluation is in."""
         logs = kwargs["logs"]
         self._loss = logs.get("loss", self._loss)
@@ -239,9 +223,7 @@ class TrainingProgress(TrainerCallback):
         self._bar.clear()
         say(", ".join(part for part in parts if part.strip()))
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Take the bar away."""
         self.stop()
 

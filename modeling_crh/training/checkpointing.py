@@ -1,19 +1,26 @@
-"""Write checkpoints that are whole whenever a training is killed, and read them exactly."""
+"""The folder of a run: checkpoints that are whole whenever a training is killed, the model, and who may write there."""
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import sort_checkpoints
 
-from modeling_crh.encoding.loading import OBJECTIVE_NAME, load_model
+from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.loading import MODEL_FOLDER, OBJECTIVE_NAME, find_last_checkpoint, find_model, load_model
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.training.objectives import Objective
+from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 
 PRIVATE_HOOKS = {
     "_clip_grad_norm(self, model)": "the gradient norm covers the weights of an objective too",
@@ -27,6 +34,10 @@ PRIVATE_HOOKS = {
     "_tr_loss": "a resumed run logs the losses that were not logged yet",
 }
 """Private parts of `transformers.Trainer` that `CRHTrainer` overrides or uses, and why; a test compares them."""
+
+CHECKPOINTS_NAME = "checkpoints"
+ROWS_NAME = "rows.json"
+HISTORY_NAME = "history.json"
 
 PROGRESS_NAME = "training_loss.safetensors"
 PARTIAL_NAME = ".partial"
@@ -164,3 +175,63 @@ def delete(checkpoints: Iterable[str], partial: Path) -> None:
 def clear(partial: Path) -> None:
     """Remove the partial folder, if there is one."""
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
+    """Refuse a folder that a run must not write to.
+
+    Args:
+        out: Folder of the run.
+        recipe: Settings of the run.
+        resume: Whether the folder may hold this run.
+
+    Returns:
+        Whether it holds this run, finished.
+
+    Raises:
+        ValueError: If it holds another run, or something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
+    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    found = {name for name in names if not name.endswith(".partial")}  # what a killed process was writing
+    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME}
+    if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
+        return False  # new, empty, or of a run that ended before its first checkpoint
+    finished = (Path(find_model(out)) / "config.json").exists()
+    what = "something else"
+    if (out / RECIPE_NAME).is_file():
+        before, now = (dataclasses.asdict(one) for one in (Recipe.load(out / RECIPE_NAME), recipe))
+        changed = [name for name in now if before[name] != now[name]]
+        if not changed and resume:
+            return finished
+        what = "this run, finished" if finished else "this run, interrupted; `--resume` goes on"
+        if changed:
+            what = f"another run, with another {' and '.join(f'`{name}`' for name in changed)}"
+    raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
+
+
+def save_model(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:
+    """Save a finished run: its history, then the model, whose folder is the mark of the end, moved into its place.
+
+    Args:
+        model: Model to save in `out/model`.
+        processor: Its image processor or tokenizer, if it has one.
+        history: Log of the training.
+        out: Folder of the run.
+
+    Raises:
+        OSError: If it cannot be saved.
+    """
+    partial = out / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        model.save_pretrained(partial / MODEL_FOLDER)
+        if processor is not None:
+            processor.save_pretrained(partial / MODEL_FOLDER)
+        write_json(out / HISTORY_NAME, history)
+        os.replace(partial / MODEL_FOLDER, out / MODEL_FOLDER)
+    except SafetensorError as error:
+        raise OSError(f"The model could not be saved in {out}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -36,10 +36,10 @@ def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256
         >>> from datasets import Dataset
         >>> from modeling_crh import CRHConfig
         >>> from modeling_crh.encoding import FeatureDataset
-        >>> from modeling_crh.data import prepare_table
+        >>> from modeling_crh.data import prepare_dataset
         >>> model = CRHModel(CRHConfig(backbone_config=None, num_features=2, num_labels=3, num_bits=16))
         >>> table = Dataset.from_dict({"clip": [[0.0, 1.0], [1.0, 0.0]], "label": ["cat", "dog"]})
-        >>> add_labels(model, FeatureDataset(prepare_table(table, features_column="clip"))).config.num_labels
+        >>> add_labels(model, FeatureDataset(prepare_dataset(table, features_column="clip"))).config.num_labels
         5
     """
     config = model.config

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, ViTImageProcessor
 
 from modeling_crh.checks import check_seed
 from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.data import DataSource, Division, options_of
+from modeling_crh.data import DataSource, Division
 from modeling_crh.encoding import Augmentation
 from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -235,32 +235,6 @@ def find_recipe(checkpoint: str | Path) -> Recipe | None:
         if path.is_file() and (path.parent == folder or folder.name == MODEL_FOLDER):
             return Recipe.load(path)
     return None
-
-
-def division_of(checkpoint: str | Path, dataset: str, seed: int | None, protocol: str | None) -> dict[str, Any]:
-    """Choose how a dataset is divided for an evaluation, by the names of `Division`: the run's own data as in the run.
-
-    Otherwise queries would be items that the model was trained on.
-
-    Args:
-        checkpoint: Where the model comes from, see `find_recipe`.
-        dataset: What is evaluated on.
-        seed: Seed that was asked for; None takes the run's, or 0.
-        protocol: Protocol that was asked for; None takes the run's, or `official`.
-
-    Raises:
-        ValueError: If what was asked for contradicts the run.
-    """
-    recipe = find_recipe(checkpoint)
-    if recipe is None or Path(recipe.dataset).absolute() != Path(dataset).absolute():
-        return {"seed": seed or 0, "protocol": protocol or "official"}
-    for name, asked, trained in (("seed", seed, recipe.seed), ("protocol", protocol, recipe.protocol)):
-        if asked is not None and asked != trained:
-            raise ValueError(
-                f"`{name}` must be that of the run, {trained!r}, or queries would be images of its training, "
-                f"but got {asked!r}."
-            )
-    return options_of(Division, recipe)
 
 
 class _RecipeLoader(yaml.SafeLoader):

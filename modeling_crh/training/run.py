@@ -1,21 +1,17 @@
 """Train from a recipe, in a folder of its own: what `crh train` calls."""
 
 import copy
-import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
@@ -23,13 +19,20 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from modeling_crh.data import BadRow, LoadedSplits
 from modeling_crh.encoding import labelled_dataset, run_batches
 from modeling_crh.encoding.inputs import Processor
-from modeling_crh.encoding.loading import MODEL_FOLDER, find_last_checkpoint, find_model, load_checkpoint
+from modeling_crh.encoding.loading import find_last_checkpoint, load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.atomic_files import write_text
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
-from modeling_crh.training.build import CHECKPOINTS_NAME, build_model, build_trainer, hide_progress, load_data
+from modeling_crh.training.build import build_model, build_trainer, hide_progress, load_data
 from modeling_crh.training.callbacks import TrainingProgress
+from modeling_crh.training.checkpointing import (
+    CHECKPOINTS_NAME,
+    HISTORY_NAME,
+    ROWS_NAME,
+    check_folder,
+    save_model,
+)
 from modeling_crh.training.evaluation import evaluate_splits
 from modeling_crh.training.objectives import UNTRAINED, collect_features, fit_untrained
 from modeling_crh.training.objectives.shc import (
@@ -41,9 +44,7 @@ from modeling_crh.training.objectives.shc import (
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
 
-ROWS_NAME = "rows.json"
 FIGURES_NAME = "figures.json"
-HISTORY_NAME = "history.json"
 
 FEW = 8
 """Number of rows of each split that a dry run reads."""
@@ -105,7 +106,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     """
     out = Path(out)
     state = PartialState()
-    finished = _check_folder(out, recipe, resume)
+    finished = check_folder(out, recipe, resume)
     data = load_data(recipe)
     if finished:
         model, processor = load_checkpoint(out)
@@ -130,7 +131,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         finally:
             progress.stop()
     if state.is_main_process:
-        _save(model, processor, trainer.state.log_history, out)
+        save_model(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
     return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_rows)
 
@@ -165,7 +166,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
             _fit_features(recipe, model, processor, few["train"])
         else:
             model = _fit(trainer)
-        _save(model, processor, trainer.state.log_history, folder)
+        save_model(model, processor, trainer.state.log_history, folder)
         evaluate_splits(model, processor, few)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
@@ -198,7 +199,7 @@ def run_first_stage(trainer: CRHTrainer) -> None:
         >>> run_first_stage(trainer)  # doctest: +SKIP
         >>> trainer.train()  # doctest: +SKIP
     """
-    objective = trainer.objective
+    objective = trainer.rival
     if objective is None or not objective.has_first_stage:
         raise ValueError("`trainer` must have an objective with a first stage, such as SHC, but has none.")
     num_labels = objective.num_labels
@@ -215,7 +216,7 @@ def run_first_stage(trainer: CRHTrainer) -> None:
     labels: list[Tensor] = []
 
     def batches() -> Iterator[dict[str, Tensor]]:
-        for batch in stage.get_test_dataloader(stage.train_dataset):
+        for batch in stage.get_test_dataloader(cast(Any, stage.train_dataset)):
             labels.append(batch["labels"].cpu())
             yield batch
 
@@ -244,17 +245,6 @@ def stage_arguments(args: CRHTrainingArguments, epochs: float | None) -> CRHTrai
     return stage
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with whole_file(path) as partial:
-        partial.write_text(text)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
 def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTrainingArguments) -> str:
     """One line about the run: its data, model, length and device."""
     kind = {"pixel_values": "images", "input_ids": "texts"}.get(model.main_input_name, "feature vectors")
@@ -271,28 +261,6 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
 
 def _backbone_name(recipe: Recipe, model: CRHModel) -> str | None:
     return recipe.backbone or getattr(model.config.backbone_config, "model_type", None)
-
-
-def _check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
-    """Refuse a folder that this run must not write to; tell whether it holds this run, finished."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    found = {name for name in names if not name.endswith(".partial")}  # what a killed process was writing
-    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME}
-    if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
-        return False  # new, empty, or of a run that ended before its first checkpoint
-    finished = (Path(find_model(out)) / "config.json").exists()
-    what = "something else"
-    if (out / RECIPE_NAME).is_file():
-        before, now = (dataclasses.asdict(one) for one in (Recipe.load(out / RECIPE_NAME), recipe))
-        changed = [name for name in now if before[name] != now[name]]
-        if not changed and resume:
-            return finished
-        what = "this run, finished" if finished else "this run, interrupted; `--resume` goes on"
-        if changed:
-            what = f"another run, with another {' and '.join(f'`{name}`' for name in changed)}"
-    raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
 
 
 def _few_rows(split: Dataset, most: int = FEW) -> Dataset:
@@ -316,25 +284,9 @@ def _use_fast_memory_format(model: CRHModel) -> None:
 def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
     """Train from a checkpoint or from the start; the model is then in evaluation mode, in the default layout."""
     _use_fast_memory_format(trainer.model)
-    if checkpoint is None and trainer.objective is not None and trainer.objective.has_first_stage:
+    if checkpoint is None and trainer.rival is not None and trainer.rival.has_first_stage:
         run_first_stage(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     model: CRHModel = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # no autocast from here
     nn.Module.to(model, memory_format=torch.contiguous_format)
     return model.train(False)
-
-
-def _save(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:
-    """Save the history, then the model: its folder, the mark of a finished run, is moved into its place at last."""
-    partial = out / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        model.save_pretrained(partial / MODEL_FOLDER)
-        if processor is not None:
-            processor.save_pretrained(partial / MODEL_FOLDER)
-        write_json(out / HISTORY_NAME, history)
-        os.replace(partial / MODEL_FOLDER, out / MODEL_FOLDER)
-    except SafetensorError as error:
-        raise OSError(f"The model could not be saved in {out}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -18,25 +19,10 @@ from modeling_crh.codes import binarize
 from modeling_crh.encoding.loading import find_last_checkpoint
 from modeling_crh.hub.push import push_model
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.training.arguments import (
-    CRHTrainingArguments,
-    check_arguments,
-    check_best_metric,
-    check_loader,
-    split_groups,
-)
+from modeling_crh.training import arguments, checkpointing
+from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import check_method
 from modeling_crh.training.callbacks import GoOnCallback, ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
-from modeling_crh.training.checkpointing import (
-    check_batches,
-    keep_newest,
-    keep_only,
-    load_exactly,
-    load_objective,
-    load_progress,
-    save_progress,
-    whole_checkpoint,
-)
 from modeling_crh.training.evaluation import describe_run, validation_figures
 from modeling_crh.training.objectives import Objective
 
@@ -74,6 +60,7 @@ class CRHTrainer(Trainer):
     model: CRHModel
     args: CRHTrainingArguments
 
+    rival: Objective | None  # `objective` is the name that a hyperparameter search stores its figure under
     _partial: Path | None = None
     _resumed_from: str | None = None
     _database: tuple[Tensor, Tensor] | None = None
@@ -88,9 +75,10 @@ class CRHTrainer(Trainer):
         compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(model, check_arguments(args), *more, compute_metrics=self.figures, **kwargs)
-        check_best_metric(self.args, self.eval_dataset)
-        self.objective, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
+        kwargs["compute_metrics"] = self.figures
+        super().__init__(model, arguments.check_arguments(args), *more, **kwargs)
+        arguments.check_best_metric(self.args, self.eval_dataset)
+        self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
         self.add_callback(GoOnCallback(self.go_on))
         if objective is None:
@@ -116,9 +104,9 @@ class CRHTrainer(Trainer):
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
-            check_batches(self._resumed_from, self._batches())
-        elif self.objective is not None:
-            self.objective.check_ready()
+            checkpointing.check_batches(self._resumed_from, self._batches())
+        elif self.rival is not None:
+            self.rival.check_ready()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def go_on(self) -> None:
@@ -127,12 +115,12 @@ class CRHTrainer(Trainer):
         if best.is_dir():  # also where the run's folder was moved, or is named by another path
             self.state.best_model_checkpoint = str(best)
         if self._resumed_from is None:
-            if self.objective is not None:
-                self.objective.place_in(self.model)  # which `model_init` may have made anew
+            if self.rival is not None:
+                self.rival.place_in(self.model)  # which `model_init` may have made anew
             return
         self.reassignment.load(self._resumed_from)
-        load_objective(self._resumed_from, self.objective)
-        saved = load_progress(self._resumed_from)
+        checkpointing.load_objective(self._resumed_from, self.rival)
+        saved = checkpointing.load_progress(self._resumed_from)
         if saved:
             self._tr_loss += saved["loss"].to(self._tr_loss.device)
             self._globalstep_last_logged = int(saved["last_logged_step"])
@@ -150,45 +138,38 @@ class CRHTrainer(Trainer):
         """Figures of an evaluation, from its hash logits and labels, beside those of `compute_metrics`."""
         if not torch.as_tensor(prediction.predictions).isfinite().all():
             self._stop_as_not_finite("hash logits of the evaluation are not")
-        has_centers = self.objective is None or self.objective.centers is not None
+        has_centers = self.rival is None or self.rival.centers is not None
         found = validation_figures(prediction, self._database, self.model.centers if has_centers else None)
         if self.reassignment.moved_share is not None:
             found["centers_moved"] = self.reassignment.moved_share
         return found if self.own_metrics is None else found | self.own_metrics(prediction)
 
-    def hyperparameter_search(
-        self,
-        hp_space: Any = None,
-        compute_objective: Callable[[dict[str, float]], float] | None = None,
-        n_trials: int = 20,
-        direction: str | list[str] | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
         """Search settings as `transformers.Trainer` does; by default for the best `metric_for_best_model`."""
-        name = "eval_" + cast(str, self.args.metric_for_best_model).removeprefix("eval_")
-        if compute_objective is None:
-            compute_objective = lambda figures: figures[name]  # noqa: E731
-            direction = direction or ("maximize" if self.args.greater_is_better else "minimize")
-        return super().hyperparameter_search(hp_space, compute_objective, n_trials, direction or "minimize", **kwargs)
+        if len(args) < 2 and kwargs.get("compute_objective") is None:
+            name = "eval_" + cast(str, self.args.metric_for_best_model).removeprefix("eval_")
+            kwargs["compute_objective"] = itemgetter(name)
+            kwargs.setdefault("direction", "maximize" if self.args.greater_is_better else "minimize")
+        return super().hyperparameter_search(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches of the training set; refuses those that class statistics or batch norm cannot work with."""
         loader = super().get_train_dataloader()
-        check_loader(loader, self.model.hash_head, self.args)
-        return cast(DataLoader[Any], loader)
+        arguments.check_loader(loader, self.model.hash_head, self.args)
+        return loader
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Eq. 4 of a batch, or the objective's loss; while CRH is trained, the codes enter the class statistics."""
-        if self.objective is None:
+        if self.rival is None:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-            loss = self.objective.train(model.training)(outputs.hash_logits, inputs["labels"])
+            loss = self.rival.train(model.training)(outputs.hash_logits, inputs["labels"])
         if model.training and not torch.isfinite(loss).all():
             self._stop_as_not_finite(f"loss is {loss.detach().mean().item()}")
-        if model.training and self.objective is None:
+        if model.training and self.rival is None:
             self.reassignment.observe(outputs.hash_logits, inputs["labels"], self.callback_handler.train_dataloader)
         return (loss, outputs) if return_outputs else loss
 
@@ -204,9 +185,11 @@ class CRHTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Any optimizer of transformers, with groups for backbone and hash head, which an objective's weights join."""
         is_new = self.optimizer is None
-        optimizer = cast(torch.optim.Optimizer, super().create_optimizer(model))
+        optimizer = super().create_optimizer(model)
         if is_new:
-            split_groups(optimizer, self.model if model is None else model, self._objective_parameters(), self.args)
+            arguments.split_groups(
+                optimizer, self.model if model is None else model, self._objective_parameters(), self.args
+            )
         return optimizer
 
     def push_to_hub(  # type: ignore[override]
@@ -242,11 +225,12 @@ class CRHTrainer(Trainer):
         return binarize(torch.as_tensor(output.predictions)), torch.as_tensor(output.label_ids)
 
     def _objective_parameters(self) -> list[nn.Parameter]:
-        return [] if self.objective is None else list(self.objective.parameters())
+        return [] if self.rival is None else list(self.rival.parameters())
 
     def _batches(self) -> dict[str, int]:
-        names = {"batch_size": self.args.train_batch_size * self.args.world_size}
-        return names | {"gradient_accumulation_steps": self.args.gradient_accumulation_steps}
+        args = self.args
+        batch_size = args.train_batch_size * args.world_size
+        return {"batch_size": batch_size, "gradient_accumulation_steps": args.gradient_accumulation_steps}
 
     def _stop_as_not_finite(self, what: str) -> NoReturn:
         raise ValueError(
@@ -277,7 +261,7 @@ class CRHTrainer(Trainer):
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
         writes = self.args.should_save
         try:
-            with whole_checkpoint(folder, writes, self.accelerator.wait_for_everyone) as self._partial:
+            with checkpointing.whole_checkpoint(folder, writes, self.accelerator.wait_for_everyone) as self._partial:
                 super()._save_checkpoint(model, trial)
                 self.reassignment.save(self._partial / folder.name)
                 loss = self.accelerator.reduce(self._tr_loss.clone(), "mean")
@@ -285,12 +269,12 @@ class CRHTrainer(Trainer):
                     self.state.best_model_checkpoint = str(folder)  # and not where it is written
                 if writes:
                     progress = self._batches() | {"loss": loss, "last_logged_step": self._globalstep_last_logged}
-                    save_progress(self._partial / folder.name, progress, self.objective)
+                    checkpointing.save_progress(self._partial / folder.name, progress, self.rival)
                     self.state.save_to_json(str(self._partial / folder.name / TRAINER_STATE_NAME))
         finally:
             self._partial = None
         if writes:
-            keep_newest(folder, self.args.save_total_limit, self.state.best_model_checkpoint)
+            checkpointing.keep_newest(folder, self.args.save_total_limit, self.state.best_model_checkpoint)
         if self.args.push_to_hub and self.args.hub_strategy != HubStrategy.END:
             self.push_to_hub(commit_message=f"Training in progress, step {self.state.global_step}")
 
@@ -298,14 +282,14 @@ class CRHTrainer(Trainer):
         pass  # `_save_checkpoint` pushes when the checkpoint is in its place, where it stays if that fails
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        load_exactly(resume_from_checkpoint, self.model)
+        checkpointing.load_exactly(resume_from_checkpoint, self.model)
 
     def _load_best_model(self) -> None:
         best = str(self.state.best_model_checkpoint)
-        load_exactly(best, self.model)
-        load_objective(best, self.objective)
+        checkpointing.load_exactly(best, self.model)
+        checkpointing.load_objective(best, self.rival)
         if self.args.save_total_limit == 1 and self.args.should_save:  # else Trainer deletes them in their place
-            keep_only(Path(best))
+            checkpointing.keep_only(Path(best))
 
 
 def _transform(transform: Callable[[Any], dict[str, Any]], names: set[str], batch: Any) -> dict[str, Any]:
