@@ -1,4 +1,4 @@
-"""What `crh demo` runs: all of the library on data that come with it, ending in a report."""
+"""The demos of `crh demo`: every step on bundled data, ending in a report."""
 
 from modeling_crh.demo.emoji_demo import run_emoji_demo
 from modeling_crh.demo.fashion_mnist_demo import run_demo

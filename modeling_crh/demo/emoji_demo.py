@@ -1,4 +1,4 @@
-"""`crh demo --dataset emoji`: one head with centers that never move and one with reassignment, side by side."""
+"""`crh demo --dataset emoji`: compare a hash head with fixed centers and one with reassigned centers."""
 
 import time
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
 NUM_BITS = 32
 NEVER_MOVING, MOVING = "centers that never move", "reassigned centers"
 SETTINGS = {NEVER_MOVING: ("fixed", "none"), MOVING: ("reassigned", "hungarian")}
-"""What is compared, to the folder of its run and its way of reassignment."""
+"""The two sides of the comparison to the folder and the `reassignment` of their runs."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ def run_emoji_demo(
 
     Args:
         out: New or empty folder.
-        data_dir: Folder of the whole benchmark, see `load_emoji`; without one the bundled sample is taken.
-        seed: Of everything that is random.
-        recipe: Of both trainings, but for `dataset`, the bits and the way of reassignment.
+        data_dir: Folder of the whole benchmark, see `load_emoji`; None takes the bundled sample.
+        seed: Seed of everything that is random.
+        recipe: Recipe of both trainings, apart from `dataset`, `num_bits` and `reassignment`.
 
     Returns:
         `map`, `map_subgroup`, `map_group` and `pcc`, each by setting; `seconds`, `num_bits`, `num_labels`, `seed` and
@@ -62,7 +62,8 @@ def run_emoji_demo(
     database, query = read_benchmark("emoji_sample" if data_dir is None else "emoji", data_dir)
     backbone, processor = load_efficientnet_lite0()
     workers = choose_workers(backbone.main_input_name)
-    store_features(backbone, processor, [database, query], out / "features", num_workers=workers)
+    parts = {"train": database, "query": query}
+    store_features(backbone, processor, parts, out / "features", num_workers=workers)
     sides = {}
     for name, (folder, reassignment) in SETTINGS.items():
         chosen = Recipe.load(

@@ -6,29 +6,29 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from modeling_crh.codebook import compose_centers
 from modeling_crh.codes import hamming_distance
-from modeling_crh.data.images import decode_image, without_decoding
 from modeling_crh.encoding import EncodedItems
+from modeling_crh.images import read_image
 from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.report import Neighbour, ReportContent, SearchResult, write_report
+from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.training.evaluation import encode_splits, figures_of
 from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
-from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train, write_json
+from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
 
 NUM_QUERIES = 10
 NUM_NEIGHBOURS = 10
 
 
 def draw_queries(query: EncodedItems, seed: int) -> list[int]:
-    """Rows of one random query of each class, or of each of ten random classes where there are more.
+    """Draw one query of each class, or of each of ten random classes if there are more; returns their rows.
 
     Args:
-        query: With one class an item.
-        seed: Of what is drawn.
+        query: Queries with one class each.
+        seed: Seed of the draw.
     """
     generator = np.random.default_rng(seed)
     classes = np.arange(len(query.label_names))
@@ -40,44 +40,39 @@ def draw_queries(query: EncodedItems, seed: int) -> list[int]:
 def search_examples(
     images: dict[str, Dataset], encoded: dict[str, EncodedItems], rows: list[int]
 ) -> list[SearchResult]:
-    """What some queries find in the database; ties stand in database order.
+    """Find the nearest items of some queries; items at equal distance keep the order of the database.
 
     Args:
-        images: `query` and `database`, with a column `image`.
-        encoded: Their codes and labels, one class an item, in the same order.
-        rows: The queries.
+        images: Splits `query` and `database`, with a column `image`.
+        encoded: Codes and labels of the two splits, one class per item, in the same order.
+        rows: Rows of the queries.
     """
     query, database = encoded["query"], encoded["database"]
     names = query.label_names
-    pictures = {name: without_decoding(images[name]) for name in ("query", "database")}
     results = []
     for row in rows:
         label = int(query.labels[row])
         distance, found = hamming_distance(query.codes[row : row + 1], database.codes)[0].sort(stable=True)
         neighbours = tuple(
             Neighbour(
-                image=_pixels(pictures["database"], item),
+                image=read_image(images["database"][item]["image"]),
                 labels=(names[int(database.labels[item])],),
                 distance=int(bits),
                 relevant=bool(database.labels[item] == label),
             )
             for bits, item in zip(distance[:NUM_NEIGHBOURS].tolist(), found[:NUM_NEIGHBOURS].tolist(), strict=True)
         )
-        results.append(SearchResult(_pixels(pictures["query"], row), (names[label],), neighbours))
+        results.append(SearchResult(read_image(images["query"][row]["image"]), (names[label],), neighbours))
     return results
 
 
-def _pixels(images: Dataset, row: int) -> NDArray[np.uint8]:
-    return decode_image(images[row]["image"], f"row {row}").permute(1, 2, 0).numpy()
-
-
 def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -> dict[str, Any]:
-    """Run all of it.
+    """Train on the bundled sample of Fashion-MNIST, evaluate, search, and write a report.
 
     Args:
         out: New or empty folder.
-        seed: Of everything that is random.
-        recipe: Of the training run; its dataset has one class an image.
+        seed: Seed of everything that is random.
+        recipe: Recipe of the training; its dataset has one class per image.
 
     Returns:
         `map`, `map_lower`, `map_upper`, `precision_at_10`, `seconds`, `num_bits`, `seed` and the path of the `report`.
