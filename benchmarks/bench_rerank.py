@@ -29,8 +29,7 @@ from torch.nn.functional import one_hot
 from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codes import binarize, hamming_distance, pack_codes
 from modeling_crh.data import load_splits
-from modeling_crh.encoding import LabelledDataset, encode_items
-from modeling_crh.encoding.inputs import labelled_dataset, model_inputs
+from modeling_crh.encoding import LabelledDataset, encode_items, labelled_dataset, model_inputs
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.metrics import DistanceCounts, average_precision, precision_at
 from modeling_crh.search import HammingIndex

@@ -1,4 +1,4 @@
-"""The search page: Gradio around an index and its model, which asks nobody else for anything."""
+"""The search page: Gradio around an index and its model. It talks to no other server."""
 
 import os
 
@@ -13,6 +13,5 @@ except ModuleNotFoundError as error:
 
 from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serve
-from modeling_crh.hub.published_space import push_space
 
-__all__ = ["build_page", "push_space", "serve"]
+__all__ = ["build_page", "serve"]

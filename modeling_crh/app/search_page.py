@@ -1,31 +1,118 @@
-"""The search page: its layout, and what it answers to each action."""
+"""The search page: its layout, what it answers to each action, and the HTML of its parts."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-from modeling_crh.app.finder import Finder, Pictures, Query, folder_pictures, no_pictures, stored_pictures
-from modeling_crh.app.rendering import render, render_answer, source
+from modeling_crh.app.finder import Answer, Finder, Item, Pictures, folder_pictures, no_pictures, stored_pictures
 from modeling_crh.app.uploads import MAX_BYTES, read_upload
+from modeling_crh.runtime.html import page_templates
 from modeling_crh.search import read_index
 
 LARGEST_K = 60
-GALLERY = 12
-"""Images of the database to choose from."""
+GALLERY = 12  # images of the database to choose from
+_FIRST_K = 12
+_MOST_WAITING = 32  # requests; whoever comes later is told to try again
+_TEMPLATES = Path(__file__).parent / "templates"
+_CELL, _GAP = 8, 1
 
 Changes = tuple[Any, str, Any]
 """The query, which Gradio keeps for each person apart; a message; and the answer."""
 
 
-class Conversation:
-    """The functions behind the page. What they keep of a person is the `Query` that they return.
+def bit_pattern(code: NDArray[np.uint8], query: NDArray[np.uint8] | None = None) -> Markup:
+    """Draw a code as an SVG of K cells, row by row from the first bit on, about four times as wide as high.
 
     Args:
-        finder: That answers.
+        code: `(K / 8,)` packed code.
+        query: `(K / 8,)` packed code, to mark the bits in which the two differ.
+
+    Example:
+        >>> print(bit_pattern(np.array([0b10000001], np.uint8), np.array([0b10000000], np.uint8)))
+        <svg class="bits" viewBox="0 0 63 7" role="img" aria-label="1 bit differs: 8"><path ...
+    """
+    bits = np.unpackbits(code).astype(bool)  # (K,)
+    differs = np.zeros_like(bits) if query is None else bits != np.unpackbits(query).astype(bool)
+    fitting = [width for width in (8, 16, 32, 64) if len(bits) % width == 0 and width * width <= 4 * len(bits)]
+    columns, side = max(fitting, default=8), _CELL - _GAP
+    kinds = {"one": bits & ~differs, "zero": ~(bits | differs)}
+    kinds |= {"other-one": bits & differs, "other-zero": ~bits & differs}
+    drawn = Markup("")
+    for name, chosen in kinds.items():
+        cells = [divmod(number, columns) for number in np.flatnonzero(chosen).tolist()]
+        squares = "".join(f"M{column * _CELL} {row * _CELL}h{side}v{side}h-{side}z" for row, column in cells)
+        drawn += Markup('<path class="{}" d="{}"/>').format(name, squares) if cells else ""
+    numbers = (np.flatnonzero(differs) + 1).tolist()
+    if query is None:
+        label = f"Code of {len(bits)} bits: {code.tobytes().hex()}"
+    elif not numbers:
+        label = "No bit differs"
+    else:
+        verb = "bit differs" if len(numbers) == 1 else "bits differ"
+        label = f"{len(numbers)} {verb}: {', '.join(map(str, numbers))}"
+    width, height = (count * _CELL - _GAP for count in (columns, -(-len(bits) // columns)))
+    frame = '<svg class="bits" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    return Markup(frame).format(width, height, label, drawn)
+
+
+def milliseconds(value: float) -> str:
+    """A duration with two digits that count.
+
+    Example:
+        >>> milliseconds(0.0734), milliseconds(3.21), milliseconds(123.4)
+        ('0.073 ms', '3.2 ms', '123 ms')
+    """
+    return f"{value:,.0f} ms" if value >= 10 else f"{value:.2g} ms"
+
+
+@cache
+def _environment() -> Environment:
+    return page_templates(_TEMPLATES, bit_pattern=bit_pattern, milliseconds=milliseconds)
+
+
+def render(name: str, **values: Any) -> str:
+    """Fill in a template of the page, which escapes everything that an index says."""
+    return _environment().get_template(f"{name}.html").render(**values)
+
+
+def render_answer(answer: Answer, num_items: int, k: int, radius: int, num_bits: int) -> str:
+    """A query and what it has found, as HTML.
+
+    Args:
+        answer: Answer of the finder.
+        num_items: Number of items in the database.
+        k: Number of items that was asked for.
+        radius: Radius that was asked for, in bits.
+        num_bits: `K`.
+    """
+    count = len(answer.hits)
+    within = "" if radius == num_bits else f" within {radius} {'bit' if radius == 1 else 'bits'}"
+    if not count:
+        found = f"Nothing lies{within}"
+    elif count < min(k, num_items):
+        found = f"All {count}{within}" if count > 1 else f"One alone{within}"
+    else:
+        found = f"The {count} nearest of {num_items:,}{within}" if count > 1 else f"The nearest of {num_items:,}"
+    return render("answer", answer=answer, found=found)
+
+
+def source(name: str) -> str:
+    """A script or a style sheet of the page."""
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+class Conversation:
+    """The functions behind the page. All that they keep of a person is the query that they return.
+
+    Args:
+        finder: Finder that answers.
     """
 
     def __init__(self, finder: Finder) -> None:
@@ -40,7 +127,7 @@ class Conversation:
         """Ask by an item that has been clicked."""
         return self._ask(lambda: self.finder.of_item(_sent(event).get("position")), k, radius)
 
-    def again(self, query: Query | None, k: float, radius: float) -> Any:
+    def again(self, query: Item | None, k: float, radius: float) -> Any:
         """Ask the same once more, after a slider has moved."""
         return gr.skip() if query is None else self._answer(query, k, radius)
 
@@ -53,14 +140,14 @@ class Conversation:
         """Other items, at random."""
         return self._show(np.random.default_rng().choice(len(self.finder.index), GALLERY, replace=False))
 
-    def _ask(self, find: Callable[[], Query], k: float, radius: float) -> Changes:
+    def _ask(self, find: Callable[[], Item], k: float, radius: float) -> Changes:
         try:
             query = find()
         except ValueError as error:  # its sentence is for the person who asks
             return gr.skip(), render("message", text=str(error)), gr.skip()
         return query, render("message", text=""), self._answer(query, k, radius)
 
-    def _answer(self, query: Query, k: float, radius: float) -> str:
+    def _answer(self, query: Item, k: float, radius: float) -> str:
         num_items, num_bits = len(self.finder.index), self.finder.index.num_bits
         most, bits = int(np.clip(k, 1, min(LARGEST_K, num_items))), int(np.clip(radius, 0, num_bits))
         return render_answer(self.finder.search(query, most, bits), num_items, most, bits, num_bits)
@@ -74,10 +161,6 @@ def _sent(event: gr.EventData) -> dict[str, Any]:
     return event._data if isinstance(event._data, dict) else {}
 
 
-_FIRST_K = 12
-_MOST_WAITING = 32  # requests; whoever comes later is told to try again
-
-
 def build_page(
     index: str | Path,
     model: str,
@@ -88,11 +171,11 @@ def build_page(
     """Build the search page of an index; `modeling_crh.app.server` shows it.
 
     Args:
-        index: Of images: the file or table that `crh index` wrote, read into memory.
+        index: The file or table that `crh index` wrote, over codes of images; it is read into memory.
         model: Folder or Hub id of the model that made its codes.
         image_root: Folder of the images of the database. Without it, and for paths that lead out of it, items are shown
             by label and name.
-        pictures: Instead of it, the file of thumbnails that a Space holds.
+        pictures: File of thumbnails, as a Space holds it, to show instead of images.
 
     Raises:
         ValueError: If an argument breaks its rule, or the model is not the one of the index.

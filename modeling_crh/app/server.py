@@ -12,8 +12,9 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
-from modeling_crh.app.rendering import page_theme, source
+from modeling_crh.app.search_page import source
 from modeling_crh.app.uploads import MAX_BYTES
+from modeling_crh.runtime.terminal import say
 
 _OPEN = {
     "GET": r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static)/.+"
@@ -34,8 +35,8 @@ class Gate:
     Nothing but the page's own scripts and styles is read from the disk for a request, and nothing is written to it.
 
     Args:
-        app: What is behind it.
-        max_bytes: Of a request.
+        app: The ASGI app behind the gate.
+        max_bytes: Largest length of a request.
     """
 
     def __init__(self, app: Any, max_bytes: int) -> None:
@@ -81,15 +82,15 @@ def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -
     """Serve the page while the context lasts; gives its address.
 
     Args:
-        page: From `build_page`.
-        host: Address to listen at; None is `GRADIO_SERVER_NAME`, which a Space sets, or else this machine alone.
-        port: None is `GRADIO_SERVER_PORT`, or else the first free one from 7860 on.
+        page: Page from `build_page`.
+        host: Address to listen at; None takes `GRADIO_SERVER_NAME`, which a Space sets, or else this machine alone.
+        port: Port to listen at; None takes `GRADIO_SERVER_PORT`, or else the first free one from 7860 on.
 
     Raises:
         ValueError: If it cannot listen there.
     """
     settings: dict[str, Any] = {
-        "theme": page_theme(),
+        "theme": gr.themes.Base(font=[], font_mono=[], text_size=gr.themes.sizes.text_md),  # page.css has the rest
         "head": f"<style>{source('page.css')}</style>",
         "app_kwargs": {"middleware": [Middleware(Gate, max_bytes=_MAX_REQUEST)], "openapi_url": None},
         "max_file_size": MAX_BYTES,
@@ -109,9 +110,9 @@ def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -
 
 
 def serve(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:
-    """Serve the page until Ctrl-C. See `serving`."""
+    """Serve the page until Ctrl-C, and say where; see `serving`."""
     with serving(page, host, port) as address:
-        print(f"The search page is at {address}", flush=True)
+        say(f"The search page is at {address}")
         wait_for_interrupt()
 
 

@@ -1,7 +1,6 @@
 """Images that strangers send: bounded in bytes and in pixels before a single one is decoded."""
 
 import base64
-import binascii
 import io
 from typing import Any
 
@@ -9,14 +8,14 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from modeling_crh.images import DECODE_ERRORS, to_rgb
+from modeling_crh.images import DECODE_ERRORS, UnreadableImageError, to_rgb
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000
 """A photograph of any phone; as RGB 150 MB."""
 
 MAX_RATIO = 20
-"""Of the longer to the shorter side: many processors bring the shorter one to a size, whatever the other becomes."""
+"""Longer side over shorter side: many processors bring the shorter one to a size, whatever the other becomes."""
 
 _MAX_LENGTH = -(-MAX_BYTES // 3) * 4  # in base 64
 
@@ -30,8 +29,8 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
     """Decode an image that came from a browser.
 
     Args:
-        content: In base 64, as the page sends it; but it may be anything.
-        size: What the page says of its bytes; of more than `MAX_BYTES` it sends no content.
+        content: The file in base 64, as the page sends it; but it may be anything.
+        size: Number of bytes that the page names; it sends no content of more than `MAX_BYTES`.
 
     Returns:
         `(H, W, 3)`.
@@ -46,7 +45,7 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
         raise ValueError("No image has arrived.")
     try:
         data = base64.b64decode(content, validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise ValueError("No image has arrived.") from error
     image = _open(data)
     if image.width * image.height > MAX_PIXELS:
@@ -60,10 +59,9 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
             f"but this one has {image.width:,} x {image.height:,} pixels."
         )
     try:
-        pixels: NDArray[np.uint8] = to_rgb(image)
-    except DECODE_ERRORS as error:
+        return to_rgb(image)
+    except UnreadableImageError as error:
         raise ValueError("This image cannot be read: its file is damaged or not complete.") from error
-    return pixels
 
 
 def _open(data: bytes) -> PIL.Image.Image:

@@ -1,13 +1,32 @@
 """`crh index`, `crh search` and `crh dedupe`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from modeling_crh.cli.options import Json
-from modeling_crh.runtime.terminal import errors, print_summary, printable
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.runtime.terminal import print_summary, print_table, say
+from modeling_crh.search import index_codes, near_duplicates, open_index, read_index
+from modeling_crh.search.code_index import CodeIndex, is_table_uri
+from modeling_crh.search.duplicates import write_groups
+from modeling_crh.search.index_file import is_index_file
+from modeling_crh.search.index_items import label_text
+from modeling_crh.search.indexing import choose_items, codes_to_table
+from modeling_crh.search.queries import (
+    check_model,
+    encode_queries,
+    find_queries,
+    load_encoder,
+    query_logits,
+    text_queries,
+)
+from modeling_crh.search.results import Result, find_results, write_page
+
+Index = Annotated[str, typer.Argument(help="What `crh index` wrote: a file, or a table such as s3://bucket/a.lance.")]
 
 
 def index(
@@ -15,218 +34,166 @@ def index(
     out: Annotated[
         str,
         typer.Option(
-            help="A file, over FAISS; or NAME.lance, also in an object store (s3://bucket/NAME.lance), for a table of "
-            "LanceDB. An older index there is replaced; of a table, as its new version."
+            help="The index: a file, over FAISS; or NAME.lance, also in an object store (s3://bucket/NAME.lance), a "
+            "table of LanceDB. An older file there is replaced; an older table gets a new version."
         ),
     ],
     kind: Annotated[
         str,
         typer.Option(
-            help="flat, ivf, hnsw or multihash, of a table flat or ivf; *auto* is flat up to two million codes, of a "
-            "table up to 200,000, then ivf."
+            help="How codes are found: flat, ivf, hnsw or multihash in a file, flat or ivf in a table. *auto* is flat "
+            "up to two million codes in a file and up to 200,000 in a table, and ivf above."
         ),
     ] = "auto",
     model: Annotated[
-        str | None, typer.Option(help="What to call the model of the codes, instead of what they say.")
+        str | None,
+        typer.Option(help="Name of the model that made the codes.", show_default="the one that the codes name"),
     ] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Add to a table that is there; its ids and the new ones must differ.")
+        bool, typer.Option("--append", help="Add the codes to a table that is there; their ids must be new to it.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Build an index over packed codes, in one file or as a table."""
-    from modeling_crh.search.code_index import is_table_uri
-
+    built: CodeIndex
     if is_table_uri(out):
-        summary = _write_table(codes, out, kind, model, append)
-    elif append:
-        raise ValueError(f"`append` must be given with a table (NAME.lance) only, but `out` is {out!r}.")
+        built = codes_to_table(codes, out, kind=kind, model=model, append=append)
+        more = {"version": built.version}
     else:
-        summary = _write_file(codes, Path(out), kind, model)
-    print_summary(
-        summary,
-        f"{summary['items']:,} codes of {summary['num_bits']} bits, {summary['kind']}, in {out}",
-        as_json,
-    )
-
-
-def _write_file(codes: Path, out: Path, kind: str, model: str | None) -> dict[str, Any]:
-    from modeling_crh.search import index_codes
-    from modeling_crh.search.index_file import is_index_file
-
-    if out.is_dir() or not out.parent.is_dir() or (out.exists() and not is_index_file(out)):
-        raise ValueError(f"`out` must be a new file in a folder that exists, or an older index, but got {str(out)!r}.")
-    built = index_codes(codes, kind=kind, model=model)
-    built.save(out)
-    return {
-        "index": str(out),
-        "items": len(built),
-        "num_bits": built.num_bits,
-        "kind": built.kind,
-        "model": built.model,
-        "bytes": out.stat().st_size,
-    }
-
-
-def _write_table(codes: Path, out: str, kind: str, model: str | None, append: bool) -> dict[str, Any]:
-    from modeling_crh.search.lance_codes import codes_to_table
-
-    table = codes_to_table(codes, out, kind=kind, model=model, append=append)
-    return {
-        "index": out,
-        "items": len(table),
-        "num_bits": table.num_bits,
-        "kind": table.kind,
-        "model": table.model,
-        "version": table.version,
-    }
-
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from modeling_crh.search.code_index import CodeIndex
-    from modeling_crh.search.queries import QuerySource
-    from modeling_crh.search.results import Result
+        file = Path(out)
+        if append:
+            raise ValueError(f"`append` must be given with a table (NAME.lance) only, but `out` is {out!r}.")
+        if file.is_dir() or not file.parent.is_dir() or (file.exists() and not is_index_file(file)):
+            raise ValueError(f"`out` must be a new file in a folder that exists, or an older index, but got {out!r}.")
+        built = index_codes(codes, kind=kind, model=model)
+        built.save(file)
+        more = {"bytes": file.stat().st_size}
+    summary = {"index": out, "items": len(built), "num_bits": built.num_bits, "kind": built.kind, "model": built.model}
+    sentence = f"{len(built):,} codes of {built.num_bits} bits, {built.kind}, in {out}"
+    print_summary(summary | more, sentence, as_json)
 
 
 def search(
-    index: Annotated[
-        str, typer.Argument(help="What `crh index` wrote: a file, or a table such as s3://bucket/a.lance.")
-    ],
+    index: Index,
     query: Annotated[
-        list[str] | None, typer.Argument(help="Image files, folders of images, or codes in hexadecimal digits.")
+        list[str] | None,
+        typer.Argument(help="Image files, folders of images, or codes in hexadecimal digits.", show_default=False),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or Hub id of the model that made the codes; for images and texts.")
+        str | None,
+        typer.Option(
+            help="Folder or Hub id of the model that made the codes, to search by images and texts.", show_default=False
+        ),
     ] = None,
-    text: Annotated[list[str] | None, typer.Option(help="A text to search by; may be given several times.")] = None,
-    k: Annotated[int | None, typer.Option("-k", help="Find the k nearest.", show_default="10 without --radius")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A text to search by; may be given several times.", show_default=False)
+    ] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", help="Number of nearest items to find.", show_default="10 without --radius")
+    ] = None,
     radius: Annotated[
         int | None,
-        typer.Option(help="Find all within so many bits; with *-k*, the k nearest without those farther away."),
+        typer.Option(
+            help="Largest distance to find, in bits. With *-k*, these are the k nearest within it.", show_default="none"
+        ),
     ] = None,
     where: Annotated[
-        str | None, typer.Option(help="Of a table: search only the items that meet an SQL condition, as label = 'cat'.")
+        str | None,
+        typer.Option(
+            help="SQL condition that items of a table must meet, such as \"label = 'cat'\".", show_default="all items"
+        ),
     ] = None,
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Order the nearest by the hash logits of the query, not by its bits alone.")
     ] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page of pictures here, too.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="File to write a page of results with pictures to.", show_default="no page")
+    ] = None,
     image_root: Annotated[
         Path | None,
-        typer.Option(help="For the page: the folder of the database's images. Paths that lead out of it are refused."),
+        typer.Option(
+            help="Folder of the database's images, to show them in the page. Paths that lead out of it are refused.",
+            show_default="no pictures",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the nearest items of an index, by distance in bits."""
-    from modeling_crh.search import open_index
-    from modeling_crh.search.opening import choose_items
-    from modeling_crh.search.queries import find_queries, text_queries
-    from modeling_crh.search.results import find_results
-
     if not query and not text:
         raise ValueError("`query` must be given, or `text`, but both are missing.")
     if image_root is not None and html is None:
         raise ValueError(f"`image_root` must be given with `html` only, but got {str(image_root)!r} without.")
-    loaded = choose_items(open_index(index), where)
-    sources = [*find_queries(query or [], loaded.num_bits), *text_queries(text or [])]
-    packed, logits = _encode(sources, loaded, model, rerank)
-    results = find_results(loaded, sources, packed, k=k, radius=radius, rerank_logits=logits)
-    if html is not None:
-        from modeling_crh.search.results import write_page
-
-        faults = write_page(html, loaded, results, image_root=image_root)
-        for fault, count in faults.items():
-            errors.print(f"Left {count} pictures of the database out of the page: {fault}.", highlight=False)
-    if as_json:
-        summary = {"index": index, "model": loaded.model, "num_bits": loaded.num_bits, "kind": loaded.kind}
-        summary |= {} if html is None else {"html": str(html)}
-        typer.echo(json.dumps(summary | {"results": [result.to_dict() for result in results]}))
-    else:
-        _print_results(results)
-
-
-def _encode(
-    sources: "list[QuerySource]", index: "CodeIndex", model: str | None, rerank: bool
-) -> "tuple[NDArray[np.uint8], Tensor | None]":
-    """Packed codes, and hash logits if they are to be ordered by."""
-    from modeling_crh.codes import binarize, pack_codes
-    from modeling_crh.encoding.loading import load_checkpoint
-    from modeling_crh.search.queries import check_model, encode_queries, query_logits
-
+    chosen = choose_items(open_index(index), where)
     if model is not None:
-        check_model(index, model)
-    to_encode = any(source.code is None for source in sources)
-    checkpoint = load_checkpoint(model) if model is not None and to_encode else (None, None)
-    if not rerank:
-        return encode_queries(sources, index.num_bits, *checkpoint), None
-    logits = query_logits(sources, index.num_bits, *checkpoint)
-    return pack_codes(binarize(logits)).numpy(), logits
+        check_model(chosen, model)
+    sources = [*find_queries(query or [], chosen.num_bits), *text_queries(text or [])]
+    to_encode = any(source.kind != "code" for source in sources)
+    encoder = load_encoder(chosen, model) if model is not None and to_encode else None
+    logits = query_logits(sources, encoder) if rerank else None
+    if logits is None:
+        packed = encode_queries(sources, chosen.num_bits, encoder)
+    else:
+        packed = pack_codes(binarize(logits)).numpy()
+    results = find_results(chosen, sources, packed, k=k, radius=radius, rerank_logits=logits)
+    if html is not None:
+        for fault, count in write_page(html, chosen, results, image_root=image_root).items():
+            say(f"Left {count} pictures of the database out of the page: {fault}.")
+    if not as_json:
+        _print_results(results)
+        return
+    summary = {"index": index, "model": chosen.model, "num_bits": chosen.num_bits, "kind": chosen.kind}
+    summary |= {} if html is None else {"html": str(html)}
+    typer.echo(json.dumps(summary | {"results": [result.to_dict() for result in results]}))
 
 
-def _print_results(results: "list[Result]") -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print_results(results: Sequence[Result]) -> None:
 
-    table = Table()
-    table.add_column("query", overflow="fold")
-    for name in ("rank", "bits"):
-        table.add_column(name, justify="right")
-    for name in ("id", "label", "path"):
-        table.add_column(name, overflow="fold")
+    rows: list[tuple[object, ...]] = []
     for result in results:
+        name = result.source.name
         for hit in result.hits:
-            name = result.query if hit.rank == 1 else ""
-            cells = (name, hit.rank, hit.distance, hit.id, hit.label_text, hit.path or "")
-            table.add_row(*(printable(cell) for cell in cells), end_section=hit is result.hits[-1])
+            rows.append(
+                (name if hit.rank == 1 else "", hit.rank, hit.distance, hit.id, label_text(hit.label), hit.path)
+            )
         if not result.hits:
-            table.add_row(printable(result.query), "", "", "", "nothing found", "", end_section=True)
-    Console().print(table)
+            rows.append((name, "", "", "", "nothing found", ""))
+    print_table(("query", "rank>", "bits>", "id", "label", "path"), rows)
 
 
 _SHOWN = 3  # items of a group, in the table
 
 
 def dedupe(
-    index: Annotated[str, typer.Argument(help="What `crh index` wrote: a file, or a table.")],
-    radius: Annotated[int, typer.Option(help="Most bits from an item to the next one of its group; 0: equal codes.")],
-    out: Annotated[Path | None, typer.Option(help="Write the groups here: CSV with a row an item.")] = None,
+    index: Index,
+    radius: Annotated[
+        int, typer.Option(help="Largest distance in bits from an item to the next one of its group; 0 for equal codes.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="CSV file to write the groups to, with a row an item.", show_default="a table is printed"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List groups of near-duplicates: items whose codes are connected by steps of a few bits."""
-    from modeling_crh.search import near_duplicates, read_index
-    from modeling_crh.search.duplicates import write_groups
-
     loaded = read_index(index, "flat")
     groups = near_duplicates(loaded, radius)
     if out is not None:
         write_groups(out, loaded, groups)
-    duplicates = sum(len(group) - 1 for group in groups)
-    counts: dict[str, Any] = {"radius": radius, "items": len(loaded), "num_groups": len(groups)}
-    counts["duplicates"] = duplicates
+    elif not as_json:
+        rows = []
+        for number, group in enumerate(groups, 1):
+            names = [record["path"] or str(record["id"]) for record in loaded.records(group[:_SHOWN])]
+            more = [f"and {len(group) - _SHOWN:,} more"] if len(group) > _SHOWN else []
+            rows.append((number, f"{len(group):,}", ", ".join(names + more)))
+        print_table(("group>", "items>", "first items"), rows)
+    duplicates = sum(len(group) for group in groups) - len(groups)
+    summary: dict[str, Any] = {"radius": radius, "items": len(loaded), "num_groups": len(groups)}
+    summary |= {"duplicates": duplicates, "index": index} | ({} if out is None else {"out": str(out)})
     if as_json:
-        counts |= {"index": index} | ({} if out is None else {"out": str(out)})
-        typer.echo(json.dumps(counts | {"groups": [loaded.records(group) for group in groups]}))
-        return
-    if out is None:
-        _print_groups([(len(group), loaded.records(group[:_SHOWN])) for group in groups])
-    where = "" if out is None else f", in {out}"
-    typer.echo(f"{len(groups):,} groups{where}; {duplicates:,} of {len(loaded):,} items to spare")
+        summary["groups"] = [loaded.records(group) for group in groups]
+    counts = f"{_count(duplicates, 'duplicate')} in {_count(len(groups), 'group')} among {len(loaded):,} items"
+    print_summary(summary, counts if out is None else f"{counts}, in {out}", as_json)
 
 
-def _print_groups(groups: list[tuple[int, list[dict[str, Any]]]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for name in ("group", "items"):
-        table.add_column(name, justify="right")
-    table.add_column("first items", overflow="fold")
-    for number, (size, records) in enumerate(groups, 1):
-        names = [str(record["id"] if record["path"] is None else record["path"]) for record in records]
-        more = [f"and {size - len(names):,} more"] if size > len(names) else []
-        table.add_row(str(number), f"{size:,}", printable(", ".join(names + more)))
-    Console().print(table)
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,4 +1,4 @@
-"""Where the plots are drawn: two palettes, two widths, and PNG bytes."""
+"""The canvas of all plots: two palettes, and figures that become PNG bytes whatever matplotlib is set to."""
 
 import io
 from collections.abc import Callable
@@ -13,20 +13,17 @@ PIXELS_PER_INCH = 100  # of the page's own pixels; files have twice as many, for
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of plots; the page's stylesheet has the same ones.
+    """Colours of plots; the stylesheet of the pages has the same ones.
 
     Args:
-        surface: Behind everything.
+        surface: Background.
         ink: Text that matters.
         muted: Text of axes.
         line: Grids and frames.
-        accent: The first series.
-        second: The second series.
-        low: End of the colour scale below 0.
-        middle: Colour of 0.
-        high: End of the colour scale above 0.
+        accent: First series.
+        second: Second series.
         hit: Frame of a relevant item.
-        miss: Frame of any other.
+        miss: Frame of any other item.
     """
 
     surface: str
@@ -35,39 +32,12 @@ class Palette:
     line: str
     accent: str
     second: str
-    low: str
-    middle: str
-    high: str
     hit: str
     miss: str
 
 
-LIGHT = Palette(
-    surface="#ffffff",
-    ink="#1c1b19",
-    muted="#5f5d57",
-    line="#e4e2dc",
-    accent="#2566c8",
-    second="#b4541a",
-    low="#2566c8",
-    middle="#f4f3ef",
-    high="#b4541a",
-    hit="#1a7f37",
-    miss="#c62828",
-)
-DARK = Palette(
-    surface="#1e1d1b",
-    ink="#edece8",
-    muted="#a9a79f",
-    line="#3a3834",
-    accent="#78acff",
-    second="#f0995c",
-    low="#78acff",
-    middle="#2a2926",
-    high="#f0995c",
-    hit="#4ac26b",
-    miss="#ff7b72",
-)
+LIGHT = Palette("#ffffff", "#1c1b19", "#5f5d57", "#e4e2dc", "#2566c8", "#b4541a", "#1a7f37", "#c62828")
+DARK = Palette("#1e1d1b", "#edece8", "#a9a79f", "#3a3834", "#78acff", "#f0995c", "#4ac26b", "#ff7b72")
 
 
 def draw_png(
@@ -76,13 +46,13 @@ def draw_png(
     palette: Palette,
     layout: Literal["constrained", "compressed"] | None = "constrained",
 ) -> bytes:
-    """Let `draw` fill a figure, whatever style the user's matplotlib is set to, and encode it.
+    """Draw a figure as a PNG file.
 
     Args:
-        draw: Adds axes to the figure it is given.
+        draw: Function that adds axes to the figure it is given.
         size: Width and height in pixels of the page.
-        palette: Its colours.
-        layout: How matplotlib places the axes; None if `draw` does.
+        palette: Colours of the figure.
+        layout: How matplotlib places the axes; None where `draw` places them.
 
     Returns:
         A PNG file of twice that size.

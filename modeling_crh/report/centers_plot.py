@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
@@ -18,7 +17,7 @@ from modeling_crh.report.canvas import Palette, draw_png, shorten
 from modeling_crh.report.content import ReportContent
 
 MOST_CLASSES = 40
-"""More of them, where there is a taxonomy, are drawn as the nodes that they lie under."""
+"""Most classes that have a row each where there is a taxonomy; more are drawn as the nodes that they lie under."""
 
 MOST_FLIPPED = 300  # classes whose tree is turned so that neighbours are alike, which takes the cube of their number
 
@@ -27,8 +26,8 @@ class Branch(NamedTuple):
     """Classes that stand together in a table, since they lie under one node of a taxonomy.
 
     Attributes:
-        name: Of the node; empty for classes that lie under nothing.
-        size: How many classes.
+        name: Name of the node; empty for classes that lie under nothing.
+        size: Number of classes.
     """
 
     name: str
@@ -40,9 +39,9 @@ class CenterTables(NamedTuple):
 
     Attributes:
         before: `(R, R)`, NaN where a row and a column have no pair of different classes.
-        after: The same.
-        names: Of the R rows: classes, or what they lie under.
-        branches: What lines part, in the order of the rows; none without a taxonomy.
+        after: `(R, R)`, likewise.
+        names: Names of the R rows: classes, or the nodes that they lie under.
+        branches: Branches that lines part, in the order of the rows; none without a taxonomy.
         has_nodes: Whether a row is a node of the taxonomy: a cell is then the mean over the pairs of different classes.
     """
 
@@ -54,12 +53,10 @@ class CenterTables(NamedTuple):
 
 
 def center_tables(content: ReportContent) -> CenterTables:
-    """Both tables of a report.
-
-    Args:
-        content: With both sets of centers.
-    """
-    order, branches = class_order(content)
+    """Both tables of a report: in the order of the taxonomy, or of similarity at the end where there is none."""
+    order, branches = taxonomy_order(content.taxonomy or [()] * len(content.centers_after))
+    if content.taxonomy is None:
+        order, branches = cluster_order(content.centers_after), []
     before, after = (
         center_similarity(centers).fill_diagonal_(np.nan).numpy()[np.ix_(order, order)]
         for centers in (content.centers_before, content.centers_after)
@@ -78,7 +75,7 @@ def mean_by_node(table: NDArray[np.float64], nodes: Sequence[tuple[str, ...]]) -
 
     Args:
         table: `(C, C)`.
-        nodes: Of each of the C rows, equal ones side by side.
+        nodes: Node of each of the C rows; equal ones stand side by side.
 
     Returns:
         `(R, R)` for R different nodes, NaN for a node of one row with itself.
@@ -96,13 +93,6 @@ def mean_by_node(table: NDArray[np.float64], nodes: Sequence[tuple[str, ...]]) -
     sums = member @ np.where(np.eye(len(nodes)), 0.0, table) @ member.T
     means: NDArray[np.float64] = np.where(pairs > 0, sums / np.maximum(pairs, 1), np.nan)
     return means
-
-
-def class_order(content: ReportContent) -> tuple[list[int], list[Branch]]:
-    """The C rows in the order of the tables, and the branches that lines part; none without a taxonomy."""
-    if content.taxonomy is None:
-        return cluster_order(content.centers_after), []
-    return taxonomy_order(content.taxonomy)
 
 
 def cluster_order(centers: Tensor) -> list[int]:
@@ -129,7 +119,7 @@ def taxonomy_order(taxonomy: Sequence[Sequence[str]]) -> tuple[list[int], list[B
     """Order the classes by a taxonomy: branches, and the branches in them, in the order of their first class.
 
     Args:
-        taxonomy: For each class the names of what it lies under, the nearest first.
+        taxonomy: For each class the names of the nodes that it lies under, the nearest first.
 
     Returns:
         The C rows in that order, and the branches of the highest level that has more than one.
@@ -150,39 +140,42 @@ def taxonomy_order(taxonomy: Sequence[Sequence[str]]) -> tuple[list[int], list[B
     return order, [Branch(key[level] if len(key) > level else "", size) for key, size in sizes.items()]
 
 
-MOST_NAMES = {False: 40, True: 20}  # by `narrow`
+MOST_NAMES = {False: 40, True: 20}  # rows with a name each, by `narrow`
 
 
-def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> bytes:
+def draw_centers(tables: CenterTables, palette: Palette, *, narrow: bool) -> bytes:
     """Draw both tables of similarities in one order and on one colour scale.
 
     Args:
-        content: With both sets of centers.
-        palette: The colours.
+        tables: Tables from `center_tables`.
+        palette: Colours of the plot.
         narrow: One below the other, for a phone, rather than side by side.
 
     Returns:
         A PNG file.
     """
-    tables = center_tables(content)
-    cells, rows = [tables.before, tables.after], len(tables.names)
-    limit = color_limit(cells)
+    rows, limit = len(tables.names), color_limit([tables.before, tables.after])
     named = rows <= MOST_NAMES[narrow]
     points = min(9.0, (170 if narrow else 260) / rows) if named else 8.0
-    marks: list[tuple[float, str]] = list(enumerate(tables.names)) if named else _name_branches(tables.branches, narrow)
+    marks = list(enumerate(tables.names)) if named else _name_branches(tables.branches, narrow)
     names = [(place, shorten(name, 12 if narrow else 18)) for place, name in marks]
+    titles = ("Before", "After") if narrow else ("Before the first reassignment", "After the last reassignment")
+    scale = colormaps["coolwarm"].with_extremes(bad=palette.surface)
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
-        images = [_draw_table(axes, table, limit, palette) for axes, table in zip(panels, cells, strict=True)]
-        panels[0].set_title("Before" if narrow else "Before the first reassignment")
-        panels[1].set_title("After" if narrow else "After the last reassignment")
-        for axes, has_column_names, has_row_names in zip(panels, (not narrow, True), (True, narrow), strict=True):
-            _name_places(axes, names, points, has_column_names, has_row_names)
-            _part_branches(axes, tables.branches, palette)
-        bar = figure.colorbar(
-            images[0], ax=panels, location="bottom" if narrow else "right", shrink=0.7, aspect=30, pad=0.02
-        )
+        for axes, title, table in zip(panels, titles, (tables.before, tables.after), strict=True):
+            axes.set_title(title)
+            axes.grid(visible=False)
+            axes.spines[:].set_visible(False)
+            image = axes.imshow(table, cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
+            is_first = axes is panels[0]
+            _name_places(axes, names, points, columns=not (narrow and is_first), rows=narrow or is_first)
+            for end in np.cumsum([branch.size for branch in tables.branches])[:-1]:
+                axes.axhline(end - 0.5, color="black", linewidth=0.5)
+                axes.axvline(end - 0.5, color="black", linewidth=0.5)
+        place = "bottom" if narrow else "right"
+        bar = figure.colorbar(image, ax=panels, location=place, shrink=0.7, aspect=30, pad=0.02)
         bar.set_label("mean similarity" if tables.has_nodes else "similarity", color=palette.muted)
         bar.outline.set_visible(False)
 
@@ -190,25 +183,14 @@ def draw_centers(content: ReportContent, palette: Palette, *, narrow: bool) -> b
 
 
 def color_limit(tables: Sequence[NDArray[np.float64]]) -> float:
-    """Largest similarity in magnitude, rounded up to a tenth.
+    """Largest similarity in magnitude, rounded up to a tenth: above 0 and at most 1.
 
     Args:
-        tables: With NaN for what has no colour of the scale.
-
-    Returns:
-        Above 0 and at most 1.
+        tables: Tables with NaN for what has no colour of the scale.
     """
     values = np.abs(np.stack(tables))
     largest = float(values[~np.isnan(values)].max(initial=0.0))
     return min(1.0, np.ceil(10 * largest - 1e-9) / 10) or 1.0
-
-
-def _draw_table(axes: Axes, table: NDArray[np.float64], limit: float, palette: Palette) -> AxesImage:
-    colors = LinearSegmentedColormap.from_list("similarity", [palette.low, palette.middle, palette.high])
-    scale = colors.with_extremes(bad=palette.muted)
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    return axes.imshow(table, cmap=scale, vmin=-limit, vmax=limit, interpolation="nearest")
 
 
 def _name_branches(branches: list[Branch], narrow: bool) -> list[tuple[float, str]]:
@@ -221,20 +203,8 @@ def _name_branches(branches: list[Branch], narrow: bool) -> list[tuple[float, st
     ]
 
 
-def _part_branches(axes: Axes, branches: list[Branch], palette: Palette) -> None:
-    for end in np.cumsum([branch.size for branch in branches])[:-1]:
-        axes.axhline(end - 0.5, color=palette.ink, linewidth=0.5)
-        axes.axvline(end - 0.5, color=palette.ink, linewidth=0.5)
-
-
-def _name_places(
-    axes: Axes, names: Sequence[tuple[float, str]], points: float, has_column_names: bool, has_row_names: bool
-) -> None:
+def _name_places(axes: Axes, names: Sequence[tuple[float, str]], points: float, *, columns: bool, rows: bool) -> None:
     places, texts = [place for place, _ in names], [text for _, text in names]
     axes.tick_params(length=0)
-    axes.set_xticks(places if has_column_names else [])
-    axes.set_yticks(places if has_row_names else [])
-    if has_column_names:
-        axes.set_xticklabels(texts, rotation=90, fontsize=points)
-    if has_row_names:
-        axes.set_yticklabels(texts, fontsize=points)
+    axes.set_xticks(places if columns else [], texts if columns else [], rotation=90, fontsize=points)
+    axes.set_yticks(places if rows else [], texts if rows else [], fontsize=points)

@@ -1,4 +1,4 @@
-"""What a report shows."""
+"""The content of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Neighbour:
     Args:
         image: `(H, W, 3)` uint8.
         labels: Names of its labels; any text.
-        distance: From the query, in bits.
+        distance: Distance from the query, in bits.
         relevant: Whether it shares a label with the query.
 
     Raises:
@@ -80,8 +80,8 @@ class Comparison:
     Args:
         own_name: What the page calls the experiment that the report is about, such as "reassigned centers".
         name: What it calls this one, such as "centers that never move".
-        figures: From `retrieval_figures`, as `ReportContent.figures`.
-        results: The same queries as `ReportContent.results`, in the same order.
+        figures: Figures from `retrieval_figures`, as in `ReportContent`.
+        results: Searches by the same queries as in `ReportContent`, in the same order.
     """
 
     own_name: str
@@ -96,18 +96,18 @@ class ReportContent:
 
     Args:
         title: Headline of the page.
-        summary: What was run: data set, backbone, seed, seconds and so on, in the order to show it.
-        figures: From `retrieval_figures`. What is missing is not shown.
+        summary: Facts of the run: data set, backbone, seed, seconds and so on, in the order to show them.
+        figures: Figures from `retrieval_figures`. Those that are missing are not shown.
         history: `log_history` of the trainer's state; may be empty.
-        curve: From `precision_recall_curve`.
+        curve: Curve from `precision_recall_curve`.
         centers_before: `(C, K)`, every entry -1 or +1: the centers before the first reassignment.
         centers_after: `(C, K)`, after the last one; equal to `centers_before` if no class moved.
         label_names: C names, in the order of the centers; any text.
-        results: At least one search; some ten queries with ten neighbours each read best.
-        taxonomy: For each of the C classes the names of what it lies under, the nearest first, as `tree_similarity`
-            takes them. The tables of centers then follow it, with thin lines between its branches; None puts classes
-            together whose centers are similar.
-        semantics: What stands below the tables of centers; None if nothing was compared.
+        results: Searches to show, at least one; some ten queries with ten neighbours each read best.
+        taxonomy: For each of the C classes the names of the nodes that it lies under, the nearest first, as
+            `tree_similarity` takes them. The tables of centers then follow it, with thin lines between its branches;
+            None puts classes together whose centers are similar.
+        semantics: Correlations to show below the tables of centers; None if nothing was compared.
         comparison: Another experiment to show beside this one; None if there is none.
 
     Raises:

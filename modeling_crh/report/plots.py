@@ -24,8 +24,8 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
     """Draw mean precision against mean recall, a point for each radius.
 
     Args:
-        curve: From `precision_recall_curve`.
-        palette: The colours.
+        curve: Curve from `precision_recall_curve`.
+        palette: Colours of the plot.
         narrow: For a phone rather than a desk.
 
     Returns:
@@ -52,8 +52,8 @@ def labelled_radii(recall: list[float], precision: list[float]) -> list[int]:
     """Choose the radii that have room for a label: each far enough from the one labelled before.
 
     Args:
-        recall: By radius.
-        precision: By radius.
+        recall: Mean recall by radius.
+        precision: Mean precision by radius.
 
     Returns:
         Radii, ascending, the first one 0.
@@ -78,26 +78,41 @@ def draw_training(history: Sequence[Mapping[str, Any]], palette: Palette, *, nar
 
     Args:
         history: `log_history` of the trainer's state; may be empty.
-        palette: The colours.
+        palette: Colours of the plot.
         narrow: Panels below one another, for a phone, rather than in a row.
 
     Returns:
         A PNG file.
     """
+    accent, second = {"color": palette.accent}, {"color": palette.second, "linestyle": "--", "label": "validation"}
+    titles = ("Loss", "mAP on validation", "Share of classes moved")
 
     def draw(figure: Figure) -> None:
-        grid = (3, 1) if narrow else (1, 3)
-        panels = [figure.add_subplot(*grid, number) for number in (1, 2, 3)]
-        _draw_loss(panels[0], history, palette)
-        _draw_map(panels[1], history, palette)
-        _draw_moved(panels[2], history, palette)
-        for axes in panels:
+        panels = figure.subplots(3, 1) if narrow else figure.subplots(1, 3)
+        loss, quality, moved = panels
+        if _plot(loss, history, "loss", label="training", **accent):
+            loss.set_ylim(bottom=0)
+        if _plot(loss, history, "eval_loss", **second):
+            loss.legend(labelcolor=palette.muted)
+        _plot(quality, history, "eval_map", **accent)
+        epochs, lower = read_series(history, "eval_map_lower")
+        upper_epochs, upper = read_series(history, "eval_map_upper")
+        if lower and epochs == upper_epochs:
+            quality.fill_between(epochs, lower, upper, color=palette.accent, alpha=0.18, linewidth=0)
+        if _plot(moved, history, "eval_centers_moved", **accent):
+            moved.set_ylim(-0.03, 1.03)
+        for axes, title in zip(panels, titles, strict=True):
+            axes.set_title(title)
             axes.grid(visible=False, axis="x")
             if axes.lines:
                 axes.set_xlim(0, 1.04 * max(1.0, axes.dataLim.x1))
                 axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        for axes in panels[-1:] if narrow else panels:
-            axes.set_xlabel("epoch")
+            else:
+                axes.set(xticks=[], yticks=[])
+                place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+                axes.text(0.5, 0.5, "not logged", color=palette.muted, **place)
+            if axes is moved or not narrow:
+                axes.set_xlabel("epoch")
 
     return draw_png(draw, (350, 640) if narrow else (1000, 300), palette)
 
@@ -107,7 +122,7 @@ def read_series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[fl
 
     Args:
         history: `log_history` of the trainer's state.
-        key: Such as `loss`.
+        key: Name of the series, such as `loss`.
 
     Returns:
         The epochs and the values of the entries that have both.
@@ -120,47 +135,12 @@ def read_series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[fl
     return [float(entry["epoch"]) for entry in entries], [float(entry[key]) for entry in entries]
 
 
-def _draw_loss(axes: Axes, history: Sequence[Mapping[str, Any]], palette: Palette) -> None:
-    axes.set_title("Loss")
-    drawn = _plot(axes, history, "loss", color=palette.accent, label="training")
-    if _plot(axes, history, "eval_loss", color=palette.second, label="validation", linestyle="--"):
-        axes.legend(labelcolor=palette.muted)
-    elif not drawn:
-        _say_missing(axes, palette)
-    if drawn:
-        axes.set_ylim(bottom=0)
-
-
-def _draw_map(axes: Axes, history: Sequence[Mapping[str, Any]], palette: Palette) -> None:
-    axes.set_title("mAP on validation")
-    if not _plot(axes, history, "eval_map", color=palette.accent):
-        _say_missing(axes, palette)
-    epochs, lower = read_series(history, "eval_map_lower")
-    upper_epochs, upper = read_series(history, "eval_map_upper")
-    if lower and epochs == upper_epochs:
-        axes.fill_between(epochs, lower, upper, color=palette.accent, alpha=0.18, linewidth=0)
-
-
-def _draw_moved(axes: Axes, history: Sequence[Mapping[str, Any]], palette: Palette) -> None:
-    axes.set_title("Share of classes moved")
-    if _plot(axes, history, "eval_centers_moved", color=palette.accent):
-        axes.set_ylim(-0.03, 1.03)
-    else:
-        _say_missing(axes, palette)
-
-
 def _plot(axes: Axes, history: Sequence[Mapping[str, Any]], key: str, **look: Any) -> bool:
+    """Draw a series of the log; whether there is one."""
     epochs, values = read_series(history, key)
     if epochs:
-        marker = "o" if len(epochs) <= MARKED_POINTS else None
-        axes.plot(epochs, values, marker=marker, markersize=4, **look)
+        axes.plot(epochs, values, marker="o" if len(epochs) <= MARKED_POINTS else None, markersize=4, **look)
     return bool(epochs)
-
-
-def _say_missing(axes: Axes, palette: Palette) -> None:
-    axes.set(xticks=[], yticks=[])
-    place = axes.transAxes
-    axes.text(0.5, 0.5, "not logged", color=palette.muted, ha="center", va="center", transform=place)
 
 
 TILE = 92  # side of a picture, in pixels of the page
@@ -173,8 +153,8 @@ def draw_contact_sheet(results: Sequence[SearchResult], palette: Palette) -> byt
     """Draw a row for each query: hits with a tick in a solid frame, misses with a cross in a dashed one.
 
     Args:
-        results: At least one.
-        palette: The colours.
+        results: At least one search.
+        palette: Colours of the plot.
 
     Returns:
         A PNG file.
@@ -192,9 +172,10 @@ def draw_contact_sheet(results: Sequence[SearchResult], palette: Palette) -> byt
             _write(axes, (0, row * ROW), _name(result.labels), palette.ink, hits, palette.muted)
             for column, item in enumerate(result.neighbours, 1):
                 corner = (column * COLUMN + GAP, row * ROW)
-                color = palette.hit if item.relevant else palette.miss
+                color, line = (palette.hit, "-") if item.relevant else (palette.miss, (0, (3, 2)))
                 _draw_tile(axes, item.image, corner)
-                axes.add_patch(_frame(corner, color, dashed=not item.relevant))
+                look: Any = {"edgecolor": color, "linewidth": 2.4, "linestyle": line, "joinstyle": "miter"}
+                axes.add_patch(Rectangle(corner, TILE, TILE, fill=False, capstyle="butt", **look))
                 mark = f"{'✓' if item.relevant else '✗'} {item.distance} {'bit' if item.distance == 1 else 'bits'}"
                 _write(axes, corner, mark, color, _name(item.labels), palette.muted)
 
@@ -207,21 +188,6 @@ def _draw_tile(axes: Axes, image: NDArray[np.uint8], corner: tuple[int, int]) ->
     left, top = corner[0] + (TILE - width * scale) / 2, corner[1] + (TILE - height * scale) / 2
     way = "nearest" if max(height, width) <= SMALL_SIDE else "antialiased"
     axes.imshow(image, extent=(left, left + width * scale, top + height * scale, top), interpolation=way, aspect="auto")
-
-
-def _frame(corner: tuple[int, int], color: str, *, dashed: bool) -> Rectangle:
-    line = (0, (3, 2)) if dashed else "-"
-    return Rectangle(
-        corner,
-        TILE,
-        TILE,
-        fill=False,
-        edgecolor=color,
-        linewidth=2.4,
-        linestyle=line,
-        capstyle="butt",
-        joinstyle="miter",
-    )
 
 
 def _write(axes: Axes, corner: tuple[int, int], first: str, first_color: str, second: str, second_color: str) -> None:

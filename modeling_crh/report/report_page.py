@@ -1,21 +1,21 @@
 """The HTML page of a report, and the files beside it."""
 
 import base64
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
 from modeling_crh.metrics.descriptions import explain_figure, format_figure
 from modeling_crh.report.canvas import DARK, LIGHT
-from modeling_crh.report.centers_plot import center_tables, draw_centers
+from modeling_crh.report.centers_plot import CenterTables, center_tables, draw_centers
 from modeling_crh.report.content import ReportContent, SearchResult
 from modeling_crh.report.plots import draw_contact_sheet, draw_precision_recall, draw_training, read_series
-from modeling_crh.runtime.html import SMALL_SIDE, page_templates, picture_uri
+from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.html import Thumbnail, page_templates
 
-TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,18 +29,12 @@ class Plot:
 
 
 def draw_plots(content: ReportContent) -> dict[str, Plot]:
-    """Draw every plot four times.
-
-    Args:
-        content: What to show.
-
-    Returns:
-        The plots `precision_recall`, `centers` and `training`.
-    """
+    """Draw the plots `precision_recall`, `centers` and `training`, four times each."""
     cases = [(palette, narrow) for narrow in (False, True) for palette in (LIGHT, DARK)]
+    tables = center_tables(content)
     return {
         "precision_recall": Plot(*(draw_precision_recall(content.curve, color, narrow=way) for color, way in cases)),
-        "centers": Plot(*(draw_centers(content, color, narrow=way) for color, way in cases)),
+        "centers": Plot(*(draw_centers(tables, color, narrow=way) for color, way in cases)),
         "training": Plot(*(draw_training(content.history, color, narrow=way) for color, way in cases)),
     }
 
@@ -49,27 +43,29 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
     """Fill in the template, which escapes all text.
 
     Args:
-        content: What to show.
-        plots: From `draw_plots`.
+        content: Content of the report.
+        plots: Plots from `draw_plots`.
 
     Returns:
         A page that holds all of its pictures and asks for no other file.
     """
-    environment = page_templates(TEMPLATES)
-    environment.filters |= {"picture": picture_uri, "png": _png_uri, "fact": _format_fact}
-    return environment.get_template("report.html").render(
-        content=content,
-        plots=plots,
-        precision=_headline_precision(content),
-        num_bytes=-(-content.num_bits // 8),
-        hits_text=_describe_hits(content),
-        small_side=SMALL_SIDE,
-        curve_text=_describe_curve(content),
-        order_text=_describe_order(content),
-        centers_text=_describe_centers(content),
-        semantics=[_describe_semantics(item) for item in content.semantics or ()],
-        training_text=_describe_training(content),
-        rows=[(*explain_figure(name), _format_values(content, name)) for name in content.figures],
+    functions = {"thumbnail": Thumbnail.of, "png_uri": _png_uri, "format_fact": _format_fact}
+    return (
+        page_templates(_TEMPLATES, **functions)
+        .get_template("report.html")
+        .render(
+            content=content,
+            plots=plots,
+            precision=_headline_precision(content),
+            num_bytes=-(-content.num_bits // 8),
+            hits_text=_describe_hits(content),
+            curve_text=_describe_curve(content),
+            order_text=_describe_order(content, center_tables(content)),
+            centers_text=_describe_centers(content),
+            semantics=[_describe_semantics(item) for item in content.semantics or ()],
+            training_text=_describe_training(content),
+            rows=[(*explain_figure(name), _format_values(content, name)) for name in content.figures],
+        )
     )
 
 
@@ -96,28 +92,27 @@ def _count_hits(results: Sequence[SearchResult]) -> tuple[int, int]:
 
 
 def _format_values(content: ReportContent, name: str) -> list[str]:
-    """The figure here and, where there is a comparison, there."""
+    """The figure of the report and, where there is a comparison, of the other experiment."""
     sides = [content.figures] + ([content.comparison.figures] if content.comparison is not None else [])
     return [format_figure(side[name]) if name in side else "" for side in sides]
 
 
 def _describe_curve(content: ReportContent) -> str:
-    precision, recall = content.curve.precision.tolist(), content.curve.recall.tolist()
     radius = min(2, content.num_bits)
+    precision, recall = content.curve.precision[radius].item(), content.curve.recall[radius].item()
     return (
-        f"Looking up everything within {radius} bits finds {recall[radius]:.0%} of the relevant items at a precision "
-        f"of {precision[radius]:.2f}."
+        f"Looking up everything within {radius} bits finds {recall:.0%} of the relevant items at a precision of "
+        f"{precision:.2f}."
     )
 
 
-def _describe_order(content: ReportContent) -> str:
+def _describe_order(content: ReportContent, tables: CenterTables) -> str:
     """What a cell of the tables of centers is, and which order they have."""
-    tables = center_tables(content)
     scale = "1 if two centers are equal, 0 if they agree in half of the bits, \N{MINUS SIGN}1 if they are opposite"
     if tables.has_nodes:
         cells = f"A cell is the mean similarity over the pairs of different classes in two branches: {scale}."
     else:
-        cells = f"{scale}; the diagonal, always 1, is grey."
+        cells = f"{scale}; the diagonal, always 1, is left blank."
     if content.taxonomy is None:
         return f"{cells} Both tables have one order, which puts classes together that are similar at the end."
     names = [branch.name for branch in tables.branches if branch.name]
@@ -140,7 +135,7 @@ def _describe_centers(content: ReportContent) -> str:
 
 
 def _describe_semantics(item: CenterSemantics) -> tuple[str, str, str]:
-    """Reference, both correlations, and what else there is to say."""
+    """Reference, both correlations, and their p-values."""
     before, after = item.before, item.after
     values = " → ".join(f"{round(side.pcc, 3) + 0.0:.3f}" for side in (before, after))  # + 0.0 makes 0 of -0
     values = values.replace("-", "\N{MINUS SIGN}")
@@ -177,12 +172,12 @@ def _png_uri(content: bytes) -> str:
 def write_report(content: ReportContent, folder: str | Path) -> Path:
     """Write `report.html`, which needs nothing else, and its pictures as PNG files beside it.
 
-    Everything is drawn before anything is written, and every file takes its place only once it is whole; files of
+    Everything is drawn before anything is written, and every file takes its place only once all are complete; files of
     these names that are already there are replaced.
 
     Args:
-        content: What to show.
-        folder: Where to; it is made if it is not there.
+        content: Content of the report.
+        folder: Folder of the report; it is made if it is not there.
 
     Returns:
         The path of `report.html`.
@@ -195,17 +190,11 @@ def write_report(content: ReportContent, folder: str | Path) -> Path:
         raise ValueError(f"`folder` must be a folder, but {folder} is a file.")
     plots = draw_plots(content)
     page = render_page(content, plots)
-    files = {f"{name}.png": plot.light for name, plot in plots.items()}
+    files = {"report.html": page.encode("utf-8", "replace")}  # a label may hold half a surrogate pair
     files["contact_sheet.png"] = draw_contact_sheet(content.results, LIGHT)
-    files["report.html"] = page.encode("utf-8", "replace")  # a label may hold half a surrogate pair
-    _replace_files(folder, files)
-    return folder / "report.html"
-
-
-def _replace_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    files |= {f"{name}.png": plot.light for name, plot in plots.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as unfinished:
-        for name, content in files.items():
-            Path(unfinished, name).write_bytes(content)
-        for name in files:
-            os.replace(Path(unfinished, name), folder / name)
+    with ExitStack() as unfinished:
+        for name, data in files.items():
+            unfinished.enter_context(whole_file(folder / name)).write_bytes(data)
+    return folder / "report.html"

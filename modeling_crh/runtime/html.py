@@ -1,23 +1,29 @@
-"""HTML pages: templates that escape everything, and pictures inside of a page."""
+"""HTML pages: templates that escape everything, and pictures that a page holds in itself."""
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from modeling_crh.checks import check_path
 from modeling_crh.images import read_image
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def page_templates(*folders: Path) -> "Environment":
-    """The templates of some folders, of which the first that has a name gives it.
+def page_templates(folder: Path, **functions: Any) -> "Environment":
+    """The templates of a folder, and those that all pages share: `document.html`, their frame, and its stylesheet.
+
+    Args:
+        folder: Folder of templates.
+        **functions: Functions and values that the templates may use.
 
     Raises:
         ModuleNotFoundError: If Jinja is not installed.
@@ -28,22 +34,24 @@ def page_templates(*folders: Path) -> "Environment":
         raise ModuleNotFoundError(
             f"A page needs {error.name}; run `pip install 'modeling-crh[search]'`.", name=error.name
         ) from error
-    return Environment(
-        loader=FileSystemLoader(folders),
+    environment = Environment(
+        loader=FileSystemLoader([folder, Path(__file__).parent / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals |= functions
+    return environment
 
 
 LARGEST_SIDE = 200  # of an embedded picture; pages show none larger than half of that
 SMALL_SIDE = 64
-"""A picture of no more pixels a side is kept as it is, and enlarged with sharp pixels, not blurred."""
+"""A picture of at most so many pixels a side is kept as it is, and enlarged with sharp pixels, not blurred."""
 
 
 def picture_uri(pixels: NDArray[np.uint8]) -> str:
-    """A `data:` URI: PNG of a small picture, and JPEG of a large one, made smaller.
+    """A `data:` URI of a picture: PNG if it is small, else JPEG of at most `LARGEST_SIDE` pixels a side.
 
     Args:
         pixels: `(H, W, 3)`.
@@ -65,23 +73,40 @@ class Thumbnail:
     """A picture as a `data:` URI, or why there is none.
 
     Args:
-        uri: Empty where there is none.
-        sharp: Whether its pixels are to stay sharp.
-        fault: In a few words.
+        uri: The URI; empty where there is no picture.
+        sharp: Whether the pixels are to stay sharp when they are enlarged.
+        fault: Why there is no picture, in a few words.
     """
 
     uri: str = ""
     sharp: bool = False
     fault: str = ""
 
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> "Thumbnail":
+        """The thumbnail of `(H, W, 3)` pixels."""
+        return cls(picture_uri(pixels), sharp=max(pixels.shape) <= SMALL_SIDE)
+
 
 def make_thumbnail(file: Path) -> Thumbnail:
     """Read an image file and make it small."""
     try:
-        pixels = read_image(file)
-    except ValueError:
+        return Thumbnail.of(read_image(file))
+    except (ValueError, OSError):
         return Thumbnail(fault="cannot be read")
-    return Thumbnail(picture_uri(pixels), sharp=max(pixels.shape) <= SMALL_SIDE)
+
+
+def check_image_root(root: str | Path) -> Path:
+    """Give the folder of a database's images back as a `Path`.
+
+    Raises:
+        ValueError: If it is no path.
+        FileNotFoundError: If there is no such folder.
+    """
+    folder = check_path("image_root", root)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`image_root` must be a folder, but got {str(root)!r}.")
+    return folder
 
 
 def thumbnail_within(root: Path, path: str) -> Thumbnail:
@@ -89,14 +114,15 @@ def thumbnail_within(root: Path, path: str) -> Thumbnail:
 
     Args:
         root: Folder of the images.
-        path: What the index says, absolute or from `root` on. Links and `..` are followed before anything is opened.
+        path: Path that the index gives, absolute or from `root` on. Links and `..` are followed before anything is
+            opened.
     """
     try:
-        file = (root / path).resolve()
-        if not file.is_relative_to(root.resolve()):
+        file = Path(os.path.realpath(root / path))
+        if not file.is_relative_to(os.path.realpath(root)):
             return Thumbnail(fault="outside of the image root")
         if not file.is_file():  # neither is a pipe, which would never end
             return Thumbnail(fault="not there")
-    except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, or a circle of links
+    except (OSError, ValueError):  # too long a name, or one with a zero byte
         return Thumbnail(fault="not there")
     return make_thumbnail(file)

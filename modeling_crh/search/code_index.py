@@ -1,37 +1,186 @@
-"""What every index over packed codes can do, how its arguments are checked, and re-ranking."""
+"""`CodeIndex`: the searches that every index over packed codes offers, how their arguments are checked, re-ranking."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from modeling_crh.checks import is_whole
-from modeling_crh.search.faiss_store import Distances, Positions
+
+Ids = NDArray[np.int64] | NDArray[np.object_]
+Positions = NDArray[np.int64]
+Distances = NDArray[np.int32]
+Packed = NDArray[np.uint8] | Tensor
+Logits = NDArray[np.floating] | Tensor | None
+
+
+class Hits(NamedTuple):
+    """Items that queries found, nearest first.
+
+    Attributes:
+        ids: `(Q, k)`, or `(n,)` for the items within a radius of one query. Whole numbers, or strings as objects.
+        positions: In the database, in the same shape.
+        distances: In bits, in the same shape.
+    """
+
+    ids: Ids
+    positions: Positions
+    distances: Distances
+
+
+class CodeIndex(ABC):
+    """Packed codes with ids, searched by distance in bits: `HammingIndex` in memory, `LanceIndex` in a table."""
+
+    num_bits: int
+    model: str
+    revision: str
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """How codes are found, such as `flat` or `ivf`."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
+        """Id, label and path of the items at `(P,)` positions; None where there is none.
+
+        Raises:
+            ValueError: If there is no item at one of the positions.
+        """
+
+    @abstractmethod
+    def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
+        """The `min(k, N)` nearest items of each query, and their codes `(Q, min(k, N), K / 8)` if asked for."""
+
+    @abstractmethod
+    def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
+        """All items within `radius` bits, for each query."""
+
+    def search(
+        self, packed_queries: Packed, k: int = 10, *, rerank_logits: Logits = None, num_candidates: int | None = None
+    ) -> tuple[Ids, Distances]:
+        """Find the `k` nearest items of each query.
+
+        Args:
+            packed_queries: `(Q, K / 8)` uint8; Q may be 0.
+            k: Number of items to find, 1 or larger; all items are found where there are fewer.
+            rerank_logits: `(Q, K)` hash logits of the same queries. The `num_candidates` nearest items are then put in
+                the order of the dot product of the logits with their codes, largest first, and their distances need
+                not ascend.
+            num_candidates: Number of items to re-rank, at least `k`. None is ten times `k`.
+
+        Returns:
+            Ids (int64, or strings as objects) and distances in bits (int32), both `(Q, min(k, N))`, nearest first.
+            Items at the same distance stand in the order of their positions in a `HammingIndex`, and of their ids in a
+            table. `flat` is exact, also among the items that tie for the last place; other kinds may miss an item.
+
+        Raises:
+            ValueError: If an argument breaks its rule.
+        """
+        hits = self._search(packed_queries, k, rerank_logits, num_candidates)
+        return hits.ids, hits.distances
+
+    def search_positions(
+        self, packed_queries: Packed, k: int = 10, *, rerank_logits: Logits = None, num_candidates: int | None = None
+    ) -> tuple[Positions, Distances]:
+        """As `search`, with positions in the database, which `records` takes, instead of ids."""
+        hits = self._search(packed_queries, k, rerank_logits, num_candidates)
+        return hits.positions, hits.distances
+
+    def search_radius(self, packed_queries: Packed, radius: int) -> tuple[list[Ids], list[Distances]]:
+        """Find all items within `radius` bits of each query: exactly, whatever the kind.
+
+        Args:
+            packed_queries: `(Q, K / 8)` uint8; Q may be 0.
+            radius: Largest distance to find, from 0 to K bits.
+
+        Returns:
+            Ids and distances of each query, nearest first; ties as in `search`.
+
+        Raises:
+            ValueError: If an argument breaks its rule.
+        """
+        found = self._search_radius(packed_queries, radius)
+        return [hits.ids for hits in found], [hits.distances for hits in found]
+
+    def search_radius_positions(self, packed_queries: Packed, radius: int) -> tuple[list[Positions], list[Distances]]:
+        """As `search_radius`, with positions in the database instead of ids."""
+        found = self._search_radius(packed_queries, radius)
+        return [hits.positions for hits in found], [hits.distances for hits in found]
+
+    def _search(self, packed_queries: Any, k: int, rerank_logits: Any, num_candidates: int | None) -> Hits:
+        queries = check_packed("packed_queries", packed_queries, self.num_bits)
+        count = check_count("k", k)
+        if rerank_logits is None:
+            if num_candidates is not None:
+                raise ValueError("`num_candidates` must be given with `rerank_logits` only, but is given without.")
+            return self._nearest(queries, count, with_codes=False)[0]
+        logits = check_logits(rerank_logits, queries)
+        wanted = check_count("num_candidates", _CANDIDATES * count if num_candidates is None else num_candidates)
+        if wanted < count:
+            raise ValueError(f"`num_candidates` must be at least k={count}, but got {wanted}.")
+        hits, codes = self._nearest(queries, wanted, with_codes=True)
+        order = rerank(logits, codes, min(count, codes.shape[1]))
+        ids: Any = np.take_along_axis(hits.ids, order, 1)
+        return Hits(ids, np.take_along_axis(hits.positions, order, 1), np.take_along_axis(hits.distances, order, 1))
+
+    def _search_radius(self, packed_queries: Any, radius: int) -> list[Hits]:
+        queries = check_packed("packed_queries", packed_queries, self.num_bits)
+        return self._within(queries, check_radius(radius, self.num_bits))
 
 
 def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray[np.uint8]:
     """Give packed codes back as a contiguous array.
 
     Args:
-        name: What the caller calls `packed`, for the message.
+        name: Name of the argument, for the message.
         packed: `(N, K / 8)` uint8, an array or a tensor.
         num_bits: `K`, where it is known.
 
     Raises:
-        ValueError: If it has another shape or type.
+        ValueError: If `packed` has another shape or type.
     """
     array = packed.cpu().numpy() if isinstance(packed, Tensor) else packed
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] == 0:
-        kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(packed).__name__
-        raise ValueError(f"`{name}` must be (N, K / 8) uint8, but got {kind}.")
+        raise ValueError(f"`{name}` must be (N, K / 8) uint8, but got {_describe(array)}.")
     if num_bits is not None and 8 * array.shape[1] != num_bits:
         raise ValueError(
             f"`{name}` must hold codes of {num_bits} bits, as the index does, but got {8 * array.shape[1]}."
         )
     return np.ascontiguousarray(array)
+
+
+def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Give the hash logits of queries back as an array.
+
+    Args:
+        rerank_logits: `(Q, K)` floating point, an array or a tensor.
+        packed_queries: `(Q, K / 8)` uint8, the signs of the logits.
+
+    Raises:
+        ValueError: If the logits have another shape or type, are not finite, or have other signs.
+    """
+    logits = rerank_logits.detach().cpu().float().numpy() if isinstance(rerank_logits, Tensor) else rerank_logits
+    shape = (len(packed_queries), 8 * packed_queries.shape[1])
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f" or logits.shape != shape:
+        raise ValueError(
+            f"`rerank_logits` must be {shape} floating point, one row a query, but got {_describe(logits)}."
+        )
+    if not np.isfinite(logits).all():
+        raise ValueError("`rerank_logits` must be finite, but some are not.")
+    if not np.array_equal(np.packbits(logits >= 0, axis=1), packed_queries):
+        raise ValueError("`rerank_logits` must have the signs of `packed_queries`, but some differ.")
+    return np.asarray(logits, np.float32)
+
+
+def _describe(value: Any) -> str:
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def check_count(name: str, value: Any) -> int:
@@ -56,75 +205,8 @@ def check_radius(radius: Any, num_bits: int) -> int:
     return int(radius)
 
 
-class CodeIndex(Protocol):
-    """An index: `HammingIndex` in memory, or `LanceIndex` and `LanceView` in a table; see there."""
-
-    @property
-    def kind(self) -> str:
-        """How it finds codes."""
-
-    @property
-    def num_bits(self) -> int:
-        """`K`."""
-
-    @property
-    def model(self) -> str:
-        """Of the codes."""
-
-    @property
-    def revision(self) -> str:
-        """Of the model."""
-
-    def __len__(self) -> int: ...
-
-    def search_positions(
-        self, packed_queries: Any, k: int = 10, *, rerank_logits: Any = None, num_candidates: int | None = None
-    ) -> tuple[Positions, Distances]:
-        """The `k` nearest items of each query."""
-
-    def search_radius_positions(self, packed_queries: Any, radius: int) -> tuple[list[Positions], list[Distances]]:
-        """All items within a radius of each query."""
-
-    def records(self, positions: Sequence[int] | NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Id, label and path of items."""
-
-
 _CANDIDATES = 10  # times k, that re-ranking looks at
 _BLOCK = 1 << 24  # bits of candidates that are unpacked at a time
-
-
-def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give hash logits back as an array if they belong to the packed queries.
-
-    Args:
-        rerank_logits: `(Q, K)` floating point, an array or a tensor.
-        packed_queries: `(Q, K / 8)` uint8.
-
-    Raises:
-        ValueError: If they have another shape or type, hold NaN, or have other signs than the queries.
-    """
-    logits = rerank_logits.detach().cpu().float().numpy() if isinstance(rerank_logits, Tensor) else rerank_logits
-    shape = (len(packed_queries), 8 * packed_queries.shape[1])
-    if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f" or logits.shape != shape:
-        kind = f"{logits.dtype} of shape {logits.shape}" if isinstance(logits, np.ndarray) else type(logits).__name__
-        raise ValueError(f"`rerank_logits` must be {shape} floating point, one row a query, but got {kind}.")
-    if not np.isfinite(logits).all():
-        raise ValueError("`rerank_logits` must be finite, but some are not.")
-    if not np.array_equal(np.packbits(logits >= 0, axis=1), packed_queries):
-        raise ValueError("`rerank_logits` must have the signs of `packed_queries`, but some differ.")
-    return np.asarray(logits, np.float32)
-
-
-def check_candidates(k: int, num_candidates: int | None) -> int:
-    """How many candidates to look at for the `k` best: `num_candidates`, or by default ten times as many.
-
-    Raises:
-        ValueError: If it is no whole number, or less than `k`.
-    """
-    wanted = check_count("num_candidates", _CANDIDATES * k if num_candidates is None else num_candidates)
-    if wanted < k:
-        raise ValueError(f"`num_candidates` must be at least k={k}, but got {wanted}.")
-    return wanted
 
 
 def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
@@ -133,7 +215,7 @@ def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -
     Args:
         logits: `(Q, K)`.
         candidates: `(Q, C, K / 8)` uint8 with `C >= k`; those at the same dot product stay in their order.
-        k: How many.
+        k: Number of candidates to choose.
 
     Returns:
         `(Q, k)` numbers from 0 to C - 1, closest first.
@@ -145,7 +227,7 @@ def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -
         array([[1, 0]])
     """
     chosen = np.empty((len(logits), k), np.int64)
-    block = max(1, _BLOCK // (8 * candidates.shape[1] * candidates.shape[2]))
+    block = max(1, _BLOCK // max(1, 8 * candidates.shape[1] * candidates.shape[2]))
     for start in range(0, len(logits), block):
         rows = slice(start, start + block)
         bits = np.unpackbits(candidates[rows], axis=2).astype(np.float32)  # (q, C, K)
@@ -158,7 +240,7 @@ TABLE_SUFFIX = ".lance"
 
 
 def is_table_uri(uri: str | Path) -> bool:
-    """Whether a path or URI names a table by its form: `NAME.lance`, or anything with a scheme such as `s3://`.
+    """Whether a path or URI names a table: `NAME.lance`, or anything with a scheme such as `s3://`.
 
     Example:
         >>> is_table_uri("photos.lance"), is_table_uri("s3://bucket/photos.lance"), is_table_uri("photos.crh")

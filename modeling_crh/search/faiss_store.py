@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling_crh.checks import is_whole
+from modeling_crh.search.code_index import Distances, Positions
 
 FAISS_CLASSES = {
     "flat": "IndexBinaryFlat",
@@ -26,7 +26,7 @@ _LINKS, _BUILD_EFFORT, _SEARCH_EFFORT = 16, 40, 128
 
 
 def choose_kind(kind: str, num_codes: int) -> str:
-    """Name the kind to build.
+    """Name the kind of index to build.
 
     `flat` scans all codes and is exact. `ivf` looks through the lists of the nearest centers: of learned codes, which
     lie in clusters, it finds nearly all neighbours in a small part of the time, of codes without clusters fewer. `hnsw`
@@ -38,7 +38,7 @@ def choose_kind(kind: str, num_codes: int) -> str:
     0.45 and 1, 0.04 and 0.83, 0.20 and 0.44, 0.02 and 0.09. Bytes a code: 8, 34, 153 and 133 or more.
 
     Args:
-        kind: One of them; or `auto`, which is `flat` up to `FLAT_LIMIT` codes and `ivf` above.
+        kind: `flat`, `ivf`, `hnsw` or `multihash`; or `auto`, which is `flat` up to `FLAT_LIMIT` codes, else `ivf`.
         num_codes: `N`.
 
     Raises:
@@ -53,21 +53,6 @@ def choose_kind(kind: str, num_codes: int) -> str:
     if kind not in FAISS_CLASSES:
         raise ValueError(f"`kind` must be auto, {', '.join(FAISS_CLASSES)}, but got {kind!r:.80}.")
     return kind
-
-
-def make_structure(kind: str, packed: NDArray[np.uint8]) -> Any:
-    """What FAISS builds over codes, other than `flat`.
-
-    Args:
-        kind: `ivf`, `hnsw` or `multihash`.
-        packed: `(N, K / 8)`, contiguous, at least one code.
-
-    Returns:
-        An index that holds them.
-    """
-    index = {"ivf": _ivf, "hnsw": _hnsw, "multihash": _multihash}[kind](packed)
-    index.add(packed)
-    return index
 
 
 def _ivf(packed: NDArray[np.uint8]) -> Any:
@@ -98,9 +83,7 @@ def _multihash(packed: NDArray[np.uint8]) -> Any:
     return index
 
 
-Positions = NDArray[np.int64]
-Distances = NDArray[np.int32]
-
+_STRUCTURES = {"ivf": _ivf, "hnsw": _hnsw, "multihash": _multihash}
 _SHIFT = 40  # a key is the distance above, and the position in the lower 40 bits
 
 
@@ -110,8 +93,8 @@ class CodeStore:
 
     Args:
         kind: `flat`, `ivf`, `hnsw` or `multihash`.
-        flat: Every code, as `IndexBinaryFlat`; hnsw and multihash hold one themselves.
-        structure: Of the other kinds; None with `flat`.
+        flat: Every code, as `IndexBinaryFlat`; the structures of hnsw and multihash hold one themselves.
+        structure: What FAISS searches instead of `flat`; None for the kind `flat`.
     """
 
     kind: str
@@ -120,16 +103,11 @@ class CodeStore:
 
     @classmethod
     def build(cls, packed: NDArray[np.uint8], kind: str) -> "CodeStore":
-        """A store of `packed` `(N, K / 8)`, contiguous."""
-        if kind in ("flat", "ivf"):
-            flat = faiss.IndexBinaryFlat(8 * packed.shape[1])
-            flat.add(packed)
-            return cls(kind, flat, make_structure(kind, packed) if kind == "ivf" else None)
-        return cls._of_structure(kind, make_structure(kind, packed))
-
-    @classmethod
-    def _of_structure(cls, kind: str, structure: Any) -> "CodeStore":
-        return cls(kind, faiss.downcast_IndexBinary(structure.storage), structure)
+        """A store of `packed` `(N, K / 8)`, contiguous, at least one code."""
+        structure = _STRUCTURES[kind](packed) if kind in _STRUCTURES else None
+        store = cls(kind, faiss.IndexBinaryFlat(8 * packed.shape[1]), structure)
+        store.add(packed)
+        return store
 
     def __len__(self) -> int:
         return int(self.flat.ntotal)
@@ -149,7 +127,7 @@ class CodeStore:
             self.flat = faiss.downcast_IndexBinary(self.structure.storage)
 
     def codes(self, positions: Positions | None = None) -> NDArray[np.uint8]:
-        """A copy of the packed codes at `positions`, of any shape; or of all."""
+        """A copy of the packed codes at `positions`, of any shape; None stands for all."""
         num_bytes = self.num_bits // 8
         if not len(self):
             return np.empty((0, num_bytes), np.uint8)
@@ -193,7 +171,7 @@ class CodeStore:
         return radius < int(self.structure.nhash) * (int(self.structure.nflip) + 1)
 
     def parts(self) -> dict[str, NDArray[np.uint8]]:
-        """What a file holds of it: `codes`, or `structure`, or both, as bytes."""
+        """The bytes that a file holds of the store: `codes`, or `structure`, or both."""
         parts = {"codes": self.codes().reshape(-1)} if self.kind in ("flat", "ivf") else {}
         if self.structure is not None:
             parts["structure"] = faiss.serialize_index_binary(self.structure)
@@ -206,22 +184,30 @@ class CodeStore:
         Raises:
             ValueError: If they are not those of such a store.
         """
-        flat = structure = None
-        if not is_whole(num_bits) or num_bits < 8 or num_bits % 8:
-            raise ValueError(f"its codes have {num_bits!r:.80} bits")
-        if "codes" in parts:
-            flat = faiss.IndexBinaryFlat(num_bits)
-            flat.add(parts["codes"].reshape(-1, num_bits // 8))
-        if "structure" in parts:
-            try:
-                structure = faiss.deserialize_index_binary(parts["structure"])
-            except RuntimeError as error:
-                raise ValueError("FAISS cannot read its structure") from error
-            if type(structure).__name__ != FAISS_CLASSES.get(kind) or structure.d != num_bits:
-                raise ValueError(f"its structure is a {type(structure).__name__} of {structure.d} bits")
-        if (flat is None, structure is None) != (kind in ("hnsw", "multihash"), kind == "flat"):
+        if kind not in FAISS_CLASSES:
+            raise ValueError(f"its kind is {kind!r:.80}")
+        needed = {"flat": ["codes"], "ivf": ["codes", "structure"]}.get(kind, ["structure"])
+        if not set(needed) <= set(parts):
             raise ValueError(f"it lacks a part of kind {kind!r}")
-        store = cls._of_structure(kind, structure) if flat is None else cls(kind, flat, structure)
-        if type(store.flat).__name__ != FAISS_CLASSES["flat"] or (structure and structure.ntotal != len(store)):
+        structure: Any = _read_structure(parts["structure"], kind, num_bits) if "structure" in needed else None
+        if "codes" not in needed:
+            flat = faiss.downcast_IndexBinary(structure.storage)
+        else:
+            codes = parts["codes"]
+            if num_bits % 8 or not 8 <= num_bits <= 8 * codes.size or codes.size % (num_bits // 8):
+                raise ValueError(f"its codes have {num_bits} bits in {codes.size} bytes")
+            flat = faiss.IndexBinaryFlat(num_bits)
+            flat.add(codes.reshape(-1, num_bits // 8))
+        if type(flat).__name__ != FAISS_CLASSES["flat"] or (structure and structure.ntotal != flat.ntotal):
             raise ValueError("its structure holds other codes")
-        return store
+        return cls(kind, flat, structure)
+
+
+def _read_structure(content: NDArray[np.uint8], kind: str, num_bits: int) -> Any:
+    try:
+        structure = faiss.deserialize_index_binary(content)
+    except RuntimeError as error:  # FAISS has no other class
+        raise ValueError("FAISS cannot read its structure") from error
+    if type(structure).__name__ != FAISS_CLASSES[kind] or structure.d != num_bits:
+        raise ValueError(f"its structure is a {type(structure).__name__} of {structure.d} bits")
+    return structure

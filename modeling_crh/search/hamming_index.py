@@ -1,36 +1,28 @@
-"""HammingIndex: packed codes and what they stand for, searched by distance in bits."""
+"""HammingIndex: packed codes and what they stand for in memory, searched by distance in bits."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from modeling_crh.search.code_index import (
-    check_candidates,
-    check_count,
-    check_logits,
-    check_packed,
-    check_radius,
-    rerank,
-)
-from modeling_crh.search.faiss_store import CodeStore, Distances, Positions, choose_kind
+from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
+from modeling_crh.search.faiss_store import CodeStore, choose_kind
 from modeling_crh.search.index_file import read_index_file, write_index_file
-from modeling_crh.search.index_items import Ids, Items
+from modeling_crh.search.index_items import Column, Items
 
 
-class HammingIndex:
+class HammingIndex(CodeIndex):
     """An index over packed codes.
 
     Args:
         packed: `(N, K / 8)` uint8, at least one code.
-        ids: `(N,)`, the caller's own: whole numbers of 64 bits, or strings. Without them an id is a position.
+        ids: `(N,)` ids of the caller: whole numbers of 64 bits, or strings. Without them an id is a position.
         labels: `(N,)` names, numbers, or lists of names; None where an item has none.
         paths: `(N,)` strings: where each item comes from. They are never opened here.
         kind: `flat`, `ivf`, `hnsw`, `multihash`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
         model: Name of the model that made the codes.
-        revision: Of that model.
+        revision: Git revision of that model.
 
     Raises:
         ValueError: If an argument breaks its rule.
@@ -45,11 +37,11 @@ class HammingIndex:
 
     def __init__(
         self,
-        packed: Any,
-        ids: Any = None,
+        packed: Packed,
+        ids: Column | None = None,
         *,
-        labels: Any = None,
-        paths: Any = None,
+        labels: Column | None = None,
+        paths: Column | None = None,
         kind: str = "auto",
         model: str = "",
         revision: str = "",
@@ -61,9 +53,11 @@ class HammingIndex:
             if not isinstance(value, str):
                 raise ValueError(f"`{name}` must be a string, but got {value!r:.80}.")
         chosen = choose_kind(kind, len(codes))
-        self.items = Items(len(codes), ids, labels, paths)
-        self.model, self.revision = model, revision
-        self._store = CodeStore.build(codes, chosen)
+        self._fill(CodeStore.build(codes, chosen), Items(len(codes), ids, labels, paths), model, revision)
+
+    def _fill(self, store: CodeStore, items: Items, model: str, revision: str) -> None:
+        self._store, self.items = store, items
+        self.num_bits, self.model, self.revision = store.num_bits, model, revision
 
     def __len__(self) -> int:
         return len(self._store)
@@ -77,23 +71,20 @@ class HammingIndex:
         return self._store.kind
 
     @property
-    def num_bits(self) -> int:
-        """`K`."""
-        return self._store.num_bits
-
-    @property
     def packed(self) -> NDArray[np.uint8]:
         """A copy of all codes, `(N, K / 8)`, by position."""
         return self._store.codes()
 
-    def add(self, packed: Any, ids: Any = None, *, labels: Any = None, paths: Any = None) -> None:
+    def add(
+        self, packed: Packed, ids: Column | None = None, *, labels: Column | None = None, paths: Column | None = None
+    ) -> None:
         """Put codes after those that are there. The kind stays, and the lists of `ivf` keep their centers.
 
         Args:
             packed: `(M, K / 8)` uint8.
-            ids: `(M,)`, if and only if the index has ids; likewise
-            labels: if it has labels, and
-            paths: if it has paths.
+            ids: `(M,)`, if and only if the index has ids.
+            labels: `(M,)`, if and only if the index has labels.
+            paths: `(M,)`, if and only if the index has paths.
 
         Raises:
             ValueError: If an argument breaks its rule; the index is then as it was.
@@ -105,70 +96,16 @@ class HammingIndex:
         self._store.add(codes)
         self.items = items
 
-    def search(
-        self, packed_queries: Any, k: int = 10, *, rerank_logits: Any = None, num_candidates: int | None = None
-    ) -> tuple[Ids, Distances]:
-        """Find the `k` nearest items of each query.
+    def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
+        positions, distances = self._store.nearest(queries, min(k, len(self)))
+        codes = self._store.codes(positions if with_codes else positions[:0])
+        return Hits(self.items.ids(positions), positions, distances), codes
 
-        Args:
-            packed_queries: `(Q, K / 8)` uint8; Q may be 0.
-            k: How many; of a smaller index, all items are found.
-            rerank_logits: `(Q, K)` hash logits of the same queries, in an array or a tensor. The `num_candidates`
-                nearest are then put in the order of the dot product of the logits with their codes, largest first,
-                and their distances need not ascend.
-            num_candidates: At least `k`; by default ten times as many.
+    def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
+        found = zip(*self._store.within(queries, radius), strict=True)
+        return [Hits(self.items.ids(positions), positions, distances) for positions, distances in found]
 
-        Returns:
-            Ids (int64, or strings as objects) and distances in bits (int32), both `(Q, min(k, N))`, nearest first.
-            Items at the same distance stand in the order of their positions, and with `flat` those that tie for the
-            last place are the first ones; other kinds may miss an item.
-
-        Raises:
-            ValueError: If an argument breaks its rule.
-        """
-        positions, distances = self.search_positions(
-            packed_queries, k, rerank_logits=rerank_logits, num_candidates=num_candidates
-        )
-        return self.items.ids(positions), distances
-
-    def search_positions(
-        self, packed_queries: Any, k: int = 10, *, rerank_logits: Any = None, num_candidates: int | None = None
-    ) -> tuple[Positions, Distances]:
-        """As `search`, with positions in the database instead of ids."""
-        queries = check_packed("packed_queries", packed_queries, self.num_bits)
-        count = min(check_count("k", k), len(self))
-        if rerank_logits is None:
-            if num_candidates is not None:
-                raise ValueError("`num_candidates` must be given with `rerank_logits` only, but is given without.")
-            return self._store.nearest(queries, count)
-        logits = check_logits(rerank_logits, queries)
-        wanted = check_candidates(k, num_candidates)
-        positions, distances = self._store.nearest(queries, min(wanted, len(self)))
-        order = rerank(logits, self._store.codes(positions), count)
-        return np.take_along_axis(positions, order, 1), np.take_along_axis(distances, order, 1)
-
-    def search_radius(self, packed_queries: Any, radius: int) -> tuple[list[Ids], list[Distances]]:
-        """Find all items within `radius` bits of each query: exactly, whatever the kind.
-
-        Args:
-            packed_queries: `(Q, K / 8)` uint8; Q may be 0.
-            radius: From 0 to K bits.
-
-        Returns:
-            For each query its ids and its distances, nearest first, ties by position.
-
-        Raises:
-            ValueError: If an argument breaks its rule.
-        """
-        positions, distances = self.search_radius_positions(packed_queries, radius)
-        return [self.items.ids(found) for found in positions], distances
-
-    def search_radius_positions(self, packed_queries: Any, radius: int) -> tuple[list[Positions], list[Distances]]:
-        """As `search_radius`, with positions in the database instead of ids."""
-        queries = check_packed("packed_queries", packed_queries, self.num_bits)
-        return self._store.within(queries, check_radius(radius, self.num_bits))
-
-    def records(self, positions: Sequence[int] | NDArray[np.int64]) -> list[dict[str, Any]]:
+    def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
         """Id, label and path of the items at `(P,)` positions; None where there is none.
 
         Raises:
@@ -182,18 +119,13 @@ class HammingIndex:
         return self.items.records(numbers)
 
     def save(self, path: str | Path) -> None:
-        """Write the index into one file, which is there as a whole or not at all; see `modeling_crh.search.index_file`.
+        """Write the index into one file, atomically; `modeling_crh.search.index_file` describes the format.
 
         Raises:
-            OSError: If it cannot be written; a file that was there is then as it was.
+            OSError: If it cannot be written; an older file of the name is then as it was.
         """
-        header = {
-            "kind": self.kind,
-            "model": self.model,
-            "revision": self.revision,
-            "num_bits": self.num_bits,
-            "num_items": len(self),
-        }
+        header: dict[str, Any] = {"kind": self.kind, "model": self.model, "revision": self.revision}
+        header |= {"num_bits": self.num_bits, "num_items": len(self)}
         write_index_file(path, header, {"items": self.items.to_bytes(), **self._store.parts()})
 
     @classmethod
@@ -204,20 +136,19 @@ class HammingIndex:
         those only from whom you trust.
 
         Raises:
-            ValueError: If there is no such file, it is no index, of another format version, or damaged.
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is no index, of another format version, or damaged.
         """
         header, parts = read_index_file(path)
-        try:
-            return cls._of_parts(header, parts)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
-
-    @classmethod
-    def _of_parts(cls, header: dict[str, Any], parts: dict[str, NDArray[np.uint8]]) -> "HammingIndex":
         index = cls.__new__(cls)
-        index.model, index.revision = str(header["model"]), str(header["revision"])
-        index.items = Items.from_bytes(header["num_items"], parts.pop("items"))
-        index._store = CodeStore.of_parts(header["kind"], header["num_bits"], parts)
-        if len(index._store) != len(index.items):
-            raise ValueError(f"it holds {len(index._store)} codes for {len(index.items)} items")
+        try:
+            if "items" not in parts:
+                raise ValueError("it lacks its table of items")
+            items = Items.from_bytes(header["num_items"], parts["items"])
+            store = CodeStore.of_parts(header["kind"], header["num_bits"], parts)
+            if len(store) != len(items):
+                raise ValueError(f"it holds {len(store)} codes for {len(items)} items")
+        except ValueError as error:
+            raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
+        index._fill(store, items, header["model"], header["revision"])
         return index

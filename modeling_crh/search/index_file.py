@@ -1,4 +1,4 @@
-"""The file of an index: whole and unchanged, or refused; written beside its place, and then moved there.
+"""The file of an index: complete and unchanged, or refused.
 
     bytes 0..7     "CRHINDEX"
     bytes 8..11    format version, little-endian
@@ -28,16 +28,17 @@ FORMAT_VERSION = 1
 
 _START = struct.Struct("<8sI32s")
 _LENGTH = struct.Struct("<I")
+_FIELDS = {"kind": str, "model": str, "revision": str, "num_bits": int, "num_items": int, "parts": dict}
 
 Parts = dict[str, NDArray[np.uint8]]
 
 
 def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> None:
-    """Write a file that is there as a whole or not at all; an older one of the name stays until then.
+    """Write the file of an index atomically: an older one of the name stays until the new one is complete.
 
     Args:
-        path: Where to; its folder must exist.
-        header: In JSON's types.
+        path: The file; its folder must exist.
+        header: All fields but the lengths of the parts.
         parts: Bytes by name.
 
     Raises:
@@ -45,8 +46,7 @@ def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> 
         OSError: If it cannot be written.
     """
     target = check_path("path", path)
-    lengths = {name: part.nbytes for name, part in parts.items()}
-    text = json.dumps(header | {"parts": lengths}).encode()
+    text = json.dumps(header | {"parts": {name: part.nbytes for name, part in parts.items()}}).encode()
     body: list[Any] = [_LENGTH.pack(len(text)), text, *(np.ascontiguousarray(part).data for part in parts.values())]
     checksum = hashlib.sha256()
     for piece in body:
@@ -56,24 +56,24 @@ def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> 
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(target.parent)
 
 
 def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
-    """Read a file and check it: nothing in it is interpreted before its checksum is right.
+    """Read the file of an index; nothing in it is interpreted before its checksum is right.
 
     Args:
         path: The file.
 
     Returns:
-        The header and the parts.
+        The header, every field of which has its type, and the parts.
 
     Raises:
-        ValueError: If there is no such file, it is of another kind or format version, or it is damaged.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of another kind or format version, or damaged.
     """
     file = check_path("path", path)
     if not file.is_file():
-        raise ValueError(f"`path` must be the file of an index, but there is no file {str(path)!r}.")
+        raise FileNotFoundError(f"`path` must be the file of an index, but there is no file {str(path)!r}.")
     content = file.read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError(f"`path` must be the file of an index, but {str(path)!r} is another file.")
@@ -88,7 +88,7 @@ def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
         raise ValueError(f"`path` must be an undamaged index, but the checksum of {str(path)!r} is wrong.")
     try:
         return _divide(content)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error) as error:
+    except (ValueError, RecursionError) as error:  # JSON that is none, or nested without end
         raise ValueError(f"`path` must be an index, but the header of {str(path)!r} is wrong: {error}.") from error
 
 
@@ -100,24 +100,16 @@ def is_index_file(path: str | Path) -> bool:
 
 def _divide(content: bytes) -> tuple[dict[str, Any], Parts]:
     (length,) = _LENGTH.unpack_from(content, _START.size)
-    start = _START.size + _LENGTH.size + length
-    header = json.loads(content[start - length : start])
+    text, rest = np.split(np.frombuffer(content, np.uint8)[_START.size + _LENGTH.size :], [length])
+    header = json.loads(text.tobytes())
+    for name, kind in _FIELDS.items():
+        if not isinstance(header, dict) or type(header.get(name)) is not kind:
+            raise ValueError(f"it has no `{name}` of type {kind.__name__}")
     parts: Parts = {}
     for name, size in header.pop("parts").items():
-        parts[name] = np.frombuffer(content, np.uint8, size, start)
-        start += size
-    if start != len(content):
-        raise ValueError(f"its parts end at byte {start} of {len(content)}")
+        if type(size) is not int or not 0 <= size <= len(rest):
+            raise ValueError(f"its part {name!r:.80} has {size!r:.80} of the {len(rest)} bytes that are left")
+        parts[name], rest = rest[:size], rest[size:]
+    if len(rest):
+        raise ValueError(f"{len(rest)} bytes follow its last part")
     return header, parts
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last, where the system lets a folder be opened."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,15 +1,18 @@
-"""Items: what a caller calls the codes of an index, in the order of their positions."""
+"""Items: the ids, labels and paths of the codes of an index, in the order of their positions."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from modeling_crh.search.code_index import Ids
+
 COLUMNS = ("id", "label", "path")
 
-Ids = NDArray[np.int64] | NDArray[np.object_]
+Column = Collection[Any]
+"""A list, a NumPy array, an Arrow array or a range."""
 
 
 class Items:
@@ -17,19 +20,20 @@ class Items:
 
     Args:
         num_items: `N`.
-        ids: `(N,)` whole numbers, or strings; their positions where there are none.
-        labels: A name, a number, or a list of names an item; None where an item has none.
-        paths: Strings.
+        ids: `(N,)` whole numbers, or strings; without them an id is a position.
+        labels: `(N,)` names, numbers, or lists of names; None where an item has none.
+        paths: `(N,)` strings.
 
     Raises:
         ValueError: If one of them is of another length or type.
     """
 
-    def __init__(self, num_items: int, ids: Any = None, labels: Any = None, paths: Any = None) -> None:
+    def __init__(
+        self, num_items: int, ids: Column | None = None, labels: Column | None = None, paths: Column | None = None
+    ) -> None:
         self.num_items = num_items
         given = {"id": ids, "label": labels, "path": paths}
-        columns = {name: _column(name, values, num_items) for name, values in given.items() if values is not None}
-        self.table = pa.table(columns)
+        self.table = pa.table({name: _column(name, of, num_items) for name, of in given.items() if of is not None})
 
     def __len__(self) -> int:
         return self.num_items
@@ -40,18 +44,17 @@ class Items:
             return positions
         column = self.table["id"]
         if pa.types.is_integer(column.type):
-            chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-            numbers: NDArray[np.int64] = chunk.to_numpy(zero_copy_only=False)[positions]
+            numbers: NDArray[np.int64] = column.chunk(0).to_numpy(zero_copy_only=False)[positions]
             return numbers
         names = column.take(pa.array(positions.reshape(-1))).to_numpy()
         return np.asarray(names, dtype=object).reshape(positions.shape)
 
-    def records(self, positions: Sequence[int] | NDArray[np.int64]) -> list[dict[str, Any]]:
+    def records(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
         """`{"id": ..., "label": ..., "path": ...}` in Python's types for `(P,)` positions; None where there is none."""
-        numbers = np.asarray(positions, dtype=np.int64)
-        rows = self.table.take(pa.array(numbers)).to_pylist() if self.table.column_names else [{} for _ in numbers]
+        rows = self.table.take(pa.array(positions)).to_pylist() if self.table.column_names else [{}] * len(positions)
         return [
-            {"id": int(number), "label": None, "path": None} | row for number, row in zip(numbers, rows, strict=True)
+            {"id": number, "label": None, "path": None} | row
+            for number, row in zip(positions.tolist(), rows, strict=True)
         ]
 
     def extended(self, others: "Items") -> "Items":
@@ -68,17 +71,16 @@ class Items:
                 raise ValueError(f"`{name}s` must be given if and only if the index has them, but it {has} {name}s.")
             if len(set(types)) == 2:
                 raise ValueError(f"`{name}s` must be {types[0]}, as those of the index, but got {types[1]}.")
-        return Items.of_table(len(self) + len(others), pa.concat_tables([self.table, others.table]).combine_chunks())
+        return Items._of_table(len(self) + len(others), pa.concat_tables([self.table, others.table]))
 
     @classmethod
-    def of_table(cls, num_items: int, table: pa.Table) -> "Items":
-        """Items whose columns are made already."""
+    def _of_table(cls, num_items: int, table: pa.Table) -> "Items":
         items = cls(num_items)
-        items.table = table
+        items.table = table.combine_chunks()
         return items
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """As an Arrow stream."""
+        """The table as an Arrow stream."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.table.schema) as writer:
             writer.write_table(self.table)
@@ -93,23 +95,52 @@ class Items:
         """
         try:
             with pa.ipc.open_stream(pa.py_buffer(content.tobytes())) as reader:
-                table = reader.read_all().combine_chunks()
+                table = reader.read_all()
             table.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise ValueError("its table of items cannot be read") from error
         if not set(table.column_names) <= set(COLUMNS) or (table.column_names and len(table) != num_items):
             raise ValueError(f"its table of items has {len(table)} rows of {table.column_names}")
-        return cls.of_table(num_items, table)
+        return cls._of_table(num_items, table)
 
 
-def _column(name: str, values: Any, num_items: int) -> pa.Array:
-    """One column of one of the types that it may have."""
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
+def label_text(label: str | int | list[str] | None, separator: str = ", ") -> str:
+    """The label of an item in one line; empty where there is none.
+
+    Example:
+        >>> label_text(["cat", "dog"]), label_text(7), label_text(None)
+        ('cat, dog', '7', '')
+    """
+    return separator.join(label) if isinstance(label, list) else "" if label is None else str(label)
+
+
+def to_array(name: str, values: Any, rule: str) -> pa.Array:
+    """A column as one Arrow array.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: A `Column`.
+        rule: Rule of the argument, for the message.
+
+    Raises:
+        ValueError: If `values` is no column, or its entries are of several types.
+    """
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if not isinstance(values, Collection):
+        raise ValueError(f"`{name}` must be {rule}, but got {type(values).__name__}.")
     try:
-        column = values if isinstance(values, pa.Array) else pa.array(values)
-    except (pa.ArrowException, TypeError) as error:
-        raise ValueError(f"`{name}s` must be of one type, but are not: {error}.") from error
+        return pa.array(values)
+    except pa.ArrowException as error:
+        raise ValueError(f"`{name}` must be {rule}, but are not: {error}.") from error
+
+
+_RULES = {"id": "whole numbers or strings", "label": "names, numbers or lists of names", "path": "strings"}
+
+
+def _column(name: str, values: Column, num_items: int) -> pa.Array:
+    """A column of items, brought to the type in which an index holds it."""
+    column = to_array(f"{name}s", values, f"{_RULES[name]}, all of one type")
     if len(column) != num_items:
         raise ValueError(f"`{name}s` must have one entry a code, but got {len(column)} for {num_items} codes.")
     kind = column.type
@@ -118,7 +149,7 @@ def _column(name: str, values: Any, num_items: int) -> pa.Array:
             column = column.cast(pa.int64())
         except pa.ArrowException as error:
             raise ValueError(f"`{name}s` must fit into 64 bits with a sign, but one does not: {error}.") from error
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    elif _is_text(kind):
         column = column.cast(pa.large_string())
     elif name == "label" and (pa.types.is_null(kind) or _lists_names(kind)):
         column = column.cast(pa.large_list(pa.large_string()))
@@ -129,11 +160,10 @@ def _column(name: str, values: Any, num_items: int) -> pa.Array:
     return column
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
 def _lists_names(kind: pa.DataType) -> bool:
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-        return False
-    inner = kind.value_type
-    return bool(pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_null(inner))
-
-
-_RULES = {"id": "whole numbers or strings", "label": "names, numbers or lists of names", "path": "strings"}
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return is_list and (_is_text(kind.value_type) or bool(pa.types.is_null(kind.value_type)))

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modeling_crh.checks import is_whole
-from modeling_crh.search.code_index import check_packed
-from modeling_crh.search.index_items import Items
+from modeling_crh.search.code_index import Packed, check_packed
+from modeling_crh.search.index_items import Column, Items
 from modeling_crh.search.lance_rows import Condition, LanceSettings, check_same_columns, make_rows
 from modeling_crh.search.lance_table import LancePlace, check_table_kind, make_lists, write_table
 from modeling_crh.search.lance_view import LanceView
@@ -23,9 +23,9 @@ class TableVersion:
     """A state of a table that can be opened again.
 
     Args:
-        number: From 1.
-        time: Of its writing, in local time.
-        num_items: Rows in it.
+        number: Number of the version, from 1.
+        time: When it was written, in local time.
+        num_items: Number of rows.
     """
 
     number: int
@@ -34,18 +34,18 @@ class TableVersion:
 
 
 class LanceIndex(LanceView):
-    """A table of packed codes with ids that are the caller's own, searched as a `HammingIndex` is.
+    """A table of packed codes with ids of the caller, searched as a `HammingIndex` is.
 
     What is open is one version of the table, and stays that version whatever others write, until `refresh` or a change
-    of its own. Every change is a new version, which is there whole or not at all. Several processes may read and write
-    at once.
+    of its own. Every change is a new version, written in one step. Several processes may read and write at once.
 
     Args:
-        uri: `FOLDER/NAME.lance`, of this machine or with a scheme, such as `s3://bucket/photos.lance`.
-        storage_options: Of an object store, in LanceDB's words, such as `aws_endpoint`; what is not given is taken from
-            the environment.
+        uri: `FOLDER/NAME.lance`, on this machine or with a scheme, such as `s3://bucket/photos.lance`.
+        storage_options: Options of an object store, in LanceDB's words, such as `aws_endpoint`; what is not given is
+            taken from the environment.
 
     Raises:
+        FileNotFoundError: If the folder is not there.
         ValueError: If there is no such table, it is another table, or the object store does not give it.
     """
 
@@ -57,12 +57,12 @@ class LanceIndex(LanceView):
     def create(
         cls,
         uri: str | Path,
-        packed: Any,
-        ids: Any = None,
+        packed: Packed,
+        ids: Column | None = None,
         *,
-        labels: Any = None,
-        paths: Any = None,
-        columns: Mapping[str, Any] | None = None,
+        labels: Column | None = None,
+        paths: Column | None = None,
+        columns: Mapping[str, Column] | None = None,
         kind: str = "auto",
         model: str = "",
         revision: str = "",
@@ -72,17 +72,17 @@ class LanceIndex(LanceView):
         """Write a table and open it.
 
         Args:
-            uri: See the class.
+            uri: URI of the table, see the class.
             packed: `(N, K / 8)` uint8, at least one code.
-            ids: `(N,)` whole numbers of 64 bits or strings, each but once; the numbers from 0 on where none are given.
-            labels: `(N,)`, as of `HammingIndex`.
-            paths: `(N,)`, as of `HammingIndex`.
-            columns: More to filter by, `(N,)` each, by name.
+            ids: `(N,)` distinct whole numbers of 64 bits or strings; None numbers the codes from 0.
+            labels: `(N,)` names, numbers, or lists of names; None where an item has none.
+            paths: `(N,)` strings.
+            columns: More columns to filter by, `(N,)` each, by name.
             kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_table.check_table_kind`.
             model: Name of the model that made the codes.
-            revision: Of that model.
+            revision: Git revision of that model.
             replace: Whether a table of codes that is there gets these as its new version.
-            storage_options: See the class.
+            storage_options: Options of the object store, see the class.
 
         Raises:
             ValueError: If an argument breaks its rule, or a table is there that is not to be replaced.
@@ -98,12 +98,12 @@ class LanceIndex(LanceView):
 
     def add(
         self,
-        packed: Any,
-        ids: Any,
+        packed: Packed,
+        ids: Column,
         *,
-        labels: Any = None,
-        paths: Any = None,
-        columns: Mapping[str, Any] | None = None,
+        labels: Column | None = None,
+        paths: Column | None = None,
+        columns: Mapping[str, Column] | None = None,
         replace: bool = False,
     ) -> None:
         """Put codes into the newest version of the table, as the next one, which is then open.
@@ -112,10 +112,10 @@ class LanceIndex(LanceView):
 
         Args:
             packed: `(M, K / 8)` uint8.
-            ids: `(M,)`, each but once.
-            labels: `(M,)`, if and only if the table has labels; likewise
-            paths: if it has paths, and
-            columns: those that it has beyond.
+            ids: `(M,)` distinct ids.
+            labels: `(M,)`, if and only if the table has labels.
+            paths: `(M,)`, if and only if the table has paths.
+            columns: The other columns of the table, `(M,)` each, by name.
             replace: Whether an id that is there gets the new code and columns. Otherwise it is an error.
 
         Raises:
@@ -145,7 +145,7 @@ class LanceIndex(LanceView):
             )
 
     def delete(self, where: Condition) -> int:
-        """Remove the items that meet a condition from the newest version, as the next one; returns how many.
+        """Remove the items that meet a condition from the newest version, as the next one; returns their number.
 
         Raises:
             ValueError: If it is no condition on this table.
@@ -175,7 +175,7 @@ class LanceIndex(LanceView):
         return [TableVersion(one["version"], one["timestamp"], int(one["metadata"]["total_rows"])) for one in found]
 
     def at(self, version: int) -> LanceView:
-        """What an older version holds.
+        """The items of an older version.
 
         Raises:
             ValueError: If there is no such version.
@@ -183,7 +183,7 @@ class LanceIndex(LanceView):
         return LanceView(self.uri, self._checked_out(version))
 
     def restore(self, version: int) -> None:
-        """Make what an older version holds the newest version.
+        """Make the items of an older version the newest version.
 
         Raises:
             ValueError: If there is no such version.
@@ -197,7 +197,7 @@ class LanceIndex(LanceView):
         """Open the newest version."""
         with self._speaking():
             self._table.checkout_latest()
-        self._settings = LanceSettings.of_schema(self._table.schema, self.uri)
+        self._read_settings()
 
     def _checked_out(self, version: int) -> Any:
         if not is_whole(version) or version not in [found.number for found in self.versions()]:

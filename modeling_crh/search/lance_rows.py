@@ -11,24 +11,24 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modeling_crh.checks import is_number
-from modeling_crh.search.index_items import COLUMNS, Items
+from modeling_crh.search.index_items import COLUMNS, Column, Items, to_array
 
 Condition = str | Mapping[str, Any]
-"""SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, which all must hold.
+"""SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, all of which must hold.
 
-Of a column of lists, such as several labels an item, a value is one that the list holds.
+In a column of lists, such as several labels an item, a value is one that the list holds.
 """
 
 
 def to_sql(condition: Condition, schema: pa.Schema) -> str:
-    """Give a condition as SQL; values of a mapping are quoted, so they may come from anywhere.
+    """Write a condition as SQL; the values of a mapping are quoted, so they may come from anywhere.
 
     Args:
-        condition: See `Condition`. SQL is checked by the table itself.
-        schema: Of the table.
+        condition: SQL, which the table itself checks, or values by column; see `Condition`.
+        schema: Schema of the table.
 
     Raises:
-        ValueError: If it is empty, or names a column that is not there or a value that no column holds.
+        ValueError: If the condition is empty, or names a column that is not there or a value that no column holds.
 
     Example:
         >>> schema = pa.schema({"label": pa.string(), "year": pa.int64()})
@@ -63,7 +63,7 @@ def _literal(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).upper()
     if is_number(value) and math.isfinite(value):
-        return repr(value.item() if hasattr(value, "item") else value)
+        return repr(value.item() if isinstance(value, np.generic) else value)
     raise ValueError(f"`where` must give strings, finite numbers, booleans or lists of them, but gives {value!r:.80}.")
 
 
@@ -75,12 +75,12 @@ _KEY = {"lance-schema:unenforced-primary-key": "true"}  # Lance then lets no two
 
 @dataclass(frozen=True)
 class LanceSettings:
-    """What a table says of its codes, in the metadata of its schema.
+    """What the metadata of a table's schema say of its codes.
 
     Args:
         num_bits: `K`.
-        model: Name of the model that made them.
-        revision: Of that model.
+        model: Name of the model that made the codes.
+        revision: Git revision of that model.
     """
 
     num_bits: int
@@ -88,16 +88,16 @@ class LanceSettings:
     revision: str = ""
 
     def to_metadata(self) -> dict[str, str]:
-        """As the metadata of a schema."""
+        """The metadata of a schema."""
         settings = {"num_bits": str(self.num_bits), "model": self.model, "revision": self.revision}
         return {"crh_format": str(FORMAT_VERSION)} | settings
 
     @classmethod
     def of_schema(cls, schema: pa.Schema, uri: str) -> "LanceSettings":
-        """Read it back.
+        """Undo `to_metadata`.
 
         Raises:
-            ValueError: If it is not there, of another format version, or the columns do not fit it.
+            ValueError: If the metadata are missing or of another format version, or the columns do not fit them.
         """
         found = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
         version = found.get("crh_format")
@@ -107,23 +107,20 @@ class LanceSettings:
             raise ValueError(
                 f"`uri` must be a table of format version {FORMAT_VERSION}, but {uri!r} is of version {version:.20}."
             )
-        kinds, num_bits = {field.name: field.type for field in schema}, found.get("num_bits", "")
-        if "id" not in kinds or CODE not in kinds or str(kinds[CODE]) != _code_type(num_bits):
+        kinds, num_bits = {field.name: str(field.type) for field in schema}, found.get("num_bits", "")
+        expected = str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
+        if "id" not in kinds or kinds.get(CODE) != expected:
             raise ValueError(f"`uri` must be a table of ids and codes of {num_bits:.20} bits, but {uri!r} is not one.")
         return cls(int(num_bits), found.get("model", ""), found.get("revision", ""))
 
 
-def _code_type(num_bits: str) -> str:
-    return str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
-
-
-def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Any] | None = None) -> pa.Table:
-    """Rows `id`, `label`, `path`, other columns, `code`; of the first three, those that the items have.
+def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Column] | None = None) -> pa.Table:
+    """Rows of `id`, `label` and `path`, as far as the items have them, of other columns, and of `code`.
 
     Args:
         packed: `(N, K / 8)`, contiguous.
-        items: `N`, with ids.
-        columns: More, `(N,)` each, by name.
+        items: `N` items with ids.
+        columns: Other columns by name, `(N,)` each.
 
     Raises:
         ValueError: If two rows have one id, or a column breaks its rule.
@@ -136,10 +133,10 @@ def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Any
                 f"`columns` must have names other than {', '.join((*COLUMNS, CODE))} that start with no `_`, "
                 f"but got {name!r:.80}."
             )
-        try:
-            table = table.append_column(name, pa.array(values))
-        except (pa.ArrowException, TypeError) as error:
-            raise ValueError(f"`columns` must hold one value of one type a code, but {name!r} does not.") from error
+        column = to_array(f"columns[{name!r}]", values, "values of one type")
+        if len(column) != len(items):
+            raise ValueError(f"`columns` must hold one value a code, but {name!r} holds {len(column)}.")
+        table = table.append_column(name, column)
     fields = [pa.field("id", table.schema.field("id").type, nullable=False, metadata=_KEY)]
     fields += [field for field in table.schema if field.name != "id"]
     codes = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])
@@ -178,6 +175,5 @@ def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 def codes_of(table: pa.Table) -> NDArray[np.uint8]:
     """The column of codes as `(N, K / 8)`."""
     column = table[CODE].combine_chunks()
-    width = column.type.list_size
-    packed: NDArray[np.uint8] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
-    return packed
+    packed: NDArray[np.uint8] = column.flatten().to_numpy(zero_copy_only=False)
+    return packed.reshape(len(table), column.type.list_size)

@@ -1,4 +1,4 @@
-"""Where a table of codes lies, and how it is written."""
+"""The place of a table of codes, and how it is written."""
 
 import os
 import re
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from lancedb.index import IvfFlat
 
 from modeling_crh.search.code_index import TABLE_SUFFIX
 from modeling_crh.search.lance_rows import CODE, LanceSettings, check_distinct, check_same_columns
@@ -19,6 +18,7 @@ os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings tell
 
 try:
     import lancedb
+    from lancedb.index import IvfFlat
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"A table of codes needs {error.name}; run `pip install 'modeling-crh[lancedb]'`.", name=error.name
@@ -41,13 +41,13 @@ _FAULTS = {  # what an object store's answer says, by a word that it holds
 
 @dataclass(frozen=True)
 class LancePlace:
-    """A table's place.
+    """The place of a table.
 
     Args:
-        uri: As the caller wrote it.
-        folder: Of the database.
-        name: Of the table in it.
-        storage_options: Of the object store, in LanceDB's words.
+        uri: The URI as the caller wrote it.
+        folder: Folder of the database that holds the table.
+        name: Name of the table in the database.
+        storage_options: Options of the object store, in LanceDB's words.
     """
 
     uri: str
@@ -73,18 +73,19 @@ class LancePlace:
         return cls(text, folder or ("/" if text.startswith("/") else "."), name, storage_options)
 
     @property
-    def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
-        return "://" not in self.uri
+    def local_path(self) -> Path | None:
+        """Folder of the table on this machine; None for an object store."""
+        return None if "://" in self.uri else Path(self.folder, self.name + TABLE_SUFFIX)
 
     def open(self) -> Any:
         """The table as it is now.
 
         Raises:
-            ValueError: If there is none, or the object store does not give it.
+            FileNotFoundError: If its folder is not there.
+            ValueError: If there is no table, or the object store does not give it.
         """
-        if self.is_local and not Path(self.folder, self.name + TABLE_SUFFIX).is_dir():  # LanceDB would make the folder
-            raise ValueError(f"`uri` must be a table of codes, but there is no folder {self.uri!r}.")
+        if self.local_path is not None and not self.local_path.is_dir():  # LanceDB would make the folder
+            raise FileNotFoundError(f"`uri` must be a table of codes, but there is no folder {self.uri!r}.")
         with one_sentence("uri", TABLE_RULE, self.uri):
             return self._connect().open_table(self.name)
 
@@ -92,12 +93,13 @@ class LancePlace:
         """Whether a table of that name is there; what a write that was killed has left is none.
 
         Raises:
-            ValueError: If its folder is not, something else is there, or the object store does not say.
+            FileNotFoundError: If the folder of the database is not there.
+            ValueError: If something else is there, or the object store does not say.
         """
-        if self.is_local:
-            if not Path(self.folder).is_dir():
-                raise ValueError(f"`uri` must be in a folder that exists, but got {self.uri!r}.")
-            return self._has_versions()
+        if self.local_path is not None:
+            if not self.local_path.parent.is_dir():
+                raise FileNotFoundError(f"`uri` must be in a folder that exists, but got {self.uri!r}.")
+            return self._has_versions(self.local_path)
         with one_sentence("uri", TABLE_RULE, self.uri):
             database = self._connect()
             page: str | None = None
@@ -107,8 +109,7 @@ class LancePlace:
                 if self.name in found.tables or not page:
                     return self.name in found.tables
 
-    def _has_versions(self) -> bool:
-        place = Path(self.folder, self.name + TABLE_SUFFIX)
+    def _has_versions(self, place: Path) -> bool:
         files = {file.relative_to(place).parts[0] for file in place.rglob("*") if file.is_file()}
         if place.is_file() or ("_versions" not in files and not files <= {"data", "_transactions"}):
             raise ValueError(f"`uri` must be new, or a table of codes, but {self.uri!r} is something else.")
@@ -130,24 +131,27 @@ class LancePlace:
 
 @contextmanager
 def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
-    """Say what LanceDB and object stores say in one sentence: `argument` must be `rule`, but got `value`.
+    """Say what LanceDB and object stores report in one sentence: `argument` must be `rule`, but got `value`.
 
     Raises:
         ValueError: Instead of an error that LanceDB raises.
     """
     try:
         yield
-    except (ValueError, RuntimeError, OSError) as error:
-        text = str(error)
-        known = [fault for word, fault in _FAULTS.items() if word in text]
-        reason = known[0] if known else _first_words(text)
-        raise ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.") from error
+    except (ValueError, OSError) as error:
+        raise _refusal(argument, rule, value, error) from error
+    except RuntimeError as error:  # LanceDB has no class of its own for what Lance and the object stores report
+        if type(error) is not RuntimeError:
+            raise
+        raise _refusal(argument, rule, value, error) from error
 
 
-def _first_words(text: str) -> str:
-    """Without the line of a source file that Rust puts at the end."""
-    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split())).removeprefix("Invalid input, ")
-    return line[:200].rstrip(". ")
+def _refusal(argument: str, rule: str, value: str, error: Exception) -> ValueError:
+    text = str(error)
+    known = [fault for word, fault in _FAULTS.items() if word in text]
+    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))  # no source file of Rust
+    reason = known[0] if known else line.removeprefix("Invalid input, ")[:200].rstrip(". ")
+    return ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.")
 
 
 KINDS = ("flat", "ivf")
@@ -169,10 +173,11 @@ def check_table_kind(kind: str) -> None:
 
 
 def check_target(place: LancePlace, *, replace: bool) -> bool:
-    """Check that a table can be written there; returns whether one is there, to be replaced.
+    """Check that a table can be written at a place; returns whether one is there, to be replaced.
 
     Raises:
-        ValueError: If one is there that is not to be replaced, or is another table; or there is no such place.
+        FileNotFoundError: If there is no such place.
+        ValueError: If a table is there that is not to be replaced, or is none of codes.
     """
     is_there = place.exists()
     if is_there and not replace:
@@ -188,13 +193,14 @@ def write_table(
     """Write rows as a table, or as the new version of one that is there.
 
     Args:
-        place: Where to.
-        parts: From `make_rows`, at least one, and only one at a time is in memory; of all parts, the ids are.
+        place: Place of the table.
+        parts: Rows from `make_rows`, at least one part. One part at a time is in memory, and the ids of all.
         settings: What the table says of its codes.
-        kind: See `check_table_kind`.
+        kind: `flat`, `ivf` or `auto`, see `check_table_kind`.
         replace: Whether a table of codes that is there gets these as its new version.
 
     Raises:
+        FileNotFoundError: If there is no such place.
         ValueError: If there is no such kind, a table is there that is not to be replaced, a part has other columns than
             the first, or two rows have one id; nothing is then written.
     """

@@ -1,26 +1,16 @@
 """One version of a table of codes, searched as a `HammingIndex` is."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from modeling_crh.search.code_index import (
-    check_candidates,
-    check_count,
-    check_logits,
-    check_packed,
-    check_radius,
-    rerank,
-)
-from modeling_crh.search.faiss_store import Distances, Positions
+from modeling_crh.search.code_index import CodeIndex, Hits
 from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.index_items import COLUMNS, Ids
+from modeling_crh.search.index_items import COLUMNS
 from modeling_crh.search.lance_rows import CODE, Condition, LanceSettings, codes_of, to_sql
 from modeling_crh.search.lance_table import TABLE_RULE, one_sentence
 
@@ -31,83 +21,16 @@ _AT_ONCE = 64  # queries
 _MORE = 64  # rows beyond k that are fetched, so that those which tie for the last place are seen
 
 
-@dataclass(frozen=True, eq=False)
-class LanceScan:
-    """What is searched.
-
-    Args:
-        table: Of LanceDB.
-        condition: SQL that rows must meet; they are chosen before codes are compared.
-        with_codes: Whether found rows bring their codes.
-    """
-
-    table: Any
-    condition: str | None = None
-    with_codes: bool = False
-
-    def nearest(self, packed: NDArray[np.uint8], k: int, *, exact: bool) -> list[pa.Table]:
-        """The `k` nearest rows of each query, or all where there are fewer.
-
-        Args:
-            packed: `(Q, K / 8)`.
-            k: How many.
-            exact: Whether all codes are compared, and not only some lists of an index.
-
-        Returns:
-            For each query `id`, `distance`, `_rowid`, and the code if asked for.
-        """
-        found = self._fetch(packed, k + _MORE, exact=exact)
-        for row, rows in enumerate(found):
-            query = packed[row : row + 1]
-            if len(rows) < k and not exact:  # the lists hold too few
-                (rows,) = self.nearest(query, k, exact=True)
-            elif len(rows) == k + _MORE and _distance(rows, -1) == _distance(rows, k - 1):
-                rows = self.within(query, _distance(rows, -1), exact=exact)[0]
-            found[row] = rows.slice(0, k)
-        return found
-
-    def within(self, packed: NDArray[np.uint8], radius: int, *, exact: bool = True) -> list[pa.Table]:
-        """All rows within `radius` bits of each query."""
-        return self._fetch(packed, max(1, self.table.count_rows()), exact=exact, radius=radius)
-
-    def _fetch(
-        self, packed: NDArray[np.uint8], limit: int, *, exact: bool, radius: int | None = None
-    ) -> list[pa.Table]:
-        found: list[pa.Table] = []
-        for start in range(0, len(packed), _AT_ONCE):
-            queries = packed[start : start + _AT_ONCE]
-            query = self.table.search(list(queries), vector_column_name=CODE).distance_type("hamming").limit(limit)
-            query = query.select(["id", "_distance", *([CODE] if self.with_codes else [])]).with_row_id(True)
-            query = query.bypass_vector_index() if exact else query.nprobes(PROBES)
-            if radius is not None:
-                query = query.distance_range(None, radius + 0.5)
-            if self.condition is not None:
-                query = query.where(self.condition, prefilter=True)
-            found += _divide(query.to_arrow(), len(queries))
-        return found
-
-
-def _divide(table: pa.Table, num_queries: int) -> list[pa.Table]:
-    """A table a query, in order."""
-    table = table.append_column("distance", pc.cast(table["_distance"], pa.int32()))
-    if "query_index" not in table.column_names:  # as LanceDB answers a single query
-        table = table.append_column("query_index", pa.array(np.zeros(len(table), np.int32)))
-    table = table.sort_by([(name, "ascending") for name in ("query_index", "distance", "id")])
-    bounds = np.searchsorted(table["query_index"].to_numpy(), np.arange(num_queries + 1))
-    return [table.slice(bounds[row], bounds[row + 1] - bounds[row]) for row in range(num_queries)]
-
-
-def _distance(rows: pa.Table, row: int) -> int:
-    return int(rows["distance"][row].as_py())
-
-
-class LanceView:
+class LanceView(CodeIndex):
     """All items of a version of a table, or those that meet a condition; `LanceIndex` makes it.
 
+    Items at the same distance stand in the order of their ids. Positions number the rows of this version of the table;
+    they are not consecutive. `flat` is exact; `ivf` may miss an item, and another division into lists another one.
+
     Args:
-        uri: Of the table, for messages.
-        table: LanceDB's, at the version.
-        condition: SQL.
+        uri: URI of the table, for messages.
+        table: LanceDB's table, at the version.
+        condition: SQL that the items meet; None stands for all items.
 
     Raises:
         ValueError: If it is no table of codes.
@@ -117,7 +40,11 @@ class LanceView:
         self.uri = uri
         self._table = table
         self._condition = condition
-        self._settings = LanceSettings.of_schema(table.schema, uri)
+        self._read_settings()
+
+    def _read_settings(self) -> None:
+        settings = LanceSettings.of_schema(self._table.schema, self.uri)
+        self.num_bits, self.model, self.revision = settings.num_bits, settings.model, settings.revision
 
     def __len__(self) -> int:
         with self._speaking():
@@ -138,21 +65,6 @@ class LanceView:
         """`flat`, or `ivf` if there are lists of codes."""
         return "ivf" if any(CODE in index.columns for index in self._table.list_indices()) else "flat"
 
-    @property
-    def num_bits(self) -> int:
-        """`K`."""
-        return self._settings.num_bits
-
-    @property
-    def model(self) -> str:
-        """Name of the model that made the codes; empty where it is not known."""
-        return self._settings.model
-
-    @property
-    def revision(self) -> str:
-        """Of that model."""
-        return self._settings.revision
-
     def where(self, condition: Condition) -> "LanceView":
         """The items that meet a condition, as an index of their own: they are chosen before codes are compared.
 
@@ -166,34 +78,7 @@ class LanceView:
         both = sql if self._condition is None else f"({self._condition}) AND ({sql})"
         return LanceView(self.uri, self._table, both)
 
-    def search(
-        self, packed_queries: Any, k: int = 10, *, rerank_logits: Any = None, num_candidates: int | None = None
-    ) -> tuple[Ids, Distances]:
-        """As `HammingIndex.search`, but items at the same distance stand in the order of their ids.
-
-        `flat` is exact. `ivf` may miss an item, and another division into lists may miss another.
-        """
-        found = self._search(packed_queries, k, rerank_logits, num_candidates)
-        return _stacked(found, "id"), _stacked(found, "distance")
-
-    def search_positions(
-        self, packed_queries: Any, k: int = 10, *, rerank_logits: Any = None, num_candidates: int | None = None
-    ) -> tuple[Positions, Distances]:
-        """As `search`, with positions in this version of the table instead of ids; they are not consecutive."""
-        found = self._search(packed_queries, k, rerank_logits, num_candidates)
-        return _stacked(found, "_rowid"), _stacked(found, "distance")
-
-    def search_radius(self, packed_queries: Any, radius: int) -> tuple[list[Ids], list[Distances]]:
-        """As `HammingIndex.search_radius`, exactly, whatever the kind; ties by id."""
-        found = self._within(packed_queries, radius)
-        return [_column(rows, "id") for rows in found], [_column(rows, "distance") for rows in found]
-
-    def search_radius_positions(self, packed_queries: Any, radius: int) -> tuple[list[Positions], list[Distances]]:
-        """As `search_radius`, with positions in this version of the table instead of ids."""
-        found = self._within(packed_queries, radius)
-        return [_column(rows, "_rowid") for rows in found], [_column(rows, "distance") for rows in found]
-
-    def records(self, positions: Sequence[int] | NDArray[np.int64]) -> list[dict[str, Any]]:
+    def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
         """Id, label, path and all other columns but the code of the items at `(P,)` positions; None where none is.
 
         Raises:
@@ -219,28 +104,56 @@ class LanceView:
         given = {f"{name}s": table[name] for name in COLUMNS if name in table.column_names}
         return HammingIndex(codes_of(table), **given, kind=kind, model=self.model, revision=self.revision)
 
-    def _search(self, packed_queries: Any, k: int, rerank_logits: Any, num_candidates: int | None) -> list[pa.Table]:
-        queries = check_packed("packed_queries", packed_queries, self.num_bits)
-        count, exact = check_count("k", k), self.kind == "flat"
-        if rerank_logits is None:
-            if num_candidates is not None:
-                raise ValueError("`num_candidates` must be given with `rerank_logits` only, but is given without.")
-            with self._speaking():
-                return LanceScan(self._table, self._condition).nearest(queries, count, exact=exact)
-        logits = check_logits(rerank_logits, queries)
-        wanted = check_candidates(count, num_candidates)
+    def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
+        exact = self.kind == "flat"
         with self._speaking():
-            found = LanceScan(self._table, self._condition, with_codes=True).nearest(queries, wanted, exact=exact)
-        return [
-            rows.take(rerank(row[None], codes_of(rows)[None], min(count, len(rows)))[0]) if len(rows) else rows
-            for row, rows in zip(logits, found, strict=True)
-        ]
+            tables = [found.slice(0, k) for found in self._rows_up_to(queries, k, exact, with_codes)]
+        if not tables:
+            count = min(k, len(self))
+            empty = np.empty((0, count), np.int64)
+            return Hits(empty, empty, empty.astype(np.int32)), np.empty((0, count, self.num_bits // 8), np.uint8)
+        hits = Hits(*(np.stack(values) for values in zip(*map(_hits, tables), strict=True)))
+        return hits, np.stack([codes_of(found) for found in tables]) if with_codes else np.empty(0, np.uint8)
 
-    def _within(self, packed_queries: Any, radius: int) -> list[pa.Table]:
-        queries = check_packed("packed_queries", packed_queries, self.num_bits)
-        bits = check_radius(radius, self.num_bits)
+    def _rows_up_to(self, queries: NDArray[np.uint8], k: int, exact: bool, with_codes: bool) -> list[pa.Table]:
+        """Rows of each query by distance and id: the `k` nearest and all that tie with the last, or more."""
+        found = self._fetch(queries, k + _MORE, exact=exact, with_codes=with_codes)
+        for row, rows in enumerate(found):
+            query = queries[row : row + 1]
+            if len(rows) < k and not exact:  # the lists hold too few
+                (found[row],) = self._rows_up_to(query, k, True, with_codes)
+            elif len(rows) == k + _MORE and _distance(rows, -1) == _distance(rows, k - 1):
+                (found[row],) = self._fetch(query, exact=exact, radius=_distance(rows, -1), with_codes=with_codes)
+        return found
+
+    def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
         with self._speaking():
-            return LanceScan(self._table, self._condition).within(queries, bits)
+            return [_hits(rows) for rows in self._fetch(queries, exact=True, radius=radius)]
+
+    def _fetch(
+        self,
+        queries: NDArray[np.uint8],
+        limit: int | None = None,
+        *,
+        exact: bool,
+        radius: int | None = None,
+        with_codes: bool = False,
+    ) -> list[pa.Table]:
+        """Rows of each query by distance and id: `limit` of them, or all; within `radius` bits where there is one."""
+        most = max(1, self._table.count_rows()) if limit is None else limit
+        columns = ["id", "_distance", *([CODE] if with_codes else [])]
+        found: list[pa.Table] = []
+        for start in range(0, len(queries), _AT_ONCE):
+            part = queries[start : start + _AT_ONCE]
+            query = self._table.search(list(part), vector_column_name=CODE).distance_type("hamming").limit(most)
+            query = query.select(columns).with_row_id(True)
+            query = query.bypass_vector_index() if exact else query.nprobes(PROBES)
+            if radius is not None:
+                query = query.distance_range(None, radius + 0.5)
+            if self._condition is not None:
+                query = query.where(self._condition, prefilter=True)
+            found += _divide(query.to_arrow(), len(part))
+        return found
 
     def _checked_sql(self, condition: Condition) -> str:
         sql = to_sql(condition, self._table.schema)
@@ -253,11 +166,19 @@ class LanceView:
         return one_sentence("uri", TABLE_RULE, self.uri)
 
 
-def _column(rows: pa.Table, name: str) -> NDArray[Any]:
-    values: NDArray[Any] = rows[name].to_numpy()
-    return values.astype(np.int64) if name == "_rowid" else values
+def _divide(table: pa.Table, num_queries: int) -> list[pa.Table]:
+    """Divide what LanceDB answers into a table for each query, in order."""
+    table = table.append_column("distance", pc.cast(table["_distance"], pa.int32()))
+    if "query_index" not in table.column_names:  # as LanceDB answers a single query
+        table = table.append_column("query_index", pa.array(np.zeros(len(table), np.int32)))
+    table = table.sort_by([(name, "ascending") for name in ("query_index", "distance", "id")])
+    bounds = np.searchsorted(table["query_index"].to_numpy(), np.arange(num_queries + 1))
+    return [table.slice(bounds[row], bounds[row + 1] - bounds[row]) for row in range(num_queries)]
 
 
-def _stacked(found: list[pa.Table], name: str) -> NDArray[Any]:
-    """`(Q, k)`: all queries find the same number."""
-    return np.stack([_column(rows, name) for rows in found]) if found else np.empty((0, 0), np.int64)
+def _distance(rows: pa.Table, row: int) -> int:
+    return int(rows["distance"][row].as_py())
+
+
+def _hits(rows: pa.Table) -> Hits:
+    return Hits(rows["id"].to_numpy(), rows["_rowid"].to_numpy().astype(np.int64), rows["distance"].to_numpy())

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from modeling_crh.checks import check_path
 from modeling_crh.runtime.atomic_files import whole_file
-from modeling_crh.runtime.html import Thumbnail, make_thumbnail, page_templates, thumbnail_within
-from modeling_crh.search.code_index import CodeIndex
+from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_templates, thumbnail_within
+from modeling_crh.search.code_index import CodeIndex, check_radius
+from modeling_crh.search.index_items import label_text
 from modeling_crh.search.queries import QuerySource
 
 DEFAULT_K = 10
@@ -24,9 +25,9 @@ class Hit:
     """An item that a query found.
 
     Args:
-        rank: From 1.
-        id: The caller's own, or its position.
-        distance: From the query, in bits.
+        rank: Place among the items of the query, from 1.
+        id: Id of the caller, or position in the database.
+        distance: Distance from the query, in bits.
         label: A name, a number, or several names; None where there is none.
         path: Where the item comes from, as the index says; None where it does not.
     """
@@ -37,31 +38,24 @@ class Hit:
     label: str | int | list[str] | None
     path: str | None
 
-    @property
-    def label_text(self) -> str:
-        """The label in one line."""
-        return ", ".join(self.label) if isinstance(self.label, list) else "" if self.label is None else str(self.label)
-
 
 @dataclass(frozen=True)
 class Result:
     """A query and what it found.
 
     Args:
-        query: Its name.
-        code: In hexadecimal digits.
-        image: The file that it is, if it is one.
-        hits: Nearest first; there may be none within a radius.
+        source: The query.
+        code: Its code in hexadecimal digits.
+        hits: The items, nearest first; there may be none within a radius.
     """
 
-    query: str
+    source: QuerySource
     code: str
-    image: Path | None
     hits: tuple[Hit, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON's types."""
-        return {"query": self.query, "code": self.code, "hits": [asdict(hit) for hit in self.hits]}
+        return {"query": self.source.name, "code": self.code, "hits": [asdict(hit) for hit in self.hits]}
 
 
 def find_results(
@@ -76,11 +70,11 @@ def find_results(
     """Search for queries.
 
     Args:
-        index: Where.
-        sources: `Q` of them, for their names.
+        index: The index to search.
+        sources: Q queries.
         packed_queries: `(Q, K / 8)` uint8.
-        k: Find the k nearest; the default, with 10, where neither is given.
-        radius: Find all within so many bits. With both: the k nearest, without those that are farther away.
+        k: Number of nearest items to find; 10 where neither `k` nor `radius` is given.
+        radius: Largest distance to find, in bits. With both, these are the `k` nearest within the radius.
         rerank_logits: `(Q, K)` hash logits of the queries. The order is then that of their dot products with the codes
             of the 10 k nearest, and a radius cannot be asked for.
 
@@ -97,11 +91,11 @@ def find_results(
         found = index.search_positions(packed_queries, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
         positions, distances = list(found[0]), list(found[1])
         if radius is not None:
-            index.search_radius_positions(packed_queries[:0], radius)  # checks it
+            check_radius(radius, index.num_bits)
             positions = [row[near <= radius] for row, near in zip(positions, distances, strict=True)]
             distances = [near[near <= radius] for near in distances]
     return [
-        Result(source.name, code.tobytes().hex(), source.image, _hits(index, row, near))
+        Result(source, code.tobytes().hex(), _hits(index, row, near))
         for source, code, row, near in zip(sources, packed_queries, positions, distances, strict=True)
     ]
 
@@ -113,45 +107,38 @@ def _hits(index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.
     )
 
 
-_TEMPLATES = (Path(__file__).parent / "templates", Path(__file__).parents[1] / "report" / "templates")
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
     path: str | Path, index: CodeIndex, results: Sequence[Result], *, image_root: str | Path | None = None
 ) -> Counter[str]:
-    """Write the page, which takes its place once it is whole.
+    """Write a page of results, atomically.
 
     Args:
-        path: Where to; a file that is there is replaced.
-        index: What was searched.
-        results: What was found.
+        path: The file; one that is there is replaced.
+        index: The index that was searched.
+        results: Results from `find_results`.
         image_root: Folder of the images of the database. Without one their paths are text.
 
     Returns:
-        How many pictures of the database are not in the page, by their fault.
+        Number of pictures of the database that are not in the page, by what is wrong with them.
 
     Raises:
         ValueError: If `image_root` is no folder.
     """
     target = check_path("html", path)
-    root = None if image_root is None else check_path("image_root", image_root)
-    if root is not None and not root.is_dir():
-        raise ValueError(f"`image_root` must be a folder, but got {str(image_root)!r}.")
-    pictures = {} if root is None else _pictures(root, results)
-    page = _render(index, results, pictures)
+    pictures = {}
+    if image_root is not None:
+        root = check_image_root(image_root)
+        paths = {hit.path for result in results for hit in result.hits if hit.path is not None}
+        pictures = {name: thumbnail_within(root, name) for name in sorted(paths)}
+    queries = [make_thumbnail(one.source.value) if one.source.kind == "image" else None for one in results]
+    page = (
+        page_templates(_TEMPLATES, label_text=label_text)
+        .get_template("results.html")
+        .render(index=index, results=results, queries=queries, pictures=pictures)
+    )
     with whole_file(target) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))  # a path may hold half a surrogate pair
     return Counter(picture.fault for picture in pictures.values() if picture.fault)
-
-
-def _pictures(root: Path, results: Sequence[Result]) -> dict[str, Thumbnail]:
-    paths = {hit.path for result in results for hit in result.hits if hit.path is not None}
-    return {path: thumbnail_within(root, path) for path in sorted(paths)}
-
-
-def _render(index: CodeIndex, results: Sequence[Result], pictures: dict[str, Thumbnail]) -> str:
-    environment = page_templates(*_TEMPLATES)
-    queries = [None if result.image is None else make_thumbnail(result.image) for result in results]
-    return environment.get_template("results.html").render(
-        index=index, results=results, queries=queries, pictures=pictures
-    )

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from modeling_crh.app.rendering import bit_pattern
+from modeling_crh.app.search_page import bit_pattern
 
 STATES = {"one": (1, 0), "zero": (0, 0), "other-one": (1, 1), "other-zero": (0, 1)}
 

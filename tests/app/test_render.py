@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from modeling_crh.app.finder import Answer, Item, Query
-from modeling_crh.app.rendering import milliseconds, render, render_answer
+from modeling_crh.app.finder import Answer, Item
+from modeling_crh.app.search_page import milliseconds, render, render_answer
 from modeling_crh.runtime.html import Thumbnail
 
 CODE = np.array([0b11110000, 0], np.uint8)
@@ -14,7 +14,7 @@ EVIL = "\"'><img src=x onerror=alert(1)>${alert(1)}{{alert(1)}}`"
 def answer(distances, **fields):
     item = {"position": 5, "name": "5.png", "label": "boot", "picture": Thumbnail("data:image/png;base64,AAAA")}
     hits = [(Item(**(item | fields), code=CODE), distance) for distance in distances]
-    return Answer(Query("Your image", Thumbnail(), CODE, 12.3), hits, 0.0456)
+    return Answer(Item("Your image", "", Thumbnail(), CODE, encoding=12.3), hits, 0.0456)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_without_a_picture_a_tile_says_what_it_is():
 @pytest.mark.parametrize("picture", [Thumbnail(), Thumbnail(uri=f"data:{EVIL}")])
 def test_what_an_index_says_is_text_and_no_markup(picture):
     evil = answer([1], name=EVIL, label=EVIL, picture=picture)
-    query = Query(EVIL, picture, CODE, position=5)
+    query = Item(EVIL, "", picture, CODE, position=5)
     pages = [
         render_answer(evil, 60, 1, 16, 16),
         render_answer(Answer(query, evil.hits, 1.0), 60, 1, 16, 16),

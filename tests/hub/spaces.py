@@ -42,7 +42,7 @@ def served(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("modeling_crh.app.server.wait_for_interrupt", look)
-    monkeypatch.setattr("builtins.print", lambda text, **_: addresses.append(text.split()[-1]))
+    monkeypatch.setattr("modeling_crh.app.server.say", lambda text: addresses.append(text.split()[-1]))
 
     def serve(folder):
         with pytest.raises(KeyboardInterrupt):

@@ -1,13 +1,16 @@
 import base64
+import importlib
 import io
+import os
 import re
+import sys
 from html.parser import HTMLParser
 
 import PIL.Image
 import pytest
 
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation
-from modeling_crh.report import Comparison, Neighbour, SearchResult
+from modeling_crh.report import Comparison, Neighbour, SearchResult, report_page, write_report
 from modeling_crh.report.report_page import Plot, render_page
 
 NO_PLOTS = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
@@ -163,3 +166,47 @@ def test_a_comparison_stands_beside_its_own_figures_and_searches(make_content):
     assert '<td class="number">0.6250</td><td class="number">0.2500</td>' in page
     with pytest.raises(ValueError, match="`comparison` must show the same 2 queries, but shows 1"):
         make_content(comparison=Comparison("moved", "fixed", {}, content.results[:1]))
+
+
+def test_the_folder_holds_the_page_and_pictures_that_open(report, make_content, tmp_path):
+    names = ["centers.png", "contact_sheet.png", "precision_recall.png", "report.html", "training.png"]
+    assert report.name == "report.html"
+    assert sorted(os.listdir(report.parent)) == names
+    for path in report.parent.glob("*.png"):
+        with PIL.Image.open(path) as image:
+            image.load()
+            assert min(image.size) > 100
+    assert write_report(make_content(), tmp_path).read_bytes() == report.read_bytes()
+
+
+def test_a_label_that_is_no_unicode_is_written(make_content, tmp_path):
+    content = make_content(label_names=["\ud800", "a\x00b", "$\\frac$"])
+    assert write_report(content, tmp_path).stat().st_size
+
+
+@pytest.mark.parametrize("broken", ["draw_contact_sheet", "os.replace"])
+def test_an_interruption_leaves_the_former_report(make_content, tmp_path, monkeypatch, broken):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    (tmp_path / "report.html").write_text("former")
+    owner, name = (os, "replace") if broken == "os.replace" else (report_page, broken)
+    monkeypatch.setattr(owner, name, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(make_content(), tmp_path)
+    assert os.listdir(tmp_path) == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "former"
+
+
+def test_a_folder_that_is_a_file_is_an_error(make_content, tmp_path):
+    (tmp_path / "report").write_text("")
+    with pytest.raises(ValueError, match=r"`folder` must be a folder, but .*report is a file"):
+        write_report(make_content(), tmp_path / "report")
+
+
+@pytest.mark.parametrize("name", ["matplotlib", "jinja2"])
+def test_a_missing_library_is_one_sentence(monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "modeling_crh.report")
+    with pytest.raises(ModuleNotFoundError, match=rf"needs {name}; run `pip install 'modeling-crh\[report\]'`"):
+        importlib.import_module("modeling_crh.report")

@@ -1,0 +1,211 @@
+"""Build an index of the codes that `crh encode` writes, and open one: a file over FAISS, or a table of LanceDB."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from modeling_crh.checks import check_path
+from modeling_crh.encoding.shards import code_files, one_model, read_code_schema
+from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.search.code_index import TABLE_SUFFIX, CodeIndex, is_table_uri
+from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.search.index_items import COLUMNS, Items
+from modeling_crh.search.lance_rows import CODE, LanceSettings, make_rows
+
+if TYPE_CHECKING:
+    from modeling_crh.search.lance_index import LanceIndex
+
+_ROWS = 1 << 18  # of a part
+
+
+class CodePart(NamedTuple):
+    """Some rows of the files of codes.
+
+    Attributes:
+        packed: `(n, K / 8)` uint8.
+        columns: All other columns, `(n,)` each, by name.
+    """
+
+    packed: NDArray[np.uint8]
+    columns: dict[str, pa.Array]
+
+
+def read_codes(
+    codes: str | Path, model: str | None = None, columns: Sequence[str] | None = None
+) -> tuple[LanceSettings, Iterator[CodePart]]:
+    """Read the codes of a parquet file, or of all parquet files in a folder in the order of their names.
+
+    Args:
+        codes: The file or folder. It has a column `code` of packed codes as fixed-size binary; the metadata of its
+            schema name the `model`, and may name its `revision` and the `num_bits`.
+        model: Name of the model to use instead, such as one that has moved to the Hub.
+        columns: Columns to read beside the codes, as far as they are there; None reads all.
+
+    Returns:
+        What the metadata say, and the rows part by part.
+
+    Raises:
+        ValueError: If there is no such file, it holds no codes, the files of a folder are of different models or have
+            different columns, or `crh encode` has not come to its end.
+    """
+    path = check_path("codes", codes)
+    files = code_files(path)
+    schemas = [read_code_schema(file) for file in files]
+    found_model, revision, named_bits = one_model(schemas, path)
+    num_bits = 8 * schemas[0].field(CODE).type.byte_width
+    if named_bits not in ("", str(num_bits)):
+        raise ValueError(
+            f"`codes` must have codes of {named_bits} bits, as its metadata says, but they have {num_bits}."
+        )
+    kinds = [{one.name: one.type for one in schema if columns is None or one.name in columns} for schema in schemas]
+    if any(kind != kinds[0] for kind in kinds) or len({schema.field(CODE).type for schema in schemas}) > 1:
+        raise ValueError(f"`codes` must be files with the same columns, but those in {str(codes)!r} differ.")
+    if not sum(pq.read_metadata(file).num_rows for file in files):
+        raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
+    settings = LanceSettings(num_bits, found_model if model is None else model, revision if model is None else "")
+    return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)])
+
+
+def _parts(files: Sequence[Path], columns: list[str]) -> Iterator[CodePart]:
+    for file in progress_bar(files, desc="Reading codes", unit="file"):
+        try:
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(_ROWS, columns=columns):
+                    yield _part(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.") from error
+
+
+def _part(batch: pa.RecordBatch) -> CodePart:
+    code = batch[CODE]
+    if code.null_count:
+        raise ValueError(f"`codes` must have a code in every row, but {code.null_count} have none.")
+    width = code.type.byte_width
+    packed = np.frombuffer(code.buffers()[1], np.uint8, len(code) * width, code.offset * width).reshape(-1, width)
+    return CodePart(packed, {name: batch[name] for name in batch.schema.names if name != CODE})
+
+
+def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = None) -> HammingIndex:
+    """Index codes in memory.
+
+    Args:
+        codes: A parquet file or a folder of some, see `read_codes`. Its columns `id`, `label` and `path`, as far as
+            they are there, are those of the index.
+        kind: Kind of the index, see `HammingIndex`.
+        model: Name of the model to use instead of the one that the codes name.
+
+    Raises:
+        ValueError: See `read_codes`.
+    """
+    settings, parts = read_codes(codes, model, COLUMNS)
+    read = list(parts)
+    columns = {f"{name}s": pa.chunked_array([part.columns[name] for part in read]) for name in read[0].columns}
+    packed = np.concatenate([part.packed for part in read])
+    return HammingIndex(packed, **columns, kind=kind, model=settings.model, revision=settings.revision)
+
+
+def codes_to_table(
+    codes: str | Path,
+    uri: str | Path,
+    *,
+    kind: str = "auto",
+    model: str | None = None,
+    append: bool = False,
+    storage_options: dict[str, str] | None = None,
+) -> "LanceIndex":
+    """Write codes as a table, as the new version of one that is there, or into one.
+
+    Args:
+        codes: A parquet file or a folder of some, see `read_codes`. All of its columns are kept to filter by.
+        uri: URI of the table, see `LanceIndex`.
+        kind: Kind of the table: `flat`, `ivf` or `auto`.
+        model: Name of the model to use instead of the one that the codes name.
+        append: Whether to add to the table that is there; the ids must be new to it. All codes are then in memory.
+        storage_options: Options of the object store, see `LanceIndex`.
+
+    Raises:
+        ValueError: If `codes` or `uri` breaks its rule, or codes that are to be added are of another model or length.
+    """
+    from modeling_crh.search.lance_index import LanceIndex
+    from modeling_crh.search.lance_table import LancePlace, check_table_kind, check_target, write_table
+
+    check_table_kind(kind)
+    if not append:
+        place = LancePlace.of(uri, storage_options)
+        check_target(place, replace=True)
+        settings, parts = read_codes(codes, model)
+        write_table(place, _rows(parts), settings, kind=kind, replace=True)
+        return LanceIndex(uri, storage_options=storage_options)
+    table = LanceIndex(uri, storage_options=storage_options)
+    settings, parts = read_codes(codes, model)
+    for name in ("model", "num_bits"):
+        found, expected = getattr(settings, name), getattr(table, name)
+        if found != expected:
+            raise ValueError(f"`codes` must have the {name} of the table, {expected!r}, but have {found!r}.")
+    table.add_rows(pa.concat_tables(_rows(parts)))
+    table.optimize(kind)
+    return table
+
+
+def _rows(parts: Iterator[CodePart]) -> Iterator[pa.Table]:
+    """Rows of a table; where there are no ids, they are numbered from 0 on."""
+    start = 0
+    for packed, columns in parts:
+        ids = columns.pop("id", pa.array(np.arange(start, start + len(packed))))
+        items = Items(len(packed), ids, columns.pop("label", None), columns.pop("path", None))
+        yield make_rows(packed, items, columns)
+        start += len(packed)
+
+
+def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
+    """Open an index that `crh index` wrote.
+
+    Args:
+        uri: The file of a `HammingIndex`, or a table: `NAME.lance`, or a URI with a scheme such as `s3://`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no index, or damaged.
+        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
+    """
+    if not is_table_uri(uri):
+        return HammingIndex.load(uri)
+    from modeling_crh.search.lance_index import LanceIndex
+
+    return LanceIndex(uri)
+
+
+def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
+    """Read an index that `crh index` wrote into memory.
+
+    Args:
+        uri: The file or table, as `open_index` takes it.
+        kind: Kind of the index that is made of a table; that of a file stays as it is.
+
+    Raises:
+        ValueError: As `open_index`, and if a table holds no item.
+    """
+    opened = open_index(uri)
+    return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)
+
+
+def choose_items(index: "HammingIndex | LanceIndex", where: str | None) -> CodeIndex:
+    """The items of an index that meet a condition; all of them without one.
+
+    Args:
+        index: An index from `open_index`.
+        where: SQL, see `modeling_crh.search.lance_rows.Condition`.
+
+    Raises:
+        ValueError: If it is no condition on that table, or the index is none.
+    """
+    if where is None:
+        return index
+    if isinstance(index, HammingIndex):
+        raise ValueError(f"`where` must be given with a table (NAME{TABLE_SUFFIX}) only, but got {where!r:.80}.")
+    return index.where(where)
