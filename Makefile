@@ -17,7 +17,7 @@ demo: setup  ## train, evaluate and search on the bundled sample; the report lan
 	rm -rf runs/demo
 	$(BIN)/crh demo --out runs/demo
 
-# EMOJI: folder of the whole benchmark, which `python -m emoji_build --out DIR` makes; else the sample.
+# EMOJI: folder of the whole benchmark, which `python benchmarks/builders/emoji_build.py --out DIR` makes; else the sample.
 demo-emoji: setup  ## centers that never move and centers that do, side by side; the report lands in runs/demo-emoji
 	rm -rf runs/demo-emoji
 	$(BIN)/crh demo --dataset emoji --out runs/demo-emoji $(if $(EMOJI),--data-dir $(EMOJI))

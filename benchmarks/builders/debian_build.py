@@ -1,8 +1,8 @@
-"""Build two text benchmarks from Debian's package index: `python -m debian_build --out DIR`.
+"""Build two text benchmarks from Debian's package index: `python benchmarks/builders/debian_build.py --out DIR`.
 
-The index is what `apt-cache dumpavail` prints after `apt-get update`. `DIR/sections` has one label a text, `DIR/tags` a
-list of them; `crh train --dataset DIR/tags --text-column text --label-column label` reads either. What was decided,
-with figures of Debian 12 on amd64; the command prints the shares of relevant pairs:
+The index is what `apt-cache dumpavail` prints after `apt-get update`. `DIR/sections` has one label per text, `DIR/tags`
+a list of them; `crh train --dataset DIR/tags --text-column text` reads either. The rules of the benchmarks, with
+figures of Debian 12 on amd64; the command prints the shares of relevant pairs:
 
 - A text is the short description of a package in `main`. A package that is installed but in no list has no `Filename`
   and is left out, as are transitional packages: the data depend on the archive and not on the machine.
@@ -87,8 +87,8 @@ def build_debian(out_dir: str | Path, *, index_file: str | Path | None = None, s
 
     Args:
         out_dir: A new or empty folder.
-        index_file: What `apt-cache dumpavail` prints, or a `Packages` file. By default `apt-cache` is asked.
-        seed: Decides which texts are drawn of a label that has too many, and which sources are queries.
+        index_file: Output of `apt-cache dumpavail`, or a `Packages` file. None runs `apt-cache`.
+        seed: Seed of the draw of texts from labels that have too many, and of the queries.
 
     Returns:
         What `about.json` holds: sizes, labels, shares of relevant pairs, and what the texts come from.

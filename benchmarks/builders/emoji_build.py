@@ -1,4 +1,4 @@
-"""Build the emoji benchmark from public npm packages: `python -m emoji_build --out DIR`."""
+"""Build the emoji benchmark from public npm packages: `python benchmarks/builders/emoji_build.py --out DIR`."""
 
 import argparse
 import io
@@ -41,7 +41,7 @@ def build_emoji(out_dir: Path, *, packages_dir: Path | None = None, seed: int = 
     Args:
         out_dir: A new or empty folder.
         packages_dir: Folder of the packages of `PACKAGES`, as `npm pack` writes them. Without one they are downloaded.
-        seed: Decides which two drawings of each class are queries; 0 is the benchmark.
+        seed: Seed of the draw of the queries; 0 is the benchmark.
 
     Returns:
         What `about.json` holds: sizes, versions, and for each vendor its licence and counts.

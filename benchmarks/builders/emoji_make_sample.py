@@ -1,4 +1,4 @@
-"""Make the bundled cut of the emoji benchmark: `python -m emoji_make_sample BUILD --out DIR`."""
+"""Make the bundled cut of the emoji benchmark: `python benchmarks/builders/emoji_make_sample.py BUILD --out DIR`."""
 
 import argparse
 import io
@@ -17,7 +17,7 @@ from modeling_crh.data.columns import class_levels, label_names
 from modeling_crh.runtime.terminal import progress_bar
 
 LICENCES = {"Apache-2.0", "CC-BY-4.0", "MIT"}
-"""Of the vendors whose drawings may come with this package; share-alike ones stay out."""
+"""Licences of the vendors whose drawings may ship with this package; share-alike ones may not."""
 
 NUM_SUBGROUPS = 40
 CLASSES_PER_SUBGROUP = 5
@@ -41,12 +41,12 @@ def make_emoji_sample(
     figures at the levels of class, subgroup and group mean something. Queries are drawn anew, two a class.
 
     Args:
-        build_dir: Folder that `python -m emoji_build` has made.
-        out_dir: Folder to write to; made if it is not there.
-        num_subgroups: To draw.
-        classes_per_subgroup: To draw.
-        min_drawings: That a class must have from vendors with a licence of `LICENCES`.
-        seed: Decides what is drawn.
+        build_dir: Folder that `python benchmarks/builders/emoji_build.py` made.
+        out_dir: Folder to write to, created if it does not exist.
+        num_subgroups: Number of subgroups to draw.
+        classes_per_subgroup: Number of classes to draw from each subgroup.
+        min_drawings: Least number of drawings of a class by vendors with a licence of `LICENCES`.
+        seed: Seed of the draw.
 
     Raises:
         ValueError: If `build_dir` is no build, or holds fewer subgroups with enough classes.

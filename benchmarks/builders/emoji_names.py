@@ -192,7 +192,7 @@ def match_icons(icon_set: IconSet, emoji: list[Emoji], names: Names) -> dict[str
     """Find the drawing of each emoji; no drawing is taken for two, and a drawing's own name goes before its aliases.
 
     Args:
-        icon_set: Of the vendor.
+        icon_set: Icon set of the vendor.
         emoji: All classes.
         names: From `known_names`.
 

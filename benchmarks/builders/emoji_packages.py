@@ -1,4 +1,4 @@
-"""The npm packages that the emoji benchmark is made of: download them, and read icon sets out of them."""
+"""Download the npm packages of the emoji benchmark, and read icon sets from them."""
 
 import json
 import shutil
@@ -42,10 +42,10 @@ class IconSet:
     Args:
         vendor: A key of `VENDORS`.
         info: Title, author and licence, as the package states them.
-        icons: Name of an icon to its SVG `body` and, where they differ from those of the set, its sizes.
-        aliases: Further name to its `parent` and, for a mirrored icon, `hFlip`.
-        characters: Code points such as `1f44b-200d-2642` to the name of an icon; empty for the older sets.
-        sizes: Of icons that state none: `left`, `top`, `width` and `height`.
+        icons: Names of the icons to their SVG `body` and the sizes that differ from those of the set.
+        aliases: Further names to their `parent` and, for a mirrored icon, `hFlip`.
+        characters: Code points such as `1f44b-200d-2642` to names of icons; empty for the older sets.
+        sizes: Default `left`, `top`, `width` and `height` of an icon.
     """
 
     vendor: str
@@ -60,7 +60,7 @@ def download_packages(folder: Path) -> None:
     """Fetch all `PACKAGES` with `npm pack`, which runs none of their code.
 
     Args:
-        folder: Where the `.tgz` files go; it must be there.
+        folder: Existing folder to write the `.tgz` files to.
 
     Raises:
         ValueError: If `npm` is missing, or a package cannot be fetched.
@@ -91,7 +91,7 @@ def read_json(folder: Path, package: str, member: str) -> Any:
     """Read one JSON file of a package, without unpacking anything.
 
     Args:
-        folder: Of the `.tgz` files.
+        folder: Folder of the `.tgz` files.
         package: A key of `PACKAGES`.
         member: Path of the file within the package.
 
@@ -116,7 +116,7 @@ def read_icon_set(folder: Path, vendor: str) -> IconSet:
     """Read the drawings of one vendor.
 
     Args:
-        folder: Of the `.tgz` files.
+        folder: Folder of the `.tgz` files.
         vendor: A key of `VENDORS`.
 
     Raises:

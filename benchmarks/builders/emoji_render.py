@@ -26,12 +26,12 @@ ELEMENTS = {f"{{http://www.w3.org/2000/svg}}{name}" for name in SHAPES | STRUCTU
 
 
 def icon_svg(icon_set: IconSet, name: str, *, mirrored: bool = False) -> str:
-    """A whole SVG of one icon, `SIDE` x `SIDE`; an icon that is not square is centered.
+    """Make a complete SVG of one icon, `SIDE` x `SIDE`; an icon that is not square is centered.
 
     Args:
-        icon_set: Of the vendor.
+        icon_set: Icon set of the vendor.
         name: One of `icon_set.icons`.
-        mirrored: Swap left and right.
+        mirrored: Whether to swap left and right.
 
     Raises:
         ValueError: If a size is no positive number.
@@ -93,9 +93,9 @@ def render_icon(icon_set: IconSet, name: str, *, mirrored: bool = False) -> PIL.
     """Draw one icon on white; what has no color of its own is black.
 
     Args:
-        icon_set: Of the vendor.
+        icon_set: Icon set of the vendor.
         name: One of `icon_set.icons`.
-        mirrored: Swap left and right.
+        mirrored: Whether to swap left and right.
 
     Returns:
         RGB of `SIDE` x `SIDE` pixels, which depend on the icon and on the version of resvg only.

@@ -1,4 +1,4 @@
-"""Make the bundled sample of Fashion-MNIST: `python -m make_sample DATA_DIR --out DIR`."""
+"""Make the bundled sample of Fashion-MNIST: `python benchmarks/builders/make_sample.py DATA_DIR --out DIR`."""
 
 import argparse
 from pathlib import Path
@@ -17,9 +17,9 @@ def make_sample(data_dir: Path, out_dir: Path, *, fraction: float = 0.1, seed: i
 
     Args:
         data_dir: Folder of the four official files.
-        out_dir: Folder to write to; made if it is not there.
+        out_dir: Folder to write to, created if it does not exist.
         fraction: Share of each set.
-        seed: Decides which images.
+        seed: Seed of the draw.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for name, dataset in zip(["train", "test"], load_fashion_mnist(data_dir), strict=True):

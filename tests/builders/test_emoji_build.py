@@ -1,14 +1,13 @@
-import io
 import json
 import sys
-import tarfile
 
 import emoji_build
 import numpy as np
 import pyarrow.parquet
 import pytest
+from builders.npm_packages import write_package
 from emoji_build import build_emoji, draw_queries, main
-from emoji_packages import VENDORS, package_path
+from emoji_packages import VENDORS
 
 from modeling_crh.data.benchmarks import load_benchmark
 from modeling_crh.data.benchmarks.emoji import load_emoji
@@ -32,15 +31,6 @@ def unified(character):
 def body_of(vendor, name):
     color = 1 + list(VENDORS).index(vendor) + 16 * [entry[0] for entry in EMOJI.values()].index(name)
     return f'<rect width="10" height="10" fill="#{color:06x}"/>'
-
-
-def write_package(folder, package, files):
-    with tarfile.open(package_path(folder, package), "w:gz") as archive:
-        for name, content in files.items():
-            data = json.dumps(content).encode()
-            entry = tarfile.TarInfo(f"package/{name}")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
 
 
 def write_vendor(folder, vendor, bodies):
@@ -83,6 +73,17 @@ def test_two_drawings_of_each_class_are_queries_and_the_others_the_database(pack
     assert label_tensor(splits["query"]).bincount().tolist() == [2] * 5
     assert label_tensor(splits["database"]).bincount().tolist() == [9, 9, 9, 9, 7]
 
+    levels, features = class_levels(splits["database"]), splits["database"].features
+    ids = {level: features[level].str2int(names) for level, names in levels.items()}
+    assert ids == {"group": [0, 1, 2, 2, 2], "subgroup": [0, 1, 2, 2, 3]}
+    assert features["group"].names == ["Smileys & Emotion", "People & Body", "Animals & Nature"]
+
+    assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8")) == about
+    assert about["vendors"]["noto"]["license"] == {"spdx": "MIT"}
+    assert about["vendors"]["noto"]["num_images"] == 5
+    assert about["vendors"]["fxemoji"]["num_matched"] == 4
+    assert about["packages"]["@iconify-json/noto"] == VENDORS["noto"]
+
 
 def test_a_row_shows_what_its_vendor_drew(packages, tmp_path):
     build_emoji(tmp_path / "out", packages_dir=packages)
@@ -91,24 +92,6 @@ def test_a_row_shows_what_its_vendor_drew(packages, tmp_path):
             vendor = dataset.features["vendor"].int2str(row["vendor"])
             assert row["image"].size == (96, 96)
             assert "#{:02x}{:02x}{:02x}".format(*row["image"].getpixel((5, 5))) in body_of(vendor, row["name"])
-
-
-def test_groups_and_subgroups_are_those_of_unicode(packages, tmp_path):
-    build_emoji(tmp_path / "out", packages_dir=packages)
-    database, _ = load_emoji(tmp_path / "out")
-    levels = class_levels(database)
-    ids = {level: database.features[level].str2int(names) for level, names in levels.items()}
-    assert ids == {"group": [0, 1, 2, 2, 2], "subgroup": [0, 1, 2, 2, 3]}
-    assert database.features["group"].names == ["Smileys & Emotion", "People & Body", "Animals & Nature"]
-
-
-def test_what_came_of_each_vendor_is_written_beside_the_images(packages, tmp_path):
-    about = build_emoji(tmp_path / "out", packages_dir=packages)
-    assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8")) == about
-    assert about["vendors"]["noto"]["license"] == {"spdx": "MIT"}
-    assert about["vendors"]["noto"]["num_images"] == 5
-    assert about["vendors"]["fxemoji"]["num_matched"] == 4
-    assert about["packages"]["@iconify-json/noto"] == VENDORS["noto"]
 
 
 def test_a_drawing_of_several_emoji_is_left_out_of_all_and_a_repeated_one_kept_once(packages, tmp_path):
@@ -153,26 +136,22 @@ def test_a_build_that_is_stopped_leaves_nothing(packages, tmp_path, monkeypatch,
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_an_empty_folder_is_taken_and_a_finished_build_is_not_touched(packages, tmp_path):
+def test_an_empty_folder_is_taken_and_what_is_there_is_not_touched(packages, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     build_emoji(out, packages_dir=packages)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
-    with pytest.raises(ValueError, match=r"`out_dir` must be a new or empty folder, but .*out holds a finished build"):
-        build_emoji(out, packages_dir=packages)
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
-
-
-def test_other_files_are_not_overwritten(packages, tmp_path):
     (tmp_path / "file").touch()
-    for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(ValueError, match=r"`out_dir` must be a new or empty folder, but .* holds something else"):
-            build_emoji(out, packages_dir=packages)
-
-
-def test_a_negative_seed_is_an_error(packages, tmp_path):
+    for folder, what in (
+        (out, "a finished build"),
+        (tmp_path, "something else"),
+        (tmp_path / "file", "something else"),
+    ):
+        with pytest.raises(ValueError, match=rf"`out_dir` must be a new or empty folder, but .* holds {what}"):
+            build_emoji(folder, packages_dir=packages)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
     with pytest.raises(ValueError, match="`seed` must be 0 or larger, but got -1"):
-        build_emoji(tmp_path / "out", packages_dir=packages, seed=-1)
+        build_emoji(tmp_path / "other", packages_dir=packages, seed=-1)
 
 
 def test_the_command_says_what_it_built_and_refuses_in_one_sentence(packages, tmp_path, monkeypatch, capsys):

@@ -1,30 +1,12 @@
-import io
-import json
 import os
 import sys
-import tarfile
 
 import emoji_packages
 import pytest
-from emoji_packages import (
-    PACKAGES,
-    VENDORS,
-    download_packages,
-    package_path,
-    read_icon_set,
-    read_json,
-)
+from builders.npm_packages import write_package
+from emoji_packages import PACKAGES, VENDORS, download_packages, package_path, read_icon_set, read_json
 
 NOTO = "@iconify-json/noto"
-
-
-def write_package(folder, package, files):
-    with tarfile.open(package_path(folder, package), "w:gz") as archive:
-        for name, content in files.items():
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            entry = tarfile.TarInfo(f"package/{name}")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
 
 
 @pytest.fixture
