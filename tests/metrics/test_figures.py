@@ -15,7 +15,6 @@ from modeling_crh.metrics import (
     recall_at,
     retrieval_figures,
 )
-from modeling_crh.metrics import counting as task
 
 
 def test_every_figure_of_three_items_is_worked_by_hand():
@@ -73,13 +72,6 @@ def test_the_order_of_the_database_changes_no_figure_but_the_convention(random_c
     shuffled = retrieval_figures(queries, database[order], query_labels, labels[order])
     assert set(figures) == set(shuffled)
     assert {name for name in figures if figures[name] != shuffled[name]} <= {"map_convention"}
-
-
-def test_the_number_of_queries_ranked_at_a_time_changes_no_figure(random_case, monkeypatch):
-    case = random_case(1)
-    figures = retrieval_figures(*case)
-    monkeypatch.setattr(task, "QUERIES_AT_ONCE", 1)
-    assert retrieval_figures(*case) == figures
 
 
 def test_figures_come_with_the_counts_that_a_curve_needs(random_case):

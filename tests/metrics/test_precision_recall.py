@@ -61,12 +61,6 @@ def test_the_curve_is_a_lookup_at_each_radius(random_case):
         assert curve.recall[radius].item() == pytest.approx(sum(recall) / 20, abs=1e-12)
 
 
-def test_the_curve_holds_precision_within_a_radius_as_one_of_its_points(random_case):
-    counts = count_by_distance(*random_case(6))
-    curve = precision_recall_curve(counts)
-    assert curve.precision[2].item() == pytest.approx(precision_within_radius(counts).mean().item(), abs=1e-15)
-
-
 def test_a_query_that_finds_nothing_within_the_radius_counts_0():
     counts = DistanceCounts(items=torch.tensor([[0, 0, 0, 5], [0, 0, 2, 3]]), relevant=torch.tensor([[0, 0, 0, 5]] * 2))
     assert precision_within_radius(counts).tolist() == [0, 0]
