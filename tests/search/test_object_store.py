@@ -71,7 +71,7 @@ def test_the_environment_names_the_store(environment, encoded, crh):
     assert code == 0, errors
     code, output, errors = crh("dedupe", uri, "--radius", 0)
     assert code == 0, errors
-    assert "of 60 items to spare" in output
+    assert "among 60 items" in output
 
 
 def test_what_is_not_there_gets_one_sentence(no_patience, environment, crh):

@@ -3,10 +3,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modeling_crh.search import HammingIndex, open_index
+from modeling_crh.search.code_index import is_table_uri
 from modeling_crh.search.lance_index import LanceIndex
 from modeling_crh.search.lance_table import LancePlace, one_sentence
-from modeling_crh.search.opening import choose_items, is_table_uri
 
 PACKED = np.zeros((3, 2), np.uint8)
 
@@ -23,7 +22,7 @@ PACKED = np.zeros((3, 2), np.uint8)
 )
 def test_a_uri_is_a_folder_and_a_name(uri, folder, name):
     place = LancePlace.of(uri)
-    assert (place.folder, place.name, place.is_local) == (folder, name, not uri.startswith("s3"))
+    assert (place.folder, place.name, place.local_path is None) == (folder, name, uri.startswith("s3"))
     assert is_table_uri(uri.rstrip("/"))
 
 
@@ -35,9 +34,9 @@ def test_another_uri_is_an_error(uri):
 
 def test_opening_makes_no_folder(tmp_path):
     for uri in (tmp_path / "a.lance", tmp_path / "nowhere" / "a.lance"):
-        with pytest.raises(ValueError, match="`uri` must be a table of codes, but there is no folder"):
+        with pytest.raises(FileNotFoundError, match="`uri` must be a table of codes, but there is no folder"):
             LanceIndex(uri)
-    with pytest.raises(ValueError, match="`uri` must be in a folder that exists, but got"):
+    with pytest.raises(FileNotFoundError, match="`uri` must be in a folder that exists, but got"):
         LanceIndex.create(tmp_path / "nowhere" / "a.lance", PACKED)
     assert list(tmp_path.iterdir()) == []
 
@@ -54,7 +53,7 @@ def test_what_is_no_table_of_codes_is_neither_opened_nor_replaced(tmp_path):
         ("other", "is another table", "is another table"),
         ("empty", "must be a table that can be read", None),
     ):
-        with pytest.raises(ValueError, match=opening):
+        with pytest.raises((ValueError, FileNotFoundError), match=opening):
             LanceIndex(tmp_path / f"{name}.lance")
         if writing is not None:
             with pytest.raises(ValueError, match=writing):
@@ -94,19 +93,6 @@ def test_what_a_killed_write_has_left_is_no_hindrance(tmp_path):
     assert len(LanceIndex.create(uri, PACKED)) == 3
 
 
-def test_either_index_is_opened_by_its_path(tmp_path):
-    HammingIndex(PACKED).save(tmp_path / "a")
-    LanceIndex.create(tmp_path / "a.lance", PACKED, columns={"year": [1, 2, 3]})
-    assert isinstance(open_index(tmp_path / "a"), HammingIndex)
-    assert isinstance(open_index(tmp_path / "a.lance"), LanceIndex)
-    assert len(choose_items(open_index(tmp_path / "a.lance"), "year > 1")) == 2
-    assert len(choose_items(open_index(tmp_path / "a"), None)) == 3
-    with pytest.raises(
-        ValueError, match=r"`where` must be given with a table \(NAME\.lance\) only, but got 'year > 1'"
-    ):
-        choose_items(open_index(tmp_path / "a"), "year > 1")
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -126,3 +112,9 @@ def test_what_a_store_says_is_told_in_a_few_words(text, reason):
         one_sentence("uri", "there", "s3://a/b.lance"),
     ):
         raise RuntimeError(text)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, NotImplementedError, KeyError])
+def test_what_is_no_error_of_the_library_stays_what_it_is(kind):
+    with pytest.raises(kind), one_sentence("uri", "there", "s3://a/b.lance"):
+        raise kind

@@ -1,0 +1,270 @@
+"""`crh index`, `search` and `dedupe`, with a file over FAISS and with a table of LanceDB."""
+
+import csv
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from modeling_crh.codes import unpack_codes
+from modeling_crh.search import HammingIndex, index_codes
+from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.queries import find_queries, query_logits
+
+
+@pytest.fixture
+def hits(crh):
+    """What each query of a search finds."""
+
+    def find(*arguments):
+        code, output, errors = crh("search", *arguments, "--json")
+        assert code == 0, errors
+        return [result["hits"] for result in json.loads(output)["results"]]
+
+    return find
+
+
+@pytest.fixture
+def refused(crh):
+    """Check that a command ends with one sentence."""
+
+    def check(arguments, message):
+        code, output, errors = crh(*arguments)
+        assert (code, output) == (2, "")
+        assert message in errors
+        assert "Traceback" not in errors
+
+    return check
+
+
+def test_index_writes_what_encode_wrote(crh, encoded, tiny_checkpoint, tmp_path):
+    file, table = tmp_path / "index.crh", tmp_path / "codes.lance"
+    summary = {"items": 60, "num_bits": 16, "kind": "flat", "model": str(tiny_checkpoint)}
+    code, output, errors = crh("index", encoded, "--out", file, "--json")
+    assert code == 0, errors
+    assert json.loads(output) == {"index": str(file), "bytes": file.stat().st_size} | summary
+    assert (
+        json.loads(crh("index", encoded, "--out", table, "--json")[1]) == {"index": str(table), "version": 1} | summary
+    )
+    shard = encoded / "codes-00000.parquet"
+    code, output, _ = crh("index", shard, "--out", file, "--kind", "hnsw", "--model", "org/name")
+    assert (code, output) == (0, f"60 codes of 16 bits, hnsw, in {file}\n")
+    assert HammingIndex.load(file).model == "org/name"
+    code, output, _ = crh("index", encoded, "--out", table, "--kind", "ivf", "--model", "org/name")
+    assert (code, output) == (0, f"60 codes of 16 bits, ivf, in {table}\n")
+    assert (LanceIndex(table).model, LanceIndex(table).at(1).model) == ("org/name", str(tiny_checkpoint))
+
+
+def test_index_replaces_an_index_and_nothing_else(refused, encoded, tmp_path):
+    before = (encoded / "codes-00000.parquet").read_bytes()
+    for out in (encoded / "codes-00000.parquet", encoded, tmp_path / "nowhere" / "index"):
+        refused(["index", encoded, "--out", out], "`out` must be a new file in a folder that exists, or an older index")
+    assert (encoded / "codes-00000.parquet").read_bytes() == before
+
+
+def test_search_finds_an_image_itself(crh, index_path, tiny_checkpoint, image_folder):
+    query = image_folder / "dark" / "03.png"
+    code, output, errors = crh("search", index_path, query, "--model", tiny_checkpoint, "-k", 60, "--json")
+    assert code == 0, errors
+    found = json.loads(output)
+    assert (found["num_bits"], found["kind"], found["model"]) == (16, "flat", str(tiny_checkpoint))
+    (result,) = found["results"]
+    assert result["query"] == str(query)
+    distances = [hit["distance"] for hit in result["hits"]]
+    assert distances == sorted(distances)
+    assert [hit["rank"] for hit in result["hits"]] == list(range(1, 61))
+    assert str(query) in [hit["path"] for hit in result["hits"] if hit["distance"] == 0]
+
+
+def test_a_folder_is_all_of_its_images_and_a_code_needs_no_model(crh, hits, index_path, tiny_checkpoint, image_folder):
+    code, output, _ = crh("search", index_path, image_folder / "dark", "--model", tiny_checkpoint, "-k", 1, "--json")
+    assert code == 0
+    results = json.loads(output)["results"]
+    assert [result["query"] for result in results] == [str(image_folder / "dark" / f"{n:02d}.png") for n in range(20)]
+    assert hits(index_path, results[3]["code"].upper(), "-k", 1) == [results[3]["hits"]]
+
+
+def test_a_table_finds_what_the_file_finds(crh, hits, index_path, table_uri, tiny_checkpoint, image_folder):
+    query = [image_folder / "dark", "0f0f", "--model", tiny_checkpoint]
+    assert hits(table_uri, *query) == hits(index_path, *query)
+    assert hits(table_uri, *query, "--radius", 3) == hits(index_path, *query, "--radius", 3)
+    outputs = [crh("dedupe", uri, "--radius", 1, "--json")[1] for uri in (table_uri, index_path)]
+    assert json.loads(outputs[0])["groups"] == json.loads(outputs[1])["groups"]
+
+
+def test_a_radius_with_k_is_the_nearest_within_it(hits, index_path):
+    def distances(*options):
+        return [hit["distance"] for hit in hits(index_path, "0f0f", *options)[0]]
+
+    everything = distances("-k", 60)
+    assert distances() == everything[:10]
+    radius = everything[30]
+    assert distances("--radius", radius) == [near for near in everything if near <= radius]
+    assert distances("--radius", radius, "-k", 3) == everything[:3]
+    assert distances("--radius", everything[0], "-k", 60) == [near for near in everything if near == everything[0]]
+    assert distances("--radius", 16) == everything
+
+
+def test_a_condition_chooses_items_of_a_table(hits, refused, table_uri, index_path):
+    (found,) = hits(table_uri, "0f0f", "-k", 60, "--where", "label = 'dark' AND id % 2 = 0")
+    assert len(found) == 10
+    assert {hit["label"] for hit in found} == {"dark"}
+    message = "`where` must be given with a table (NAME.lance) only, but got \"label = 'dark'\"."
+    refused(["search", index_path, "0f0f", "--where", "label = 'dark'"], message)
+    message = "`where` must be a condition on the table, but \"labels = 'dark'\" is not"
+    refused(["search", table_uri, "0f0f", "--where", "labels = 'dark'"], message)
+
+
+def test_reranking_orders_the_nearest_by_the_hash_logits(
+    hits, refused, index_path, table_uri, tiny_checkpoint, image_folder, encoder
+):
+    query = [image_folder / "dark" / "03.png", "--model", tiny_checkpoint, "-k", 60]
+    (plain,), (found,) = hits(index_path, *query), hits(index_path, *query, "--rerank")
+    assert hits(table_uri, *query, "--rerank") == [found]
+    assert [hit["id"] for hit in found] != [hit["id"] for hit in plain]
+    logits = query_logits(find_queries([str(query[0])], 16), encoder)
+    codes = unpack_codes(torch.from_numpy(HammingIndex.load(index_path).packed)).float()
+    similarity = (codes @ logits[0])[[hit["id"] for hit in found]]
+    assert (similarity[:-1] >= similarity[1:] - 1e-4).all()
+    message = "`query` must be an image or a text to have hash logits, but '0f0f' is a code."
+    refused(["search", index_path, "0f0f", "--rerank"], message)
+    refused(["search", index_path, *query, "--rerank", "--radius", 3], "`radius` must not be given with re-ranking")
+
+
+def test_texts_find_texts(crh, hits, refused, text_checkpoint, tmp_path):
+    texts = ["the cat sat on the mat", "a dog ran under a tree", "the dog slept"]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,key", *(f"{text},row {text[:3]}" for text in texts)]) + "\n")
+    source = [tmp_path / "texts.csv", "--text-column", "text", "--id-column", "key"]
+    assert crh("encode", text_checkpoint, *source, "--out", tmp_path / "codes")[0] == 0
+    assert crh("index", tmp_path / "codes", "--out", tmp_path / "texts.crh")[0] == 0
+    query = [tmp_path / "texts.crh", "--model", text_checkpoint, "--text", texts[1], "--text", texts[2]]
+    for more in ([], ["--rerank"]):
+        found = [(result[0]["id"], result[0]["distance"]) for result in hits(*query, *more)]
+        assert found == [("row a d", 0), ("row the", 0)]
+    message = "`model` must be given to search by texts, such as 'a cat'."
+    refused(["search", tmp_path / "texts.crh", "--text", "a cat"], message)
+
+
+def test_a_person_sees_a_table(crh, index_path, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, output, _ = crh("search", index_path, "0000", "ffff", "-k", 2)
+    assert code == 0
+    assert output.count("0000") == 1
+    assert "bits" in output
+    assert "bright/" in output or "dark/" in output or "striped/" in output
+    HammingIndex(np.zeros((2, 2), np.uint8)).save(tmp_path / "index")
+    assert "nothing found" in crh("search", tmp_path / "index", "0001", "--radius", 0)[1]
+    output = crh("search", tmp_path / "index", "0001", "--radius", 0, "--json")[1]
+    assert json.loads(output)["results"] == [{"query": "0001", "code": "0001", "hits": []}]
+
+
+def test_what_an_index_says_cannot_steer_the_terminal(crh, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    index = HammingIndex(np.zeros((2, 2), np.uint8), paths=["[red]\x1b[2Jpath\u202e", "b"], labels=["[bold]x", "y"])
+    index.save(tmp_path / "index")
+    for command in (("search", tmp_path / "index", "0000"), ("dedupe", tmp_path / "index", "--radius", 0)):
+        code, output, _ = crh(*command)
+        assert code == 0
+        assert "[red]\N{REPLACEMENT CHARACTER}[2Jpath\N{REPLACEMENT CHARACTER}" in output
+        assert "\x1b[2J" not in output
+
+
+def test_the_page_holds_pictures_and_nothing_that_runs(
+    crh, index_path, table_uri, tiny_checkpoint, image_folder, tmp_path
+):
+    page = tmp_path / "page.html"
+    query = ["search", index_path, image_folder / "dark" / "03.png", "--model", tiny_checkpoint, "--html", page]
+
+    def pictures(*arguments):
+        code, output, errors = crh(*arguments)
+        assert code == 0, errors
+        return page.read_text().count("data:image/png;base64,"), output, errors
+
+    assert pictures(*query)[0] == 1  # the query's
+    shown, output, errors = pictures(*query, "--image-root", image_folder, "--json")
+    assert (shown, json.loads(output)["html"], errors) == (11, str(page), "")
+    shown, _, errors = pictures(*query, "-k", 60, "--image-root", image_folder / "dark")
+    assert shown == 21
+    assert "Left 40 pictures of the database out of the page: outside of the image root." in errors
+    assert pictures("search", table_uri, "0f0f", "--html", page, "--image-root", image_folder)[0] == 10
+
+
+def test_dedupe_lists_groups_as_a_table_json_and_csv(crh, tmp_path):
+    packed = np.array([[0, 0], [255, 255], [0, 1], [255, 255], [15, 15]], np.uint8)
+    labels = [["a", "b"], ["c"], [], ["c"], ["d"]]
+    index = HammingIndex(packed, ids=list("vwxyz"), labels=labels, paths=[f"{n}.png" for n in range(5)])
+    index.save(tmp_path / "index")
+    code, output, _ = crh("dedupe", tmp_path / "index", "--radius", 1, "--json", "--out", tmp_path / "groups.csv")
+    assert code == 0
+    found = json.loads(output)
+    assert [[record["id"] for record in group] for group in found.pop("groups")] == [["v", "x"], ["w", "y"]]
+    counts = {"radius": 1, "items": 5, "num_groups": 2, "duplicates": 2}
+    assert found == counts | {"index": str(tmp_path / "index"), "out": str(tmp_path / "groups.csv")}
+    with (tmp_path / "groups.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["group", "id", "label", "path"],
+            ["1", "v", "a; b", "0.png"],
+            ["1", "x", "", "2.png"],
+            ["2", "w", "c", "1.png"],
+            ["2", "y", "c", "3.png"],
+        ]
+    code, output, _ = crh("dedupe", tmp_path / "index", "--radius", 0)
+    assert code == 0
+    assert "1.png, 3.png" in output
+    assert output.endswith("1 duplicate in 1 group among 5 items\n")
+    assert crh("dedupe", tmp_path / "index", "--radius", 17)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.crh"], "`query` must be given, or `text`, but both are missing."),
+        (["a.crh", "0000", "--model", "org/other"], "that made the codes of the index, 'org/m', but got 'org/other'."),
+        (["a.crh", "0000", "--image-root", "."], "`image_root` must be given with `html` only, but got '.' without."),
+        (["a.crh", "000"], "an image file, a folder of images or a code of 4 hexadecimal digits, but got '000'."),
+        (["a.crh", "0000", "-k", "0"], "`k` must be a whole number, 1 or larger, but got 0."),
+        (["a.crh", "0000", "--radius", "17"], "`radius` must be a whole number of bits from 0 to 16, but got 17."),
+        (["a.crh", "0000", "-k", "1", "--radius", "-1"], "`radius` must be a whole number of bits from 0 to 16, but"),
+        (["a.crh", "0000", "--html", "p.html", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
+        (["a.crh", "a.png"], "`model` must be given to search by images, such as 'a.png'."),
+        (["a.crh", "folder"], "`query` must hold at least one image file, but the folder 'folder' holds none."),
+        (["s3://bucket", "00"], "`uri` must be FOLDER/NAME.lance"),
+        (["nothing.lance", "00"], "`uri` must be a table of codes, but there is no folder 'nothing.lance'."),
+        (["nothing", "0000"], "`path` must be the file of an index, but there is no file 'nothing'."),
+        (["other", "0000"], "`path` must be the file of an index, but 'other' is another file."),
+        (["damaged", "0000"], "`path` must be an undamaged index, but the checksum of 'damaged' is wrong."),
+    ],
+)
+def test_bad_queries_get_one_sentence(refused, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    HammingIndex(np.zeros((2, 2), np.uint8), model="org/m").save("a.crh")
+    PIL.Image.new("RGB", (4, 4)).save("a.png")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "damaged").write_bytes((tmp_path / "a.crh").read_bytes()[:-1])
+    refused(["search", *arguments], message)
+    assert not (tmp_path / "p.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dedupe", "nothing", "--radius", "1"], "`path` must be the file of an index, but there is no file"),
+        (["dedupe", "nothing.lance", "--radius", "1"], "`uri` must be a table of codes, but there is no folder"),
+        (["index", "codes", "--out", "a.crh", "--append"], "`append` must be given with a table (NAME.lance) only"),
+        (["index", "codes", "--out", "a.lance", "--kind", "hnsw"], "`kind` must be auto, flat or ivf for a table"),
+        (["index", "codes", "--out", "a.lance"], "`codes` must be a parquet file, or a folder that holds some"),
+        (["index", "codes", "--out", "nowhere/a.lance"], "`uri` must be in a folder that exists, but got"),
+        (["index", "codes", "--out", "a.lance", "--append"], "`uri` must be a table of codes, but there is no folder"),
+    ],
+)
+def test_bad_input_gets_one_sentence(refused, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(arguments, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_codes_of_encode_are_indexed_as_they_are(encoded):
+    assert index_codes(encoded).records([0, 59])[0]["label"] == "bright"

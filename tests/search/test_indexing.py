@@ -1,0 +1,154 @@
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modeling_crh.search import HammingIndex, index_codes, open_index, read_index
+from modeling_crh.search.indexing import choose_items, codes_to_table
+from modeling_crh.search.lance_index import LanceIndex
+
+
+@pytest.fixture
+def folder(tmp_path, write_codes):
+    """Two files of 30 and 20 codes, an empty one between them, and what a run that was killed has left."""
+    write_codes(tmp_path / "a.parquet", slice(0, 30), id=pa.array(range(30)), label=["x"] * 30, year=[2024] * 30)
+    nothing = pa.array([], pa.int64())
+    write_codes(tmp_path / "b.parquet", slice(0, 0), id=nothing, label=pa.array([], pa.string()), year=nothing)
+    write_codes(tmp_path / "c.parquet", slice(30, 50), id=pa.array(range(30, 50)), label=["y"] * 20, year=[2025] * 20)
+    (tmp_path / ".codes.parquet.partial").write_bytes(b"half")
+    return tmp_path
+
+
+def test_codes_ids_paths_labels_and_the_model_are_read(tmp_path, write_codes):
+    names = pa.array([["a"], ["b", "c"]] * 25)
+    packed = write_codes(tmp_path / "codes.parquet", id=pa.array(range(7, 57)), path=pa.array(["x"] * 50), label=names)
+    for source in (tmp_path, tmp_path / "codes.parquet"):
+        index = index_codes(source, kind="flat")
+        np.testing.assert_array_equal(index.packed, packed)
+        assert (index.model, index.revision, index.num_bits, index.kind) == ("org/model", "main", 32, "flat")
+        assert index.records([1]) == [{"id": 8, "label": ["b", "c"], "path": "x"}]
+    index = index_codes(tmp_path, model="org/new")
+    assert (index.model, index.revision) == ("org/new", "")
+
+
+@pytest.mark.parametrize("rows", [7, 1 << 18])
+def test_files_are_one_index_or_one_table_in_the_order_of_their_names(folder, rows, monkeypatch, write_codes):
+    monkeypatch.setattr("modeling_crh.search.indexing._ROWS", rows)
+    packed = write_codes(folder / "c.txt")
+    index, table = index_codes(folder), codes_to_table(folder, folder / "all.lance")
+    np.testing.assert_array_equal(index.packed, packed)
+    for found, expected in zip(table.search(packed, 10), index.search(packed, 10), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (table.model, table.revision, table.num_bits, table.version) == ("org/model", "main", 32, 1)
+    assert [len(table.where({"label": "y"})), len(table.where("year < 2025"))] == [20, 30]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_ids_may_be_strings_in_either_index(tmp_path, write_codes, kind):
+    names = [f"näme {row}" for row in range(50)]
+    packed = write_codes(tmp_path / "codes.parquet", id=pa.array(names, kind))
+    index, table = index_codes(tmp_path), codes_to_table(tmp_path, tmp_path / "all.lance")
+    for found in (index, table, table.in_memory()):
+        assert found.search(packed, 1)[0].ravel().tolist() == names
+        assert found.search_radius(packed[:1], 0)[0][0].tolist() == names[:1]
+        positions, _ = found.search_positions(packed[3:4], 1)
+        assert found.records(positions[0])[0]["id"] == names[3]
+    write_codes(tmp_path / "more.parquet", slice(0, 1), id=pa.array(["new"], kind))
+    table = codes_to_table(tmp_path / "more.parquet", tmp_path / "all.lance", append=True)
+    assert sorted(table.search_radius(packed[:1], 0)[0][0].tolist()) == ["new", names[0]]
+
+
+def test_codes_without_ids_are_numbered_through_all_files(tmp_path, write_codes):
+    for name, rows in (("a", slice(0, 30)), ("b", slice(30, 50))):
+        packed = write_codes(tmp_path / f"{name}.parquet", rows)
+    for _ in range(2):  # the second one is a new version
+        table = codes_to_table(tmp_path, tmp_path / "all.lance", model="org/other")
+    assert sorted(table.search(packed[:1], 50)[0][0].tolist()) == list(range(50))
+    assert (table.model, table.revision, table.version) == ("org/other", "", 2)
+
+
+def test_codes_are_added_if_they_fit(folder, tmp_path):
+    uri = tmp_path / "first.lance"
+    codes_to_table(folder / "a.parquet", uri)
+    assert len(codes_to_table(folder / "c.parquet", uri, append=True)) == 50
+    LanceIndex.create(tmp_path / "short.lance", np.zeros((1, 1), np.uint8), model="org/model")
+    for target, options, message in (
+        (uri, {}, "`ids` must be new, but the table has 30 already"),
+        (uri, {"model": "org/new"}, "`codes` must have the model of the table, 'org/model', but have 'org/new'"),
+        (tmp_path / "short.lance", {}, "`codes` must have the num_bits of the table, 8, but have 32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            codes_to_table(folder / "c.parquet", target, append=True, **options)
+    with pytest.raises(FileNotFoundError, match="`uri` must be a table of codes, but there is no folder"):
+        codes_to_table(folder / "c.parquet", tmp_path / "nothing.lance", append=True)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("doubles", "`ids` must be distinct, but 5 comes twice"),
+        ("columns", "`codes` must be files with the same columns, but those in"),
+        ("model", r"`codes` must be codes of one model, but .*'org/model'.*'other'"),
+        ("no code", "`codes` must have a code in every row, but 1 have none"),
+        ("damage", r"`codes` must be a parquet file that can be read, but '.*d\.parquet' is not"),
+    ],
+)
+def test_what_goes_wrong_half_way_leaves_what_was_there(folder, fault, message, monkeypatch, write_codes):
+    monkeypatch.setattr("modeling_crh.search.indexing._ROWS", 7)
+    uri = folder / "all.lance"
+    LanceIndex.create(uri, np.zeros((3, 4), np.uint8))
+    before = sorted(path.name for path in uri.rglob("*"))
+    columns = {"id": pa.array([5 if fault == "doubles" else 50]), "label": ["z"], "year": [1]}
+    last = folder / "d.parquet"
+    if fault == "columns":
+        del columns["year"]
+    if fault == "no code":
+        columns["code"] = pa.array([None], pa.binary(4))
+    write_codes(last, slice(0, 1), {"model": "other"} if fault == "model" else None, **columns)
+    if fault == "damage":
+        content = bytearray((folder / "c.parquet").read_bytes())
+        content[4:200] = bytes(196)
+        last.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        codes_to_table(folder, uri)
+    assert len(LanceIndex(uri)) == 3
+    assert sorted(path.name for path in uri.rglob("*")) == before
+    if fault not in ("doubles", "columns"):  # an index in memory reads neither
+        with pytest.raises(ValueError, match=message):
+            index_codes(folder)
+
+
+def test_codes_that_are_none_are_an_error(tmp_path, write_codes):
+    file, uri = tmp_path / "codes.parquet", tmp_path / "all.lance"
+
+    def refused(message, kind="auto"):
+        for build in (lambda: index_codes(file), lambda: codes_to_table(file, uri, kind=kind)):
+            with pytest.raises(ValueError, match=message):
+                build()
+
+    refused("`codes` must be a parquet file, or a folder that holds some, but got")
+    file.write_bytes(b"no parquet")
+    refused("`codes` must be a parquet file that can be read")
+    pq.write_table(pa.table({"code": ["text"]}), file)
+    refused("`codes` must have a column `code` of fixed-size binary")
+    write_codes(file, slice(0, 0))
+    refused("`codes` must hold at least one code")
+    write_codes(file, metadata={"num_bits": "64"})
+    refused("`codes` must have codes of 64 bits, as its metadata says, but they have 32")
+    with pytest.raises(ValueError, match="`kind` must be auto, flat or ivf for a table, but got 'hnsw'"):
+        codes_to_table(file, uri, kind="hnsw")
+    assert not uri.exists()
+
+
+def test_either_index_is_opened_by_its_path(tmp_path):
+    packed = np.zeros((3, 2), np.uint8)
+    HammingIndex(packed).save(tmp_path / "a")
+    LanceIndex.create(tmp_path / "a.lance", packed, columns={"year": [1, 2, 3]})
+    file, table = open_index(tmp_path / "a"), open_index(tmp_path / "a.lance")
+    assert (type(file), type(table)) == (HammingIndex, LanceIndex)
+    assert [len(read_index(tmp_path / name)) for name in ("a", "a.lance")] == [3, 3]
+    assert (len(choose_items(table, "year > 1")), len(choose_items(file, None))) == (2, 3)
+    with pytest.raises(ValueError, match=r"`where` must be given with a table \(NAME\.lance\) only, but got 'year"):
+        choose_items(file, "year > 1")
+    assert sorted(lancedb.connect(tmp_path).list_tables().tables) == ["a"]

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+
+from modeling_crh.encoding import Encoder
+from modeling_crh.pipeline_crh import CRHPipeline
+from modeling_crh.search import HammingIndex
+from modeling_crh.search.queries import (
+    check_model,
+    encode_queries,
+    find_queries,
+    load_encoder,
+    query_logits,
+    text_queries,
+)
+
+
+@pytest.fixture(scope="module")
+def text_encoder(text_checkpoint):
+    return Encoder.load(text_checkpoint)
+
+
+def test_what_is_there_as_a_file_is_no_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (source,) = find_queries(["00fF"], 16)
+    assert (source.kind, source.value.tolist()) == ("code", [0, 255])
+    (tmp_path / "00fF").write_bytes(b"")
+    (source,) = find_queries(["00fF"], 16)
+    assert (source.kind, source.value.name) == ("image", "00fF")
+
+
+@pytest.mark.parametrize("query", ["", "00f", "00ff0", "00fg", "0x00", " 00ff", "nowhere.png", "long" * 2000])
+def test_anything_else_is_an_error(query, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="`query` must be an image file, a folder of images or a code of 4 hexa"):
+        find_queries([query], 16)
+
+
+def test_a_folder_stands_for_the_images_that_a_dataset_of_it_has(tmp_path, write_image, capsys):
+    for name in ("b/2.png", "b/deep/1.jpg", "a.png", ".hidden.png"):
+        write_image(tmp_path / "queries" / name)
+    write_image(tmp_path / "other" / "c.png")
+    (tmp_path / "queries" / "linked").symlink_to(tmp_path / "other")
+    (tmp_path / "queries" / "b" / "up").symlink_to(tmp_path / "queries")
+    (tmp_path / "queries" / "notes.txt").write_text("text")
+    found = find_queries([str(tmp_path / "queries")], 16)
+    names = ["a.png", "b/2.png", "b/deep/1.jpg", "linked/c.png"]
+    assert [source.name for source in found] == [str(tmp_path / "queries" / name) for name in names]
+    told = capsys.readouterr().err
+    for words in ("Passed over", "1 .txt file", "1 hidden", "1 link that leads back to a folder above it"):
+        assert words in told.replace("\n", "")
+
+
+def test_images_and_codes_are_encoded_in_their_order_as_the_pipeline_does(encoder, image_folder):
+    files = [str(image_folder / "dark" / "03.png"), str(image_folder / "bright" / "01.png")]
+    packed = encode_queries(find_queries([files[0], "00ff", files[1]], 16), 16, encoder)
+    pipeline = CRHPipeline(model=encoder.model, image_processor=encoder.processor)
+    expected = [output["code"] for output in pipeline(files)]
+    np.testing.assert_array_equal(packed, [expected[0], [0, 255], expected[1]])
+    assert torch.is_grad_enabled()
+    assert all(parameter.grad is None for parameter in encoder.model.parameters())
+
+
+def test_texts_are_encoded_as_the_pipeline_does(text_encoder):
+    texts = ["the cat sat on the mat", "a dog ran", "a dog ran " * 40]
+    packed = encode_queries(text_queries(texts), 64, text_encoder)
+    pipeline = CRHPipeline(model=text_encoder.model, tokenizer=text_encoder.processor)
+    np.testing.assert_array_equal(packed, [output["code"] for output in pipeline(texts)])
+    assert len(np.unique(packed, axis=0)) == 3
+
+
+def test_many_queries_go_through_the_model_in_batches(encoder, image_folder):
+    calls = []
+    hook = encoder.model.register_forward_pre_hook(lambda *_: calls.append(True))
+    try:
+        packed = encode_queries(find_queries([str(image_folder)], 16), 16, encoder)
+    finally:
+        hook.remove()
+    assert (len(packed), len(calls)) == (60, 1)
+
+
+def test_hash_logits_have_the_signs_of_the_codes_and_a_code_has_none(encoder, image_folder):
+    sources = find_queries([str(image_folder / "dark")], 16)
+    logits = query_logits(sources, encoder)
+    np.testing.assert_array_equal(np.packbits(logits.numpy() >= 0, axis=1), encode_queries(sources, 16, encoder))
+    with pytest.raises(ValueError, match="`query` must be an image or a text to have hash logits, but '00ff' is a co"):
+        query_logits([*sources, *find_queries(["00ff"], 16)], encoder)
+
+
+def test_queries_go_to_a_model_that_reads_them(encoder, text_encoder, image_folder, tiny_model, tmp_path):
+    images, texts = find_queries([str(image_folder / "dark" / "03.png")], 16), text_queries(["a cat"])
+    (tmp_path / "a.png").write_text("text")
+    damaged = find_queries([str(tmp_path / "a.png")], 16)
+    for sources, chosen, message in (
+        (images, text_encoder, "`model` must read images, but reads texts"),
+        (images, Encoder(tiny_model(None), None), "`model` must read images, but reads features"),
+        (texts, encoder, "`model` must read texts, but reads images"),
+        (texts, None, "`model` must be given to search by texts, such as 'a cat'"),
+        (damaged, encoder, r"a\.png is not: no known image format"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode_queries(sources, 16, chosen)
+    with pytest.raises(ValueError, match="`text` must hold a word, but got ' '"):
+        text_queries(["a cat", " "])
+
+
+def test_the_model_is_that_of_the_index(tiny_checkpoint, monkeypatch):
+    packed = np.zeros((1, 2), np.uint8)
+    with pytest.raises(ValueError, match="`index` must name the model of its codes to be searched by 'org/model'"):
+        check_model(HammingIndex(packed), "org/model")
+    check_model(HammingIndex(packed, model="org/model"), "org/model")
+    with pytest.raises(ValueError, match="`model` must be the one that made the codes of the index, 'org/model', but"):
+        check_model(HammingIndex(packed, model="org/model"), "org/other")
+    monkeypatch.chdir(tiny_checkpoint.parent)
+    index = HammingIndex(np.zeros((1, 4), np.uint8), model=str(tiny_checkpoint))
+    with pytest.raises(ValueError, match="`model` must make codes of 32 bits, as the index holds, but makes 16"):
+        load_encoder(index, f"./{tiny_checkpoint.name}/")
+
+
+def test_a_run_and_the_model_in_it_are_one(tmp_path):
+    inner = tmp_path / "run" / "model"
+    inner.mkdir(parents=True)
+    (inner / "config.json").write_text("{}")
+    for one, other in ((tmp_path / "run", inner), (inner, tmp_path / "run")):
+        check_model(HammingIndex(np.zeros((1, 2), np.uint8), model=str(one)), str(other))
