@@ -3,61 +3,52 @@
 import base64
 import io
 import shutil
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 
-import modeling_crh
+from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serving
-from modeling_crh.codes import pack_codes
 from modeling_crh.data import load_benchmark
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import Encoder
 from modeling_crh.search import HammingIndex
 
-CHECKPOINT = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 CHROMIUM = shutil.which("chromium")
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SWITCHES += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="session")
+def sample():
+    """Sixty rows of the bundled sample."""
+    return load_benchmark("fashion_mnist_sample")["database"].select(range(60))
 
 
 @pytest.fixture(scope="session")
 def checkpoint():
     """Name of the model."""
-    return str(CHECKPOINT)
+    return str(DEFAULT_CHECKPOINT)
 
 
 @pytest.fixture(scope="session")
-def image_root(tmp_path_factory):
-    """Folder of 60 images of the bundled sample, by their numbers."""
+def image_root(sample, tmp_path_factory):
+    """Folder of the images of the sample, by their numbers."""
     folder = tmp_path_factory.mktemp("database")
-    for number, image in enumerate(load_benchmark("fashion_mnist_sample")["database"][:60]["image"]):
+    for number, image in enumerate(sample["image"]):
         image.save(folder / f"{number:02d}.png")
     return folder
 
 
 @pytest.fixture(scope="session")
-def index(image_root, checkpoint):
+def index(sample, image_root, checkpoint):
     """Their codes, with labels and paths."""
-    rows = load_benchmark("fashion_mnist_sample")["database"][:60]
-    names = load_benchmark("fashion_mnist_sample")["database"].features["label"].names
-    model, processor = load_checkpoint(checkpoint)
-    with torch.inference_mode():
-        codes = model.encode(**processor(rows["image"], return_tensors="pt"))
+    packed = Encoder.load(checkpoint).packed(sample["image"])
     paths = [str(image_root / f"{number:02d}.png") for number in range(60)]
-    labels = [names[label] for label in rows["label"]]
-    return HammingIndex(pack_codes(codes).numpy(), labels=labels, paths=paths, model=checkpoint)
+    labels = [sample.features["label"].int2str(label) for label in sample["label"]]
+    return HammingIndex(packed, labels=labels, paths=paths, model=checkpoint)
 
 
 @pytest.fixture(scope="session")

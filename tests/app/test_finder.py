@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modeling_crh.app.finder import Finder, folder_pictures
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import Encoder
 from modeling_crh.images import read_image
 from modeling_crh.search import HammingIndex
 
@@ -23,10 +23,11 @@ def test_an_image_has_the_code_that_the_index_holds_of_it(finder, index, image_r
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (3, 3), (9, 1), (1, 20)])
 def test_the_smallest_images_are_not_taken_for_others(finder, checkpoint, size):
-    model, processor = load_checkpoint(checkpoint)
+    encoder = Encoder.load(checkpoint)
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    inputs = encoder.processor(pixels, return_tensors="pt", input_data_format="channels_last")
     with torch.inference_mode():
-        expected = model.encode(**processor(pixels, return_tensors="pt", input_data_format="channels_last"))
+        expected = encoder.model.encode(**inputs)
     assert np.unpackbits(finder.of_image(pixels).code).tolist() == (expected[0] > 0).int().tolist()
 
 
@@ -49,6 +50,7 @@ def test_an_item_is_named_by_its_file_and_label(finder, index):
     assert item.label == index.records([7])[0]["label"]
     assert finder.of_item(7).title == f"{item.label}, 07.png"
     assert item.picture.uri.startswith("data:image/png")
+    assert finder.model_name == "fashion-mnist-64"  # without its folder
 
 
 def test_an_item_without_path_or_label_is_named_by_its_id(index, checkpoint):
@@ -65,15 +67,11 @@ def test_a_position_that_is_none_gets_one_sentence(finder, position):
         finder.of_item(position)
 
 
-def test_the_folder_of_the_model_stays_unnamed(finder):
-    assert finder.model_name == "fashion-mnist-64"
-
-
 def test_a_model_that_is_not_that_of_the_index_is_refused(index, text_checkpoint, tiny_checkpoint):
     with pytest.raises(ValueError, match="`model` must be the one that made the codes of the index"):
         Finder(index, str(tiny_checkpoint))
     texts = HammingIndex(index.packed, model=str(text_checkpoint))
-    with pytest.raises(ValueError, match="`model` must read images, but reads `input_ids`"):
+    with pytest.raises(ValueError, match="`model` must read images, but reads text"):
         Finder(texts, str(text_checkpoint))
     short = HammingIndex(index.packed, model=str(tiny_checkpoint))
     with pytest.raises(ValueError, match="`model` must make codes of 64 bits, as the index holds, but makes 16"):

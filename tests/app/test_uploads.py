@@ -19,14 +19,11 @@ def sentence(content, size=None):
     return text
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "JPEG", "WEBP", "GIF", "AVIF"])
 def test_an_image_is_read_as_it_is(base64_image, kind):
-    assert np.array_equal(read_upload(base64_image(PIXELS, kind)), PIXELS)
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "AVIF"])
-def test_the_other_kinds_are_read_too(base64_image, kind):
-    assert read_upload(base64_image(PIXELS, kind)).shape == (8, 9, 3)
+    pixels = read_upload(base64_image(PIXELS, kind))
+    assert pixels.shape == PIXELS.shape
+    assert kind not in ("PNG", "BMP") or np.array_equal(pixels, PIXELS)
 
 
 def test_a_turned_photograph_stands_upright_and_what_is_transparent_is_white(base64_image):

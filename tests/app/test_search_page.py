@@ -1,0 +1,127 @@
+import re
+
+import gradio as gr
+import numpy as np
+import pytest
+
+from modeling_crh.app.finder import Answer, Item
+from modeling_crh.app.search_page import bit_pattern, build_page, render, render_answer
+from modeling_crh.app.server import serving
+from modeling_crh.runtime.html import Thumbnail
+from modeling_crh.search import HammingIndex
+from modeling_crh.search.lance_index import LanceIndex
+
+CODE = np.array([0b11110000, 0], np.uint8)
+EVIL = "\"'><img src=x onerror=alert(1)>${alert(1)}{{alert(1)}}`"
+
+
+def answer(distances, **fields):
+    item = {"position": 5, "name": "5.png", "label": "boot", "picture": Thumbnail("data:image/png;base64,AAAA")}
+    hits = [(Item(**(item | fields), code=CODE), distance) for distance in distances]
+    return Answer(Item("Your image", "", Thumbnail(), CODE, encoding=12.3), hits, 0.0456)
+
+
+@pytest.mark.parametrize(
+    ("distances", "k", "radius", "found"),
+    [
+        ([0, 1, 3], 3, 16, "The 3 nearest of 60"),
+        ([0, 1, 3], 5, 4, "All 3 within 4 bits"),
+        ([0], 5, 1, "One alone within 1 bit"),
+        ([2], 1, 16, "The nearest of 60"),
+        ([], 5, 0, "Nothing lies within 0 bits"),
+    ],
+)
+def test_it_says_how_much_was_found(distances, k, radius, found):
+    page = render_answer(answer(distances), 60, k, radius, 16)
+    assert f'<h2><span role="status">{found}</span></h2>' in page
+    assert page.count("data-position") == len(distances)
+    assert "encoded in <b>12 ms</b>" in page
+    assert "searched in <b>0.046 ms</b>" in page
+
+
+def test_distances_are_in_bits():
+    page = render_answer(answer([0, 1, 2]), 60, 3, 16, 16)
+    assert re.findall(r'class="distance">([^<]+)<', page) == ["0 bits", "1 bit", "2 bits"]
+
+
+def test_without_a_picture_a_tile_says_what_it_is():
+    page = render_answer(answer([0], picture=Thumbnail(), label=""), 60, 1, 16, 16)
+    assert "<img" not in page
+    assert "<b>no label</b><span>5.png</span>" in page
+
+
+@pytest.mark.parametrize("picture", [Thumbnail(), Thumbnail(uri=f"data:{EVIL}")])
+def test_what_an_index_says_is_text_and_no_markup(picture):
+    evil = answer([1], name=EVIL, label=EVIL, picture=picture)
+    query = Item(EVIL, "", picture, CODE, position=5)
+    pages = [
+        render_answer(evil, 60, 1, 16, 16),
+        render_answer(Answer(query, evil.hits, 1.0), 60, 1, 16, 16),
+        render("gallery", items=[item for item, _ in evil.hits]),
+        render("message", text=EVIL),
+    ]
+    for page in pages:
+        assert "<img src=x" not in page
+        assert "'&gt;&lt;img src=x" in page or "&#39;&gt;&lt;img src=x" in page
+
+
+STATES = {"one": (1, 0), "zero": (0, 0), "other-one": (1, 1), "other-zero": (0, 1)}
+
+
+def read_back(svg):
+    """Bits, and whether they are marked, from the squares of a drawing."""
+    width = int(re.search(r'viewBox="0 0 (\d+) ', svg)[1])
+    cells = {}
+    for name, path in re.findall(r'<path class="([\w-]+)" d="([^"]+)"', svg):
+        for left, top in re.findall(r"M(\d+) (\d+)", path):
+            cells[int(top) // 8, int(left) // 8] = STATES[name]
+    columns = (width + 1) // 8
+    assert sorted(cells) == [(number // columns, number % columns) for number in range(len(cells))]
+    found = np.array([cells[place] for place in sorted(cells)])
+    return found[:, 0], found[:, 1]
+
+
+@pytest.mark.parametrize("num_bits", [8, 16, 24, 32, 48, 64, 128, 256, 1024])
+def test_every_bit_is_drawn_and_marked_where_it_differs(num_bits):
+    generator = np.random.default_rng(num_bits)
+    code, query = generator.integers(0, 256, (2, num_bits // 8), np.uint8)
+    bits, marked = read_back(bit_pattern(code, query))
+    assert np.array_equal(bits, np.unpackbits(code))
+    assert np.array_equal(marked, np.unpackbits(code ^ query))
+    assert not read_back(bit_pattern(code))[1].any()
+
+
+def test_it_says_in_words_what_it_shows():
+    code = np.array([0b11000000, 0], np.uint8)
+    assert 'aria-label="Code of 16 bits: c000"' in bit_pattern(code)
+    assert 'aria-label="No bit differs"' in bit_pattern(code, code)
+    assert 'aria-label="1 bit differs: 2"' in bit_pattern(code, np.array([0b10000000, 0], np.uint8))
+    assert 'aria-label="2 bits differ: 1, 16"' in bit_pattern(code, np.array([0b01000000, 1], np.uint8))
+
+
+def test_a_page_can_be_built_of_one_item_and_of_a_table(index, checkpoint, tmp_path):
+    HammingIndex(index.packed[:1], model=checkpoint).save(tmp_path / "index")
+    LanceIndex.create(tmp_path / "items.lance", index.packed, model=checkpoint)
+    for name in ("index", "items.lance"):
+        assert isinstance(build_page(tmp_path / name, checkpoint), gr.Blocks)
+
+
+def test_pictures_come_from_one_place(index_path, checkpoint, image_root):
+    with pytest.raises(ValueError, match="`image_root` must be left out with `pictures`, but both are given"):
+        build_page(index_path, checkpoint, image_root=image_root, pictures="pictures.bin")
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [("300.1.1.1", "`host` must be an address of this machine, but got '300.1.1.1'"), ("192.0.2.1", "`host` must be")],
+)
+def test_an_address_of_another_machine_is_refused(host, message):
+    with pytest.raises(ValueError, match=message), serving(gr.Blocks(), host):
+        pass
+
+
+def test_it_listens_to_this_machine_alone_and_at_a_free_port(address):
+    assert address.startswith("http://127.0.0.1:")
+    port = int(address.rstrip("/").rpartition(":")[2])
+    with pytest.raises(ValueError, match=f"`port` must be free, but got {port}"), serving(gr.Blocks(), None, port):
+        pass
