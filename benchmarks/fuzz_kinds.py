@@ -1,30 +1,28 @@
-"""What the fuzzer tries: each kind prepares its files once, and gives a function that tries one damaged input."""
+"""Kinds of input to fuzz: each prepares its files once, and returns a function that tries one damaged input."""
 
 import hashlib
 import json
 import shutil
 import struct
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import yaml
-from datasets import Dataset, Image
+from datasets import Dataset
 from fuzz_images import declare_size, sample_images
 from fuzz_mutations import damage_bytes, damage_value, random_value
 from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.data import prepare_dataset
-from modeling_crh.data.images import check_images, decode_image
+from modeling_crh.data.bad_rows import read_value
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.images import read_image
+from modeling_crh.images import UnreadableImageError, read_image
 from modeling_crh.losses import crh_loss
 from modeling_crh.search import HammingIndex, index_codes
 from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
@@ -45,7 +43,7 @@ BACKBONE: dict[str, Any] = {
 
 
 def images(folder: Path) -> Case:
-    """Files of images, read from a path and decoded from bytes, with the same end."""
+    """Files of images, read from a path and as a row of data, with the same end."""
     samples = sample_images()
     path = folder / "image"
 
@@ -56,30 +54,17 @@ def images(folder: Path) -> Case:
         if generator.random() < 0.95:
             content = damage_bytes(content, generator)
         path.write_bytes(content)
-        value = {"bytes": content, "path": None}
-        _, bad = _checked(value)
+        row = read_value("image", {"bytes": content, "path": None}, "row 0")
         try:
             pixels = read_image(path)
-        except ValueError:
-            if not bad:
-                raise AssertionError("read_image refuses what check_images lets pass") from None
-            decode_image(value, "row 0")
-            raise AssertionError("decode_image takes what read_image refuses") from None
-        if bad or not np.array_equal(decode_image(value, "row 0").permute(1, 2, 0).numpy(), pixels):
-            raise AssertionError("read_image, decode_image and check_images do not agree")
+        except UnreadableImageError:
+            if isinstance(row, torch.Tensor):
+                raise AssertionError("a row takes what `read_image` refuses") from None
+            raise
+        if not isinstance(row, torch.Tensor) or not np.array_equal(row.permute(1, 2, 0).numpy(), pixels):
+            raise AssertionError("`read_image` and a row of data do not agree")
 
     return read
-
-
-def _checked(value: dict[str, Any]) -> tuple[int, int]:
-    """How many of this image and one good one `check_images` takes, and how many it leaves out."""
-    good = BytesIO()
-    PIL.Image.new("RGB", (2, 2)).save(good, "PNG")
-    schema = pa.schema({"image": pa.struct({"bytes": pa.binary(), "path": pa.string()})})
-    table = pa.table({"image": [value, {"bytes": good.getvalue(), "path": None}]}, schema)
-    rows = Dataset(table).cast_column("image", Image())
-    taken, bad = check_images(rows, skip_bad_images=True, num_threads=1)
-    return len(taken), len(bad)
 
 
 def _indexes(folder: Path) -> list[Path]:

@@ -100,8 +100,8 @@ def push(
     if space:
         from modeling_crh.hub.published_space import push_space  # FAISS is optional
 
-        pictures = {"image_root": image_root, "with_pictures": with_pictures}
-        commit = push_space(source, repo_id, model=str(model), **pictures, **settings)
+        settings |= {"image_root": image_root, "with_pictures": with_pictures}
+        commit = push_space(source, repo_id, model=str(model), **settings)
     elif kind == "dataset":
         commit = push_codes(source, repo_id, model=model, **settings)
     else:
