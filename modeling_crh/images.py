@@ -2,8 +2,10 @@
 
 import base64
 import binascii
+import errno
 import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 from transformers import BaseImageProcessor
 
 ImageSource = str | Path | bytes | PIL.Image.Image | NDArray[Any]
-"""A path, an http(s) URL, base64 text, the bytes of a file, an opened image, or an array of pixels."""
+"""A path, a URL, base64 text, the bytes of a file, an opened image, or an array of pixels."""
 
 SUFFIXES = frozenset(
     ".apng .avif .avifs .bmp .dds .dib .gif .heic .heif .hif .icns .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .mpo .pbm "
@@ -60,18 +63,22 @@ class UnreadableImageError(ValueError):
     """
 
     def __init__(self, reason: str, name: str = "") -> None:
-        self.reason = reason
+        self.reason, self.name = reason, name
         super().__init__(f"`image` must be a complete image, but {name or 'it'} is not: {reason}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnreadableImageError, (self.reason, self.name)  # a worker process may send it
 
 
 def read_image(source: ImageSource) -> NDArray[np.uint8]:
     """Read one image as training and encoding see it: upright, with transparency laid over white.
 
-    Pixels of 16 bits or of floating point are scaled to 8 bits.
+    Pixels of more than 8 bits are scaled to 8: those of unsigned 16 bits from 65,535; other whole numbers from 255 or
+    65,535 and floating point from 1, 255 or 65,535, whichever holds the largest pixel.
 
     Args:
-        source: A path, an http(s) URL, base64 text, the bytes of a file, an opened image, or an array `(H, W)`,
-            `(H, W, C)` or `(C, H, W)` with C of 1, 3 or 4, of whole numbers or of floating point from 0 to 1.
+        source: A path, a URL (http, or any that fsspec reads, such as `s3://`), base64 text, the bytes of a file, an
+            opened image, or an array `(H, W)`, `(H, W, C)` or `(C, H, W)` of numbers, with C of 1, 3 or 4.
 
     Returns:
         `(H, W, 3)` uint8.
@@ -81,6 +88,7 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
             those of `PIL.Image.MAX_IMAGE_PIXELS`, or more than its bytes can hold.
         ValueError: If `source` is of another kind.
         OSError: If the machine cannot read the file, such as for a denied permission.
+        ModuleNotFoundError: If a URL needs a package that is not installed.
 
     Example:
         >>> read_image(PIL.Image.new("RGBA", (2, 1))).tolist()
@@ -151,25 +159,24 @@ def _content(source: str | Path | bytes) -> bytes:
         return _download(text)
     if text.startswith("data:image/"):
         return _from_base64(text.partition(",")[2])
+    if "://" in text:
+        return _fetch(text)
     try:
-        mode = os.stat(text)
-        if not os.path.isfile(text):  # a pipe would wait for ever
-            raise UnreadableImageError("Is a directory" if os.path.isdir(text) else "it is a pipe, socket or device")
-        return Path(text).read_bytes() if mode.st_size else b""
-    except (FileNotFoundError, NotADirectoryError) as error:
-        if isinstance(source, str) and len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\s]+={0,2}\s*", text):
-            return _from_base64(text)
-        raise UnreadableImageError(error.strerror or "no such file") from error
-    except ValueError as error:  # a name with a zero byte
-        if isinstance(error, UnreadableImageError):
-            raise
-        raise UnreadableImageError(str(error)) from error
+        if not stat.S_ISREG(os.stat(text).st_mode):  # a pipe would wait for ever
+            raise UnreadableImageError("it is a folder" if os.path.isdir(text) else "it is a pipe, socket or device")
+        return Path(text).read_bytes()
     except OSError as error:
-        if isinstance(source, str) and len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\s]+={0,2}\s*", text):
-            return _from_base64(text)  # a name that is too long for a file
-        if text and len(os.fsencode(os.path.basename(text))) > 255:
-            raise UnreadableImageError(error.strerror or "its name is too long") from error
+        if isinstance(source, str) and _is_base64(text):
+            return _from_base64(text)
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
+            raise UnreadableImageError(error.strerror or "no such file") from error
         raise
+    except ValueError as error:  # a name with a zero byte
+        raise error if isinstance(error, UnreadableImageError) else UnreadableImageError(str(error)) from error
+
+
+def _is_base64(text: str) -> bool:
+    return len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\s]+={0,2}\s*", text) is not None
 
 
 def _download(url: str) -> bytes:
@@ -180,6 +187,20 @@ def _download(url: str) -> bytes:
     if response.is_error:
         raise UnreadableImageError(f"the server answered {response.status_code}")
     content: bytes = response.content
+    return content
+
+
+def _fetch(url: str) -> bytes:
+    """The bytes behind a URL of another kind than http."""
+    try:
+        with fsspec.open(url) as file:
+            content: bytes = file.read()
+    except FileNotFoundError as error:
+        raise UnreadableImageError(error.strerror or "No such file or directory") from error
+    except ImportError as error:  # fsspec knows the scheme, but its package is missing
+        raise ModuleNotFoundError(f"{url} cannot be read: {error}") from error
+    except ValueError as error:  # a scheme that nobody knows
+        raise UnreadableImageError(str(error).rstrip(".")) from error
     return content
 
 
@@ -222,15 +243,12 @@ def _register_heif() -> None:
 
 
 def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Pixels of more than 8 bits, or of floating point, scaled to 8 bits.
-
-    Whole numbers count up to 65,535, floating-point numbers up to 1, 255 or 65,535, whichever holds the largest; beyond
-    these, the largest value is white.
-    """
+    """Pixels of more than 8 bits, or of floating point, scaled to 8 bits; see `read_image`."""
     if not np.isfinite(values).all() or values.min() < 0:
         raise UnreadableImageError("its pixels must be finite and not negative")
     largest = float(values.max())
-    steps = (1.0, 255.0, 65535.0) if values.dtype.kind == "f" else (65535.0,)
+    is_16_bit = values.dtype.kind == "u" and values.dtype.itemsize == 2
+    steps = [65535.0] if is_16_bit else [1.0, 255.0, 65535.0] if values.dtype.kind == "f" else [255.0, 65535.0]
     white = next((step for step in steps if largest <= step), largest)
     return np.round(values.astype(np.float64) * (255.0 / white)).astype(np.uint8)
 
@@ -253,11 +271,3 @@ def _reason(error: Exception) -> str:
         return "no known image format"
     told = error.strerror if isinstance(error, OSError) else None
     return (told or str(error)).rstrip(".") or type(error).__name__
-
-
-decode_fault = _reason
-
-
-def open_image(file: str | BytesIO) -> PIL.Image.Image:
-    """Old."""
-    return _open(Path(file).read_bytes() if isinstance(file, str) else file.getvalue())

@@ -18,7 +18,7 @@ from modeling_crh.encoding.shards import shard_files
 from modeling_crh.runtime.processes import choose_workers, leave_processes
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
 from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
-from modeling_crh.training.run import find_recipe
+from modeling_crh.training.recipe import find_recipe
 
 _COLUMNS = ("image_column", "text_column", "features_column", "label_column", "label_separator", "multi_hot")
 
@@ -42,7 +42,7 @@ def encode(
     skip_bad = options.pop("skip_bad", False)
     source = open_source(**options, needs_label="label_column" in data)
     check_kind(encoder.reads, source.kind)
-    chosen = {name: str(value) for name, value in options.items() if name != "dataset"}
+    chosen = {name: str(value) for name, value in options.items() if name != "dataset" and value not in (None, False)}
     try:
         encoded = encode_source(
             encoder, source, out, model_name=checkpoint, options=chosen, shard_size=shard_size, skip_bad=skip_bad

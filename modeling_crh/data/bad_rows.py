@@ -7,7 +7,10 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +20,8 @@ from modeling_crh.runtime.terminal import progress_bar
 Kind = Literal["image", "text", "features"]
 """What the rows of a source hold."""
 
-_AT_A_TIME = 256
+_AT_A_TIME = 1024
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 @dataclass(frozen=True)
@@ -32,12 +36,10 @@ class BadRow:
     path: str
     reason: str
 
-    def as_error(self) -> ValueError:
-        """The error that ends a run which does not skip bad rows."""
-        return ValueError(
-            f"Every row must be readable, but {self.path} is not: {self.reason}; `--skip-bad` (`skip_bad=True`) leaves "
-            "such rows out."
-        )
+    def as_error(self, *, can_skip: bool = True) -> ValueError:
+        """The error that ends a run which does not skip bad rows; `can_skip` tells how it could."""
+        how = "; `--skip-bad` (`skip_bad=True`) leaves such rows out" if can_skip else ""
+        return ValueError(f"Every row must be readable, but {self.path} is not: {self.reason}{how}.")
 
 
 def read_value(kind: Kind, value: Any, place: object) -> Tensor | str | NDArray[np.float32] | BadRow:
@@ -88,13 +90,13 @@ def decode_image(value: dict[str, Any] | None, place: object) -> Tensor:
 
 
 def find_bad_rows(
-    kind: Kind, values: Any, places: Sequence[object], *, stop_at_first: bool = False, num_threads: int = 4
+    kind: Kind, rows: Dataset, places: Sequence[object], *, stop_at_first: bool = False, num_threads: int = 4
 ) -> dict[int, BadRow]:
     """Read every row once, to find those that would stop a run later.
 
     Args:
         kind: What the rows hold.
-        values: N values, see `read_value`; slices of 256 are taken.
+        rows: N rows with one column, which is called by the kind; images are not decoded.
         places: N names of the rows.
         stop_at_first: Stop where a bad row is found.
         num_threads: Rows to read at a time.
@@ -103,16 +105,39 @@ def find_bad_rows(
         Row number to the bad row.
     """
     bad: dict[int, BadRow] = {}
+    formatted, arrow = rows.with_format("numpy" if kind == "features" else None), rows.with_format("arrow")
     with ThreadPoolExecutor(num_threads) as threads, progress_bar(total=len(places), desc="Checking rows") as bar:
         for start in range(0, len(places), _AT_A_TIME):
             some = slice(start, start + _AT_A_TIME)
-            for row, found in enumerate(threads.map(partial(_fault, kind), values[some], places[some]), start):
-                if found is not None:
-                    bad[row] = found
             bar.update(len(places[some]))
+            if kind == "features" and are_finite(numbers_of(arrow[some][kind])):
+                continue
+            found = threads.map(partial(_fault, kind), formatted[some][kind], places[some])
+            bad |= {row: fault for row, fault in enumerate(found, start) if fault is not None}
             if bad and stop_at_first:
                 break
     return bad
+
+
+def numbers_of(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
+    """Features `(N, F)` or `(N, V, F)` of a column, read at once; None unless all rows have numbers of one shape."""
+    values, shape = column.combine_chunks(), [len(column)]
+    while any(is_list(values.type) for is_list in _LISTS):
+        lengths = pc.unique(pc.list_value_length(values))  # null where a row is missing
+        if len(lengths) != 1 or not lengths[0].as_py():
+            return None
+        shape.append(lengths[0].as_py())
+        values = values.flatten()
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    if len(shape) not in (2, 3) or values.null_count or not is_number:
+        return None
+    numbers: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(shape)
+    return numbers
+
+
+def are_finite(numbers: NDArray[np.float32] | None) -> bool:
+    """Whether there are numbers, and none of them is NaN or infinite."""
+    return numbers is not None and bool(np.isfinite(numbers).all())
 
 
 def _fault(kind: Kind, value: Any, place: object) -> BadRow | None:

@@ -9,7 +9,6 @@ from datasets import ClassLabel, Features, Image
 
 from modeling_crh.data.bad_rows import Kind
 from modeling_crh.data.label_forms import LabelForm, find_label_form
-from modeling_crh.data.rows import first_cells
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.tables import Part
 from modeling_crh.runtime.terminal import say
@@ -36,7 +35,8 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """All columns that are read."""
-        return [name for name in (self.value, self.label and self.label.column, self.id) if name is not None]
+        label = None if self.label is None else self.label.column
+        return [name for name in (self.value, label, self.id) if name is not None]
 
 
 def choose_columns(
@@ -53,18 +53,18 @@ def choose_columns(
     Raises:
         ValueError: If a column is missing or of another type, or two of them are the same.
     """
-    kind, value = _choose_value(source, part.reader.features)
-    label = _choose_label(source, part.reader.features, needs_label)
+    kind, value = _choose_value(source, part.rows.features)
+    label = _choose_label(source, part.rows.features, needs_label)
     if source.id_column is not None:
-        _check_column("id_column", source.id_column, part.reader.features)
+        _check_column("id_column", source.id_column, part.rows.features)
     if label == value:
         raise ValueError(f"`label_column` must be another column than `{kind}_column`, but both are {value!r}.")
     if label is None:
         return Columns(kind, value, None, source.id_column)
     form = find_label_form(
-        part.reader.features,
+        part.rows.features,
         label,
-        first_cells(part.reader.only([value, label]), label),
+        part.rows.first_cells(label),
         separator=source.label_separator,
         multi_hot=source.multi_hot,
         label_names=label_names,
@@ -75,9 +75,14 @@ def choose_columns(
 
 def holds_images(feature: Any) -> bool:
     """Whether a column of this type can be read as images: images, paths, bytes, or structs of both."""
-    stored_as = {"string", "large_string", "binary", "large_binary"}
     is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
-    return isinstance(feature, Image) or is_struct or getattr(feature, "dtype", None) in stored_as
+    is_bytes = getattr(feature, "dtype", None) in ("binary", "large_binary")
+    return isinstance(feature, Image) or is_struct or is_bytes or is_path_column(feature)
+
+
+def is_path_column(feature: Any) -> bool:
+    """Whether a column of this type holds paths or URLs."""
+    return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
 def stored_image(value: Any, base: Path | None) -> dict[str, Any]:
@@ -125,7 +130,7 @@ def _choose_label(source: DataSource, features: Features, needs_label: bool) -> 
         return "label"
     if _NAMED_AFTER_WEBDATASET in features:
         return _NAMED_AFTER_WEBDATASET
-    classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    classes: list[str] = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     if len(classes) != 1:
         return None
     say(f"Labels are read from the column {classes[0]!r}.")

@@ -1,6 +1,7 @@
 """Folders of image files: which files are images, the class of each, and what is passed over."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -73,7 +74,7 @@ def image_files(root: str | Path) -> ImageFolder:
     found.files.sort()
     found.metadata.sort()
     for file in found.files:
-        check_file_name(found.root / file)
+        check_file_name(file)
     return found
 
 
@@ -91,9 +92,9 @@ def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]
             name = below + entry.name
             if entry.name.startswith("."):
                 found.passed_over["hidden"] += 1
-            elif entry.is_dir():
+            elif os.path.isdir(entry.path):  # False, and no error, for a link to itself
                 is_used |= _walk(found, f"{name}/", (*ancestors, own))
-            elif not entry.is_file():
+            elif not os.path.isfile(entry.path):
                 found.passed_over["pipe, socket or device" if os.path.exists(entry.path) else "broken link"] += 1
             elif entry.name in METADATA:
                 found.metadata.append(name)
@@ -115,20 +116,20 @@ def divide_folder(found: ImageFolder) -> dict[str, str]:
 
     Returns:
         Such as `{"train": "train/", "query": "test/"}`; `{"all": ""}` for a folder that is not divided.
+
+    Raises:
+        ValueError: If two folders are of one part.
     """
-    tops = dict.fromkeys(name.partition("/")[0] for name in [*found.files, *found.metadata] if "/" in name)
-    divided = all(top in PART_NAMES for top in tops) and "train" in tops
-    if not divided or any("/" not in name for name in found.metadata):
+    tops = {name.partition("/")[0] for name in [*found.files, *found.metadata] if "/" in name}
+    named: dict[str, list[str]] = {part: [] for part in PART_NAMES.values()}
+    for top in sorted(tops):
+        named.get(PART_NAMES.get(top.lower(), ""), []).append(top)
+    if sum(map(len, named.values())) < len(tops) or not named["train"]:
         return {"all": ""}
-    parts: dict[str, str] = {}
-    for top in sorted(tops, key=list(PART_NAMES).index):
-        part = PART_NAMES[top]
-        if part in parts:
-            raise ValueError(
-                f"`dataset` must have one folder a split, but {found.root} has {parts[part][:-1]!r} and {top!r}."
-            )
-        parts[part] = f"{top}/"
-    return parts
+    for folders in named.values():
+        if len(folders) > 1:
+            raise ValueError(f"`dataset` must have one folder a split, but {found.root} has {' and '.join(folders)}.")
+    return {part: f"{folders[0]}/" for part, folders in named.items() if folders}
 
 
 def class_of(file: str) -> str | None:
@@ -142,46 +143,46 @@ def class_of(file: str) -> str | None:
     return top if slash else None
 
 
-def read_metadata(root: Path, file: str) -> list[dict[str, Any]]:
-    """Rows of a metadata file, each with the absolute path of its image as `image`.
-
-    Args:
-        root: Folder that the file lies in, or below.
-        file: Path of the file below `root`.
+def read_metadata(found: ImageFolder) -> list[dict[str, Any]]:
+    """Rows of all metadata files of a folder, each with the path of its image below the folder as `image`.
 
     Raises:
-        ValueError: If it cannot be read, names no images, or an image that lies outside of its folder, or one twice.
+        ValueError: If a file cannot be read or lists nothing, or a row names no image, one that lies outside of the
+            file's folder, or one that another row names.
     """
-    path = root / file
-    rows = {".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix](path)
-    first: dict[str, str] = {}
-    read = []
-    for place, row in rows:
-        if not isinstance(row.get("file_name"), str):
-            raise ValueError(f'{place} must have a "file_name", but is {str(row)[:80]}.')
-        image = os.path.normpath(path.parent / row["file_name"])
-        if not Path(image).is_relative_to(os.path.normpath(path.parent)):
-            raise ValueError(f"{place} must name a file in {path.parent}, but {row['file_name']!r} lies outside of it.")
-        if image in first:
-            raise ValueError(
-                f"{place} must name a file of its own, but {row['file_name']!r} is that of {first[image]}."
-            )
-        first[image] = place
-        check_file_name(Path(image))
-        read.append({name: value for name, value in row.items() if name != "file_name"} | {"image": image})
-    if not read:
-        raise ValueError(f"{path} must list at least one image, but lists none.")
-    return read
+    place_of: dict[str, str] = {}
+    rows = []
+    root = os.path.join(os.path.normpath(found.root), "")
+    for file in found.metadata:
+        path = found.root / file
+        folder = os.path.join(os.path.normpath(path.parent), "")
+        listed = list({".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix](path))
+        if not listed:
+            raise ValueError(f"{path} must list at least one image, but lists none.")
+        for place, row in listed:
+            name = row.pop("file_name", None)
+            if not isinstance(name, str):
+                raise ValueError(f'Every row must have a "file_name", but {place} is {str(row)[:80]}.')
+            image = os.path.normpath(os.path.join(folder, name))
+            if not image.startswith(folder):
+                raise ValueError(f"Every row must name a file in {path.parent}, but {place} names {name!r}.")
+            if image in place_of:
+                raise ValueError(
+                    f"Every row must name a file of its own, but {place} names {name!r} as {place_of[image]} does."
+                )
+            place_of[image] = place
+            rows.append(row | {"image": check_file_name(image).removeprefix(root)})
+    return rows
 
 
-def check_file_name(file: Path) -> Path:
+def check_file_name(file: str) -> str:
     """Give `file` back if its path can be a string of a dataset.
 
     Raises:
         ValueError: If it is not in UTF-8, which file systems allow.
     """
-    if re.search("[\ud800-\udfff]", str(file)):
-        raise ValueError(f"The path of every image must be in UTF-8, but {str(file)!r} is not.")
+    if re.search("[\ud800-\udfff]", file):
+        raise ValueError(f"The path of every image must be in UTF-8, but {file!r} is not.")
     return file
 
 
@@ -193,28 +194,28 @@ def _read_text(file: Path) -> str:
 
 
 def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    rows = csv.DictReader(_read_text(file).splitlines(keepends=True))
+    rows = csv.DictReader(io.StringIO(_read_text(file), newline=""))
     for row in rows:
-        place = f"Line {rows.line_num} of {file}"
+        place = f"line {rows.line_num} of {file}"
         if None in row or None in row.values():
-            raise ValueError(f"{place} must have {len(rows.fieldnames or [])} cells, but has more or fewer.")
+            raise ValueError(f"Every row must have {len(rows.fieldnames or [])} cells, but {place} has more or fewer.")
         yield place, {name: value or None for name, value in row.items()}
 
 
 def _read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, line in enumerate(_read_text(file).split("\n"), start=1):  # `splitlines` would part at U+2028 too
-        place = f"Line {number} of {file}"
+        place = f"line {number} of {file}"
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{place} must be one JSON object, but is not: {error}.") from error
+            raise ValueError(f"Every line must be one JSON object, but {place} is not: {error}.") from error
         if not isinstance(row, dict):
-            raise ValueError(f"{place} must be one JSON object, but is {line.strip()[:80]}.")
+            raise ValueError(f"Every line must be one JSON object, but {place} is {line.strip()[:80]}.")
         yield place, row
 
 
 def _read_parquet(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for number, row in enumerate(pq.read_table(file).to_pylist()):
-        yield f"Row {number} of {file}", row
+        yield f"row {number} of {file}", row

@@ -68,7 +68,9 @@ class LabelForm:
         return sort_names(names)
 
     def _flagged(self, value: Any, place: object) -> list[str]:
-        if value is None or len(value) != self.flags or any(flag not in (0, 1) for flag in value):
+        if value is None:
+            return []
+        if len(value) != self.flags or any(flag not in (0, 1) for flag in value):
             raise ValueError(f"`multi_hot` labels must be {self.flags} times 0 or 1, but {place} has {value!r:.80}.")
         names = self.class_names or tuple(str(number) for number in range(self.flags))
         return [name for name, flag in zip(names, value, strict=True) if flag]
@@ -80,7 +82,7 @@ class LabelForm:
             return value
         if isinstance(value, float) and value != value:  # NaN, which pandas writes for a missing label
             return None
-        if not isinstance(value, int | float) or int(value) != value:
+        if not isinstance(value, int | float) or not float(value).is_integer():
             raise ValueError(f"`label` must be a whole number or a string, but {place} has {value!r:.80}.")
         number = int(value)
         if number == -1:
@@ -153,11 +155,12 @@ def find_label_form(
 
 
 def _count_flags(rows: Sequence[Any]) -> int:
-    """Length of all rows if every one of them is a list of 0 and 1 of one length, at least 2; 0 otherwise."""
-    lengths = {len(row) if row is not None else 0 for row in rows}
+    """Length of all lists if every one of them holds only 0 and 1 and all have one length, at least 2; 0 otherwise."""
+    given = [row for row in rows if row is not None]
+    lengths = {len(row) for row in given}
     if len(lengths) != 1 or max(lengths) < 2:
         return 0
-    return max(lengths) if all(flag in (0, 1) and not isinstance(flag, str) for row in rows for flag in row) else 0
+    return max(lengths) if all(flag in (0, 1) and not isinstance(flag, str) for row in given for flag in row) else 0
 
 
 def _mention_commas(column: str, rows: Sequence[Any]) -> None:

@@ -93,15 +93,17 @@ def read_parts(source: DataSource) -> tuple[dict[str, Dataset], list[BadRow]]:
         ValueError: See `load_splits`.
     """
     opened = open_data(source)
-    if not set(opened.parts) <= {"all", "train", "validation", "query"}:
-        raise ValueError(
-            f"`split` must name the split to train on, since none of {', '.join(opened.parts)} is called train."
-        )
+    parts = {name: part for name, part in opened.parts.items() if name in ("all", "train", "validation", "query")}
+    others = opened.parts.keys() - parts
+    if not {"all", "train"} & parts.keys():
+        raise ValueError(f"`split` must name the split to train on, since none of {', '.join(opened.parts)} is train.")
+    if others:
+        say(f"Passed over the splits {', '.join(sorted(others))} of {opened.name}.")
     if isinstance(source.dataset, str) and source.dataset in BENCHMARKS and opened.kind == "image":
-        return {name: part.whole() for name, part in opened.parts.items()}, []
+        return {name: part.whole() for name, part in parts.items()}, []
     prepared: dict[str, Dataset] = {}
     bad_rows: list[BadRow] = []
-    for name, part in opened.parts.items():
+    for name, part in parts.items():
         known = label_names(next(iter(prepared.values()))) if prepared else None
         prepared[name], left_out = prepare_part(part, opened.columns, opened.name, known, skip_bad=source.skip_bad)
         bad_rows += left_out

@@ -1,20 +1,23 @@
 """The door for data: open whatever a `DataSource` names as rows of images, texts or features with their labels."""
 
+import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, count, islice
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from modeling_crh.data.bad_rows import Kind
-from modeling_crh.data.chosen_columns import Columns, choose_columns, stored_image
+from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_image
 from modeling_crh.data.label_forms import Label
-from modeling_crh.data.rows import READ_ERRORS, ChainedRows, RowReader
+from modeling_crh.data.rows import READ_ERRORS, Chunk, Rows
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.stored import open_stored
-from modeling_crh.data.tables import Part, no_rows, unreadable
+from modeling_crh.data.tables import Part, no_rows, read_error
 
 
 class Row(NamedTuple):
@@ -39,20 +42,31 @@ class OpenedSource:
 
     Attributes:
         name: Absolute path, or name of a benchmark or dataset.
-        version: Digest that changes when the files of the source change.
-        parts: Name of a part (`train`, `validation`, `query`, or `all`) to its rows.
+        stored_version: Digest of the files that hold the rows.
+        parts: Name of a part (`train`, `validation`, `query`, `all`, or another split) to its rows.
         columns: The columns that are read.
     """
 
     name: str
-    version: str
+    stored_version: str
     parts: dict[str, Part]
     columns: Columns
+
+    @cached_property
+    def version(self) -> str:
+        """Digest that changes when the source changes: its files, or local images that its cells name."""
+        column, found = self.columns.value, hashlib.sha256(self.stored_version.encode())
+        if self.kind != "image" or not is_path_column(self._all_rows.features[column]):
+            return self.stored_version
+        for chunk in self._all_rows.only([column]).chunks():
+            for value in chunk.table[column].to_pylist():
+                found.update(_file_version(stored_image(value, chunk.base)["path"]))
+        return found.hexdigest()
 
     @property
     def num_rows(self) -> int | None:
         """Number of rows of all parts; None where only reading to the end would tell."""
-        return self._reader.num_rows
+        return self._all_rows.num_rows
 
     @property
     def kind(self) -> Kind:
@@ -63,7 +77,7 @@ class OpenedSource:
     def has_string_ids(self) -> bool:
         """Whether ids are strings rather than whole numbers."""
         column = self.columns.id
-        return column is not None and str(self._reader.features[column].dtype).endswith("string")
+        return column is not None and str(self._all_rows.features[column].dtype).endswith("string")
 
     def shards(
         self, shard_size: int, wanted: Callable[[int], bool], first: int = 0
@@ -81,7 +95,7 @@ class OpenedSource:
         Raises:
             ValueError: If the source cannot be read on, or a label or id breaks its rule.
         """
-        if self._reader.by_number and self.num_rows is not None:
+        if self._all_rows.by_number and self.num_rows is not None:
             for shard in range(first, -(-self.num_rows // shard_size)):
                 if wanted(shard):
                     yield shard, self.rows(shard * shard_size, (shard + 1) * shard_size)
@@ -97,37 +111,43 @@ class OpenedSource:
             deque(block, maxlen=0)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
-        """Rows of all parts, one after the other, from `start` up to `stop`, or to the end."""
-        number = start
-        base = next(iter(self.parts.values())).base
-        try:
-            for chunk in self._reader.only(self.columns.names).chunks(start, stop):
-                columns = self._cells(chunk.table)
-                for row, (value, cell, given) in enumerate(zip(*columns, strict=True)):
-                    place = chunk.place(row)
-                    path = place
-                    if self.kind == "image" and value is not None:
-                        value = stored_image(value, base)
-                        path = value["path"] or place
-                    label = None if self.columns.label is None else self.columns.label.read(cell, place)
-                    yield Row(self._id(given, number, place), path, label, value)
-                    number += 1
-        except READ_ERRORS as error:
-            if isinstance(error, ValueError | PermissionError) and not isinstance(error, pa.ArrowException):
-                raise
-            raise unreadable(self.name, error) from error
+        """Rows of all parts, one after the other, from `start` up to `stop`, or to the end.
 
-    @property
-    def _reader(self) -> RowReader:
-        readers = [part.reader for part in self.parts.values()]
-        return readers[0] if len(readers) == 1 else ChainedRows(readers)
+        Raises:
+            ValueError: If the source cannot be read on, or a label or id breaks its rule.
+            OSError: If the machine cannot read it, such as for a denied permission.
+        """
+        chunks = self._all_rows.only(self.columns.names).chunks(start, stop)
+        number = start
+        while True:
+            try:
+                chunk = next(chunks, None)
+            except READ_ERRORS as error:
+                raise read_error(self.name, error) from error
+            if chunk is None:
+                return
+            yield from self._read(chunk, number)
+            number += len(chunk.table)
+
+    @cached_property
+    def _all_rows(self) -> Rows:
+        return Rows([reader for part in self.parts.values() for reader in part.rows.readers])
+
+    def _read(self, chunk: Chunk, number: int) -> Iterator[Row]:
+        for row, (value, cell, given) in enumerate(zip(*self._cells(chunk.table), strict=True)):
+            path = place = chunk.place(row)
+            if self.kind == "image" and value is not None:
+                value = stored_image(value, chunk.base)
+                path = value["path"] or place
+            label = None if self.columns.label is None else self.columns.label.read(cell, place)
+            yield Row(self._id(given, number + row, place), path, label, value)
 
     def _cells(self, table: pa.Table) -> tuple[Any, Sequence[Any], Sequence[Any]]:
         column, label, ids = table[self.columns.value], self.columns.label, self.columns.id
         is_nested = self.kind == "features" and not pa.types.is_string(column.type)
         values = column.to_numpy(zero_copy_only=False) if is_nested else column.to_pylist()
         empty = [None] * len(table)
-        labels = empty if label is None else table[label.column].to_pylist()
+        labels = empty if label is None or label.column not in table.column_names else table[label.column].to_pylist()
         return values, labels, empty if ids is None else table[ids].to_pylist()
 
     def _id(self, given: Any, number: int, place: str) -> int | str:
@@ -135,7 +155,19 @@ class OpenedSource:
             return number
         if isinstance(given, bool) or not isinstance(given, int | str):
             raise ValueError(f"`id_column` must hold whole numbers or strings, but {place} has {given!r:.80}.")
+        if isinstance(given, int) and given >= 2**63:
+            raise ValueError(f"`id_column` must hold whole numbers below 2^63 or strings, but {place} has {given}.")
         return given
+
+
+def _file_version(path: str | None) -> bytes:
+    """Path, size and time of a local file; the path alone of one that is elsewhere or missing."""
+    try:
+        status = None if path is None or "://" in path else os.stat(path)
+    except (OSError, ValueError):  # ValueError: a zero byte
+        status = None
+    facts = "" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"
+    return f"{path}\0{facts}\0".encode("utf-8", "surrogatepass")
 
 
 def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> OpenedSource:
@@ -163,7 +195,12 @@ def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
     """Open a `DataSource`; see `open_source`."""
     stored = open_stored(source)
     parts = stored.parts(source.split)
-    if all(part.reader.num_rows == 0 or not part.reader.features for part in parts.values()):
+    if all(part.rows.num_rows == 0 or not part.rows.features for part in parts.values()):
         raise no_rows(stored.name)
     columns = choose_columns(source, next(iter(parts.values())), needs_label=needs_label)
+    for name, part in parts.items():
+        missing = [column for column in (columns.value, columns.id) if column and column not in part.rows.features]
+        if missing:
+            found = list(part.rows.features)
+            raise ValueError(f"`split` {name} must have a column {missing[0]!r} as the others do, but has {found}.")
     return OpenedSource(stored.name, stored.version, parts, columns)

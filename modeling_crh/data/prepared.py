@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, Image, concatenate_datasets
+from numpy.typing import NDArray
 
 from modeling_crh.data.bad_rows import BadRow, find_bad_rows
-from modeling_crh.data.chosen_columns import Columns, choose_columns, stored_image
+from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_image
 from modeling_crh.data.columns import LEVELS, label_feature, without_decoding
 from modeling_crh.data.label_forms import Label
-from modeling_crh.data.rows import DatasetRows, Place
+from modeling_crh.data.rows import Place, Rows
 from modeling_crh.data.source import DataSource
+from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part, no_rows
 
 NO_CLASS = -1
@@ -42,7 +46,8 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
         raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
     if not len(dataset):
         raise no_rows("the dataset")
-    part = Part(DatasetRows(dataset, "the dataset"), lambda: dataset)
+    plain = dataset.with_format(None)
+    part = Part(Rows([DatasetReader(plain, "the dataset")]), lambda: plain)
     chosen = choose_columns(DataSource(dataset=dataset, **columns), part, label_names)
     return _prepare(part, chosen, "the dataset", label_names)
 
@@ -67,10 +72,8 @@ def prepare_part(
     """
     prepared = _prepare(part, columns, name, label_names)
     values = without_decoding(prepared) if columns.kind == "image" else prepared.select_columns(columns.kind)
-    if columns.kind == "features":
-        values = values.with_format("numpy")
-    places = [Place(part.reader, row) for row in range(len(prepared))]
-    bad = find_bad_rows(columns.kind, values[columns.kind], places, stop_at_first=not skip_bad)
+    places = [Place(part.rows, row) for row in range(len(prepared))]
+    bad = find_bad_rows(columns.kind, values, places, stop_at_first=not skip_bad)
     if bad and not skip_bad:
         raise next(iter(bad.values())).as_error()
     if len(bad) == len(prepared):
@@ -82,49 +85,57 @@ def prepare_part(
 
 def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | None) -> Dataset:
     rows = part.whole()
-    if columns.label is None:
+    if not len(rows):
+        raise no_rows(name)
+    if columns.label is None or columns.label.column not in rows.column_names:
         raise ValueError(_no_labels(columns, name, list(rows.column_names)))
     labels = rows.select_columns(columns.label.column)[:][columns.label.column]
-    named = [columns.label.read(label, Place(part.reader, row)) for row, label in enumerate(labels)]
+    named = [columns.label.read(label, Place(part.rows, row)) for row, label in enumerate(labels)]
     names = list(known) if known is not None else columns.label.order(_all_names(named))
-    ids = _class_ids(named, names, part, is_list=columns.label.is_list, is_given=known is not None)
-    inputs = _canonical_inputs(rows, columns, part)
+    ids = _class_ids(named, names, part.rows, is_list=columns.label.is_list, is_given=known is not None)
+    inputs = _canonical_inputs(rows, columns, part.rows)
     prepared = inputs.add_column("label", ids, feature=label_feature(names, multi_label=columns.label.is_list))
     if set(LEVELS) <= set(rows.column_names) - set(columns.names):
         prepared = concatenate_datasets([prepared, rows.select_columns(list(LEVELS))], axis=1)
     return prepared
 
 
-def _canonical_inputs(rows: Dataset, columns: Columns, part: Part) -> Dataset:
+def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
     """The column of images, texts or features alone, under that name; images with absolute paths."""
     kind, column = columns.kind, columns.value
-    inputs = rows.select_columns(column)
+    if kind == "image" and _names_files(whole, column, rows):
+        chunks = rows.only([column]).chunks()
+        images = [stored_image(value, chunk.base) for chunk in chunks for value in chunk.table[column].to_pylist()]
+        return Dataset.from_dict({"image": images}).cast_column("image", Image())
+    inputs = whole.select_columns(column)
     if column != kind:
         inputs = inputs.rename_column(column, kind)
-    if kind != "image":
-        return inputs
-    if part.base is not None and not isinstance(inputs.features["image"], Image):
-        base = part.base
-        absolute = [stored_image(value, base) for value in inputs[:]["image"]]
-        return Dataset.from_dict({"image": absolute}).cast_column("image", Image())
-    return inputs.cast_column("image", Image())
+    return inputs.cast_column("image", Image()) if kind == "image" else inputs
+
+
+def _names_files(whole: Dataset, column: str, rows: Rows) -> bool:
+    """Whether cells name images by paths that start from the folder of their table."""
+    feature = whole.features[column]
+    if isinstance(feature, Image) or all(reader.base is None for reader in rows.readers):
+        return False
+    if not isinstance(feature, dict):
+        return is_path_column(feature)
+    return "bytes" not in feature or pc.struct_field(whole.with_format("arrow")[:][column], "bytes").null_count > 0
 
 
 def _class_ids(
-    named: list[Label], names: list[str], part: Part, *, is_list: bool, is_given: bool
-) -> list[int] | list[list[int]]:
+    named: list[Label], names: list[str], rows: Rows, *, is_list: bool, is_given: bool
+) -> NDArray[np.int64] | list[list[int]]:
     """Ids of the classes of every row, sorted."""
     id_of = {name: number for number, name in enumerate(names)}
-    ids: list[Any] = []
-    for row, label in enumerate(named):
-        classes = label if isinstance(label, list) else [] if label is None else [label]
-        unknown = [name for name in classes if name not in id_of]
-        if unknown:
-            rule = "one of the classes of the training set" if is_given else f"one of {len(names)} classes"
-            raise ValueError(f"`label` must be {rule}, but {Place(part.reader, row)} has {unknown[0]!r}.")
-        numbers = sorted(id_of[name] for name in classes)
-        ids.append(numbers if is_list else numbers[0] if numbers else NO_CLASS)
-    return ids
+    try:
+        if is_list:
+            return [sorted(id_of[name] for name in label or []) for label in named]
+        return np.array([NO_CLASS if label is None else id_of[str(label)] for label in named])
+    except KeyError as error:
+        row = next(row for row, label in enumerate(named) if _all_names([label]) - id_of.keys())
+        rule = "one of the classes of the training set" if is_given else f"one of {len(names)} classes"
+        raise ValueError(f"`label` must be {rule}, but {rows.place(row)} has {error}.") from error
 
 
 def _all_names(named: list[Label]) -> set[str]:

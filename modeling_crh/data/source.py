@@ -1,11 +1,11 @@
 """The options that name data and divide it, declared once for the command line, recipes and Python."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-Data = str | Dataset | DatasetDict | IterableDataset | IterableDatasetDict
+Data: TypeAlias = str | Dataset | DatasetDict | IterableDataset | IterableDatasetDict
 """A name that leads to data, or data that Python code has made."""
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +24,11 @@ from datasets import (
 from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
-from modeling_crh.data.folders import PART_NAMES, ImageFolder, class_of, divide_folder, image_files, read_metadata
-from modeling_crh.data.rows import READ_ERRORS, DatasetRows, StreamRows
+from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, image_files, read_metadata
+from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.source import DataSource
-from modeling_crh.data.tables import Part, divide_tables, find_tables, open_tables, unreadable
+from modeling_crh.data.table_readers import DatasetReader, StreamReader
+from modeling_crh.data.tables import Part, divide_tables, find_tables, open_tables, read_error
 from modeling_crh.runtime.terminal import say
 
 
@@ -47,23 +49,35 @@ class Stored:
     def parts(self, split: str | None = None) -> dict[str, Part]:
         """Part of an experiment (`train`, `validation`, `query`; or `all`) to its rows.
 
+        Other splits follow, under their own names.
+
         Args:
             split: The only split to take, by its own name or by that of the part.
 
         Raises:
-            ValueError: If there is no such split.
+            ValueError: If there is no such split, or two are of one part.
         """
-        named = {PART_NAMES.get(name.lower(), name): rows for name, rows in self.splits.items()}
-        if split is not None:
-            chosen = self.splits.get(split, named.get(PART_NAMES.get(split, split)))
-            if chosen is None:
-                raise ValueError(f"`split` must be one of {', '.join(self.splits)}, but got {split!r}.")
-            return {"all": chosen}
-        if len(self.splits) == 1:
+        if split is None and len(self.splits) == 1:
             return {"all": next(iter(self.splits.values()))}
-        if len(named) < len(self.splits) or "train" not in named or not set(named) <= set(PART_NAMES.values()):
-            return self.splits
-        return {name: named[name] for name in ("train", "validation", "query") if name in named}
+        named: dict[str, Part] = {}
+        for name, rows in self.splits.items():
+            part = PART_NAMES.get(name.lower(), name)
+            if part in named and split is None:
+                raise ValueError(
+                    f"`split` must name the split to read, since two of {', '.join(self.splits)} are {part}."
+                )
+            named[part] = rows
+        if split is None:
+            return {name: named[name] for name in sorted(named, key=_place_of_part)}
+        chosen = self.splits.get(split, named.get(PART_NAMES.get(split, split)))
+        if chosen is None:
+            raise ValueError(f"`split` must be one of {', '.join(self.splits)}, but got {split!r}.")
+        return {"all": chosen}
+
+
+def _place_of_part(name: str) -> int:
+    order = ("train", "validation", "query")
+    return order.index(name) if name in order else len(order)
 
 
 def open_stored(source: DataSource) -> Stored:
@@ -99,23 +113,26 @@ def open_stored(source: DataSource) -> Stored:
     return _open_hub(name, source.config, source.revision)
 
 
-def _part_of(data: Dataset | IterableDataset, name: str = "the dataset") -> Part:
+def _part_of(data: Dataset | IterableDataset, name: str = "the dataset", *, is_csv: bool = False) -> Part:
     if isinstance(data, Dataset):
-        return Part(DatasetRows(data, name), lambda: data)
-    return Part(StreamRows(data, name), partial(_read_stream, data))
+        rows = data.with_format(None)  # the rows themselves, and not what a transform makes of them
+        return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
+    return Part(Rows([StreamReader(data, name)]), partial(_read_stream, data))
 
 
 def _read_stream(stream: IterableDataset) -> Dataset:
-    """All rows of a stream, written to the cache of `datasets`."""
-    return Dataset.from_generator(lambda: iter(stream), features=stream.features)
+    """All rows of a stream, written to the cache of `datasets`; images as they are, and not encoded anew."""
+    stored = stream.decode(False) if stream.features else stream
+    return Dataset.from_generator(lambda: iter(stored), features=stored.features)
 
 
 def digest(files: Sequence[Path]) -> str:
-    """Digest of the names, sizes and times of files, which changes when one of them is replaced."""
+    """Digest of the absolute paths, sizes and times of files, which changes when one of them is replaced."""
     found = hashlib.sha256()
     for file in files:
         status = os.stat(file)
-        found.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+        place = f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0"
+        found.update(place.encode("utf-8", "surrogateescape"))
     return found.hexdigest()
 
 
@@ -127,41 +144,39 @@ def _open_folder(path: Path) -> Stored | None:
         splits = saved if isinstance(saved, DatasetDict) else {"all": saved}
         parts = {name: _part_of(split, str(path)) for name, split in splits.items()}
         return Stored(str(root), digest(sorted(root.rglob("*.arrow"))), parts)
+    return _open_images(root)
+
+
+def _open_images(root: Path) -> Stored | None:
+    """A folder of images, with their labels from metadata files if there are some, or else by sub-folder."""
     found = image_files(root)
     if not found.files and not found.metadata:
         return None
-    listed = {part: _folder_rows(found, below) for part, below in divide_folder(found).items()}
-    used = {row["image"] for rows in listed.values() for row in rows}
-    unlisted = len(found.files) - sum(str(root / file) in used for file in found.files)
-    if unlisted:
-        found.passed_over["image that no metadata file lists"] = unlisted
+    listed = read_metadata(found) if found.metadata else [{"image": file} for file in found.files]
+    is_csv = bool(found.metadata) and all(file.endswith(".csv") for file in found.metadata)
+    outside, parts = len(listed), {}
+    for part, below in divide_folder(found).items():
+        rows = [row for row in listed if row["image"].startswith(below)]
+        outside -= len(rows)
+        if not found.metadata and any(class_of(row["image"].removeprefix(below)) for row in rows):
+            rows = [row | {"label": class_of(row["image"].removeprefix(below))} for row in rows]
+        rows = [row | {"image": os.path.join(root, row["image"])} for row in rows]
+        parts[part] = _part_of(_as_dataset(rows, root), str(root), is_csv=is_csv)
+    unlisted = len({*found.files} - {row["image"] for row in listed})
+    found.passed_over += Counter({"image outside of the splits": outside, "image that no metadata lists": unlisted})
     passed_over = found.describe_passed_over()
     if passed_over is not None:
         say(passed_over)
-    parts = {part: _part_of(_as_dataset(rows, path), str(path)) for part, rows in listed.items()}
-    is_csv = bool(found.metadata) and all(file.endswith(".csv") for file in found.metadata)
-    parts = {name: Part(part.reader, part.whole, is_csv=is_csv) for name, part in parts.items()}
-    return Stored(str(root), digest([root / file for file in [*found.files, *found.metadata]]), parts)
+    return Stored(str(root), digest([root / file for file in found.metadata]), parts)
 
 
-def _folder_rows(found: ImageFolder, below: str) -> list[dict[str, Any]]:
-    """Images of one part of a folder with their labels: from metadata files where there are some, or else by folder."""
-    metadata = [file for file in found.metadata if file.startswith(below)]
-    if metadata:
-        return [row for file in metadata for row in read_metadata(found.root, file)]
-    files = [file.removeprefix(below) for file in found.files if file.startswith(below)]
-    rows: list[dict[str, Any]] = [{"image": str(found.root / below / file)} for file in files]
-    labels = [class_of(file) for file in files]
-    return [row | {"label": label} for row, label in zip(rows, labels, strict=True)] if any(labels) else rows
-
-
-def _as_dataset(rows: list[dict[str, Any]], path: Path) -> Dataset:
+def _as_dataset(rows: list[dict[str, Any]], root: Path) -> Dataset:
     names = dict.fromkeys(name for row in rows for name in row)
     try:
         return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise ValueError(
-            f"The metadata of {path} must hold values of one type a column, but do not: {error}."
+            f"The metadata of {root} must hold values of one type a column, but do not: {error}."
         ) from error
 
 
@@ -172,10 +187,12 @@ def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
         streams = builder.as_streaming_dataset()
         parts = {}
         for split, stream in streams.items():
-            reader = StreamRows(stream, name, builder.info.features)
-            parts[split] = Part(reader, partial(load_dataset, name, config, split=split, revision=revision))
+            rows = Rows([StreamReader(stream, name, builder.info.features)])
+            parts[split] = Part(rows, partial(load_dataset, name, config, split=split, revision=revision))
         data_files = builder.config.data_files or {}
     except READ_ERRORS as error:
-        raise unreadable(name, error) from error
-    version = {split: [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()}
+        raise read_error(name, error) from error
+    version = {
+        str(split): [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()
+    }
     return Stored(name, hashlib.sha256(json.dumps(version).encode()).hexdigest(), parts)

@@ -1,4 +1,4 @@
-"""Find the tables that a path names, and open them: parquet, CSV, JSON lines, WebDataset tars and NumPy's arrays."""
+"""Find the tables that a name leads to, and open them: parquet, CSV, JSON lines, WebDataset tars, NumPy's arrays."""
 
 import glob
 import re
@@ -10,16 +10,8 @@ from datasets import Dataset, load_dataset
 from datasets.table import InMemoryTable
 
 from modeling_crh.data.folders import PART_NAMES
-from modeling_crh.data.rows import (
-    READ_BYTES,
-    READ_ERRORS,
-    CsvRows,
-    NumpyRows,
-    ParquetRows,
-    RowReader,
-    StreamRows,
-    read_table,
-)
+from modeling_crh.data.rows import READ_ERRORS, Rows
+from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
 
 SUFFIXES = (".parquet", ".csv", ".json", ".jsonl", ".npy", ".tar")
 """Endings of the names of tables."""
@@ -30,15 +22,13 @@ class Part:
     """The rows of one split, as they are stored.
 
     Attributes:
-        reader: Reads them from any row on.
+        rows: Reads them from any row on.
         whole: Makes a `Dataset` of all of them.
-        base: Folder that paths in cells start from; None where they are absolute.
         is_csv: Whether every cell is text.
     """
 
-    reader: RowReader
+    rows: Rows
     whole: Callable[[], Dataset]
-    base: Path | None = None
     is_csv: bool = False
 
 
@@ -89,6 +79,7 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
 
     Raises:
         ValueError: If they are of several kinds, or cannot be read.
+        OSError: If the machine cannot read them, such as for a denied permission.
     """
     kinds = sorted({".json" if file.suffix == ".jsonl" else file.suffix for file in files})
     if len(kinds) > 1:
@@ -99,13 +90,13 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
     try:
         return _open(kinds[0], paths, name)
     except READ_ERRORS as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise unreadable(name, error) from error
+        raise read_error(name, error) from error
 
 
-def unreadable(name: str, error: Exception) -> ValueError:
-    """The error for a table that cannot be read, or not to its end."""
+def read_error(name: str, error: Exception) -> Exception:
+    """What to raise where a table cannot be read, or not to its end: the machine's own error, or else a sentence."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
     cause = error.__cause__ or error
     reason = str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__
     return ValueError(
@@ -120,27 +111,17 @@ def no_rows(name: str) -> ValueError:
 
 def _open(kind: str, files: list[Path], name: str) -> Part:
     texts = [str(file) for file in files]
-    base = files[0].parent
     if kind == ".parquet":
-        return Part(ParquetRows(files), lambda: Dataset.from_parquet(texts), base)
-    if kind == ".csv":
-        rows = CsvRows(files)
-        return Part(rows, lambda: _in_memory(rows), base, is_csv=True)
-    if kind == ".npy":
-        arrays = NumpyRows(files)
-        return Part(arrays, lambda: _in_memory(arrays))
+        return Part(Rows([ParquetReader(file) for file in files]), lambda: Dataset.from_parquet(texts))
+    if kind in (".csv", ".npy"):
+        rows = Rows([CsvReader(file) if kind == ".csv" else NumpyReader(file) for file in files])
+        return Part(rows, lambda: Dataset(InMemoryTable(rows.in_memory())), is_csv=kind == ".csv")
     builder = "json" if kind == ".json" else "webdataset"
     settings = {"chunksize": READ_BYTES} if kind == ".json" else {}
     stream = load_dataset(builder, data_files=texts, split="train", streaming=True, **settings)
-    return Part(
-        StreamRows(stream, texts[0] if len(texts) == 1 else name),
-        lambda: load_dataset(builder, data_files=texts, split="train"),
-        base,
-    )
-
-
-def _in_memory(reader: RowReader) -> Dataset:
-    return Dataset(InMemoryTable(read_table(reader)))
+    source = texts[0] if len(texts) == 1 else name
+    rows = Rows([StreamReader(stream, source, base=files[0].parent)])
+    return Part(rows, lambda: load_dataset(builder, data_files=texts, split="train"))
 
 
 def _is_hidden(file: Path, root: Path) -> bool:

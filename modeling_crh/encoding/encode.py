@@ -1,6 +1,6 @@
 """Encode datasets in memory, and sources of any length into a folder of shards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -88,7 +88,7 @@ def encode_source(
     folder: str | Path,
     *,
     model_name: str,
-    options: dict[str, str | None] | None = None,
+    options: Mapping[str, str] | None = None,
     shard_size: int = 10_000,
     skip_bad: bool = False,
 ) -> EncodedSource:
@@ -119,7 +119,7 @@ def encode_source(
         **model_fields(encoder.model, encoder.processor, model_name),
         source=source.name,
         source_version=source.version,
-        options=options or {},
+        options=dict(options or {}),
         shard_size=shard_size,
     )
     shards = CodeShards(folder, record, _label_type(source), pa.string() if source.has_string_ids else pa.int64())
@@ -166,10 +166,11 @@ def _label_type(source: OpenedSource) -> pa.DataType | None:
 
 @contextmanager
 def _locked(folder: Path, state: PartialState) -> Iterator[None]:
-    """Keep other runs out of a folder while this one writes."""
+    """Keep other runs out of a folder while this one writes; a folder that nothing was written to goes again."""
     if not state.is_main_process:
         yield
         return
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -181,8 +182,10 @@ def _locked(folder: Path, state: PartialState) -> Iterator[None]:
     try:
         yield
     finally:
+        (folder / ".lock").unlink(missing_ok=True)  # while it is held, so that nobody else's is removed
         lock.release()
-        (folder / ".lock").unlink(missing_ok=True)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _own_batches(

@@ -76,10 +76,12 @@ class Encoder:
         Raises:
             ValueError: If an item cannot be read, or is not what the model reads.
         """
+        if isinstance(items, str | bytes | Path):
+            raise ValueError(f"`items` must be a list, but got one {type(items).__name__}: put it into a list.")
         rows = [Row(number, _name(item, number), None, item) for number, item in enumerate(items)]
         parts = []
         with progress_bar(total=len(rows), desc=desc, unit="item") as bar:
-            for batch in self.batches([(0, iter(rows))], num_rows=len(rows)):
+            for batch in self.batches([(0, iter(rows))], skip_bad=None, num_rows=len(rows)):
                 parts.append(self.batch_logits(batch))
                 bar.update(len(batch.rows))
         return torch.cat(parts) if parts else torch.empty(0, self.num_bits)
@@ -92,14 +94,14 @@ class Encoder:
         self,
         shards: Iterable[tuple[int, Iterator[Row]]],
         *,
-        skip_bad: bool = False,
+        skip_bad: bool | None = False,
         num_rows: int | None = None,
     ) -> Iterator[InputBatch]:
         """Batches of rows, prepared for the model; see `input_batches`.
 
         Args:
             shards: Numbers and rows of shards.
-            skip_bad: Leave out rows that cannot be read.
+            skip_bad: See `input_batches`.
             num_rows: Number of all rows, if it is known: a few are prepared without worker processes.
         """
         is_small = num_rows is not None and num_rows <= 2 * self.batch_size
@@ -153,5 +155,5 @@ def run_batches(
 
 
 def _name(item: Any, number: int) -> str:
-    """What a message calls an item: its path or text, shortened, or its number."""
-    return str(item)[:300] if isinstance(item, str | Path) else f"item {number}"
+    """What a message calls an item: its path or text, shortened, or its number, from 0."""
+    return (str(item).strip() if isinstance(item, str | Path) else "")[:300] or f"item {number}"

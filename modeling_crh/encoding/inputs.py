@@ -117,7 +117,7 @@ def input_batches(
     *,
     batch_size: int,
     num_workers: int = 0,
-    skip_bad: bool = False,
+    skip_bad: bool | None = False,
     pin_memory: bool = False,
 ) -> Iterator[InputBatch]:
     """Prepare rows for the model: this process reads them, and workers decode them, two batches ahead each.
@@ -128,7 +128,8 @@ def input_batches(
         processor: Image processor or tokenizer of the model.
         batch_size: Largest number of rows of a batch; a batch never holds rows of two shards.
         num_workers: Number of worker processes; 0 prepares rows in this process.
-        skip_bad: Leave out rows that cannot be read; otherwise they are a fault.
+        skip_bad: Leave out rows that cannot be read; otherwise they are a fault, which tells how to skip them if this
+            is False, and does not if it is None.
         pin_memory: Whether batches are copied to a GPU.
 
     Yields:
@@ -158,7 +159,7 @@ def _unchanged(batch: Any) -> Any:
 class _RowInputs(torch.utils.data.Dataset[InputBatch]):
     """What workers do: they "index" it with the rows of a batch."""
 
-    def __init__(self, kind: Kind, processor: Processor, skip_bad: bool) -> None:
+    def __init__(self, kind: Kind, processor: Processor, skip_bad: bool | None) -> None:
         self._kind: Kind = kind
         self._processor = processor
         self._skip_bad = skip_bad
@@ -183,5 +184,5 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
             elif self._skip_bad:
                 left_out.append((row.id, value))
             else:
-                raise value.as_error()
+                raise value.as_error(can_skip=self._skip_bad is not None)
         return kept, values, left_out

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
 from modeling_crh.checks import check_seed, is_whole
-from modeling_crh.data.bad_rows import decode_image
+from modeling_crh.data.bad_rows import decode_image, numbers_of
 from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor, without_decoding
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.inputs import Processor, make_inputs
@@ -245,16 +245,19 @@ class FeatureDataset(LabelledDataset):
 def _feature_tensor(dataset: Dataset) -> Tensor:
     if "features" not in dataset.column_names:
         raise ValueError(f"`dataset` must have a column `features`, but has {dataset.column_names}.")
-    try:
-        features = np.asarray(dataset.with_format("numpy")[:]["features"], dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`features` must hold numbers of one shape in every row, but do not: {error}") from error
+    features = numbers_of(dataset.with_format("arrow")[:]["features"])
+    if features is None:
+        try:
+            features = np.asarray(dataset.with_format("numpy")[:]["features"], dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`features` must hold numbers of one shape in every row, but do not: {error}") from error
     if features.ndim not in (2, 3) or 0 in features.shape:
         raise ValueError(f"`features` must hold (F,) or (V, F) numbers a row, but are {features.shape} in all.")
     finite = np.isfinite(features).reshape(len(features), -1).all(1)
     if not finite.all():
         raise ValueError(f"`features` must be finite, but row {int(np.argmin(finite))} is not.")
-    return torch.from_numpy(features.reshape(len(features), -1, features.shape[-1]))
+    writable = np.require(features, requirements="W")  # what Arrow holds is read-only, which torch warns of
+    return torch.from_numpy(writable.reshape(len(features), -1, features.shape[-1]))
 
 
 def labelled_dataset(

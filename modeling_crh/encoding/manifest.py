@@ -38,7 +38,7 @@ class EncodingRecord:
     num_bits: int
     source: str
     source_version: str
-    options: dict[str, str | None]
+    options: dict[str, str]
     shard_size: int
     num_shards: int | None = None
 
@@ -53,7 +53,10 @@ class EncodingRecord:
         if not file.is_file():
             return None
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if "columns" in values:  # as version 0.1.0 called them
+                values["options"] = values.pop("columns")
+            return cls(**values)
         except (ValueError, TypeError) as error:  # TypeError: other fields than these
             raise ValueError(f"{file} must be what `crh encode` wrote, but cannot be read: {error}.") from error
 
@@ -77,11 +80,13 @@ class EncodingRecord:
             if not is_same:
                 got = "has changed since" if was == now else f"got {now!r}"
                 raise ValueError(f"`{name}` must be {was!r} {rule}, but {got}; another run needs another `out`.")
-        options: dict[str, tuple[Any, Any]] = {"shard_size": (begun.shard_size, self.shard_size)}
-        options |= {name: (value, self.options.get(name)) for name, value in begun.options.items()}
-        for name, (old, new) in options.items():
-            if old != new:
-                raise ValueError(f"`{name}` must be {old!r}, {rule}, but got {new!r}; another run needs another `out`.")
+        old, new = ({"shard_size": record.shard_size, **record.options} for record in (begun, self))
+        for name in old | new:
+            if old.get(name) != new.get(name):
+                raise ValueError(
+                    f"`{name}` must be {old.get(name)!r}, {rule}, but got {new.get(name)!r}; another run needs another "
+                    "`out`."
+                )
 
     def completed(self, num_shards: int) -> "EncodingRecord":
         """The same, of a source that was read to its end."""

@@ -1,0 +1,200 @@
+"""Readers of single tables: datasets, parquet, CSV, NumPy's arrays, and streams."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, IterableDataset, Value
+from numpy.typing import NDArray
+
+from modeling_crh.data.rows import TableReader
+
+READ_BYTES = 2**20
+_AT_A_TIME = 64
+
+
+class DatasetReader(TableReader):
+    """Rows of a `Dataset`, whose files are mapped into memory.
+
+    Args:
+        dataset: The rows.
+        source: What messages call it.
+    """
+
+    by_number = True
+
+    def __init__(self, dataset: Dataset, source: str) -> None:
+        self._dataset, self.source = dataset.with_format("arrow"), source
+        self.features = dataset.features
+        self.num_rows = len(dataset)
+
+    def only(self, columns: list[str]) -> "DatasetReader":
+        """See `TableReader`."""
+        return DatasetReader(self._dataset.select_columns(columns), self.source)
+
+    def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
+        """See `TableReader`."""
+        for row in range(start, len(self._dataset), _AT_A_TIME):
+            yield row, self._dataset[row : row + _AT_A_TIME]
+
+
+class ParquetReader(TableReader):
+    """Rows of a parquet file, of which a page a column is in memory, and not a whole row group.
+
+    Args:
+        path: The file.
+        columns: Columns to read; None reads all.
+    """
+
+    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
+        self._path, self._columns = path, columns
+        self.source, self.base = str(path), path.parent
+        metadata = pq.read_metadata(path)
+        self.features = Features.from_arrow_schema(metadata.schema.to_arrow_schema())
+        self.num_rows = metadata.num_rows
+
+    def only(self, columns: list[str]) -> "ParquetReader":
+        """See `TableReader`."""
+        return ParquetReader(self._path, columns)
+
+    def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
+        """See `TableReader`."""
+        row = 0
+        with pq.ParquetFile(self._path, pre_buffer=False, buffer_size=READ_BYTES) as file:
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
+                if row + size > start:
+                    first = row
+                    for batch in file.iter_batches(_AT_A_TIME, row_groups=[group], columns=self._columns):
+                        yield first, pa.Table.from_batches([batch])
+                        first += len(batch)
+                row += size
+
+
+class CsvReader(TableReader):
+    """Rows of a CSV file, in which every cell is text: 007 stays 007, and NA is a name.
+
+    Args:
+        path: The file.
+        columns: Columns to read; None reads all.
+    """
+
+    def __init__(self, path: Path, columns: list[str] | None = None) -> None:
+        self._path = path
+        self.source, self.base = str(path), path.parent
+        if columns is None:
+            with self._open(None) as reader:
+                columns = reader.schema.names
+        self._columns = columns
+        self.features = Features({column: Value("string") for column in columns})
+
+    def only(self, columns: list[str]) -> "CsvReader":
+        """See `TableReader`."""
+        return CsvReader(self._path, columns)
+
+    def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
+        """See `TableReader`."""
+        row = 0
+        with self._open(self._columns) as reader:
+            for batch in reader:
+                yield row, pa.Table.from_batches([batch])
+                row += len(batch)
+
+    def _open(self, columns: list[str] | None) -> pa.csv.CSVStreamingReader:
+        types = None if columns is None else dict.fromkeys(columns, pa.string())
+        return pa.csv.open_csv(
+            self._path,
+            read_options=pa.csv.ReadOptions(block_size=READ_BYTES, use_threads=False),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa.csv.ConvertOptions(
+                column_types=types, include_columns=columns, strings_can_be_null=False
+            ),
+        )
+
+
+class NumpyReader(TableReader):
+    """Rows of features in `NAME.npy`, with their labels in `NAME.labels.npy` if there is such a file.
+
+    Args:
+        path: Array `(N, F)` or `(N, V, F)` of numbers, mapped into memory.
+
+    Raises:
+        ValueError: If the file is no such array, or its labels are not one a row.
+    """
+
+    by_number = True
+
+    def __init__(self, path: Path) -> None:
+        self._array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # no archive, which `np.load` reads too
+        if self._array.dtype.kind not in "biuf" or self._array.ndim not in (2, 3):
+            raise ValueError(
+                f"it must hold numbers (N, F) or (N, V, F), but holds {self._array.dtype} {self._array.shape}"
+            )
+        self._labels = _read_labels(path.with_suffix(".labels.npy"), len(self._array))
+        self.source, self.num_rows = str(path), len(self._array)
+        self.features = Features.from_arrow_schema(self._table(slice(0, 1)).schema) if self.num_rows else Features()
+
+    def only(self, columns: list[str]) -> "NumpyReader":
+        """See `TableReader`; there are no other columns."""
+        return self
+
+    def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
+        """See `TableReader`."""
+        for row in range(start, len(self._array), _AT_A_TIME):
+            yield row, self._table(slice(row, row + _AT_A_TIME))
+
+    def _table(self, rows: slice) -> pa.Table:
+        values: pa.Array = pa.array(self._array[rows].astype(np.float32).reshape(-1))
+        for width in reversed(self._array.shape[1:]):
+            values = pa.FixedSizeListArray.from_arrays(values, width)
+        columns = {"features": values}
+        if self._labels is not None:
+            columns["label"] = pa.array(self._labels[rows].tolist())
+        return pa.table(columns)
+
+
+def _read_labels(path: Path, num_rows: int) -> NDArray[Any] | None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as opened:
+        labels: NDArray[Any] = np.lib.format.read_array(opened, allow_pickle=False)
+    if labels.ndim not in (1, 2) or len(labels) != num_rows:
+        raise ValueError(f"{path.name} must hold a label for each of the {num_rows} rows, but is {labels.shape}")
+    return labels
+
+
+class StreamReader(TableReader):
+    """Rows of an `IterableDataset`; those before the first wanted one are read and passed over.
+
+    Args:
+        stream: The rows.
+        source: What messages call it.
+        features: Types of the columns, where they are known.
+        base: Folder that paths in cells start from; None where they are absolute.
+    """
+
+    def __init__(
+        self, stream: IterableDataset, source: str, features: Features | None = None, base: Path | None = None
+    ) -> None:
+        self._stream, self.source, self.base = stream, source, base
+        found = features or stream.features
+        if found is None:  # a format that does not name its columns at the beginning
+            first = next(iter(stream.with_format("arrow").iter(batch_size=_AT_A_TIME)), None)
+            found = Features() if first is None else Features.from_arrow_schema(first.schema)
+        self.features = found
+
+    def only(self, columns: list[str]) -> "StreamReader":
+        """See `TableReader`."""
+        types = Features({name: self.features[name] for name in columns})
+        return StreamReader(self._stream.select_columns(columns), self.source, types, self.base)
+
+    def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
+        """See `TableReader`."""
+        stream = self._stream.skip(start) if start else self._stream
+        for table in stream.with_format("arrow").iter(batch_size=_AT_A_TIME):
+            yield start, table
+            start += len(table)
