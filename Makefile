@@ -53,8 +53,7 @@ CHECKPOINT := modeling_crh/checkpoints/fashion-mnist-64
 
 checkpoint: setup  ## train the checkpoint that ships, from the official files
 	$(BIN)/crh train training/recipes/fashion-mnist-64.yaml --data-dir $(FASHION_MNIST) --out runs/fashion-mnist-64
-	cp runs/fashion-mnist-64/config.json runs/fashion-mnist-64/preprocessor_config.json $(CHECKPOINT)/
-	cp runs/fashion-mnist-64/model.safetensors $(CHECKPOINT)/
+	cd runs/fashion-mnist-64/model && cp config.json preprocessor_config.json model.safetensors $(abspath $(CHECKPOINT))/
 	$(BIN)/crh evaluate $(CHECKPOINT) --dataset fashion_mnist --data-dir $(FASHION_MNIST) --json
 
 clean:

@@ -11,6 +11,7 @@ from modeling_crh.training.objectives import OBJECTIVES
 from modeling_crh.training.trainer import CRHTrainer
 
 NUM_LABELS = 5
+OF_THE_TRAINER = ("callbacks", "compute_metrics", "eval_dataset", "model_init", "objective")
 VIT = {
     "model_type": "vit",
     "hidden_size": 16,
@@ -58,11 +59,9 @@ def tiny_trainer(
     size=101,
     multi_label=False,
     model_fields=None,
-    callbacks=None,
-    objective=None,
     **settings,
 ):
-    """A trainer of a tiny model, from a fixed seed."""
+    """A trainer of a tiny model, from a fixed seed; `settings` are of the trainer or of its arguments."""
     set_seed(0)
     shape = (8,) if backbone is None else (3, 8, 8)
     config = CRHConfig(
@@ -84,13 +83,13 @@ def tiny_trainer(
         "report_to": "none",
         "dataloader_pin_memory": False,
     }
+    given = {name: settings.pop(name) for name in OF_THE_TRAINER if name in settings}
+    given.setdefault("eval_dataset", Clusters(40, shape, seed=1, multi_label=multi_label))
     return CRHTrainer(
-        CRHModel(config),
+        None if "model_init" in given else CRHModel(config),
         CRHTrainingArguments(output_dir=str(folder), **(defaults | settings)),
         train_dataset=Clusters(size, shape, multi_label=multi_label),
-        eval_dataset=Clusters(40, shape, seed=1, multi_label=multi_label),
-        callbacks=callbacks,
-        objective=objective,
+        **given,
     )
 
 

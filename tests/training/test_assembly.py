@@ -71,5 +71,5 @@ def test_validation_rows_that_are_alone_in_their_class_search_the_training_rows(
 
 
 def test_a_share_of_queries_is_refused_where_the_benchmark_has_its_own():
-    with pytest.raises(ValueError, match="`query_fraction` must be left out where the data bring queries of their own"):
+    with pytest.raises(ValueError, match="`query_fraction` must be"):
         load_data(Recipe.load(DEMO_RECIPE, query_fraction=0.1))

@@ -64,6 +64,26 @@ def test_an_epoch_that_stopped_half_way_keeps_its_statistics(callback, model):
     assert callback.batches == 1
 
 
+@pytest.mark.parametrize(
+    ("rest", "rank", "own"), [(0, 0, 4), (0, 1, 4), (6, 0, 4), (6, 1, 2), (3, 0, 3), (3, 1, 0), (4, 1, 0)]
+)
+def test_repetitions_that_fill_up_the_last_batch_do_not_count(rest, rank, own, callback, monkeypatch):
+    class Loader:
+        total_batch_size = 8
+        total_dataset_length = 8 + rest
+
+        def __len__(self):
+            return 1 + (rest > 0)
+
+    monkeypatch.setattr(type(callback.args), "process_index", rank)
+    monkeypatch.setattr(type(callback.args), "world_size", 2)
+    counts = []
+    for number in range(len(Loader())):
+        callback.observe(*batch(number, size=4), Loader())
+        counts.append(int(callback.statistics.weights.sum()))
+    assert counts == [4, 4 + own][: len(Loader())]
+
+
 def test_what_is_saved_is_what_is_loaded(callback, tmp_path):
     callback.observe(*batch(0))
     callback.moved_share = 0.25

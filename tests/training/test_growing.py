@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 
 from modeling_crh import CRHModel
-from modeling_crh.data import prepare_table
+from modeling_crh.data import prepare_dataset
 from modeling_crh.encoding import FeatureDataset
 from modeling_crh.losses import default_scale
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -20,7 +20,7 @@ def items_of(names, seed=0, size=12, label_names=None):
     labels = [names[row % len(names)] for row in range(size)]
     means = {name: 2 * generator.normal(size=4) for name in names}
     rows = {"features": [means[label] + 0.1 * generator.normal(size=4) for label in labels], "label": labels}
-    return FeatureDataset(prepare_table(Dataset.from_dict(rows), features_column="features", label_names=label_names))
+    return FeatureDataset(prepare_dataset(Dataset.from_dict(rows), features_column="features", label_names=label_names))
 
 
 def codes_of(model, items):

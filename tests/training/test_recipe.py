@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modeling_crh.data import DataSource, Division
 from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 TEXT = """
@@ -57,7 +58,7 @@ def test_the_recipes_that_ship_can_be_read_and_come_back_the_same(write, path):
 
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e-7, 1e22, 0.1, 3.0, 1])
 def test_a_dumped_number_is_read_as_that_number(write, learning_rate):
-    recipe = Recipe("shoes", backbone="org/vit", training={"learning_rate": learning_rate})
+    recipe = Recipe(dataset="shoes", backbone="org/vit", training={"learning_rate": learning_rate})
     loaded = Recipe.load(write(recipe.dump()))
     assert loaded == recipe
     assert type(loaded.training["learning_rate"]) is type(learning_rate)
@@ -105,7 +106,7 @@ def test_overriding_changes_no_value_that_was_handed_over():
         ("{dataset: shoes, backbone: org/vit, image_processor: 56}", r"must be of type dict \| None, but got 56"),
         ("{dataset: shoes, backbone: org/vit, augmentation: 1}", r"must be of type str \| dict, but got 1"),
         ("{dataset: shoes, backbone: org/vit, seed: one}", "`seed` must be of type int, but got 'one'"),
-        ("{dataset: shoes, backbone: org/vit, seed: -1}", "`seed` must be 0 or larger, but got -1"),
+        ("{dataset: shoes, backbone: org/vit, seed: -1}", "`seed` must be a whole number, 0 or larger, but got -1"),
         ("{dataset: shoes, backbon: org/vit}", "`backbon` is no field of a recipe; did you mean `backbone`?"),
         (
             "{dataset: shoes, backbone: org/vit, zzz: 1}",
@@ -169,7 +170,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
         ({"seed": True}, "`seed` must be of type int, but got True."),
         ({"model": {"num_labels": 3}}, "`num_labels` must not stand under `model`: labels come from the data."),
         ({"model": {"num_bit": 3}}, "`num_bit` is no field of `model`; did you mean `num_bits`?"),
-        ({"model": {3: 4}}, "`3` is no field of `model`; the fields are"),
+        ({"model": {3: 4}}, "`model` must be of type dict, but got {3: 4}."),
         ({"image_processor": {"szie": 3}}, "`szie` is no field of `image_processor`; did you mean `size`?"),
         ({"image_processor": {"image_processor_type": "X"}}, "`image_processor_type` is no field of `image_processor`"),
         ({"augmentation": {"paddin": 0.1}}, "`paddin` is no field of `augmentation`; did you mean `padding`?"),
@@ -233,6 +234,19 @@ def test_a_method_and_its_settings_stand_in_the_recipe(write):
 def test_a_method_that_cannot_be_is_an_error(overrides, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"} | overrides)
+
+
+def test_a_recipe_of_an_older_version_means_what_it_meant(write):
+    old = "{dataset: shoes, backbone: org/vit, skip_bad_images: true, label_column: label, validation_fraction: 0.1}"
+    recipe = Recipe.load(write(old))
+    assert (recipe.skip_bad, recipe.label_column, recipe.validation_fraction) == (True, None, None)
+    kept = Recipe.load(write("{dataset: shoes, backbone: org/vit, label_column: label, validation_fraction: 0.1}"))
+    assert (kept.label_column, kept.validation_fraction) == ("label", 0.1)
+
+
+def test_every_option_of_the_data_is_a_field_of_a_recipe():
+    names = {entry.name for kind in (DataSource, Division) for entry in dataclasses.fields(kind)}
+    assert names <= {entry.name for entry in dataclasses.fields(Recipe)}
 
 
 def test_another_method_leaves_out_what_the_file_says_of_crh():

@@ -7,7 +7,7 @@ from transformers import AutoModel, BertTokenizer, CLIPConfig, CLIPModel, ViTIma
 
 from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codebook import compose_centers
-from modeling_crh.data import label_names, load_benchmark, prepare_dataset, prepare_table
+from modeling_crh.data import label_names, load_benchmark, prepare_dataset
 from modeling_crh.encoding import TextDataset
 from modeling_crh.encoding.loading import load_model
 from modeling_crh.metrics import center_correlation
@@ -120,7 +120,7 @@ def test_names_are_compared_by_the_mean_over_their_tokens(save_model, images):
 def test_an_item_of_two_classes_counts_half_for_each(save_model):
     model, tokenizer = load_reference_model(save_model("bert"))
     rows = {"text": ["bright", "dark", "striped"], "label": [["a"], ["b"], ["a", "b"]]}
-    items = TextDataset(prepare_table(Dataset.from_dict(rows), text_column="text"), tokenizer)
+    items = TextDataset(prepare_dataset(Dataset.from_dict(rows), text_column="text"), tokenizer)
     with torch.inference_mode():
         hidden = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in rows["text"]]
     one, two, both = (vector.double() / vector.double().norm() for vector in hidden)
@@ -133,7 +133,7 @@ def test_the_first_items_of_each_class_are_taken(images):
     assert first_items(images, 1)["label"] == [0, 1, 2]
     assert len(first_items(images, 5)) == 6
     rows = {"text": ["x"] * 4, "label": [["a", "b"], ["a"], ["b"], ["c"]]}
-    several = prepare_table(Dataset.from_dict(rows), text_column="text")
+    several = prepare_dataset(Dataset.from_dict(rows), text_column="text")
     assert first_items(several, 1)["label"] == [[0, 1], [2]]
 
 

@@ -40,7 +40,7 @@ def feature_table(tmp_path):
 
 
 def hash_of(folder):
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 def run(fields, out, **settings):

@@ -31,11 +31,21 @@ def test_the_cadence_is_a_setting_and_none_never_moves(tmp_path):
     [
         ({"reassignment": "best"}, "`reassignment` must be 'hungarian', 'greedy' or 'none', but got 'best'."),
         ({"reassign_every": 0}, "`reassign_every` must be at least 1, but got 0."),
-        ({"num_train_epochs": 0}, "`num_train_epochs` must be above 0, but got 0."),
-        ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be above 0, but got nan."),
-        ({"learning_rate": 0.0}, "`learning_rate` must be above 0, but got 0.0."),
-        ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size` must be above 0, but got 0."),
-        ({"head_learning_rate": -1.0}, "`head_learning_rate` must not be negative, but got -1.0."),
+        ({"num_train_epochs": 0}, "`num_train_epochs` must be a number above 0, but got 0."),
+        ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be a number above 0, but got nan."),
+        ({"learning_rate": 0.0}, "`learning_rate` must be a number above 0, but got 0.0."),
+        ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size` must be a number above 0, but got 0."),
+        (
+            {"per_device_train_batch_size": None},
+            "`per_device_train_batch_size` must be a number above 0, but got N",
+        ),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0.0, since Eq. 2 has a margin"),
+        ({"neftune_noise_alpha": 5}, "`neftune_noise_alpha` must be None, since"),
+        ({"batch_eval_metrics": True}, "`batch_eval_metrics` must be False, since retrieval figures need the codes of"),
+        ({"eval_do_concat_batches": False}, "`eval_do_concat_batches` must be True, since retrieval figures need"),
+        ({"accelerator_config": {"dispatch_batches": True}}, "`dispatch_batches` of `accelerator_config` must be None"),
+        ({"lr_scheduler_type": "warmup_stable_decay"}, "`lr_scheduler_kwargs` must hold `num_decay_steps`"),
+        ({"head_learning_rate": -1.0}, "`head_learning_rate` must be a number, 0 or larger, but got -1.0."),
     ],
 )
 def test_a_setting_out_of_range_is_an_error(settings, message, tmp_path):

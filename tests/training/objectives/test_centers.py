@@ -1,3 +1,6 @@
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,21 +10,11 @@ from modeling_crh.training.objectives.fixed_centers import (
     bernoulli_centers,
     gilbert_varshamov_distance,
     hadamard_centers,
-    hadamard_matrix,
     spread_centers,
 )
+from modeling_crh.training.objectives.semantic_centers import fit_semantic_centers
 
 KINDS = [balanced_centers, bernoulli_centers, spread_centers]
-
-
-def test_the_hadamard_matrix_of_order_four_is_worked_by_hand():
-    assert hadamard_matrix(4).tolist() == [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]
-
-
-@pytest.mark.parametrize("order", [1, 2, 16, 64])
-def test_rows_of_a_hadamard_matrix_are_orthogonal(order):
-    matrix = hadamard_matrix(order).int()
-    assert torch.equal(matrix @ matrix.T, order * torch.eye(order, dtype=torch.int32))
 
 
 @pytest.mark.parametrize("num_labels", [2, 16, 17, 32])
@@ -83,6 +76,75 @@ def test_more_classes_than_words_are_an_error(draw):
         draw(257, 8)
 
 
-def test_an_order_that_is_no_power_of_two_is_an_error():
-    with pytest.raises(ValueError, match=r"`order` must be a power of two, but got 12"):
-        hadamard_matrix(12)
+def families(num_labels, size=5, seed=0):
+    """Similarity of classes that come in families: near 1 within one, near -1 between two."""
+    family = torch.arange(num_labels) // size
+    noise = torch.rand(num_labels, num_labels, generator=torch.Generator().manual_seed(seed)) * 0.2
+    similarity = torch.where(family.unsqueeze(0) == family.unsqueeze(1), 0.9, -0.9) + (noise + noise.T) / 4
+    return similarity.fill_diagonal_(1)
+
+
+def misfit(centers, similarity):
+    """|S - Z Z^T / K|^2, one pair at a time."""
+    rows, num_bits = centers.tolist(), centers.shape[1]
+    return sum(
+        (similarity[i, j].item() - sum(a * b for a, b in zip(rows[i], rows[j], strict=True)) / num_bits) ** 2
+        for i in range(len(rows))
+        for j in range(len(rows))
+    )
+
+
+def test_two_classes_that_are_as_unlike_as_can_be_get_opposite_words():
+    centers = fit_semantic_centers(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), 8)
+    assert torch.equal(centers[0], -centers[1])
+
+
+def test_no_choice_of_words_is_better_where_all_can_be_tried():
+    similarity = torch.tensor([[1.0, 0.9, -0.9], [0.9, 1.0, -0.8], [-0.9, -0.8, 1.0]])
+    distance = center_distances(spread_centers(3, 4)).least
+    words = torch.tensor(list(itertools.product([-1, 1], repeat=4)))
+    choices = [words[list(choice)] for choice in itertools.permutations(range(16), 3)]
+    least = min(misfit(one, similarity) for one in choices if center_distances(one).least >= distance)
+    assert misfit(fit_semantic_centers(similarity, 4), similarity) == pytest.approx(least)
+
+
+@pytest.mark.parametrize(("num_labels", "num_bits"), [(20, 16), (100, 16), (100, 64), (300, 32)])
+def test_centers_keep_the_distance_and_fit_better_than_random_ones(num_labels, num_bits):
+    similarity = families(num_labels)
+    centers = fit_semantic_centers(similarity, num_bits)
+    assert (centers.shape, centers.dtype) == ((num_labels, num_bits), torch.int8)
+    assert center_distances(centers).least >= gilbert_varshamov_distance(num_labels, num_bits)
+    products = centers.double() @ centers.double().T / num_bits
+    random = spread_centers(num_labels, num_bits).double()
+    assert (similarity - products).square().sum() < (similarity - random @ random.T / num_bits).square().sum()
+    pairs = ~torch.eye(num_labels, dtype=torch.bool)
+    assert np.corrcoef(products[pairs], similarity[pairs])[0, 1] > 0.2
+
+
+def test_no_single_bit_could_be_turned_to_advantage():
+    similarity, num_bits = families(12, size=4), 8
+    centers = fit_semantic_centers(similarity, num_bits)
+    before, distance = misfit(centers, similarity), gilbert_varshamov_distance(12, num_bits)
+    for i in range(12):
+        for k in range(num_bits):
+            turned = centers.clone()
+            turned[i, k] *= -1
+            assert misfit(turned, similarity) > before - 1e-6 or center_distances(turned).least < distance
+
+
+def test_the_same_seed_gives_the_same_centers():
+    similarity = families(30)
+    assert torch.equal(fit_semantic_centers(similarity, 16, 4), fit_semantic_centers(similarity, 16, 4))
+
+
+@pytest.mark.parametrize(
+    ("similarity", "message"),
+    [
+        (torch.zeros(3, 4), r"`similarity` must be \(C, C\), but got shape \(3, 4\)"),
+        (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), r"`similarity` must be symmetric, but is not"),
+        (torch.eye(20), r"`num_bits` must make a word for each of C=20 classes, but 4 bits make 16"),
+    ],
+)
+def test_a_similarity_of_no_classes_is_an_error(similarity, message):
+    with pytest.raises(ValueError, match=message):
+        fit_semantic_centers(similarity, 4)

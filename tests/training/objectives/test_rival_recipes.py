@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from tiny_runs import RESNET, same_state
 
-from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding import labelled_dataset
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import build_model, build_objective
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
@@ -106,7 +107,7 @@ def test_an_interrupted_shc_run_that_is_resumed_keeps_its_centers(recipe_of, tmp
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "run")
     monkeypatch.setattr(OBJECTIVES["shc"], "set_progress", save)
-    monkeypatch.setattr(OBJECTIVES["shc"], "prepare", lambda *_: pytest.fail("the first stage ran again"))
+    monkeypatch.setattr(OBJECTIVES["shc"], "place_centers", lambda *_: pytest.fail("the first stage ran again"))
     assert same_state(train(recipe, tmp_path / "run", resume=True).model, whole.model)
 
 
@@ -148,3 +149,44 @@ def test_data_of_several_labels_are_an_error_where_the_method_has_no_loss_for_th
 def test_sign_of_another_width_is_an_error(recipe_of, tmp_path):
     with pytest.raises(ValueError, match=r"`num_bits` must be the number of features for sign, 16, but got 8"):
         train(recipe_of("sign", model={"num_bits": 8}), tmp_path / "run")
+
+
+OWN = """
+from modeling_crh.training.objectives import Objective
+
+NUMBER = 3
+
+
+class PullApart(Objective):
+    \"\"\"Draws the logits of a class to the bits of its number.\"\"\"
+
+    name = "pull-apart"
+
+    def __init__(self, num_labels, num_bits, seed=0, *, strength=1.0):
+        super().__init__(num_labels, num_bits, seed)
+        self.strength = strength
+
+    def loss(self, hash_logits, labels):
+        targets = (labels.unsqueeze(1) >> (labels.new_tensor(range(self.num_bits)) % 2)) % 2 * 2 - 1
+        return self.strength * (hash_logits - targets).square().mean()
+"""
+
+
+def test_a_method_of_ones_own_is_trained_from_the_working_directory(recipe_of, tmp_path, monkeypatch):
+    (tmp_path / "own_method.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    recipe = recipe_of("own_method:PullApart", method_settings={"strength": 2.0})
+    run = train(recipe, tmp_path / "run")
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+    assert same_state(load_checkpoint(tmp_path / "run")[0], run.model)
+    wrong = recipe_of("own_method:PullApart", method_settings={"strenght": 2.0})
+    with pytest.raises(ValueError, match="`strenght` is no field of `method_settings`; did you mean `strength`"):
+        train(wrong, tmp_path / "wrong")
+    for method, message in {
+        "own_method:NUMBER": "as `module:Class`, but 'NUMBER' in 'own_method' is something else",
+        "own_method:Gone": "'Gone' in 'own_method' is not there",
+        "gone_method:PullApart": "a module that can be imported from here, but there is no 'gone_method'",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            train(recipe_of(method), tmp_path / "wrong")

@@ -12,10 +12,19 @@ from transformers import TrainerCallback
 from modeling_crh import CRHModel
 from modeling_crh.encoding.loading import OBJECTIVE_NAME, find_last_checkpoint
 from modeling_crh.training.objectives import OBJECTIVES
+from modeling_crh.training.run import run_first_stage
 
 ALL = sorted(OBJECTIVES)
 WITH_CENTERS = ["csq", "mds", "orthohash", "shc"]
 EPOCHS = {"num_train_epochs": 10}
+
+
+def ready_trainer(*arguments, **settings):
+    """A trainer of a rival whose first stage, if it has one, is over."""
+    trainer = rival_trainer(*arguments, **settings)
+    if trainer.rival.has_first_stage:
+        run_first_stage(trainer)
+    return trainer
 
 
 class StopAt(TrainerCallback):
@@ -31,7 +40,7 @@ class StopAt(TrainerCallback):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_rival_learns_and_no_center_moves(name, tmp_path):
-    trainer = rival_trainer(tmp_path, name, **EPOCHS)
+    trainer = ready_trainer(tmp_path, name, **EPOCHS)
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
@@ -44,49 +53,48 @@ def test_a_rival_learns_and_no_center_moves(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in ALL if OBJECTIVES[name].has_multi_label])
 def test_a_rival_learns_several_labels(name, tmp_path):
-    trainer = rival_trainer(tmp_path, name, multi_label=True, **EPOCHS)
+    trainer = ready_trainer(tmp_path, name, multi_label=True, **EPOCHS)
     trainer.train()
     assert trainer.evaluate()["eval_map"] > 0.93
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_run_resumed_in_the_middle_ends_the_same_bit_for_bit(name, tmp_path, monkeypatch):
+def test_a_run_resumed_in_the_middle_ends_the_same_bit_for_bit(name, tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 2, "size": 50, "eval_strategy": "epoch"}
-    whole = rival_trainer(tmp_path / "whole", name, **settings)
+    whole = ready_trainer(tmp_path / "whole", name, **settings)
     whole.train()
     with pytest.raises(InterruptedError):
-        rival_trainer(tmp_path / "resumed", name, callbacks=[StopAt(7)], **settings).train()
-    monkeypatch.setattr(OBJECTIVES[name], "prepare", lambda *_: pytest.fail("a first stage ran again"))
-    resumed = rival_trainer(tmp_path / "resumed", name, **settings)
+        ready_trainer(tmp_path / "resumed", name, callbacks=[StopAt(7)], **settings).train()
+    resumed = rival_trainer(tmp_path / "resumed", name, **settings)  # the first stage does not run again
     resumed.train(resume_from_checkpoint=True)
     assert same_state(whole.model, resumed.model)
-    assert same_state(whole.objective, resumed.objective)
+    assert same_state(whole.rival, resumed.rival)
     losses = [[entry.get("eval_loss") for entry in run.state.log_history] for run in (whole, resumed)]
     assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("name", WITH_CENTERS)
 def test_a_saved_rival_loads_with_the_centers_of_its_method(name, tmp_path):
-    trainer = rival_trainer(tmp_path, name, save_strategy="epoch", num_train_epochs=1)
+    trainer = ready_trainer(tmp_path, name, save_strategy="epoch", num_train_epochs=1)
     trainer.train()
     folder = find_last_checkpoint(tmp_path)
     loaded = CRHModel.from_pretrained(folder)
     assert same_state(loaded, trainer.model)
-    assert torch.equal(loaded.centers, trainer.objective.centers)
+    assert torch.equal(loaded.centers, trainer.rival.centers)
     assert torch.equal(load_file(Path(folder, OBJECTIVE_NAME))["centers"], loaded.centers)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_best_model_is_loaded_with_its_objective(name, tmp_path):
     settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
-    trainer = rival_trainer(tmp_path, name, size=50, **settings)
+    trainer = ready_trainer(tmp_path, name, size=50, **settings)
     trainer.train()
     saved = load_file(Path(trainer.state.best_model_checkpoint, OBJECTIVE_NAME))
-    assert all(torch.equal(value, saved[key]) for key, value in trainer.objective.state_dict().items())
+    assert all(torch.equal(value, saved[key]) for key, value in trainer.rival.state_dict().items())
 
 
 def test_a_checkpoint_with_a_damaged_objective_is_not_whole(tmp_path):
-    trainer = rival_trainer(tmp_path, "greedyhash", save_strategy="steps", save_steps=5, num_train_epochs=1, size=160)
+    trainer = ready_trainer(tmp_path, "greedyhash", save_strategy="steps", save_steps=5, num_train_epochs=1, size=160)
     trainer.train()
     last = Path(find_last_checkpoint(tmp_path))
     assert last.name == "checkpoint-10"
@@ -95,11 +103,11 @@ def test_a_checkpoint_with_a_damaged_objective_is_not_whole(tmp_path):
 
 
 def test_weights_of_an_objective_learn_with_the_head(tmp_path):
-    trainer = rival_trainer(
+    trainer = ready_trainer(
         tmp_path, "greedyhash", backbone=VIT, learning_rate=1e-3, head_learning_rate=1e-2, weight_decay=0.5
     )
     groups = trainer.create_optimizer().param_groups
-    classifier, head = trainer.objective.classifier.weight, trainer.model.hash_head.weight
+    classifier, head = trainer.rival.classifier.weight, trainer.model.hash_head.weight
     own = [group for group in groups if any(one is classifier for one in group["params"])]
     assert len(own) == 1
     assert any(one is head for one in own[0]["params"])
@@ -108,29 +116,29 @@ def test_weights_of_an_objective_learn_with_the_head(tmp_path):
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "sgd"])
 def test_weights_of_an_objective_are_trained_clipped_and_their_gradients_cleared(optim, tmp_path):
-    trainer = rival_trainer(tmp_path, "greedyhash", optim=optim, max_grad_norm=1e-3, num_train_epochs=1)
-    before, norms = trainer.objective.classifier.weight.detach().clone(), []
+    trainer = ready_trainer(tmp_path, "greedyhash", optim=optim, max_grad_norm=1e-3, num_train_epochs=1)
+    before, norms = trainer.rival.classifier.weight.detach().clone(), []
 
     class Spy(TrainerCallback):
         def on_pre_optimizer_step(self, args, state, control, **kwargs):
-            every = [*trainer.model.parameters(), *trainer.objective.parameters()]
+            every = [*trainer.model.parameters(), *trainer.rival.parameters()]
             norms.append(math.sqrt(sum(one.grad.square().sum().item() for one in every)))
 
         def on_step_end(self, args, state, control, **kwargs):
-            assert trainer.objective.classifier.weight.grad is None
+            assert trainer.rival.classifier.weight.grad is None
 
     trainer.add_callback(Spy())
     trainer.train()
     assert norms == pytest.approx([1e-3] * len(norms), rel=1e-2)
-    assert not torch.equal(trainer.objective.classifier.weight, before)
+    assert not torch.equal(trainer.rival.classifier.weight, before)
 
 
 def test_hashnet_is_sharpened_at_every_step(tmp_path):
-    trainer, betas = rival_trainer(tmp_path, "hashnet", max_steps=4), []
+    trainer, betas = ready_trainer(tmp_path, "hashnet", max_steps=4), []
 
     class Spy(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
-            betas.append(trainer.objective.beta)
+            betas.append(trainer.rival.beta)
 
     trainer.add_callback(Spy())
     trainer.train()
@@ -141,7 +149,7 @@ def test_gradient_accumulation_does_not_scale_the_loss(tmp_path):
     losses = []
     for batch_size, steps in ((16, 1), (8, 2)):
         settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps}
-        trainer = rival_trainer(tmp_path, "mds", size=96, learning_rate=1e-9, **settings)
+        trainer = ready_trainer(tmp_path, "mds", size=96, learning_rate=1e-9, **settings)
         trainer.train()
         losses.append(trainer.state.log_history[0]["loss"])
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -149,7 +157,7 @@ def test_gradient_accumulation_does_not_scale_the_loss(tmp_path):
 
 def test_a_last_batch_of_one_sample_is_refused_for_a_batch_norm_of_the_outputs(tmp_path):
     with pytest.raises(ValueError, match=r"must not leave a last batch of one sample to the head's batch norm"):
-        rival_trainer(tmp_path, "orthohash", size=33).train()
+        ready_trainer(tmp_path, "orthohash", size=33).train()
 
 
 def test_centers_that_the_codebook_cannot_hold_are_an_error(tmp_path):
@@ -167,4 +175,4 @@ def test_several_processes_are_refused_where_they_would_drift_apart(name, tmp_pa
     args = tiny_trainer(tmp_path).args
     monkeypatch.setattr(type(args), "world_size", 2)
     with pytest.raises(ValueError, match=rf"neither weights nor a first stage .* but got {name} and 2 processes"):
-        rival_trainer(tmp_path, name)
+        ready_trainer(tmp_path, name)

@@ -1,9 +1,33 @@
+import math
+
 import pytest
 import torch
 from tiny_runs import NUM_LABELS, VIT, Clusters, random_batch, rival_trainer, tiny_trainer
 
-from modeling_crh.training.objectives.center_objectives import CSQ
-from modeling_crh.training.objectives.shc import SHC, with_class_outputs
+from modeling_crh.training.objectives import OBJECTIVES
+from modeling_crh.training.objectives.shc import SHC, class_similarity, mean_probabilities, with_class_outputs
+from modeling_crh.training.run import run_first_stage, stage_arguments
+
+
+def test_the_similarity_of_three_classes_is_worked_by_hand():
+    probabilities = torch.tensor([[0.0, 0.9, 0.1], [0.7, 0.0, 0.3], [0.2, 0.8, 0.0]])
+    between = 2 * (0.55 - 0.15) / 0.65 - 1
+    expected = torch.tensor([[1, 1, -1], [1, 1, between], [-1, between, 1]])
+    torch.testing.assert_close(class_similarity(probabilities).float(), expected)
+    alike = class_similarity((1 - torch.eye(3)) / 2)
+    assert torch.equal(alike, 2 * torch.eye(3, dtype=torch.float64) - 1)
+
+
+def test_the_probabilities_are_those_of_the_definition():
+    logits, labels = random_batch(0, samples=30, num_labels=4, num_bits=NUM_LABELS)
+    labels[:5] = -100
+    found = mean_probabilities(logits, labels)
+    for c in range(4):
+        rows = [row for row, label in zip(logits.tolist(), labels.tolist(), strict=True) if label == c]
+        for other in range(NUM_LABELS):
+            shares = [math.exp(row[other]) / sum(math.exp(v) for k, v in enumerate(row) if k != c) for row in rows]
+            assert found[c, other].item() == pytest.approx(0 if other == c else sum(shares) / len(shares), rel=1e-5)
+    assert found[4].tolist() == [0.25, 0.25, 0.25, 0.25, 0]  # no sample
 
 
 @pytest.mark.parametrize(
@@ -22,37 +46,47 @@ def test_the_classifier_is_a_copy_with_another_last_layer(fields, tmp_path):
 
 
 def test_the_loss_is_csqs_on_other_centers():
-    objective, csq = SHC(4, 8), CSQ(4, 8)
+    objective, csq = SHC(4, 8), OBJECTIVES["csq"](4, 8)
     csq.centers = objective.centers = objective.centers.flip(0)
     batch = random_batch(0)
     assert torch.equal(objective(*batch), csq(*batch))
 
 
+def test_training_without_the_first_stage_is_an_error_that_says_how_to_run_it(tmp_path):
+    with pytest.raises(ValueError, match=r"`crh train --method shc`, or call `.*run_first_stage\(trainer\)` first"):
+        rival_trainer(tmp_path, "shc").train()
+    with pytest.raises(ValueError, match="`trainer` must have an objective with a first stage"):
+        run_first_stage(rival_trainer(tmp_path, "csq"))
+
+
 def test_the_first_stage_places_centers_and_leaves_the_model_as_it_was(tmp_path):
     trainer = rival_trainer(tmp_path, "shc")
     weights = {name: value.clone() for name, value in trainer.model.named_parameters()}
-    before = trainer.objective.centers.clone()
-    trainer.objective.prepare(trainer)
-    assert not torch.equal(trainer.objective.centers, before)
+    before = trainer.rival.centers.clone()
+    run_first_stage(trainer)
+    assert not torch.equal(trainer.rival.centers, before)
+    assert torch.equal(trainer.model.centers, trainer.rival.centers)
     assert all(torch.equal(weights[name], value) for name, value in trainer.model.named_parameters())
     assert trainer.state.global_step == 0
 
 
 @pytest.mark.parametrize(
-    ("own", "settings", "epochs", "steps"),
+    ("classifier_epochs", "settings", "epochs", "steps"),
     [
-        ({}, {"num_train_epochs": 5}, 2.5, -1),
-        ({"classifier_epochs": 4}, {"num_train_epochs": 5}, 4, -1),
-        ({}, {"max_steps": 7}, 3, 3),
-        ({"classifier_epochs": 2}, {"max_steps": 7}, 2, -1),
+        (None, {"num_train_epochs": 5}, 2.5, -1),
+        (4, {"num_train_epochs": 5}, 4, -1),
+        (None, {"max_steps": 7}, 3, 3),
+        (2, {"max_steps": 7}, 2, -1),
     ],
 )
-def test_the_first_stage_takes_half_of_the_time_unless_told_otherwise(own, settings, epochs, steps, tmp_path):
-    trainer = rival_trainer(tmp_path, "shc", own, eval_strategy="epoch", save_strategy="epoch", **settings)
-    stage = trainer.objective.stage_arguments(trainer.args)
+def test_the_first_stage_takes_half_of_the_time_unless_told_otherwise(
+    classifier_epochs, settings, epochs, steps, tmp_path
+):
+    args = tiny_trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch", **settings).args
+    stage = stage_arguments(args, classifier_epochs)
     assert (stage.num_train_epochs, stage.max_steps) == (epochs, steps)
     assert (stage.eval_strategy, stage.save_strategy) == ("no", "no")
-    assert (trainer.args.eval_strategy, trainer.args.save_strategy) == ("epoch", "epoch")
+    assert (args.eval_strategy, args.save_strategy) == ("epoch", "epoch")
 
 
 def test_similar_classes_get_similar_centers(tmp_path):
@@ -64,13 +98,6 @@ def test_similar_classes_get_similar_centers(tmp_path):
     own = 0.5 * torch.randn(NUM_LABELS, 8, generator=generator)
     items.values = 2 * means[family[items.labels]] + own[items.labels] + 0.3 * torch.randn(200, 8, generator=generator)
     trainer.train_dataset = items
-    trainer.objective.prepare(trainer)
-    products = trainer.objective.centers.int() @ trainer.objective.centers.int().T
-    within = products[family.unsqueeze(0) == family.unsqueeze(1)].reshape(-1)
+    run_first_stage(trainer)
+    products = trainer.rival.centers.int() @ trainer.rival.centers.int().T
     assert products[:2, 2:].max() < min(products[0, 1], products[2, 3], products[3, 4])
-    assert len(within) == 13
-
-
-def test_a_first_stage_of_no_epochs_is_an_error():
-    with pytest.raises(ValueError, match=r"`classifier_epochs` must be a number above 0, but got 0"):
-        SHC(4, 8, classifier_epochs=0)

@@ -1,0 +1,239 @@
+"""What users of transformers.Trainer are used to works with CRHTrainer too, or is refused with a sentence."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from tiny_runs import NUM_LABELS, VIT, Clusters, rival_trainer, same_state, tiny_trainer
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import SchedulerType
+
+from modeling_crh import CRHConfig, CRHModel, CRHTrainer
+from modeling_crh.training.checkpointing import PRIVATE_HOOKS
+
+
+def signature(function):
+    return f"{function.__name__}({', '.join(inspect.signature(function).parameters)})"
+
+
+def test_every_private_hook_is_listed_and_is_what_transformers_has():
+    methods = {name for name in PRIVATE_HOOKS if "(" in name}
+    assert methods == {signature(getattr(Trainer, name.partition("(")[0])) for name in methods}
+    own = {name for name in vars(CRHTrainer) if name.startswith("_") and hasattr(Trainer, name) and name[1] != "_"}
+    assert own == {name.partition("(")[0] for name in methods}
+    source = inspect.getsource(Trainer)
+    used = set(re.findall(r"self\.(_\w+)", inspect.getsource(CRHTrainer))) - set(vars(CRHTrainer))
+    assert used - own == PRIVATE_HOOKS.keys() - methods
+    assert all(f"self.{name} = " in source for name in used - own)
+
+
+@pytest.mark.parametrize("args", [None, TrainingArguments(output_dir="unused")])
+def test_other_arguments_are_refused_by_the_name_of_the_right_ones(args):
+    with pytest.raises(
+        ValueError, match=r"`args` must be CRHTrainingArguments, which take all .* but got (nothing|Tr)"
+    ):
+        CRHTrainer(CRHModel(CRHConfig(backbone_config=None, num_features=8, num_labels=5)), args)
+
+
+def test_metrics_of_ones_own_stand_beside_ours(tmp_path):
+    def count(prediction):
+        return {"rows": len(prediction.label_ids), "bits": prediction.predictions.shape[1]}
+
+    trainer = tiny_trainer(tmp_path, compute_metrics=count, eval_strategy="epoch")
+    trainer.train()
+    logged = [entry for entry in trainer.state.log_history if "eval_map" in entry]
+    assert [(entry["eval_rows"], entry["eval_bits"]) for entry in logged] == [(40, 16)] * 3
+
+
+def test_several_data_sets_are_evaluated_by_their_names_and_one_chooses_the_best_model(tmp_path):
+    several = {"near": Clusters(40, seed=1), "far": Clusters(30, seed=2)}
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    with pytest.raises(ValueError, match=r"`metric_for_best_model` must .* such as 'near_map', but got 'map'"):
+        tiny_trainer(tmp_path, eval_dataset=several, **settings)
+    trainer = tiny_trainer(tmp_path, eval_dataset=several, metric_for_best_model="far_map", **settings)
+    trainer.eval_database = Clusters(50, seed=3)
+    trainer.train()
+    found = trainer.evaluate()
+    assert found["eval_far_map"] == trainer.state.best_metric
+    assert (found["eval_near_queries"], found["eval_far_queries"], found["eval_far_database"]) == (40, 30, 50)
+
+
+def make_model(trial=None):
+    return CRHModel(CRHConfig(backbone_config=None, num_features=8, num_labels=NUM_LABELS, num_bits=16))
+
+
+def test_a_model_that_is_made_anew_is_trained_as_one_that_is_given(tmp_path):
+    given = tiny_trainer(tmp_path)
+    given.train()
+    trainer = tiny_trainer(tmp_path, model_init=make_model, seed=42)
+    for _ in range(2):
+        trainer.train()
+        assert trainer.state.global_step == given.state.global_step
+    first = trainer.model
+    trainer.train()
+    assert trainer.model is not first
+    assert same_state(trainer.model, first)
+
+
+@pytest.mark.parametrize("rival", [None, "csq"])
+def test_settings_are_searched_for_the_best_map(rival, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 1}
+    if rival is None:
+        trainer = tiny_trainer(tmp_path, model_init=make_model, **settings)
+    else:
+        config = CRHConfig(
+            backbone_config=None, num_features=8, num_labels=NUM_LABELS, num_bits=16, codebook_size=5, head_dim=16
+        )
+        trainer = rival_trainer(tmp_path, rival, model_init=lambda: CRHModel(config), **settings)
+    best = trainer.hyperparameter_search(
+        hp_space=lambda trial: {"learning_rate": trial.suggest_categorical("learning_rate", [1e-7, 1e-2])},
+        n_trials=2,
+        backend="optuna",
+        sampler=optuna.samplers.BruteForceSampler(seed=0),
+    )
+    assert best.hyperparameters == {"learning_rate": 1e-2}
+    assert 0.5 < best.objective <= 1
+    assert {path.name for path in tmp_path.iterdir()} == {"run-0", "run-1"}
+    assert all((path / "checkpoint-7" / "model.safetensors").exists() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("schedule", [kind.value for kind in SchedulerType])
+def test_every_learning_rate_schedule_works(schedule, tmp_path):
+    own = {"lr_scheduler_kwargs": {"num_decay_steps": 5}} if schedule == "warmup_stable_decay" else {}
+    trainer = tiny_trainer(tmp_path, lr_scheduler_type=schedule, eval_strategy="epoch", size=48, **own)
+    trainer.train()
+    assert trainer.state.global_step == 9
+    assert trainer.evaluate()["eval_map"] > 0.8
+
+
+OPTIMIZERS = ["adamw_torch", "adamw_torch_fused", "sgd", "adafactor", "rmsprop", "adagrad"]
+
+
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_head_and_backbone_learn_at_their_own_rates_under_every_optimizer(optim, tmp_path):
+    trainer = tiny_trainer(
+        tmp_path, VIT, optim=optim, learning_rate=1e-3, head_learning_rate=1e-2, weight_decay=0.5, size=16
+    )
+    optimizer = trainer.create_optimizer()
+    head = {id(parameter) for parameter in trainer.model.hash_head.parameters()}
+    found = set()
+    for group in optimizer.param_groups:
+        in_head = {id(parameter) in head for parameter in group["params"]}
+        assert len(in_head) == 1
+        found.add((in_head.pop(), group["lr"], group["weight_decay"]))
+    assert found == {(True, 1e-2, 0.5), (True, 1e-2, 0.0), (False, 1e-3, 0.5), (False, 1e-3, 0.0)}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(trainer.model.parameters()))
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.train()
+    assert not any(
+        torch.equal(before[name], value) for name, value in trainer.model.named_parameters() if "head" in name
+    )
+
+
+def test_adam_adds_weight_decay_to_the_gradient_unless_it_is_decoupled(tmp_path):
+    for decoupled in (False, True):
+        optimizer = tiny_trainer(tmp_path, decoupled_weight_decay=decoupled).create_optimizer()
+        assert optimizer.defaults["decoupled_weight_decay"] == decoupled
+
+
+def test_a_transform_gets_the_columns_that_it_needs_and_the_model_what_it_reads(tmp_path):
+    items = Clusters(32)
+    rows = Dataset.from_dict({"point": items.values.tolist(), "name": ["x"] * 32, "label": items.labels.tolist()})
+
+    def double(batch):
+        points = [[2 * number for number in point] for point in batch["point"]]
+        return {"features": points, "labels": batch["label"], "name": batch["name"]}
+
+    trainer = tiny_trainer(tmp_path, num_train_epochs=1)
+    trainer.train_dataset = trainer.eval_dataset = rows.with_transform(double)
+    trainer.train()
+    batch = next(iter(trainer.get_eval_dataloader()))
+    assert batch.keys() == {"features", "labels"}
+    torch.testing.assert_close(batch["features"], 2 * items.values)
+    assert trainer.evaluate()["eval_queries"] == 32
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"per_device_train_batch_size": 8}, "16 samples over all processes and .*=1`, but got 8 samples"),
+        ({"gradient_accumulation_steps": 2}, "`gradient_accumulation_steps=1`, but got 16 samples .*_steps=2`"),
+    ],
+)
+def test_a_run_is_not_resumed_with_other_batches(changed, message, tmp_path):
+    tiny_trainer(tmp_path, save_strategy="epoch", num_train_epochs=1).train()
+    with pytest.raises(ValueError, match=f"A run must be resumed with batches of the size .*{message}"):
+        tiny_trainer(tmp_path, **changed).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("epochs", [2, 5])
+def test_a_run_is_resumed_with_another_number_of_epochs(epochs, tmp_path):
+    tiny_trainer(tmp_path, save_strategy="epoch", size=48).train()
+    trainer = tiny_trainer(tmp_path, save_strategy="epoch", size=48, num_train_epochs=epochs)
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == max(9, 3 * epochs)
+
+
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, size):
+        self.items = Clusters(size)
+
+    def __iter__(self):
+        return (self.items[row] for row in range(len(self.items)))
+
+
+class Watch(TrainerCallback):
+    """Notes after every pass at which step the centers had moved."""
+
+    def __init__(self):
+        self.moves, self.last = [], None
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        now = kwargs["model"].assignment.clone()
+        if self.last is not None and not torch.equal(now, self.last):
+            self.moves.append(state.global_step)
+        self.last = now
+
+
+def test_a_stream_without_a_length_is_trained_on_and_centers_move_after_each_pass(tmp_path):
+    watch = Watch()
+    trainer = tiny_trainer(tmp_path, callbacks=[watch], max_steps=14)
+    trainer.train_dataset = Stream(64)  # 4 steps a pass
+    trainer.train()
+    assert trainer.state.global_step == 14
+    assert watch.moves
+    assert set(watch.moves) <= {4, 8, 12}
+    assert trainer.evaluate()["eval_map"] > 0.9
+
+
+def test_a_stream_is_resumed_in_its_first_pass_alone(tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "max_steps": 6}
+    whole = tiny_trainer(tmp_path, **settings)
+    whole.train_dataset = Stream(64)  # 4 steps a pass
+    whole.train()
+    resumed = tiny_trainer(tmp_path, **settings)
+    resumed.train_dataset = Stream(64)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert same_state(resumed.model, whole.model)
+    with pytest.raises(ValueError, match=r"can be resumed in its first pass alone, .* this checkpoint is of pass 2"):
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+
+
+def test_a_stream_is_refused_where_there_are_several_processes(tmp_path, monkeypatch):
+    trainer = tiny_trainer(tmp_path, max_steps=3)
+    trainer.train_dataset = Stream(8)
+    monkeypatch.setattr(type(trainer.args), "world_size", 2)
+    with pytest.raises(ValueError, match=r"`train_dataset` must have a length where .* but .*Stream has none"):
+        trainer.get_train_dataloader()
+
+
+def test_a_checkpoint_of_the_model_alone_is_saved_without_an_optimizer(tmp_path):
+    trainer = tiny_trainer(tmp_path, save_strategy="epoch", save_only_model=True, num_train_epochs=1)
+    trainer.train()
+    assert not list(Path(tmp_path, "checkpoint-7").glob("optimizer*"))
+    assert same_state(CRHModel.from_pretrained(tmp_path / "checkpoint-7"), trainer.model)
