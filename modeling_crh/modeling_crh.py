@@ -140,8 +140,8 @@ class CRHModel(PreTrainedModel):
 
         Args:
             repo_id: Repository such as `org/name`, created if it does not exist.
-            **settings: `processor`, `run`, `private`, `revision` and the other arguments of `push_model`. Without this
-                package, where a model runs by the code that was saved with it, those of `PreTrainedModel.push_to_hub`.
+            **settings: `processor`, `run`, `private`, `revision` and the other arguments of `push_model`. On a machine
+                without this package: `processor` and the arguments of `PreTrainedModel.push_to_hub`.
 
         Returns:
             The commit.
@@ -153,7 +153,9 @@ class CRHModel(PreTrainedModel):
         try:
             from modeling_crh.hub.push import push_model
         except ImportError:
-            return super().push_to_hub(repo_id, **settings)  # type: ignore[arg-type]
+            processor = settings.pop("processor", None)
+            commit = super().push_to_hub(repo_id, **settings)  # type: ignore[arg-type]
+            return commit if processor is None else processor.push_to_hub(repo_id, **settings)
         return push_model(self, repo_id, **settings)
 
     @property

@@ -75,12 +75,9 @@ class CRHPipeline(Pipeline):
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> Any:
         """Upload the model and its processor to the Hub, see `CRHModel.push_to_hub`."""
-        try:
-            from modeling_crh.hub.push import push_model
-        except ImportError:  # on a machine without this package the code runs that was saved with the model
-            return super().push_to_hub(repo_id, **settings)
         processor = self.image_processor if self.tokenizer is None else self.tokenizer
-        return push_model(self.model, repo_id, processor=processor, **settings)
+        model: Any = self.model
+        return model.push_to_hub(repo_id, processor=processor, **settings)
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any

@@ -14,7 +14,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 import modeling_crh
 from modeling_crh import CRHModel, CRHPipeline
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.encoding.items import process_images
+from modeling_crh.images import pixel_values
 
 PACKAGE = Path(modeling_crh.__file__).parent
 
@@ -111,7 +111,7 @@ def test_every_way_to_hand_over_images_gives_the_same_codes_in_their_order(hashi
 @pytest.mark.parametrize("height", [1, 3])
 def test_an_image_as_high_as_there_are_colours_is_not_taken_for_channels(hashing, height):
     pixels = np.random.default_rng(0).integers(0, 256, (height, 40, 3), dtype=np.uint8)
-    upright = process_images(hashing.image_processor, [torch.from_numpy(pixels).permute(2, 0, 1)])
+    upright = pixel_values(hashing.image_processor, [torch.from_numpy(pixels).permute(2, 0, 1)])
     expected = pack_codes(hashing.model.encode(pixel_values=upright))[0]
     assert hashing(PIL.Image.fromarray(pixels))["code"].tolist() == expected.tolist()
 

@@ -10,8 +10,7 @@ from transformers import AutoModel, ViTModel, pipeline
 
 import modeling_crh
 from modeling_crh import CRHConfig, CRHModel
-from modeling_crh.encoding.feature_tables import load_backbone
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import load_backbone, load_checkpoint
 
 PACKAGE = Path(modeling_crh.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
