@@ -17,6 +17,7 @@ from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.code_index import Positions, check_radius
 from modeling_crh.search.hamming_index import HammingIndex
+from modeling_crh.search.index_items import COLUMNS, label_text
 
 _MOST_WAITING = 1 << 21
 
@@ -25,7 +26,7 @@ class Components:
     """Components of a graph that grows.
 
     Args:
-        size: Number of things; each is a component of its own at first.
+        size: Number of nodes; each is a component of its own at first.
 
     Example:
         >>> components = Components(4)
@@ -40,14 +41,14 @@ class Components:
         self._num_waiting = 0
 
     def connect(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
-        """Connect `(E,)` things with as many others; `settle` knows of it."""
+        """Connect `(E,)` nodes with as many others; `settle` takes it into account."""
         self._waiting.append((one, other))
         self._num_waiting += len(one)
         if self._num_waiting > _MOST_WAITING:  # so that memory does not grow with the number of connections
             self.settle()
 
     def settle(self) -> NDArray[np.int64]:
-        """Number of the component of each thing, `(size,)`."""
+        """Number of the component of each node, `(size,)`."""
         if self._num_waiting:
             one, other = (self._labels[np.concatenate(side)] for side in zip(*self._waiting, strict=True))
             size = int(self._labels.max()) + 1
@@ -75,8 +76,8 @@ def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
     a chunk.
 
     Args:
-        index: Of any kind.
-        radius: From 0 (equal codes) to K bits.
+        index: Index of any kind.
+        radius: Largest step of a chain, from 0 (equal codes) to K bits.
 
     Returns:
         Positions, ascending, of every group of two items or more; groups in the order of their first items.
@@ -99,7 +100,13 @@ def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
 
 
 class _Buckets(NamedTuple):
-    """Rows that agree in some bits, side by side: the rows in that order, where a bucket starts, and its size."""
+    """Rows in an order in which those that agree in some bits stand side by side, and where each bucket of them lies.
+
+    Attributes:
+        order: `(D,)` rows.
+        starts: Place of the first row of each bucket in `order`.
+        sizes: Number of rows of each bucket.
+    """
 
     order: Positions
     starts: Positions
@@ -223,26 +230,21 @@ def _members(labels: NDArray[np.int64]) -> list[Positions]:
     return [groups[number] for number in np.argsort([group[0] for group in groups])]
 
 
-COLUMNS = ("group", "id", "label", "path")
-
-
 def write_groups(path: str | Path, index: HammingIndex, groups: Sequence[Positions]) -> None:
-    """Write a row an item, with the number of its group from 1; the file takes its place once it is whole.
+    """Write groups as CSV, atomically: a row an item, with the number of its group from 1.
 
     Args:
-        path: Where to; a file that is there is replaced.
-        index: That the groups are of.
-        groups: From `near_duplicates`.
+        path: The file; one that is there is replaced.
+        index: The index whose items are grouped.
+        groups: Groups from `near_duplicates`.
 
     Raises:
         OSError: If it cannot be written.
     """
-    target = check_path("out", path)
-    with whole_file(target) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for number, group in enumerate(groups, 1):
-            for record in index.records(group):
-                label = record["label"]
-                names = "; ".join(label) if isinstance(label, list) else label
-                writer.writerow([number, record["id"], names, record["path"]])
+    with whole_file(check_path("out", path)) as partial:
+        with partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
+            writer = csv.writer(file)
+            writer.writerow(("group", *COLUMNS))
+            for number, group in enumerate(groups, 1):
+                for record in index.records(group):
+                    writer.writerow((number, record["id"], label_text(record["label"], "; "), record["path"]))

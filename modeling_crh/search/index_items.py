@@ -61,16 +61,9 @@ class Items:
         """These items, and then `others`.
 
         Raises:
-            ValueError: If only one of the two has ids, labels or paths, or they differ in type.
+            ValueError: If the two differ in what they have, or in its type.
         """
-        for name in COLUMNS:
-            schemas = [items.table.schema for items in (self, others)]
-            types = [str(schema.field(name).type) for schema in schemas if name in schema.names]
-            if len(types) == 1:
-                has = "has" if name in self.table.column_names else "has no"
-                raise ValueError(f"`{name}s` must be given if and only if the index has them, but it {has} {name}s.")
-            if len(set(types)) == 2:
-                raise ValueError(f"`{name}s` must be {types[0]}, as those of the index, but got {types[1]}.")
+        check_same_types(others.table.schema, self.table.schema, "index")
         return Items._of_table(len(self) + len(others), pa.concat_tables([self.table, others.table]))
 
     @classmethod
@@ -102,6 +95,17 @@ class Items:
         if not set(table.column_names) <= set(COLUMNS) or (table.column_names and len(table) != num_items):
             raise ValueError(f"its table of items has {len(table)} rows of {table.column_names}")
         return cls._of_table(num_items, table)
+
+
+def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
+    """Check that new items have the columns of an index or a table, and of the same types.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (found, expected))
+    if kinds != wanted:
+        raise ValueError(f"Items must have the columns of the {owner}, {wanted}, but have {kinds}.")
 
 
 def label_text(label: str | int | list[str] | None, separator: str = ", ") -> str:

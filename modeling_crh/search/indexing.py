@@ -132,14 +132,12 @@ def codes_to_table(
         ValueError: If `codes` or `uri` breaks its rule, or codes that are to be added are of another model or length.
     """
     from modeling_crh.search.lance_index import LanceIndex
-    from modeling_crh.search.lance_table import LancePlace, check_table_kind, check_target, write_table
+    from modeling_crh.search.lance_table import LancePlace, check_table_kind, write_table
 
     check_table_kind(kind)
     if not append:
-        place = LancePlace.of(uri, storage_options)
-        check_target(place, replace=True)
         settings, parts = read_codes(codes, model)
-        write_table(place, _rows(parts), settings, kind=kind, replace=True)
+        write_table(LancePlace.of(uri, storage_options), _rows(parts), settings, kind=kind, replace=True)
         return LanceIndex(uri, storage_options=storage_options)
     table = LanceIndex(uri, storage_options=storage_options)
     settings, parts = read_codes(codes, model)

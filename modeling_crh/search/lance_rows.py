@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modeling_crh.checks import is_number
-from modeling_crh.search.index_items import COLUMNS, Column, Items, to_array
+from modeling_crh.search.index_items import COLUMNS, Column, Items, check_same_types, to_array
 
 Condition = str | Mapping[str, Any]
 """SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, all of which must hold.
@@ -166,9 +166,8 @@ def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     Raises:
         ValueError: If the columns are others, or of other types.
     """
-    kinds = [{field.name: str(field.type) for field in one if field.name != CODE} for one in (rows.schema, schema)]
-    if kinds[0] != kinds[1]:
-        raise ValueError(f"Items must have the columns of the table, {kinds[1]}, but have {kinds[0]}.")
+    others = [one.remove(one.get_field_index(CODE)) for one in (rows.schema, schema)]
+    check_same_types(*others, "table")
     return rows.select(schema.names).cast(schema)
 
 

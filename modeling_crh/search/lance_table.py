@@ -172,21 +172,6 @@ def check_table_kind(kind: str) -> None:
         raise ValueError(f"`kind` must be auto, {' or '.join(KINDS)} for a table, but got {kind!r:.80}.")
 
 
-def check_target(place: LancePlace, *, replace: bool) -> bool:
-    """Check that a table can be written at a place; returns whether one is there, to be replaced.
-
-    Raises:
-        FileNotFoundError: If there is no such place.
-        ValueError: If a table is there that is not to be replaced, or is none of codes.
-    """
-    is_there = place.exists()
-    if is_there and not replace:
-        raise ValueError(f"`uri` must be new, but {place.uri!r} is there already.")
-    if is_there:
-        LanceSettings.of_schema(place.open().schema, place.uri)
-    return is_there
-
-
 def write_table(
     place: LancePlace, parts: Iterable[pa.Table], settings: LanceSettings, *, kind: str = "auto", replace: bool = False
 ) -> None:
@@ -195,7 +180,7 @@ def write_table(
     Args:
         place: Place of the table.
         parts: Rows from `make_rows`, at least one part. One part at a time is in memory, and the ids of all.
-        settings: What the table says of its codes.
+        settings: Settings of the codes, for the metadata of the table.
         kind: `flat`, `ivf` or `auto`, see `check_table_kind`.
         replace: Whether a table of codes that is there gets these as its new version.
 
@@ -205,7 +190,11 @@ def write_table(
             the first, or two rows have one id; nothing is then written.
     """
     check_table_kind(kind)
-    is_there = check_target(place, replace=replace)
+    is_there = place.exists()
+    if is_there and not replace:
+        raise ValueError(f"`uri` must be new, but {place.uri!r} is there already.")
+    if is_there:
+        LanceSettings.of_schema(place.open().schema, place.uri)
     failures: list[BaseException] = []
     try:
         table = place.write(_reader(parts, settings, failures), replace=is_there)

@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,8 +7,22 @@ from hypothesis import strategies as st
 
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.search import HammingIndex
+from modeling_crh.search.lance_index import LanceIndex
 
 KINDS = ["flat", "ivf", "hnsw", "multihash"]
+
+
+@pytest.fixture(params=[*KINDS, "table", "table with lists"])
+def build(request, tmp_path):
+    """Build an index of one kind, in memory or as a table."""
+
+    def make(packed, **items):
+        if request.param in KINDS:
+            return HammingIndex(packed, **items, kind=request.param)
+        uri, kind = tmp_path / "codes.lance", "ivf" if request.param == "table with lists" else "flat"
+        return LanceIndex.create(uri, packed, **items, kind=kind, replace=True)
+
+    return make
 
 
 def random_codes(seed, size, num_bits=64, values=256):
@@ -20,15 +35,21 @@ def brute_force(packed, queries, k):
     return order, np.take_along_axis(distances, order, 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_neighbours_worked_by_hand(kind):
+def test_neighbours_worked_by_hand(build):
     packed = np.array([[0b11111111], [0b00000001], [0b00000000], [0b00000010]], np.uint8)
-    index = HammingIndex(packed, ids=[40, 30, 20, 10], kind=kind)
-    ids, distances = index.search(np.array([[0b00000000], [0b01111111]], np.uint8), k=3)
-    assert ids.tolist() == [[20, 30, 10], [40, 30, 10]]
+    index = build(packed, ids=[10, 20, 30, 40], paths=["a", "b", "c", "d"], model="org/model")
+    queries = np.array([[0b00000000], [0b01111111]], np.uint8)
+    ids, distances = index.search(queries, k=3)
+    assert ids.tolist() == [[30, 20, 40], [10, 20, 40]]
     assert distances.tolist() == [[0, 1, 1], [1, 6, 6]]
     assert (ids.dtype, distances.dtype) == (np.int64, np.int32)
-    assert (len(index), index.num_bits, index.kind) == (4, 8, kind)
+    positions, same = index.search_positions(queries, k=3)
+    assert same.tolist() == distances.tolist()
+    assert index.records(positions[1][:2]) == [
+        {"id": 10, "label": None, "path": "a"},
+        {"id": 20, "label": None, "path": "b"},
+    ]
+    assert (len(index), index.num_bits, index.model) == (4, 8, "org/model")
 
 
 @settings(max_examples=60, deadline=None)
@@ -69,11 +90,10 @@ def test_a_radius_is_exact_whatever_the_kind(kind, seed, size, values, radius):
         np.testing.assert_array_equal(distances[row], expected[row][within])
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [1, 2, 5, 60, 3000])
-def test_no_padding_leaks_out_and_fewer_items_than_k_are_all_found(kind, size):
+def test_no_padding_leaks_out_and_fewer_items_than_k_are_all_found(build, size):
     packed, queries = random_codes(0, size), random_codes(1, 20)
-    ids, distances = HammingIndex(packed, kind=kind).search(queries, 50)
+    ids, distances = build(packed).search(queries, 50)
     assert ids.shape == distances.shape == (20, min(50, size))
     assert all(len(set(row)) == len(row) for row in ids.tolist())
     differing = np.bitwise_count(packed[ids] ^ queries[:, None]).sum(-1)
@@ -99,38 +119,31 @@ def test_other_kinds_find_nearly_all_neighbours_of_clustered_codes_and_always_th
     np.testing.assert_array_equal(index.search(queries)[0], ids)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "auto"])
-def test_no_queries_find_nothing(kind):
-    index = HammingIndex(random_codes(0, 10), kind=kind)
+def test_no_queries_find_nothing(build):
+    index = build(random_codes(0, 10))
     ids, distances = index.search(random_codes(1, 0), 3)
     assert ids.shape == distances.shape == (0, 3)
     assert index.search_radius(random_codes(1, 0), 3) == ([], [])
 
 
-def test_strings_are_ids_too():
+def test_strings_are_ids_too(build):
     packed = random_codes(0, 50)
-    index = HammingIndex(packed, ids=[f"item {row}" for row in range(50)])
+    index = build(packed, ids=[f"item {row}" for row in range(50)])
     ids, _ = index.search(packed, 1)
     assert ids[:, 0].tolist() == [f"item {row}" for row in range(50)]
     assert index.search(packed[:0], 4)[0].shape == (0, 4)
     assert index.search_radius(packed[:1], 0)[0][0].tolist() == ["item 0"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_added_codes_are_found(kind):
+def test_added_codes_are_found(build):
     packed = random_codes(0, 200)
-    index = HammingIndex(packed[:120], ids=np.arange(120) + 1000, labels=["old"] * 120, kind=kind)
+    index = build(packed[:120], ids=np.arange(120) + 1000, labels=["old"] * 120)
     index.add(packed[120:], np.arange(120, 200) + 1000, labels=["new"] * 80)
+    index.add(packed[:0], np.arange(0), labels=pa.array([], pa.string()))
     assert len(index) == 200
     assert index.search_radius(packed[-1:], 0)[0][0].tolist() == [1199]
-    np.testing.assert_array_equal(index.packed, packed)
-    assert [record["label"] for record in index.records([119, 120])] == ["old", "new"]
-
-
-def test_adding_no_codes_changes_nothing():
-    index = HammingIndex(random_codes(0, 4), ids=[1, 2, 3, 4])
-    index.add(random_codes(0, 0), ids=[])
-    assert len(index) == 4
+    (positions,), _ = index.search_radius_positions(packed[-1:], 0)
+    assert [record["label"] for record in index.records(positions)] == ["new"]
 
 
 def test_positions_go_on_as_ids():
@@ -146,21 +159,22 @@ def test_tensors_are_packed_codes_too():
     assert index.search(pack_codes(codes[3:4]), 1)[1].tolist() == [[0]]
 
 
-def test_reranking_follows_the_dot_product_with_the_codes():
+def test_reranking_follows_the_dot_product_with_the_codes(build):
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(20, 64)).astype(np.float32)
     queries = np.packbits(logits >= 0, axis=1)
     packed = random_codes(1, 300)
     codes = np.unpackbits(packed, axis=1) * 2.0 - 1
-    ids, distances = HammingIndex(packed).search(queries, 5, rerank_logits=logits, num_candidates=300)
+    index = build(packed)
+    ids, distances = index.search(queries, 5, rerank_logits=logits, num_candidates=300)
     similarity = logits @ codes.T
     np.testing.assert_array_equal(ids, np.argsort(-similarity, axis=1)[:, :5])
     np.testing.assert_array_equal(distances, np.bitwise_count(packed[ids] ^ queries[:, None]).sum(-1))
-    same = HammingIndex(packed).search(queries, 5, rerank_logits=torch.from_numpy(logits), num_candidates=300)
+    same = index.search(queries, 5, rerank_logits=torch.from_numpy(logits), num_candidates=300)
     np.testing.assert_array_equal(same[0], ids)
-    assert HammingIndex(packed).search(queries[:0], 5, rerank_logits=logits[:0])[0].shape == (0, 5)
-    even, plain = (HammingIndex(packed).search(queries, 7, rerank_logits=rows) for rows in (np.sign(logits), None))
-    np.testing.assert_array_equal(even[0], plain[0])
+    assert index.search(queries[:0], 5, rerank_logits=logits[:0])[0].shape == (0, 5)
+    even = index.search(queries, 7, rerank_logits=np.sign(logits), num_candidates=7)
+    np.testing.assert_array_equal(even[0], index.search(queries, 7)[0])
 
 
 GOOD = random_codes(0, 4, 16)
@@ -203,18 +217,15 @@ def test_bad_items_are_errors(arguments, message):
         (lambda index: index.search(GOOD, rerank_logits=np.ones((4, 16))), "`rerank_logits` must have the signs"),
         (lambda index: index.search(GOOD, rerank_logits=np.ones((4, 8))), "`rerank_logits` must be .4, 16. floating"),
         (lambda index: index.search(GOOD, rerank_logits=np.full((4, 16), np.nan)), "`rerank_logits` must be finite"),
-        (
-            lambda index: index.search(GOOD, 3, rerank_logits=SIGNS, num_candidates=2),
-            "`num_candidates` must be at least",
-        ),
-        (lambda index: index.records([4]), "`positions` must be from 0 to 3, but got 4 to 4"),
-        (lambda index: index.add(GOOD), "`ids` must be given if and only if the index has them"),
-        (lambda index: index.add(GOOD, ["a"] * 4), "`ids` must be int64, as those of the index, but got large_string"),
-        (lambda index: index.add(GOOD, [1] * 4, paths=["a"] * 4), "`paths` must be given if and only if .* has no"),
+        (lambda index: index.search(GOOD, 3, rerank_logits=SIGNS, num_candidates=2), "`num_candidates` must be at "),
+        (lambda index: index.records([2**40]), "`positions` must be .* but got 1099511627776"),
+        (lambda index: index.add(GOOD[:, :1], [9] * 4), "`packed` must hold codes of 16 bits, .* but got 8"),
+        (lambda index: index.add(GOOD, ["a", "b", "c", "d"]), "{'id': 'int64'}, but have {'id': 'large_string'}"),
+        (lambda index: index.add(GOOD, range(4), paths=["a"] * 4), "{'id': 'int64'}, but have {'id': 'int64', 'path'"),
     ],
 )
-def test_bad_calls_are_errors_and_leave_the_index_as_it_was(call, message):
-    index = HammingIndex(GOOD, ids=[5, 6, 7, 8])
+def test_bad_calls_are_errors_and_leave_the_index_as_it_was(build, call, message):
+    index = build(GOOD, ids=[5, 6, 7, 8])
     with pytest.raises(ValueError, match=message):
         call(index)
-    assert len(index) == len(index.items) == 4
+    assert len(index) == 4

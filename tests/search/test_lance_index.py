@@ -1,8 +1,10 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.lance_rows import to_sql
 
 GENERATOR = np.random.default_rng(0)
 PACKED = GENERATOR.integers(0, 4, (500, 2), dtype=np.uint8)  # many ties: only four of 16 bits differ
@@ -21,19 +23,6 @@ def table(uri):
     return LanceIndex.create(uri, PACKED, labels=LABELS, columns={"year": years}, model="org/model", revision="main")
 
 
-def test_a_value_worked_by_hand(uri):
-    packed = np.array([[0b00000000], [0b00000001], [0b11111111]], np.uint8)
-    index = LanceIndex.create(uri, packed, ids=["none", "one", "all"], paths=["a", "b", "c"])
-    ids, distances = index.search(np.array([[0b00000011]], np.uint8), k=2)
-    assert (ids.tolist(), distances.tolist()) == ([["one", "none"]], [[1, 2]])
-    positions, _ = index.search_positions(np.array([[0b00000011]], np.uint8), k=2)
-    assert index.records(positions[0]) == [
-        {"id": "one", "label": None, "path": "b"},
-        {"id": "none", "label": None, "path": "a"},
-    ]
-    assert (len(index), index.num_bits, index.kind, index.model, index.version) == (3, 8, "flat", "", 1)
-
-
 @pytest.mark.parametrize("k", [1, 10, 200, 501])
 def test_with_ids_in_order_it_finds_what_a_flat_index_finds(table, k):
     found, expected = table.search(QUERIES, k), HammingIndex(PACKED).search(QUERIES, k)
@@ -42,13 +31,15 @@ def test_with_ids_in_order_it_finds_what_a_flat_index_finds(table, k):
         assert one.dtype == other.dtype
 
 
-@pytest.mark.parametrize("radius", [0, 1, 2, 16])
-def test_a_radius_is_exact_with_lists_too(table, radius):
+def test_a_radius_is_exact_with_lists_too(table):
+    with pytest.raises(ValueError, match="`kind` must be auto, flat or ivf for a table, but got 'hnsw'"):
+        table.optimize("hnsw")
     table.optimize("ivf")
     assert table.kind == "ivf"
-    found, expected = table.search_radius(QUERIES, radius), HammingIndex(PACKED).search_radius(QUERIES, radius)
-    for one, other in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for radius in (0, 1, 2, 16):
+        found, expected = table.search_radius(QUERIES, radius), HammingIndex(PACKED).search_radius(QUERIES, radius)
+        for one, other in zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_ties_stand_in_the_order_of_ids_however_the_rows_lie(uri):
@@ -59,16 +50,6 @@ def test_ties_stand_in_the_order_of_ids_however_the_rows_lie(uri):
     np.testing.assert_array_equal(index.search(QUERIES, 40)[0], expected)
     index.optimize()
     np.testing.assert_array_equal(index.search(QUERIES, 40)[0], expected)
-
-
-def test_reranking_orders_candidates_as_the_index_in_memory_does(table):
-    logits = np.where(np.unpackbits(QUERIES, axis=1) > 0, 1, -1) * np.random.default_rng(0).random((7, 16))
-    logits = logits.astype(np.float32)
-    for options in ({}, {"num_candidates": 50}):
-        found = table.search(QUERIES, 5, rerank_logits=logits, **options)
-        expected = HammingIndex(PACKED).search(QUERIES, 5, rerank_logits=logits, **options)
-        np.testing.assert_array_equal(found[0], expected[0])
-        np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_lists_are_made_of_large_tables_and_hold_what_is_added_later(uri, monkeypatch):
@@ -115,11 +96,6 @@ def test_records_hold_all_columns_in_the_order_asked_for(table):
     assert table.records([]) == []
     with pytest.raises(ValueError, match="`positions` must be those of items of this version, but got 1000000"):
         table.records([1000000])
-
-
-def test_no_query_finds_nothing(table):
-    assert table.search(QUERIES[:0], 3)[0].shape[0] == 0
-    assert table.search_radius(QUERIES[:0], 3) == ([], [])
 
 
 def test_every_change_is_a_version_that_can_be_opened_and_restored(table, uri):
@@ -192,21 +168,6 @@ def test_items_that_do_not_fit_are_an_error(table, ids, more, message):
     assert table.version == 1
 
 
-def test_codes_of_another_length_are_an_error(table):
-    wide = np.zeros((1, 4), np.uint8)
-    for call in (lambda: table.search(wide), lambda: table.search_radius(wide, 1), lambda: table.add(wide, [600])):
-        with pytest.raises(ValueError, match="must hold codes of 16 bits, as the index does, but got 32"):
-            call()
-    for call, message in (
-        (lambda: table.search(QUERIES, 0), "`k` must be a whole number, 1 or larger"),
-        (lambda: table.search(QUERIES, num_candidates=3), "`num_candidates` must be given with `rerank_logits` only"),
-        (lambda: table.search_radius(QUERIES, 17), "`radius` must be a whole number of bits from 0 to 16"),
-        (lambda: table.optimize("hnsw"), "`kind` must be auto, flat or ivf for a table, but got 'hnsw'"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            call()
-
-
 def test_an_empty_table_is_no_table(uri):
     with pytest.raises(ValueError, match="`packed` must hold at least one code"):
         LanceIndex.create(uri, PACKED[:0])
@@ -219,3 +180,64 @@ def test_a_table_may_become_empty(table):
     assert table.delete("true") == 500
     assert table.search(QUERIES, 3)[0].shape == (7, 0)
     assert [len(found) for found in table.search_radius(QUERIES, 16)[0]] == [0] * 7
+
+
+SCHEMA = pa.schema({"label": pa.string(), "tags": pa.list_(pa.string()), "year": pa.int64(), "a b": pa.bool_()})
+
+
+@pytest.mark.parametrize(
+    ("condition", "sql"),
+    [
+        ("year > 3", "(year > 3)"),
+        ({"label": "cat"}, "`label` = 'cat'"),
+        ({"label": "'; DROP --"}, "`label` = '''; DROP --'"),
+        ({"label": ["cat", "it's"]}, "`label` IN ('cat', 'it''s')"),
+        ({"label": []}, "FALSE"),
+        ({"label": None, "year": np.int64(3)}, "`label` IS NULL AND `year` = 3"),
+        ({"tags": "cat"}, "array_has(`tags`, 'cat')"),
+        ({"tags": ("cat", "dog")}, "array_has_any(`tags`, ['cat', 'dog'])"),
+        ({"a b": True}, "`a b` = TRUE"),
+        ({"year": 2.5}, "`year` = 2.5"),
+    ],
+)
+def test_a_condition_is_sql(condition, sql):
+    assert to_sql(condition, SCHEMA) == sql
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        (["", " ", {}, None, 3, ["year"]], "`where` must be SQL or a mapping of columns to values, but got"),
+        ([{"nope": 1}], r"`where` must name columns of the table, .*, but names 'nope'"),
+        (
+            [{"year": value} for value in ({}, [{}], b"a", [None], float("nan"))],
+            "`where` must give strings, finite numbers, booleans or lists of them",
+        ),
+    ],
+)
+def test_what_is_no_condition_is_an_error(conditions, message):
+    for condition in conditions:
+        with pytest.raises(ValueError, match=message):
+            to_sql(condition, SCHEMA)
+
+
+def test_values_come_through_sql_unchanged(tmp_path):
+    names = ["a", "it's", "' OR '1'='1", "back\\slash", "line\nbreak", "%_", "", "\N{SNOWMAN}", "a`b"]
+    packed = np.zeros((len(names), 1), np.uint8)
+    labels = [[name, "all"] for name in names]
+    index = LanceIndex.create(tmp_path / "a.lance", packed, ids=names, labels=labels, columns={"it is": range(9)})
+    for row, name in enumerate(names):
+        for condition in ({"id": name}, {"id": [name]}, {"label": name}, {"label": [name]}, {"it is": row}):
+            assert index.where(condition).search(packed[:1], 20)[0].tolist() == [[name]]
+    assert len(index.where({"label": "all"})) == 9
+
+
+@pytest.mark.parametrize("sql", ["nope = 3", "label =", "id = 'x'", "id", "nosuch(id)", "id = 1; DROP TABLE a"])
+def test_sql_that_is_no_condition_on_the_table_gets_one_sentence(sql, tmp_path):
+    index = LanceIndex.create(tmp_path / "a.lance", np.zeros((2, 1), np.uint8), labels=["a", "b"])
+    with pytest.raises(ValueError, match=r"`where` must be a condition on the table, but .* is not: ") as raised:
+        index.where(sql)
+    assert "/root" not in str(raised.value)
+    with pytest.raises(ValueError, match="`where` must be a condition on the table"):
+        index.delete(sql)
+    assert len(index) == 2

@@ -96,10 +96,7 @@ def test_what_a_killed_write_has_left_is_no_hindrance(tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (
-            "Failed to connect: IO { Failed to get AWS credentials: kind: Connect }",
-            "there are no credentials for the o",
-        ),
+        ("IO { Failed to get AWS credentials: kind: Connect }", "there are no credentials for the o"),
         ("Generic { inner: Status { status: 403, body: None } }", "the object store denies access"),
         ("HttpError { kind: Timeout, source: x }", "the object store does not answer"),
         ("Invalid input, No object store\nfor ftp, /build/x-1.0/src/a.rs:23:88", "No object store for ftp"),
