@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from modeling_crh.data import SourceRow
+from modeling_crh.data import Row
 from modeling_crh.encoding.manifest import EncodingRecord
 from modeling_crh.encoding.shards import CodeShards
 
@@ -15,13 +15,13 @@ RECORD = EncodingRecord(
     num_bits=16,
     source="/photos",
     source_version="1",
-    columns={"label_column": "label"},
+    options={"label_column": "label"},
     shard_size=3,
 )
 
 
 def rows(*ids):
-    return [SourceRow(number, f"{number}.png", "ant" if number % 2 else None, None) for number in ids]
+    return [Row(number, f"{number}.png", "ant" if number % 2 else None, None) for number in ids]
 
 
 def packed(*ids):

@@ -76,7 +76,7 @@ def test_a_data_set_is_streamed_and_encoded(crh, tiny_checkpoint, image_folder, 
     assert "`source` must be 'ada/images' as it was when" in errors
     code, _, errors = crh("encode", tiny_checkpoint, "ada/nothing", "--out", tmp_path / "nothing")
     assert code == 2
-    assert "`source` must be a folder, a table or a dataset that can be read, but 'ada/nothing' is not" in errors
+    assert "must be a folder, a table or a dataset that can be read, but 'ada/nothing' is not" in errors
 
 
 def test_codes_name_the_revision_of_a_model_on_the_hub(crh, tiny_checkpoint, image_folder, tmp_path, api):

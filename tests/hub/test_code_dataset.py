@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_shards import open_shards, packed
 
-from modeling_crh.data import BadImage, SourceRow
+from modeling_crh.data import BadRow, Row
 from modeling_crh.hub.published_codes import push_codes, write_public_codes
 
 
@@ -70,9 +70,9 @@ def test_what_crh_encode_did_not_write_is_refused(content, tmp_path):
 
 def test_shards_are_cut_below_the_folder_of_them_all(tmp_path):
     shards = open_shards(tmp_path / "codes")
-    shards.write(0, [SourceRow(0, "/data/ada/cars/a/1.png", None, None)], packed(0))
-    shards.write(1, [], packed(), [(3, BadImage("/data/ada/cars/cut.png", "cut"))])
-    shards.write(2, [SourceRow(6, "/data/ada/cars/b/2.png", None, None)], packed(6))
+    shards.write(0, [Row(0, "/data/ada/cars/a/1.png", None, None)], packed(0))
+    shards.write(1, [], packed(), [(3, BadRow("/data/ada/cars/cut.png", "cut"))])
+    shards.write(2, [Row(6, "/data/ada/cars/b/2.png", None, None)], packed(6))
     with pytest.raises(ValueError, match="`codes` must be complete"):
         push_codes(tmp_path / "codes", "org/name")
     shards.complete()
