@@ -40,7 +40,7 @@ class ImageFolder:
         root: The folder, absolute.
         files: Paths of the images below it, sorted.
         metadata: Paths of the metadata files below it, sorted.
-        passed_over: Kind of file or folder to how many were passed over.
+        passed_over: Kinds of files and folders, and how many of each were passed over.
     """
 
     root: Path
@@ -52,7 +52,7 @@ class ImageFolder:
         """One sentence that counts what was passed over, or None where nothing was."""
         if not self.passed_over:
             return None
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.passed_over.items()))
+        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(self.passed_over.items()))
         return f"Passed over in {self.root}: {kinds}."
 
 
@@ -84,18 +84,18 @@ def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]
     status = os.stat(place)
     own = (status.st_dev, status.st_ino)
     if own in ancestors:
-        found.passed_over["link that leads back to a folder above it"] += 1
+        found.passed_over["links that lead back to a folder above them"] += 1
         return True
     is_used = False
     with os.scandir(place) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = below + entry.name
             if entry.name.startswith("."):
-                found.passed_over["hidden"] += 1
+                found.passed_over["hidden files and folders"] += 1
             elif os.path.isdir(entry.path):  # False, and no error, for a link to itself
                 is_used |= _walk(found, f"{name}/", (*ancestors, own))
             elif not os.path.isfile(entry.path):
-                found.passed_over["pipe, socket or device" if os.path.exists(entry.path) else "broken link"] += 1
+                found.passed_over["pipes, sockets or devices" if os.path.exists(entry.path) else "broken links"] += 1
             elif entry.name in METADATA:
                 found.metadata.append(name)
                 is_used = True
@@ -105,9 +105,9 @@ def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]
             else:
                 suffix = os.path.splitext(entry.name)[1].lower()
                 is_known = entry.name.lower() in _RUBBISH or not suffix
-                found.passed_over[entry.name if is_known else f"{suffix} file"] += 1
+                found.passed_over[entry.name if is_known else f"{suffix} files"] += 1
     if not is_used and below:
-        found.passed_over["folder without an image"] += 1
+        found.passed_over["folders without an image"] += 1
     return is_used
 
 

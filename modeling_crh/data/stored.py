@@ -163,7 +163,7 @@ def _open_images(root: Path) -> Stored | None:
         rows = [row | {"image": os.path.join(root, row["image"])} for row in rows]
         parts[part] = _part_of(_as_dataset(rows, root), str(root), is_csv=is_csv)
     unlisted = len({*found.files} - {row["image"] for row in listed})
-    found.passed_over += Counter({"image outside of the splits": outside, "image that no metadata lists": unlisted})
+    found.passed_over += Counter({"images outside of the splits": outside, "images that no metadata lists": unlisted})
     passed_over = found.describe_passed_over()
     if passed_over is not None:
         say(passed_over)
