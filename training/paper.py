@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from modeling_crh.cli import run
 from modeling_crh.cli.options import Json
+from modeling_crh.runtime.terminal import print_table, say
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.run import FIGURES_NAME
 
@@ -31,18 +30,18 @@ NOT_ON_THE_HUB = ("nabirds", "coco_2014")
 
 @dataclass(frozen=True)
 class Cell:
-    """One recipe, and how far its run is.
+    """One recipe, and the state of its run.
 
     Attributes:
-        name: Of the recipe, and of the run's folder.
+        name: Name of the recipe, and of the run's folder.
         dataset: Name of the benchmark.
-        backbone: Its Hub id.
-        num_bits: K.
+        backbone: Hub id of the backbone.
+        num_bits: Length K of a code.
         data: Folder of the official files, `"Hub"`, or None where there are no data.
         state: `"finished"`, `"interrupted"`, `"other settings"` where the run is one of a recipe that has changed, or
             `"to do"`; after a call that ran it, `"failed"` or `"dry run passed"`.
-        map: Of a finished run.
-        reason: Of a failure.
+        map: mAP of a finished run.
+        reason: Last line that a failed run printed.
     """
 
     name: str
@@ -85,7 +84,7 @@ def paper(
 
 
 def _find_recipes(folder: Path, wanted: list[str]) -> dict[str, Path]:
-    """Name to file of the recipes that are wanted, by data set, backbone and bits."""
+    """Find the recipes that are wanted: name to file, in the order of the names."""
     every = {f"{path.parent.name}/{path.stem}": path for path in folder.glob("*/*.yaml")}
     for name in wanted:
         if not fnmatch.filter(every, name):
@@ -120,21 +119,20 @@ def _with_figures(cell: Cell, out: Path) -> Cell:
 
 
 def _run(cell: Cell, path: Path, out: Path, dry_run: bool) -> Cell:
-    """Run a cell, where that is needed and can be done, and say what came of it."""
+    """Run a cell if it needs that and has its data; give it with what came of it."""
     if cell.data is None or (cell.state == "finished" and not dry_run):
         return cell
     command = [sys.executable, str(TRAIN), str(path)]
     command += [] if cell.data == "Hub" else ["--data-dir", cell.data]
     command += ["--dry-run"] if dry_run else ["--out", str(out), "--resume"]
     environment = os.environ | {"HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    console = Console(stderr=True)
-    console.print(f"[bold]{cell.name}[/]", highlight=False)
+    say(cell.name)
     last = ""
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         for line in process.stdout or ():
-            console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+            say(line.rstrip())
             last = line.strip() or last
     if process.returncode:
         return replace(cell, state="failed", reason=last.removeprefix("Error: ") or f"exit code {process.returncode}")
@@ -147,16 +145,22 @@ def _print_cells(cells: list[Cell], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(cell) for cell in cells]))
         return
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table("recipe", "data set", "backbone", "bits", "data", "run", "mAP")
-    for cell in cells:
-        score = "" if cell.map is None else f"{cell.map:.4f}"
-        row = (cell.name, cell.dataset, cell.backbone, str(cell.num_bits), cell.data or "no data", cell.state, score)
-        table.add_row(*row)
-    console.print(table)
+    rows = [
+        (
+            cell.name,
+            cell.dataset,
+            cell.backbone,
+            cell.num_bits,
+            cell.data or "no data",
+            cell.state,
+            "" if cell.map is None else f"{cell.map:.4f}",
+        )
+        for cell in cells
+    ]
+    print_table(("recipe", "data set", "backbone", "bits>", "data", "run", "mAP>"), rows)
     for cell in cells:
         if cell.reason is not None:
-            console.print(f"{cell.name}: {cell.reason}", highlight=False, markup=False, soft_wrap=True)
+            say(f"{cell.name}: {cell.reason}")
 
 
 if __name__ == "__main__":

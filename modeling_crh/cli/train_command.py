@@ -1,16 +1,19 @@
 """`crh train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from accelerate import PartialState
 
 from modeling_crh.cli.options import DataOptions, Json, with_data_options
-from modeling_crh.data.source import DataSource, Division
+from modeling_crh.data import DataSource, Division
+from modeling_crh.runtime.atomic_files import write_json
+from modeling_crh.runtime.processes import choose_workers, leave_processes
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, say
-
-if TYPE_CHECKING:
-    from modeling_crh.training.recipe import Recipe
+from modeling_crh.training import run as experiment
+from modeling_crh.training.evaluation import evaluate_splits
+from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 RIVALS = "csq, orthohash, mds, shc, hashnet, dtsh, greedyhash; or sign, lsh, itq, which are not trained"
 OF_THE_RECIPE = "the recipe's"
@@ -54,8 +57,6 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model, evaluate it and save it. Options take precedence over the recipe."""
-    from modeling_crh.runtime.processes import leave_processes
-
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method}
     chosen = _recipe(recipe, fields, {"model": {"num_bits": num_bits}, "training": training})
@@ -66,26 +67,15 @@ def train(
     leave_processes()
 
 
-def _try_out(recipe: "Recipe", as_json: bool) -> None:
+def _try_out(recipe: Recipe, as_json: bool) -> None:
     """Make a dry run, and print what it found."""
-    from accelerate import PartialState
-
-    from modeling_crh.training import run as experiment
-
     summary = experiment.dry_run(recipe)
     if PartialState().is_main_process:
         print_figures(summary, "A dry run: nothing was written", as_json, {})
 
 
-def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool) -> None:
+def _train_and_evaluate(recipe: Recipe, out: Path, resume: bool, as_json: bool) -> None:
     """Make a run, and print its figures."""
-    from accelerate import PartialState
-
-    from modeling_crh.runtime.atomic_files import write_json
-    from modeling_crh.runtime.processes import choose_workers
-    from modeling_crh.training import run as experiment
-    from modeling_crh.training.evaluation import evaluate_splits
-
     try:
         run = experiment.train(recipe, out, resume=resume)
     except KeyboardInterrupt:
@@ -100,10 +90,8 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
 
 
-def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[str, Any]]) -> "Recipe":
+def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[str, Any]]) -> Recipe:
     """Make the recipe of a file and of options; None stands for an option that was not given."""
-    from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
-
     overrides: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     for name, settings in sections.items():
         given = {key: value for key, value in settings.items() if value is not None}

@@ -1,4 +1,3 @@
-import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -12,11 +11,11 @@ import pytest
 import scipy.io
 import yaml
 from tiny_runs import RESNET, VIT
+from torchvision.datasets import CIFAR100
 from transformers import AutoConfig, AutoModel, ConvNextImageProcessor, ViTImageProcessor
 
 from modeling_crh import cli
 from modeling_crh.data import PROTOCOLS, Protocol
-from modeling_crh.data.benchmarks import cifar
 from modeling_crh.data.benchmarks.official_files import encode_png
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import dry_run
@@ -84,14 +83,15 @@ def write_coco(root):
 
 def write_cifar100(root):
     """300 training and 100 test images; gives the checksums of the files."""
-    root.mkdir()
-    contents = {"meta": {"fine_label_names": list(cifar.CIFAR100.class_names)}}
+    (root / CIFAR100.base_folder).mkdir(parents=True)
+    contents = {"meta": {"fine_label_names": [f"thing {number}" for number in range(100)]}}
     for name, count in (("train", 300), ("test", 100)):
         pixels = np.random.default_rng(0).integers(0, 256, (count, 3072), dtype=np.uint8)
         contents[name] = {"data": pixels, "fine_labels": [row % 100 for row in range(count)]}
-    for name, content in contents.items():
-        (root / name).write_bytes(pickle.dumps(content, protocol=3))
-    return {name: {name: hashlib.md5((root / name).read_bytes()).hexdigest()} for name in contents}
+    files = {name: pickle.dumps(content, protocol=2) for name, content in contents.items()}
+    for name, content in files.items():
+        (root / CIFAR100.base_folder / name).write_bytes(content)
+    return {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +121,10 @@ def folder(tmp_path_factory):
 def here(folder, monkeypatch):
     """That folder as the working directory, and protocols that its few images allow."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(
-        cifar, "CIFAR100", dataclasses.replace(cifar.CIFAR100, **json.loads((folder / "md5.json").read_text()))
-    )
+    md5 = json.loads((folder / "md5.json").read_text())
+    for part in ("train", "test"):
+        monkeypatch.setattr(CIFAR100, f"{part}_list", [[part, md5[part]]])
+    monkeypatch.setattr(CIFAR100, "meta", CIFAR100.meta | {"md5": md5["meta"]})
     monkeypatch.setitem(PROTOCOLS, "coco", {"sampled": Protocol(40, 160)})
     monkeypatch.setitem(PROTOCOLS, "cifar100", {"disjoint": Protocol(50, 200, train_in_database=False)})
     return folder
@@ -231,10 +232,10 @@ def test_a_failing_cell_is_reported_and_the_next_one_runs(paper, write_recipe, t
 
     (run / "figures.json").unlink()  # as if the evaluation had been interrupted
     assert paper("--list", "cars/*")[1]["cars/tiny-16"]["state"] == "interrupted"
-    weights = (run / "model.safetensors").stat().st_mtime_ns
+    weights = (run / "model" / "model.safetensors").stat().st_mtime_ns
     code, again, _ = paper("cars/*")
     assert (code, again["cars/tiny-16"]) == (0, cells["cars/tiny-16"])
-    assert (run / "model.safetensors").stat().st_mtime_ns == weights
+    assert (run / "model" / "model.safetensors").stat().st_mtime_ns == weights
 
     write_recipe("cars/tiny-16", learning_rate=0.01)
     assert paper("--list", "cars/*")[1]["cars/tiny-16"]["state"] == "other settings"
