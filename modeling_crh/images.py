@@ -8,7 +8,8 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +38,7 @@ _FORMATS = (
     "AVIF BMP DDS DIB GIF HEIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP".split()
 )  # Pillow also opens documents and videos (EPS, PSD, MPEG ...), some of them through other programs
 
-DECODE_ERRORS = (
+_DECODE_ERRORS = (
     OSError,  # also a file that ends too early
     SyntaxError,  # a broken PNG
     ValueError,
@@ -108,6 +109,19 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
         raise UnreadableImageError(error.reason, name) from error
 
 
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turn what Pillow raises on the bytes of a damaged image into an `UnreadableImageError`."""
+    try:
+        yield
+    except _DECODE_ERRORS as error:
+        raise UnreadableImageError(_reason(error)) from error
+    except RuntimeError as error:  # Pillow has no other class for AVIF that does not decode
+        if type(error) is not RuntimeError:
+            raise
+        raise UnreadableImageError(_reason(error)) from error
+
+
 def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
     """Pixels of an opened image, upright, with transparency laid over white: `(H, W, 3)` uint8.
 
@@ -116,11 +130,9 @@ def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
     """
     if 0 in image.size:
         raise UnreadableImageError(f"it has no pixels: its size is {image.width} x {image.height}")
-    try:
+    with decoding():
         image.load()
         image = PIL.ImageOps.exif_transpose(image)
-    except DECODE_ERRORS as error:
-        raise UnreadableImageError(_reason(error)) from error
     if image.mode.startswith("I") or image.mode == "F":
         image = PIL.Image.fromarray(_scaled(np.asarray(image)))
     if image.has_transparency_data:
@@ -215,10 +227,8 @@ def _open(content: bytes) -> PIL.Image.Image:
     """Open an image, of which no pixel is made yet."""
     if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
         _register_heif()
-    try:
+    with decoding():
         image = PIL.Image.open(BytesIO(content), formats=_formats())
-    except DECODE_ERRORS as error:
-        raise UnreadableImageError(_reason(error)) from error
     if image.width * image.height > max(_SMALL_IMAGE, _PIXELS_A_BYTE * len(content)):
         raise UnreadableImageError(
             f"{len(content)} bytes cannot hold the {image.width} x {image.height} pixels that it claims"

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from modeling_crh.images import DECODE_ERRORS, UnreadableImageError, to_rgb
+from modeling_crh.images import UnreadableImageError, decoding, to_rgb
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000
@@ -67,8 +67,9 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
 def _open(data: bytes) -> PIL.Image.Image:
     """Read the head of the file."""
     try:
-        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    except PIL.Image.DecompressionBombError as error:
-        raise ValueError(f"An image may have {MAX_PIXELS // 10**6} million pixels at most.") from error
-    except DECODE_ERRORS as error:
+        with decoding():
+            return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnreadableImageError as error:
+        if isinstance(error.__cause__, PIL.Image.DecompressionBombError):
+            raise ValueError(f"An image may have {MAX_PIXELS // 10**6} million pixels at most.") from error
         raise ValueError(f"This file is no image that can be read: it must be {KINDS}.") from error
