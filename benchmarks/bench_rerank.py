@@ -25,26 +25,16 @@ import torch
 from bench_search import medians
 from torch import Tensor
 from torch.nn.functional import one_hot
+from torch.utils.data import DataLoader
 
 from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codes import binarize, hamming_distance, pack_codes
 from modeling_crh.data import load_splits
-from modeling_crh.encoding import LabelledDataset, encode_items, labelled_dataset, model_inputs
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import encode_items, labelled_dataset, load_checkpoint, run_batches
 from modeling_crh.metrics import DistanceCounts, average_precision, precision_at
 from modeling_crh.search import HammingIndex
 
 CANDIDATES, K = (100, 1000), 10
-
-
-def encode_queries(model: Any, items: LabelledDataset) -> Tensor:
-    """Hash logits `(Q, K)`."""
-    parts = []
-    for start in range(0, len(items), 256):
-        batch = items.inputs(range(start, min(start + 256, len(items))))
-        with torch.inference_mode():
-            parts.append(model(**model_inputs(batch, model)).hash_logits.float())
-    return torch.cat(parts)
 
 
 def group_counts(order: Tensor, items: Tensor, relevant: Tensor) -> DistanceCounts:
@@ -127,10 +117,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model, processor = load_checkpoint(arguments.checkpoint)
     columns = {"text_column": arguments.text_column, "features_column": arguments.features_column}
-    splits, _ = load_splits(arguments.dataset, **columns)
+    splits = load_splits(arguments.dataset, **columns).splits
     queries = labelled_dataset(splits["query"], processor)
     database = encode_items(model, labelled_dataset(splits["database"], processor))
-    logits = encode_queries(model, queries)
+    logits = torch.cat([*run_batches(model, DataLoader(queries, batch_size=256))])
     rows = compare(logits, database.codes, (queries.labels, database.labels), [*CANDIDATES, len(database.codes)])
     document = {
         "dataset": arguments.dataset,
