@@ -100,7 +100,7 @@ def find_end(out: Path) -> tuple[str, Any, Any]:
         for entry in history
         if "train_loss" not in entry  # of the last process's own steps
     ]
-    weights = hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    weights = hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
     return weights, json.loads((out / "figures.json").read_text()), logged
 
 
@@ -114,7 +114,7 @@ def count_half_written(out: Path) -> int:
             print(error)
             half += 1
     half += (out / "checkpoints").is_dir() and any(out.glob("checkpoints/checkpoint-*")) and not _can_go_on(out)
-    if (out / "config.json").exists():
+    if (out / "model").exists():
         load_checkpoint(out)
     return int(half)
 

@@ -30,8 +30,7 @@ from modeling_crh import CRHModel
 from modeling_crh.cli import run as run_command
 from modeling_crh.codes import hamming_distance
 from modeling_crh.data import label_names
-from modeling_crh.encoding import encode_items
-from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding import encode_items, labelled_dataset
 from modeling_crh.metrics import average_precision, count_by_distance
 from modeling_crh.training.build import build_model, build_trainer, load_data
 from modeling_crh.training.growing import add_labels
@@ -88,7 +87,7 @@ def _of_classes(split: Dataset, names: list[str]) -> Dataset:
     labels = [new[label] for label in split["label"]]
     rows = [row for row, label in enumerate(labels) if label is not None]
     kept = split.select(rows).select_columns(["features"])
-    return kept.add_column("label", [labels[row] for row in rows]).cast_column("label", ClassLabel(names=names))
+    return kept.add_column("label", [labels[row] for row in rows], feature=ClassLabel(names=names))
 
 
 def tuning_recipe(recipe: Recipe) -> Recipe:

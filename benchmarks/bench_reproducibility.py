@@ -21,11 +21,9 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from modeling_crh import CRHModel
 from modeling_crh.data import load_benchmark
-from modeling_crh.encoding import encode_items
-from modeling_crh.encoding.inputs import labelled_dataset
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import encode_items, labelled_dataset
+from modeling_crh.encoding.loading import load_checkpoint, load_model
 
 SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 
@@ -47,9 +45,10 @@ def encode(out: Path, split: Dataset, threads: int = 1, batch_size: int = 256) -
 
 def compare(first: Path, other: Path, split: Dataset) -> dict[str, Any]:
     """What differs between two runs."""
-    models = [CRHModel.from_pretrained(folder) for folder in (first, other)]
+    models = [load_model(folder) for folder in (first, other)]
     states = [model.state_dict() for model in models]
-    hashes = [hashlib.sha256((folder / "model.safetensors").read_bytes()).digest() for folder in (first, other)]
+    files = [folder / "model" / "model.safetensors" for folder in (first, other)]
+    hashes = [hashlib.sha256(file.read_bytes()).digest() for file in files]
     differences = [
         (states[0][name] - states[1][name]).abs().max().item()
         for name in states[0]
