@@ -213,6 +213,8 @@ def _fetch(url: str) -> bytes:
         raise ModuleNotFoundError(f"{url} cannot be read: {error}") from error
     except ValueError as error:  # a scheme that nobody knows
         raise UnreadableImageError(str(error).rstrip(".")) from error
+    except httpx.HTTPError as error:
+        raise UnreadableImageError(f"the server could not be reached: {error}") from error
     return content
 
 

@@ -160,7 +160,8 @@ def _read_pixels(value: Any, place: object) -> Tensor | BadRow:
 def _read_features(value: Any, place: object) -> NDArray[np.float32] | BadRow:
     views = list(value) if isinstance(value, np.ndarray) and value.dtype == object else value
     try:
-        numbers = np.asarray(views, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
+            numbers = np.asarray(views, dtype=np.float32)
     except (TypeError, ValueError) as error:  # NumPy's two errors for what is no array of numbers
         raise ValueError(f"`features` must hold numbers of one shape, but {place} does not: {error}.") from error
     if numbers.ndim not in (1, 2) or 0 in numbers.shape:

@@ -22,7 +22,7 @@ def label_feature(label_names: list[str], *, multi_label: bool = False) -> Class
 
 def canonical_features(label_names: list[str], *, multi_label: bool = False) -> Features:
     """Features of a prepared dataset of images: `image`, and `label` as one class or a list of classes."""
-    return Features({"image": Image(), "label": label_feature(label_names, multi_label=multi_label)})
+    return Features(image=Image(), label=label_feature(label_names, multi_label=multi_label))
 
 
 def check_dataset(dataset: Any) -> None:
@@ -84,7 +84,8 @@ def without_decoding(dataset: Dataset) -> Dataset:
     feature = dataset.features.get("image")
     if not isinstance(feature, Image):
         raise ValueError(f"`dataset` must have a column `image` of images, but has {feature}.")
-    return dataset.select_columns("image").cast_column("image", Image(decode=False))
+    images: Dataset = dataset.select_columns("image").cast_column("image", Image(decode=False))
+    return images
 
 
 def _label_feature(dataset: Dataset) -> Any:

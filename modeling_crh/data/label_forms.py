@@ -139,6 +139,8 @@ def find_label_form(
     if multi_hot and not is_list:
         raise ValueError(f"`multi_hot` must be left out for {column!r}, which holds no lists, but {feature}.")
     flags = _count_flags(first_rows) if is_list and names is None else 0
+    if multi_hot and not flags:
+        raise ValueError(f"`multi_hot` labels must be lists of 0 and 1 of one length, but {column!r} holds others.")
     if flags and not multi_hot and (label_names is None or len(label_names) != flags):
         raise ValueError(
             f"`label_column` {column!r} holds lists of {flags} zeros and ones, which could be flags or numbers of "

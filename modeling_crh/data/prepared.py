@@ -94,10 +94,15 @@ def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | Non
     names = list(known) if known is not None else columns.label.order(_all_names(named))
     ids = _class_ids(named, names, part.rows, is_list=columns.label.is_list, is_given=known is not None)
     inputs = _canonical_inputs(rows, columns, part.rows)
-    prepared = inputs.add_column("label", ids, feature=label_feature(names, multi_label=columns.label.is_list))
+    prepared: Dataset = inputs.add_column("label", ids, feature=label_feature(names, multi_label=columns.label.is_list))
     if set(LEVELS) <= set(rows.column_names) - set(columns.names):
         prepared = concatenate_datasets([prepared, rows.select_columns(list(LEVELS))], axis=1)
     return prepared
+
+
+def _as_images(inputs: Dataset) -> Dataset:
+    images: Dataset = inputs.cast_column("image", Image())
+    return images
 
 
 def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
@@ -106,11 +111,11 @@ def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
     if kind == "image" and _names_files(whole, column, rows):
         chunks = rows.only([column]).chunks()
         images = [stored_image(value, chunk.base) for chunk in chunks for value in chunk.table[column].to_pylist()]
-        return Dataset.from_dict({"image": images}).cast_column("image", Image())
-    inputs = whole.select_columns(column)
+        return _as_images(Dataset.from_dict({"image": images}))
+    inputs: Dataset = whole.select_columns(column)
     if column != kind:
         inputs = inputs.rename_column(column, kind)
-    return inputs.cast_column("image", Image()) if kind == "image" else inputs
+    return inputs if kind != "image" else _as_images(inputs)
 
 
 def _names_files(whole: Dataset, column: str, rows: Rows) -> bool:

@@ -1,18 +1,19 @@
 """Rows of one or several tables, read a few at a time, from any row on."""
 
+import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
 import pyarrow as pa
 from datasets import Features
 from datasets.exceptions import DatasetsError
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported by its `__getattr__`
 
 _AT_A_TIME = 64
 
-READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, httpx.HTTPError)
+READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, httpx.HTTPError, tarfile.TarError)
 """What reading a table raises where the table is damaged, or cannot be reached."""
 
 

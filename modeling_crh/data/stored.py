@@ -86,7 +86,7 @@ def open_stored(source: DataSource) -> Stored:
     if isinstance(data, Dataset | IterableDataset):
         return Stored("a dataset object", "", {"all": _part_of(data)})
     if isinstance(data, DatasetDict | IterableDatasetDict):
-        return Stored("a dataset object", "", {name: _part_of(split) for name, split in data.items()})
+        return Stored("a dataset object", "", {str(name): _part_of(split) for name, split in data.items()})
     path, name = check_path("dataset", data), str(data)
     if name in BENCHMARKS:
         train, test = read_benchmark(name, source.data_dir)
@@ -142,7 +142,7 @@ def _open_folder(path: Path) -> Stored | None:
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
         saved = load_from_disk(str(root))
         splits = saved if isinstance(saved, DatasetDict) else {"all": saved}
-        parts = {name: _part_of(split, str(path)) for name, split in splits.items()}
+        parts = {str(name): _part_of(split, str(path)) for name, split in splits.items()}
         return Stored(str(root), digest(sorted(root.rglob("*.arrow"))), parts)
     return _open_images(root)
 
@@ -184,12 +184,13 @@ def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
     """A dataset on the Hub, read as a stream until all of it is asked for."""
     try:
         builder = load_dataset_builder(name, config, revision=revision)
-        streams = builder.as_streaming_dataset()
+        streams: Any = builder.as_streaming_dataset()
         parts = {}
         for split, stream in streams.items():
             rows = Rows([StreamReader(stream, name, builder.info.features)])
-            parts[split] = Part(rows, partial(load_dataset, name, config, split=split, revision=revision))
-        data_files = builder.config.data_files or {}
+            load: Any = partial(load_dataset, name, config, split=split, revision=revision)
+            parts[split] = Part(rows, load)
+        data_files: Any = builder.config.data_files or {}
     except READ_ERRORS as error:
         raise read_error(name, error) from error
     version = {

@@ -90,7 +90,7 @@ class CsvReader(TableReader):
             with self._open(None) as reader:
                 columns = reader.schema.names
         self._columns = columns
-        self.features = Features({column: Value("string") for column in columns})
+        self.features = Features(**{column: Value("string") for column in columns})
 
     def only(self, columns: list[str]) -> "CsvReader":
         """See `TableReader`."""
@@ -189,7 +189,7 @@ class StreamReader(TableReader):
 
     def only(self, columns: list[str]) -> "StreamReader":
         """See `TableReader`."""
-        types = Features({name: self.features[name] for name in columns})
+        types = Features(**{name: self.features[name] for name in columns})
         return StreamReader(self._stream.select_columns(columns), self.source, types, self.base)
 
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, load_dataset
 from datasets.table import InMemoryTable
@@ -110,14 +111,14 @@ def no_rows(name: str) -> ValueError:
 
 
 def _open(kind: str, files: list[Path], name: str) -> Part:
-    texts = [str(file) for file in files]
+    texts: list[Any] = [str(file) for file in files]
     if kind == ".parquet":
         return Part(Rows([ParquetReader(file) for file in files]), lambda: Dataset.from_parquet(texts))
     if kind in (".csv", ".npy"):
         rows = Rows([CsvReader(file) if kind == ".csv" else NumpyReader(file) for file in files])
         return Part(rows, lambda: Dataset(InMemoryTable(rows.in_memory())), is_csv=kind == ".csv")
     builder = "json" if kind == ".json" else "webdataset"
-    settings = {"chunksize": READ_BYTES} if kind == ".json" else {}
+    settings: dict[str, Any] = {"chunksize": READ_BYTES} if kind == ".json" else {}
     stream = load_dataset(builder, data_files=texts, split="train", streaming=True, **settings)
     source = texts[0] if len(texts) == 1 else name
     rows = Rows([StreamReader(stream, source, base=files[0].parent)])

@@ -166,9 +166,7 @@ def test_metadata_that_is_no_good_is_an_error_that_names_the_line(tmp_path, line
 def test_metadata_of_other_cells_or_another_encoding_or_twice_is_an_error(tmp_path):
     add(tmp_path, "1.png")
     (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,a,b\n")
-    with pytest.raises(
-        ValueError, match=r"Every row must have 2 cells, but line 2 of .*metadata\.csv has more or fewer"
-    ):
+    with pytest.raises(ValueError, match=r"Every row must have 2 cells, but line 2 of .*metadata\.csv has more"):
         open_source(tmp_path)
     (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,\u00e9\n", encoding="latin-1")
     with pytest.raises(ValueError, match=r"metadata\.csv must be text in UTF-8, but is not: "):
@@ -238,9 +236,7 @@ def test_queries_and_validation_are_cut_in_the_shares_that_are_asked_for(tmp_pat
 def test_a_folder_without_labels_is_encoded_and_not_trained_on(tmp_path):
     add(tmp_path, "1.png")
     assert [row.label for row in open_source(tmp_path).rows()] == [None]
-    with pytest.raises(
-        ValueError, match="Training needs labels, but the images of .* have none: put them into one fol"
-    ):
+    with pytest.raises(ValueError, match=r"Training needs labels, but the images of .* have none: put them into"):
         load_splits(tmp_path)
 
 
@@ -253,7 +249,5 @@ def test_one_class_an_empty_folder_and_a_test_class_of_its_own_are_errors(tmp_pa
         load_splits(tmp_path / "empty")
     write_pictures(tmp_path / "train", 8)
     write_pictures(tmp_path / "test", 8, classes=("cat", "fox"))
-    with pytest.raises(
-        ValueError, match=r"`label` must be one of the classes of the training set, but row 8 .* has 'fox"
-    ):
+    with pytest.raises(ValueError, match=r"one of the classes of the training set, but row 8 .* has 'fox'"):
         load_splits(tmp_path)

@@ -194,5 +194,5 @@ def test_a_test_set_of_other_classes_is_an_error():
 
 def test_an_empty_test_set_is_an_error():
     dataset = dataset_of([0, 1, 2] * 9)
-    with pytest.raises(ValueError, match="`query` must hold at least one image"):
+    with pytest.raises(ValueError, match="`query` must hold at least one item"):
         split_dataset(dataset, dataset.select([]))

@@ -1,171 +1,352 @@
+import io
 import json
+import tarfile
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
+from tiny_data import CLASSES, read_both, write_pictures
 
-from modeling_crh.data.columns import label_names, label_tensor
-from modeling_crh.data.tables import load_table, read_table
+from modeling_crh.data import load_splits, open_source
+from modeling_crh.data.rows import Rows
+from modeling_crh.data.table_readers import CsvReader, DatasetReader, ParquetReader, StreamReader
 
-TEXTS = [f"text {row}" for row in range(40)]
-LABELS = ["even" if row % 2 == 0 else "odd" for row in range(40)]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """Keep what `datasets` makes of a table out of the user's cache."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+COLUMNS = {"text": [f"text {row}" for row in range(200)], "number": list(range(200)), "other": [0.5] * 200}
+TWELVE = [name for name in CLASSES for _ in range(4)]
 
 
-def write_table(path, texts=TEXTS, labels=LABELS):
+def write_rows(path, columns):
+    """Write columns in the format of the name of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = Dataset.from_dict({"text": texts, "vector": [[float(len(text)), 1.0] for text in texts], "label": labels})
-    {
-        ".csv": lambda: rows.remove_columns("vector").to_csv(path),
-        ".json": lambda: path.write_text(json.dumps(list(rows))),
-        ".jsonl": lambda: rows.to_json(path),
-        ".parquet": lambda: rows.to_parquet(path),
-    }[path.suffix]()
+    table = Dataset.from_dict(columns)
+    if path.suffix == ".json":
+        path.write_text(json.dumps(list(table)))
+    else:
+        {".csv": table.to_csv, ".jsonl": table.to_json, ".parquet": table.to_parquet}[path.suffix](str(path))
     return path
 
 
-def write_arrays(path, features, labels):
-    np.save(path, features)
-    np.save(path.with_suffix(".labels.npy"), labels)
-    return path
+@pytest.fixture
+def write_parquet(tmp_path):
+    """Write columns as pyarrow writes them, without a word on images."""
+
+    def write(**columns):
+        pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+        return tmp_path / "rows.parquet"
+
+    return write
+
+
+def dataset_rows(folder):
+    return [DatasetReader(Dataset.from_dict(COLUMNS), "the dataset")]
+
+
+def parquet_rows(folder):
+    for number, rows in enumerate((slice(0, 150), slice(150, 200))):
+        part = {name: values[rows] for name, values in COLUMNS.items()}
+        pq.write_table(pa.table(part), folder / f"{number}.parquet", row_group_size=70)
+    return [ParquetReader(folder / f"{number}.parquet") for number in range(2)]
+
+
+def csv_rows(folder):
+    for number, rows in enumerate((slice(0, 20), slice(20, 200))):
+        write_rows(folder / f"{number}.csv", {name: values[rows] for name, values in COLUMNS.items()})
+    return [CsvReader(folder / f"{number}.csv") for number in range(2)]
+
+
+def stream_rows(folder):
+    return [StreamReader(Dataset.from_dict(COLUMNS).to_iterable_dataset(num_shards=3), "the stream")]
+
+
+def mixed_rows(folder):
+    streams = (Dataset.from_dict(COLUMNS).select(rows) for rows in (range(90), range(90, 200)))
+    first, last = (StreamReader(rows.to_iterable_dataset(), f"stream {len(rows)}") for rows in streams)
+    return [first, last]
+
+
+MAKERS = [dataset_rows, parquet_rows, csv_rows, stream_rows, mixed_rows]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, None), (0, 200), (69, 71), (70, 140), (100, 300), (64, 64), (200, None)]
+)
+def test_any_stretch_of_rows_is_read(make, start, stop, tmp_path):
+    chunks = list(Rows(make(tmp_path)).only(["text", "number"]).chunks(start, stop))
+    assert [int(row) for chunk in chunks for row in chunk.table["number"].to_pylist()] == COLUMNS["number"][start:stop]
+    assert [row for chunk in chunks for row in chunk.table["text"].to_pylist()] == COLUMNS["text"][start:stop]
+    assert all(0 < len(chunk.table) <= 64 and chunk.table.column_names == ["text", "number"] for chunk in chunks)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_row_is_named_by_its_file_and_its_number_there(make, tmp_path):
+    rows = Rows(make(tmp_path))
+    named = [chunk.place(row) for chunk in rows.chunks() for row in range(len(chunk.table))]
+    assert len(set(named)) == rows.num_rows == 200
+    assert [rows.place(row) for row in range(200)] == named
+    assert named[0] == f"row 0 of {rows.readers[0].source}"
+    assert named[-1].endswith(f" of {rows.readers[-1].source}")
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_the_number_of_rows_is_known_where_it_costs_nothing(make, tmp_path):
+    known = {dataset_rows: 200, parquet_rows: 200}
+    assert Rows(make(tmp_path)).num_rows == known.get(make)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
 def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
-    path = write_table(tmp_path / f"rows{suffix}")
-    assert list(read_table(path)["text"]) == TEXTS
-    splits = load_table(str(path), text_column="text")
+    labels = ["even" if row % 2 == 0 else "odd" for row in range(40)]
+    path = write_rows(tmp_path / f"rows{suffix}", {"words": [f"text {row}" for row in range(40)], "kind": labels})
+    options = {"text_column": "words", "label_column": "kind"}
+    assert read_both(path, **options) == labels
+    splits = load_splits(str(path), **options).splits
     assert splits.num_rows == {"train": 29, "validation": 3, "query": 8, "database": 32}
     assert splits["train"].column_names == ["text", "label"]
-    assert label_names(splits["train"]) == ["even", "odd"]
-    for text, label in zip(splits["query"]["text"], label_tensor(splits["query"]), strict=True):
-        assert int(text.split()[1]) % 2 == label
+    assert all(int(row["text"].split()[1]) % 2 == row["label"] for row in splits["query"])
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
-def test_a_column_of_numbers_is_that_of_the_features(tmp_path, suffix):
-    splits = load_table(write_table(tmp_path / f"rows{suffix}"), features_column="vector")
-    assert splits["train"].column_names == ["features", "label"]
-    assert len(splits["train"][0]["features"]) == 2
+def test_in_csv_every_cell_is_text_and_an_empty_label_is_none(tmp_path):
+    cells = ["007", "NA", "None", "nan", "true", "010", '"a\nb"', "", "1.0"]
+    lines = [f"NULL,{cell},{number}" for number, cell in enumerate(cells)] * 4
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label,number", *lines]))
+    labels = read_both(tmp_path / "rows.csv", text_column="text")
+    assert labels[:9] == ["007", "NA", "None", "nan", "true", "010", "a\nb", None, "1.0"]
+    rows = list(open_source(tmp_path / "rows.csv", text_column="text", id_column="number").rows())
+    assert (rows[7].value, rows[7].id) == ("NULL", "7")
 
 
-@pytest.mark.parametrize("shape", [(40, 3), (40, 2, 3)])
-def test_arrays_of_numpy_are_a_table_of_features(tmp_path, shape):
-    features = np.random.default_rng(0).normal(size=shape)
-    path = write_arrays(tmp_path / "rows.npy", features, np.arange(40) % 2)
-    rows = read_table(path).with_format("numpy")[:]
-    assert np.array_equal(rows["features"], features.astype(np.float32))
-    assert rows["label"].tolist() == [0, 1] * 20
-    splits = load_table(path, features_column="features")
-    assert splits.num_rows["query"] == 8
-    assert label_names(splits["train"]) == ["0", "1"]
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_paths_in_a_table_start_from_its_folder(tmp_path, name, monkeypatch):
+    files = write_pictures(tmp_path / "images")
+    cells = [str(file.relative_to(tmp_path)) if number else str(file) for number, file in enumerate(files)]
+    write_rows(tmp_path / name, {"photo": cells, "kind": TWELVE})
+    monkeypatch.chdir("/")
+    options = {"image_column": "photo", "label_column": "kind"}
+    assert read_both(tmp_path / name, **options) == TWELVE
+    assert [row.path for row in open_source(tmp_path / name, **options).rows()] == list(map(str, files))
+    write_rows(tmp_path / "deep" / "more.csv", {"photo": [f"../{cells[-1]}"], "kind": ["eel"]})
+    if name == "rows.csv":  # each of several tables has a folder of its own
+        assert read_both(f"{tmp_path}/rows.csv,{tmp_path}/deep/more.csv", **options) == [*TWELVE, "eel"]
 
 
-@pytest.mark.parametrize("second", ["test", "query"])
-def test_a_folder_of_two_tables_is_an_official_division(tmp_path, second):
-    write_table(tmp_path / "train.csv")
-    write_table(tmp_path / f"{second}.jsonl", TEXTS[:6], ["odd"] * 6)
+@pytest.mark.parametrize("form", ["bytes", "struct", "struct with a path", "struct of paths", "base", "large"])
+def test_plain_parquet_files_of_images_are_read(write_parquet, tmp_path, form):
+    files = write_pictures(tmp_path / "images")
+    contents = [file.read_bytes() for file in files]
+    column = {
+        "bytes": contents,
+        "large": pa.array(contents, pa.large_binary()),
+        "struct": [{"bytes": content, "path": None} for content in contents],
+        "struct with a path": [{"bytes": content, "path": "any.png"} for content in contents],
+        "struct of paths": [{"bytes": None, "path": str(file)} for file in files],
+        "base": [{"bytes": None, "path": str(file.relative_to(tmp_path))} for file in files],
+    }[form]
+    table = write_parquet(image=column, label=TWELVE)
+    assert read_both(table) == TWELVE
+    values = [row.value for row in open_source(table).rows()]
+    assert [value["bytes"] or Path(value["path"]).read_bytes() for value in values] == contents
+
+
+def test_webdataset_tars_are_read_with_the_class_of_each_sample(tmp_path):
+    files = write_pictures(tmp_path / "images")
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"shard-{shard:05d}.tar", "w") as tar:
+            for number, file in list(enumerate(files))[shard::2]:
+                for name, data in (("png", file.read_bytes()), ("cls", str(number // 4).encode())):
+                    info = tarfile.TarInfo(f"{number:04d}.{name}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    (tmp_path / "tars").mkdir()
+    assert read_both(tmp_path / "shard-00000.tar") == ["0", "0", "1", "1", "2", "2"]
+    assert read_both(f"{tmp_path}/shard-*.tar") == ["0", "0", "1", "1", "2", "2"] * 2
+
+
+@pytest.mark.parametrize("shape", [(12, 3), (12, 2, 3)])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64])
+def test_arrays_of_numpy_are_features(tmp_path, shape, dtype):
+    features = (np.random.default_rng(0).normal(size=shape) * 9).astype(dtype)
+    np.save(tmp_path / "rows.npy", features)
+    rows = list(open_source(tmp_path / "rows.npy").rows())
+    assert np.array_equal([np.stack(row.value) for row in rows], features.astype(np.float32))
+    assert [row.label for row in rows] == [None] * 12
+    with pytest.raises(ValueError, match=r"Training needs labels: put them into .*rows\.labels\.npy, one a row"):
+        load_splits(tmp_path / "rows.npy")
+    np.save(tmp_path / "rows.labels.npy", np.array(TWELVE))
+    assert read_both(tmp_path / "rows.npy") == TWELVE
+    np.save(tmp_path / "rows.labels.npy", np.arange(12) % 3 - 1)
+    assert read_both(tmp_path / "rows.npy", features_column="features") == [None, "0", "1"] * 4
+    np.save(tmp_path / "more.npy", features[:2])
+    np.save(tmp_path / "more.labels.npy", np.array([1, 0]))
+    assert read_both(tmp_path) == ["1", "0"] + [None, "0", "1"] * 4
+
+
+@pytest.mark.parametrize(
+    ("named", "files"),
+    [
+        ("data/", ["data/a.csv", "data/b.csv", "data/deep/c.csv"]),
+        ("data/*.csv", ["data/a.csv", "data/b.csv"]),
+        ("data/b.csv,data/a.csv", ["data/b.csv", "data/a.csv"]),
+        ("data/**/c*", ["data/deep/c.csv"]),
+    ],
+)
+def test_several_tables_are_one_after_the_other(tmp_path, monkeypatch, named, files):
+    for name in ("a", "b", "deep/c", ".hidden"):
+        write_rows(tmp_path / f"data/{name}.csv", {"text": ["x"] * 3, "label": [name] * 3})
+    (tmp_path / "data" / "README.md").write_text("about")
+    monkeypatch.chdir(tmp_path)
+    expected = [file.removeprefix("data/").removesuffix(".csv") for file in files for _ in range(3)]
+    assert read_both(named, text_column="text") == expected
+    rows = list(open_source(named, text_column="text").rows())
+    assert [row.id for row in rows] == list(range(len(rows)))
+    assert rows[-1].path == f"row 2 of {tmp_path / files[-1]}"
+
+
+@pytest.mark.parametrize("train", ["train-00000-of-00001", "train", "train/rows"])
+@pytest.mark.parametrize("test", ["test-00000-of-00001", "query", "test/rows"])
+def test_tables_named_as_splits_are_the_division(tmp_path, train, test):
+    columns = {"text": [f"{row}" for row in range(40)], "label": ["a", "b"] * 20}
+    write_rows(tmp_path / f"{train}.parquet", columns)
+    write_rows(tmp_path / f"{test}.jsonl", {name: values[:6] for name, values in columns.items()})
+    write_rows(tmp_path / "validation.csv", {name: values[:4] for name, values in columns.items()})
     (tmp_path / "README.md").write_text("about")
-    splits = load_table(tmp_path, text_column="text")
-    assert splits.num_rows == {"train": 36, "validation": 4, "query": 6, "database": 40}
-    assert label_tensor(splits["query"]).tolist() == [1] * 6
+    splits = load_splits(tmp_path, text_column="text").splits
+    assert splits.num_rows == {"train": 40, "validation": 4, "query": 6, "database": 44}
+    assert len(read_both(tmp_path, text_column="text")) == 50
+    assert read_both(tmp_path, text_column="text", split="test") == ["a", "b"] * 3
 
 
-def test_features_of_two_kinds_of_files_fit_together(tmp_path):
-    rows = read_table(write_table(tmp_path / "rows.jsonl")).rename_column("vector", "features")
-    rows.to_parquet(tmp_path / "train.parquet")
-    write_arrays(tmp_path / "test.npy", np.ones((2, 2)), np.array(["odd", "even"]))
-    splits = load_table(tmp_path, features_column="features")
-    assert splits["query"].features == splits["train"].features
-    assert list(splits["query"]["features"]) == [[1.0, 1.0]] * 2
+def test_pandas_categories_and_floats_with_gaps_are_labels(tmp_path):
+    frame = pd.DataFrame({"text": ["x"] * 4, "kind": pd.Categorical(["b", "a", None, "a"]), "year": [1.0, None, 7, 1]})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    assert read_both(tmp_path / "rows.parquet", text_column="text", label_column="kind") == ["b", "a", None, "a"]
+    assert read_both(tmp_path / "rows.parquet", text_column="text", label_column="year") == ["1", None, "7", "1"]
 
 
-def test_texts_are_no_features_of_the_same_division(tmp_path):
-    write_table(tmp_path / "train.csv")
-    (tmp_path / "test.jsonl").write_text('{"text": [1.5], "label": "odd"}')
-    with pytest.raises(ValueError, match="`query` must have the features of `dataset`"):
-        load_table(tmp_path, text_column="text")
+@pytest.mark.parametrize("ids", [["b", "a"], [70, -3], ["007", "NA"]])
+def test_ids_are_whole_numbers_or_strings(write_parquet, ids):
+    source = open_source(write_parquet(text=["x", "y"], sku=ids), text_column="text", id_column="sku")
+    assert [row.id for row in source.rows()] == ids
+    assert source.has_string_ids == isinstance(ids[0], str)
 
 
-def test_the_seed_decides_the_split(tmp_path):
-    path = write_table(tmp_path / "rows.csv")
-    first, again, other = (list(load_table(path, text_column="text", seed=seed)["query"]["text"]) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
+@pytest.mark.parametrize(
+    ("ids", "found"), [([1.5, 2.0], "1.5"), ([True, False], "True"), ([None, 1], "None"), ([2**63, 1], str(2**63))]
+)
+def test_other_ids_are_errors_that_name_the_row(write_parquet, ids, found):
+    column = pa.array(ids, pa.uint64()) if ids[0] == 2**63 else ids
+    source = open_source(write_parquet(text=["x", "y"], sku=column), text_column="text", id_column="sku")
+    with pytest.raises(ValueError, match=rf"`id_column` must hold whole numbers .*, but row 0 of .* has {found}"):
+        list(source.rows())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_shards_are_the_same_rows_whatever_is_passed_over(tmp_path, suffix):
+    path = write_rows(tmp_path / f"rows{suffix}", {"text": [f"text {number}" for number in range(70)]})
+    source = open_source(path, text_column="text")
+    whole = [(shard, [row.id for row in block]) for shard, block in source.shards(16, lambda shard: True)]
+    assert whole == [(shard, list(range(shard * 16, min(shard * 16 + 16, 70)))) for shard in range(5)]
+    odd = [(shard, [row.id for row in block]) for shard, block in source.shards(16, lambda shard: shard % 2 == 1)]
+    assert odd == whole[1::2]
+    late = [(shard, list(block)) for shard, block in source.shards(16, lambda shard: shard != 3, first=2)]
+    assert [shard for shard, _ in late] == [2, 4]
+    assert [row.value for row in late[1][1]] == [f"text {number}" for number in range(64, 70)]
+    assert list(source.shards(35, lambda shard: True, first=2)) == []
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("rows.txt", b"text", r"`path` must end in \.csv, \.json, \.jsonl, \.parquet or \.npy, but got '.*rows\.txt'"),
-        ("rows.csv", b"", r"`path` must be a table that can be read, but '.*rows\.csv' is not: \w"),
-        ("rows.csv", b"text,label\n", r"`path` must hold at least one row, but '.*rows\.csv' holds none"),
-        ("rows.jsonl", b"{no json", r"`path` must be a table that can be read, but '.*rows\.jsonl' is not: \w"),
-        ("rows.json", b"", r"`path` must be a table that can be read, but '.*rows\.json' is not: \w"),
-        ("rows.parquet", b"PAR1", r"`path` must be a table that can be read, but '.*rows\.parquet' is not: \w"),
-        ("rows.npy", b"", r"`path` must be a table that can be read, but '.*rows\.npy' is not: \w"),
-        ("rows.npy", b"PK\x03\x04", r"`path` must be a table that can be read, but '.*rows\.npy' is not: \w"),
+        ("rows.txt", b"text", r"`dataset` must be a folder, a table, .* but got the file '.*rows\.txt'"),
+        ("rows.csv", b"", "`dataset` must hold at least one row, but '.*' holds none"),
+        ("rows.csv", b"text,label\n", "`dataset` must hold at least one row, but '.*' holds none"),
+        ("rows.csv", b"text,label\na,b\nc\n", r"that can be read, but '.*' is not: CSV parse error: .*"),
+        ("rows.jsonl", b"{no json", r"`dataset` must be .* that can be read, but '.*rows\.jsonl' is not: \w"),
+        ("rows.json", b"", "`dataset` must hold at least one row, but '.*' holds none"),
+        ("rows.parquet", b"PAR1", r"`dataset` must be .* that can be read, but '.*rows\.parquet' is not: \w"),
+        ("rows.npy", b"PK\x03\x04", r"`dataset` must be .* that can be read, but '.*rows\.npy' is not: \w"),
+        ("rows.tar", b"no tar" * 200, r"`dataset` must be .* that can be read, but '.*rows\.tar' is not: \w"),
     ],
 )
 def test_a_file_that_is_no_table_is_an_error_that_names_it(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        load_table(tmp_path / name, text_column="text")
+        load_splits(tmp_path / name, text_column="text")
 
 
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        (np.zeros((3, 2)), np.zeros(2, int), r"rows\.labels\.npy \(N,\), but they are \(3, 2\) and \(2,\)"),
-        (np.zeros(3), np.zeros(3, int), r"must be \(N, F\) or \(N, V, F\) .* but they are \(3,\) and \(3,\)"),
-        (np.zeros((3, 2)), np.zeros((3, 1), int), r"but they are \(3, 2\) and \(3, 1\)"),
-        (np.array([["a"], ["b"]]), np.zeros(2, int), "it must hold numbers, but holds <U1"),
-        (np.zeros((2, 1), complex), np.zeros(2, int), "it must hold numbers, but holds complex128"),
-        (np.array([[None], [1]]), np.zeros(2, int), "is not: Object arrays cannot be loaded when allow_pickle=False"),
-        (np.zeros((0, 2)), np.zeros(0, int), "`path` must hold at least one row"),
-        (np.zeros((2, 2)), np.array([0.0, 1.5]), "`label` must be a whole number or a string, but row 0 has 0.0"),
+        (
+            np.zeros((3, 2)),
+            np.zeros(2, int),
+            r"rows\.labels\.npy must hold a label for each of the 3 rows, but is",
+        ),
+        (np.zeros(3), np.zeros(3, int), r"it must hold numbers \(N, F\) or \(N, V, F\), but holds float64 \(3,\)"),
+        (np.array([["a"], ["b"]]), np.zeros(2, int), "it must hold numbers .*, but holds <U1"),
+        (np.zeros((2, 1), complex), np.zeros(2, int), "it must hold numbers .*, but holds complex128"),
+        (np.array([[None], [1]]), np.zeros(2, int), "is not: Array can't be memory-mapped"),
+        (np.zeros((0, 2)), np.zeros(0, int), "`dataset` must hold at least one row"),
+        (np.zeros((2, 2)), np.array([0.0, 1.5]), "`label` must be a whole number or a string, but row 1 of .* has 1.5"),
+        (np.zeros((2, 2)), np.array([None, "a"]), r"rows\.npy' is not: Object arrays cannot be loaded"),
     ],
 )
 def test_arrays_that_do_not_fit_are_an_error(tmp_path, features, labels, message):
-    path = write_arrays(tmp_path / "rows.npy", features, labels)
+    np.save(tmp_path / "rows.npy", features)
+    np.save(tmp_path / "rows.labels.npy", labels)
     with pytest.raises(ValueError, match=message):
-        load_table(path, features_column="features")
+        load_splits(tmp_path / "rows.npy")
 
 
-def test_arrays_without_labels_are_an_error_that_names_the_missing_file(tmp_path):
-    np.save(tmp_path / "rows.npy", np.zeros((3, 2)))
-    with pytest.raises(ValueError, match=r"No such file or directory: '.*rows\.labels\.npy'"):
-        read_table(tmp_path / "rows.npy")
+def test_a_table_that_breaks_off_is_an_error_where_it_does(tmp_path):
+    line = json.dumps({"text": "x" * 100}) + "\n"
+    (tmp_path / "rows.jsonl").write_text(line * 30_000 + '{"text": 5')
+    rows = open_source(tmp_path / "rows.jsonl", text_column="text").shards(10_000, lambda shard: False)
+    with pytest.raises(ValueError, match=r"`dataset` must be .* that can be read, but '.*rows\.jsonl' is not: \w"):
+        list(rows)
 
 
-@pytest.mark.parametrize("path", ["", None, 5])
-def test_what_is_no_path_is_an_error(path):
-    with pytest.raises(ValueError, match=f"`path` must be a path, and not empty, but got {path!r}"):
-        load_table(path, text_column="text")
+def test_tables_of_two_kinds_are_an_error(tmp_path):
+    write_rows(tmp_path / "a.csv", {"text": ["x"]})
+    write_rows(tmp_path / "b.jsonl", {"text": ["x"]})
+    with pytest.raises(ValueError, match=r"`dataset` must be tables of one kind, but .* holds \.csv and \.json"):
+        open_source(tmp_path, text_column="text")
 
 
-def test_what_is_not_there_is_an_error_under_the_name_of_the_caller(tmp_path):
-    with pytest.raises(ValueError, match=r"`path` must be a file that exists, but got '.*none\.csv'"):
-        load_table(tmp_path / "none.csv", text_column="text")
-    with pytest.raises(ValueError, match="`source` must be a file that exists"):
-        read_table(tmp_path / "none.csv", name="source")
-    with pytest.raises(ValueError, match=r"or hold tables called train and test, but got the folder"):
-        load_table(tmp_path, text_column="text")
+@pytest.mark.parametrize("values", [[1, 2], [1.5, 2.5], [[b"a"], [b"b"]], [{"x": 1}, {"x": 2}], [None, None]])
+def test_a_column_that_holds_no_images_is_an_error(write_parquet, values):
+    with pytest.raises(ValueError, match="`image_column` 'image' must hold images, paths or bytes, but holds"):
+        open_source(write_parquet(image=values))
 
 
-def test_a_test_label_without_a_training_row_is_an_error(tmp_path):
-    write_table(tmp_path / "train.csv")
-    write_table(tmp_path / "test.csv", TEXTS[:2], ["odd", "neither"])
-    with pytest.raises(ValueError, match="one of the 2 classes of `label_names`, but row 1 has 'neither'"):
-        load_table(tmp_path, text_column="text")
+def test_columns_that_are_not_there_are_errors(tmp_path, write_parquet):
+    path = write_rows(tmp_path / "rows.csv", {"review": ["fine"], "stars": ["5"]})
+    for option in ("text_column", "features_column", "id_column", "label_column"):
+        columns = {"text_column": "review", option: "nothing"} if option != "features_column" else {option: "nothing"}
+        with pytest.raises(ValueError, match=rf"`{option}` must be one of \['review', 'stars'\], but got 'nothing'"):
+            open_source(path, **columns)
+    with pytest.raises(ValueError, match="One of `image_column`, `text_column` and `features_column` must name"):
+        open_source(path)
+    with pytest.raises(ValueError, match="Only one of `text_column` and `features_column` may be named"):
+        open_source(path, text_column="review", features_column="stars")
+    with pytest.raises(ValueError, match="`label_column` must be another column than `text_column`"):
+        open_source(path, text_column="review", label_column="review")
+    with pytest.raises(ValueError, match="`label_column` 'label' must hold whole numbers, strings or lists of them"):
+        open_source(write_parquet(text=["x"], label=[b"x"]), text_column="text")
+    with pytest.raises(ValueError, match=r"`data_dir` must be given with a benchmark only, but got 'x'"):
+        open_source(path, text_column="review", data_dir="x")
 
 
-def test_whole_numbers_that_skip_values_are_classes_by_name(tmp_path):
-    path = write_table(tmp_path / "rows.csv", TEXTS, [7 if row % 2 else 2 * 10**9 for row in range(len(TEXTS))])
-    splits = load_table(path, text_column="text")
-    assert splits["train"].features["label"].names == ["7", "2000000000"]
+@pytest.mark.parametrize("features", [[[1.0, 2.0], [3.0, 4.0]], [[[1.0], [2.0]], [[3.0], [4.0]]]])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_columns_of_numbers_are_features(tmp_path, features, suffix):
+    path = write_rows(tmp_path / f"rows{suffix}", {"clip": features, "label": ["a", "b"], "other": [1, 2]})
+    assert read_both(path, features_column="clip") == ["a", "b"]
+    rows = [row.value for row in open_source(path, features_column="clip").rows()]
+    assert [[float(number) for number in np.stack(row).reshape(-1)] for row in rows] == [
+        list(np.reshape(row, -1)) for row in features
+    ]

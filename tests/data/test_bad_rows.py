@@ -1,0 +1,203 @@
+import builtins
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from datasets import Dataset
+from tiny_data import image_bytes, picture, write_pictures
+
+from modeling_crh.data import load_splits, open_source
+from modeling_crh.data.bad_rows import BadRow, are_finite, find_bad_rows, numbers_of, read_value
+
+SKIP = r"; `--skip-bad` \(`skip_bad=True`\) leaves such rows out"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of 24 pictures, with a photo of a phone, and three files that cannot be read."""
+    pillow_heif = pytest.importorskip("pillow_heif")
+    write_pictures(tmp_path, 8)
+    (tmp_path / "cat" / "IMG.HEIC").write_bytes(heic(pillow_heif, picture(0, 50, 64)))
+    (tmp_path / "cat" / "text.png").write_text("no image")
+    (tmp_path / "dog" / "cut.jpg").write_bytes(image_bytes(picture(1, 51), "JPEG")[:300])
+    (tmp_path / "dog" / "empty.jpg").write_bytes(b"")
+    return tmp_path
+
+
+def heic(pillow_heif, image):
+    pillow_heif.register_heif_opener()
+    return image_bytes(image, "HEIF", quality=90)
+
+
+def test_images_that_cannot_be_read_end_the_run_or_are_left_out_and_named(photos):
+    with pytest.raises(ValueError, match=rf"Every row must be readable, but .*text\.png is not: no known .*{SKIP}"):
+        load_splits(photos)
+    loaded = load_splits(photos, skip_bad=True)
+    assert [Path(bad.path).name for bad in loaded.bad_rows] == ["text.png", "cut.jpg", "empty.jpg"]
+    assert all(bad.reason for bad in loaded.bad_rows)
+    assert loaded.splits["database"].num_rows + loaded.splits["query"].num_rows == 25
+
+
+def test_photos_of_phones_need_pillow_heif_and_are_refused_by_name_without_it(photos, monkeypatch):
+    imported = builtins.__import__
+
+    def without(name, *arguments, **settings):
+        if name == "pillow_heif":
+            raise ImportError("No module named 'pillow_heif'")
+        return imported(name, *arguments, **settings)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ValueError, match=rf"IMG\.HEIC is not: HEIC needs pillow-heif: pip install .*\[heif\].*{SKIP}"):
+        load_splits(photos)
+    assert len(load_splits(photos, skip_bad=True).bad_rows) == 4
+
+
+def test_a_missing_file_in_a_table_is_a_bad_row(tmp_path):
+    files = write_pictures(tmp_path / "images", 8)
+    lines = [f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files]
+    lines[5:5] = ["images/none.png,cat", ",dog", f"{'x' * 300}.png,dog", "images/cat,eel"]
+    (tmp_path / "rows.csv").write_text("\n".join(["image,label", *lines]))
+    with pytest.raises(ValueError, match=rf"images/none\.png is not: No such file or directory{SKIP}"):
+        load_splits(tmp_path / "rows.csv")
+    bad = load_splits(tmp_path / "rows.csv", skip_bad=True).bad_rows
+    assert [row.reason for row in bad] == ["No such file or directory"] * 2 + ["File name too long", "it is a folder"]
+    assert [row.path.rpartition("/")[2] for row in bad][:2] == ["none.png", "rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "option", "reason"),
+    [
+        ({"text": ["fine", " \n", None] + ["x"] * 37}, "text_column", "its text is empty"),
+        ({"v": [[1.0, 2.0], [float("nan"), 1.0], None] + [[0.0, 1.0]] * 37}, "features_column", "its features are not"),
+        ({"v": [[[1.0], [2.0]], [[1.0], [float("inf")]], None] + [[[0.0], [1.0]]] * 37}, "features_column", "its feat"),
+        ({"v": [[1.0], [1e300], None] + [[2.0]] * 37}, "features_column", "its features are not finite"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet", ""])
+def test_texts_and_features_that_say_nothing_are_named_by_the_row_of_their_file(
+    tmp_path, columns, option, reason, suffix
+):
+    table = Dataset.from_dict(columns | {"label": ["a", "b"] * 20})
+    path = tmp_path / f"rows.{suffix}"
+    (table.to_parquet if suffix else table.save_to_disk)(str(path))
+    options = {option: next(iter(columns))}
+    with pytest.raises(ValueError, match=rf"Every row must be readable, but row 1 of {path} is not: {reason}.*{SKIP}"):
+        load_splits(path, **options)
+    loaded = load_splits(path, **options, skip_bad=True)
+    assert [bad.path for bad in loaded.bad_rows] == [f"row 1 of {path}", f"row 2 of {path}"]
+    assert loaded.bad_rows[0].reason.startswith(reason)
+    assert loaded.bad_rows[1].reason == "it is missing"
+    assert loaded.splits["database"].num_rows + loaded.splits["query"].num_rows == 38
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()]
+)
+def test_failures_of_the_machine_end_the_run_however_bad_rows_are_treated(tmp_path, monkeypatch, error):
+    write_pictures(tmp_path, 8)
+    read = Path.read_bytes
+
+    def fail(path):
+        if path.name == "03.png":
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(type(error)):
+        load_splits(tmp_path, skip_bad=True)
+    with pytest.raises(type(error)):
+        read_value("image", str(tmp_path / "cat" / "03.png"), "item 0")
+
+
+def test_a_table_that_may_not_be_read_ends_the_run_with_that_error(tmp_path, monkeypatch):
+    (tmp_path / "rows.csv").write_text("text,label\nx,a\n")
+    stat = os.stat
+
+    def denied(path, *arguments, **settings):
+        if str(path).endswith("rows.csv"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *arguments, **settings)
+
+    source = open_source(tmp_path / "rows.csv", text_column="text")
+    monkeypatch.setattr("pyarrow.csv.open_csv", lambda *arguments, **settings: denied("rows.csv"))
+    with pytest.raises(PermissionError):
+        list(source.rows())
+    with pytest.raises(PermissionError):
+        open_source(tmp_path / "rows.csv", text_column="text", skip_bad=True)
+
+
+def test_a_package_that_is_missing_for_a_url_ends_the_run():
+    rows = Dataset.from_dict({"image": ["s3://bucket/1.png"] * 8, "label": ["a", "b"] * 4})
+    with pytest.raises(ModuleNotFoundError, match=r"s3://bucket/1\.png cannot be read: Install s3fs to access S3"):
+        load_splits(rows, skip_bad=True)
+
+
+def test_nothing_that_can_be_read_or_a_class_without_such_an_item_is_an_error(tmp_path):
+    files = write_pictures(tmp_path, 4)
+    for file in files[:4]:
+        file.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="a training item of every class, but has none of 'cat'"):
+        load_splits(tmp_path, skip_bad=True)
+    for file in files:
+        file.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="at least one row that can be read, but none of 12 can"):
+        load_splits(tmp_path, skip_bad=True)
+
+
+def test_rows_are_numbered_across_blocks():
+    texts = ["fine"] * 2100
+    texts[1030] = texts[2099] = ""
+    places = [f"row {row}" for row in range(2100)]
+    rows = Dataset.from_dict({"text": texts})
+    expected = {row: BadRow(f"row {row}", "its text is empty") for row in (1030, 2099)}
+    assert find_bad_rows("text", rows, places) == expected
+    assert list(find_bad_rows("text", rows, places, stop_at_first=True)) == [1030]
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape"),
+    [
+        ([[1, 2], [3, 4]], (2, 2)),
+        ([[[1.0], [2.0]], [[3.0], [4.0]]], (2, 2, 1)),
+        ([[1.0], [2.0, 3.0]], None),
+        ([[1.0], None], None),
+        ([[1.0], [None]], None),
+        ([[], []], None),
+        ([["x"], ["y"]], None),
+        ([1.0, 2.0], None),
+        ([[[[1.0]]]], None),
+    ],
+)
+def test_a_column_of_numbers_of_one_shape_is_read_at_once(rows, shape):
+    numbers = numbers_of(Dataset.from_dict({"features": rows}).with_format("arrow")[:]["features"])
+    assert (numbers is None) == (shape is None) == (not are_finite(numbers))
+    if shape is not None:
+        assert np.array_equal(numbers, np.array(rows, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        ("text", 5, "`text` must be a string, but row 7 has 5"),
+        ("features", ["x"], "`features` must hold numbers of one shape, but row 7 does not"),
+        ("features", [[1.0], [2.0, 3.0]], "`features` must hold numbers of one shape, but row 7 does not"),
+        ("features", [], r"`features` must hold \(F,\) or \(V, F\) numbers a row, but row 7 has \(0,\)"),
+        ("features", 1.5, r"numbers a row, but row 7 has \(\)"),
+        ("image", 5, "`image` must be a path, a URL, bytes, base64 text, a PIL image or an array, but got int"),
+    ],
+)
+def test_a_value_of_another_type_is_no_bad_row_but_an_error(kind, value, message):
+    with pytest.raises(ValueError, match=message):
+        read_value(kind, value, "row 7")
+
+
+def test_sixteen_bits_and_floating_point_give_the_pixels_of_eight_bits(tmp_path):
+    ramp = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (32, 1))
+    PIL.Image.fromarray(ramp).save(tmp_path / "8.png")
+    PIL.Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    PIL.Image.fromarray(ramp.astype(np.float32) / 255).save(tmp_path / "float.tiff")
+    pixels = [read_value("image", row.value, row.path).numpy().astype(int) for row in open_source(tmp_path).rows()]
+    assert len(pixels) == 3
+    assert max(abs(one - other).max() for one in pixels for other in pixels) <= 1
