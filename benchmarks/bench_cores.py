@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from bench_encode import make_images
-from datasets import ClassLabel, Dataset, Image
+from datasets import ClassLabel, Dataset, Features, Image
 from transformers import ViTConfig, ViTImageProcessor
 from transformers.trainer_callback import PrinterCallback
 
@@ -38,9 +38,9 @@ NUM_CLASSES, VIEWS, BATCH_SIZE, WORKERS = 10, 3, 16, (0, 1, 2)
 def image_rows(files: list[Path]) -> Dataset:
     """A dataset of image files, of ten classes in turn."""
     labels = [number % NUM_CLASSES for number in range(len(files))]
-    rows = Dataset.from_dict({"image": [str(file) for file in files], "label": labels})
     names = [str(number) for number in range(NUM_CLASSES)]
-    return rows.cast_column("image", Image()).cast_column("label", ClassLabel(names=names))
+    features = Features(image=Image(), label=ClassLabel(names=names))
+    return Dataset.from_dict({"image": [str(file) for file in files], "label": labels}, features=features)
 
 
 def extract(model: CRHModel, processor: ViTImageProcessor, rows: Dataset, workers: int) -> None:

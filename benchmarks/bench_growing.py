@@ -87,7 +87,8 @@ def _of_classes(split: Dataset, names: list[str]) -> Dataset:
     labels = [new[label] for label in split["label"]]
     rows = [row for row, label in enumerate(labels) if label is not None]
     kept = split.select(rows).select_columns(["features"])
-    return kept.add_column("label", [labels[row] for row in rows], feature=ClassLabel(names=names))
+    labelled: Dataset = kept.add_column("label", [labels[row] for row in rows], feature=ClassLabel(names=names))
+    return labelled
 
 
 def tuning_recipe(recipe: Recipe) -> Recipe:

@@ -35,7 +35,7 @@ from transformers import BaseImageProcessor
 import modeling_crh
 from modeling_crh.codes import binarize, pack_codes, unpack_codes
 from modeling_crh.data import label_tensor, load_benchmark
-from modeling_crh.encoding.inputs import labelled_dataset
+from modeling_crh.encoding import labelled_dataset
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.export import export_onnx
 from modeling_crh.export.graph import CodesGraph

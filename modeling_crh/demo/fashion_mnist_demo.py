@@ -1,6 +1,7 @@
 """`crh demo`: train on the bundled sample of Fashion-MNIST, evaluate, search, and write a report."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def draw_queries(query: EncodedItems, seed: int) -> list[int]:
 
 
 def search_examples(
-    images: dict[str, Dataset], encoded: dict[str, EncodedItems], rows: list[int]
+    images: Mapping[Any, Dataset], encoded: dict[str, EncodedItems], rows: list[int]
 ) -> list[SearchResult]:
     """Find the nearest items of some queries; items at equal distance keep the order of the database.
 

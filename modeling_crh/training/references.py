@@ -140,7 +140,8 @@ def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
     labels = label_tensor(dataset)
     member = label_weights(labels, len(label_names(dataset))) > 0  # (N, C)
     needed = member & (member.cumsum(0, dtype=torch.int32) <= items_per_class)  # (N, C)
-    return dataset.select(needed.any(1).nonzero().flatten().tolist())
+    chosen: Dataset = dataset.select(needed.any(1).nonzero().flatten().tolist())
+    return chosen
 
 
 def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_size: int = 64) -> Tensor:
@@ -191,7 +192,7 @@ def name_similarity(
     Raises:
         ValueError: If the tokenizer cannot pad, or the model gives no vector of a text.
     """
-    kinds = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    kinds = Features(text=Value("string"), label=ClassLabel(names=names))
     rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}
     items = TextDataset(Dataset.from_dict(rows, features=kinds), tokenizer)
     return _cosine(torch.cat(list(_embeddings(model, items, batch_size, pooling="mean"))))

@@ -265,7 +265,8 @@ def _backbone_name(recipe: Recipe, model: CRHModel) -> str | None:
 
 def _few_rows(split: Dataset, most: int = FEW) -> Dataset:
     """The first row, the last, and some between."""
-    return split.select(np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int))
+    few: Dataset = split.select(np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int))
+    return few
 
 
 def _fit_features(recipe: Recipe, model: CRHModel, processor: Processor, train_split: Dataset) -> None:

@@ -250,7 +250,8 @@ class CRHTrainer(Trainer):
         if dataset.format["type"] != "custom" or not self.args.remove_unused_columns:
             return super()._remove_unused_columns(dataset, description)
         names = {*inspect.signature(self.model.forward).parameters, *self.label_names, "label", "label_ids"}
-        return dataset.with_transform(partial(_transform, dataset.format["format_kwargs"]["transform"], names))
+        kept: Dataset = dataset.with_transform(partial(_transform, dataset.format["format_kwargs"]["transform"], names))
+        return kept
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._partial is None else str(self._partial)

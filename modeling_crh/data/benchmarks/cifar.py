@@ -13,11 +13,11 @@ from modeling_crh.runtime.terminal import progress_bar
 HUB_IDS = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 
 
-class _Unpacked10(CIFAR10):  # type: ignore[misc]  # torchvision has no types
+class _Unpacked10(CIFAR10):
     base_folder = ""  # `root` is the unpacked folder itself
 
 
-class _Unpacked100(CIFAR100):  # type: ignore[misc]
+class _Unpacked100(CIFAR100):
     base_folder = ""
 
 

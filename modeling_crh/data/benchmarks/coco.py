@@ -67,7 +67,8 @@ def _prepare(split: Dataset) -> Dataset:
     prepared = prepare_dataset(rows, label_column="objects.category")
     labels = prepared.select_columns("label")[:]["label"]
     order = np.argsort(rows.select_columns("image_id")[:]["image_id"], kind="stable")
-    return prepared.select([row for row in order.tolist() if labels[row]])
+    labelled: Dataset = prepared.select([row for row in order.tolist() if labels[row]])
+    return labelled
 
 
 def _read_part(data_dir: Path, part: str) -> Dataset:

@@ -51,14 +51,12 @@ def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 def emoji_features(classes: list[str], vendors: list[str], groups: list[str], subgroups: list[str]) -> Features:
     """Features of the emoji datasets; a class is named after the slug of its emoji."""
     return Features(
-        {
-            "image": Image(),
-            "label": ClassLabel(names=classes),
-            "vendor": ClassLabel(names=vendors),
-            "group": ClassLabel(names=groups),
-            "subgroup": ClassLabel(names=subgroups),
-            "name": Value("string"),
-        }
+        image=Image(),
+        label=ClassLabel(names=classes),
+        vendor=ClassLabel(names=vendors),
+        group=ClassLabel(names=groups),
+        subgroup=ClassLabel(names=subgroups),
+        name=Value("string"),
     )
 
 
@@ -74,4 +72,5 @@ def _read_rows(path: Path) -> Dataset:
     features, expected = Features.from_arrow_schema(table.schema), emoji_features([], [], [], [])
     if {name: type(kind) for name, kind in features.items()} != {name: type(kind) for name, kind in expected.items()}:
         raise ValueError(f"{path} must have the columns {', '.join(expected)} of `{COMMAND}`, but has {features}.")
-    return Dataset(InMemoryTable(table)).select_columns(list(expected))
+    rows: Dataset = Dataset(InMemoryTable(table)).select_columns(list(expected))
+    return rows

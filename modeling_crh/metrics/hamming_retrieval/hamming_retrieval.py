@@ -43,7 +43,7 @@ _CITATION = """
 """
 
 
-class HammingRetrieval(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
+class HammingRetrieval(evaluate.Metric):
     """Every figure of `retrieval_figures`, over queries that may come batch by batch.
 
     Example:
@@ -62,12 +62,12 @@ class HammingRetrieval(evaluate.Metric):  # type: ignore[misc]  # evaluate has n
             citation=_CITATION,
             inputs_description=_INPUTS,
             features=[
-                datasets.Features({"predictions": codes, "references": datasets.Value("int64")}),
-                datasets.Features({"predictions": codes, "references": datasets.Sequence(datasets.Value("int8"))}),
+                datasets.Features(predictions=codes, references=datasets.Value("int64")),
+                datasets.Features(predictions=codes, references=datasets.Sequence(datasets.Value("int8"))),
             ],
         )
 
-    def _compute(
+    def _compute(  # type: ignore[override]  # evaluate hands on the arguments of `compute` by name
         self,
         predictions: Any,
         references: Any,
