@@ -19,22 +19,8 @@ def test_models_codes_and_pages_go_to_a_hub_and_come_back(tmp_path):
             "OMP_NUM_THREADS": "1",
         }
         environment.pop("PYTEST_ADDOPTS", None)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:xdist",
-            "--basetemp",
-            tmp_path / "tests",
-        ]
-        done = subprocess.run(
-            [*command, HERE / "models.py", HERE / "failures.py", HERE / "codes.py", HERE / "spaces.py"],
-            env=environment,
-            cwd=HERE.parents[1],
-            capture_output=True,
-            text=True,
-        )
+        options = ["-p", "no:cacheprovider", "-p", "no:xdist", "--basetemp", tmp_path / "tests"]
+        files = [HERE / f"{name}.py" for name in ("models", "failures", "codes", "spaces")]
+        command = [sys.executable, "-m", "pytest", *options, *files]
+        done = subprocess.run(command, env=environment, cwd=HERE.parents[1], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
