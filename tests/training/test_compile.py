@@ -31,6 +31,7 @@ def test_a_compiled_model_is_one_graph_and_gives_the_same_codes(tiny_model, name
     assert len(expected.unique(dim=0)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the default back end compiles C++")
 def test_the_default_back_end_gives_the_same_codes(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

@@ -100,6 +100,7 @@ experiment.train(Recipe.load(sys.argv[1]), sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     killed = subprocess.run(
@@ -305,3 +306,19 @@ def test_a_run_opens_with_one_line_and_tells_its_speed_once(recipe, tmp_path, ca
     assert first.endswith(" parameters, 16 bits, 3 epochs, on cpu.")
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert ["items a second" in line for line in epochs] == [True, False, False]
+
+
+def test_a_command_without_a_backbone_says_which_it_takes(crh, image_folder, tmp_path):
+    code, _, errors = crh("train", "--dataset", image_folder, "--epochs", 1, "--dry-run")
+    assert code == 0
+    assert "No `--backbone` was named, so the small ResNet of the demo is trained from scratch" in errors
+    code, _, errors = crh("train", "--dataset", tmp_path / "reviews.csv", "--text-column", "text", "--dry-run")
+    assert code == 2
+    assert "`backbone` must be given with a `text_column`" in errors
+
+
+def test_an_option_wins_over_the_recipe_also_where_its_value_is_the_default(crh, recipe, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(recipe.dump().replace("seed: 0", "seed: 5"))
+    code, _, _ = crh("train", tmp_path / "recipe.yaml", "--seed", 0, "--epochs", 1, "--out", tmp_path / "run")
+    assert code == 0
+    assert Recipe.load(tmp_path / "run" / "recipe.yaml").seed == 0

@@ -15,6 +15,8 @@ from modeling_crh.encoding.loading import find_last_checkpoint, load_model
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import train
 
+pytestmark = pytest.mark.slow
+
 _TIMES = ("runtime", "per_second")
 
 

@@ -147,6 +147,7 @@ def test_there_is_a_recipe_for_every_data_set_backbone_and_number_of_bits():
     assert len(RECIPES) == len(cells)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_passes_a_dry_run(here, path):

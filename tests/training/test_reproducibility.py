@@ -48,6 +48,7 @@ def run(fields, out, **settings):
     return hash_of(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_images_and_recipe_give_the_same_file_however_many_workers_load_them(workers, image_folder, tmp_path):
     fields = IMAGES | {"dataset": str(image_folder)}
@@ -61,6 +62,7 @@ def test_another_seed_gives_another_file(feature_table, tmp_path):
     assert run(fields, tmp_path / "one") != run(fields | {"seed": 1}, tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_file_in_another_process(feature_table, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(FEATURES | {"dataset": str(feature_table), "training": TRAINING}))
