@@ -33,7 +33,7 @@ _LAZY = {
     "CRHTrainingArguments": "training.arguments",
     "ReassignCentersCallback": "training.callbacks",
     "load_benchmark": "data",
-    "load_folder": "data",
+    "load_splits": "data",
 }
 
 __all__ = ["CRHConfig", "CRHModel", "CRHModelOutput", "CRHPipeline", *_LAZY]

@@ -1,37 +1,68 @@
-"""The command `crh`: one file a command; `options` names what several take, `terminal` how any of them ends."""
+"""The command `crh`, whose modules are imported when they are called, so that help and typos answer without them."""
+
+import importlib
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
-from modeling_crh.cli.encode_commands import encode, evaluate, features
-from modeling_crh.cli.search_commands import dedupe, index, search
-from modeling_crh.cli.share_commands import app, demo, export, push
-from modeling_crh.cli.train_command import train
 from modeling_crh.runtime.terminal import run
 
-__all__ = [
-    "app",
-    "dedupe",
-    "demo",
-    "encode",
-    "evaluate",
-    "export",
-    "features",
-    "index",
-    "main",
-    "push",
-    "run",
-    "search",
-    "train",
-]
+__all__ = ["commands", "load_command", "main", "run"]
+
+_COMMANDS = {
+    "train": ("train_command", "Train a model, evaluate it and save it."),
+    "evaluate": ("encode_commands", "Measure a model: queries of a dataset against its database."),
+    "encode": ("encode_commands", "Encode images, texts or features into files of packed codes."),
+    "features": ("encode_commands", "Store a backbone's features, to train a head on them."),
+    "index": ("search_commands", "Build an index over packed codes."),
+    "search": ("search_commands", "Find the nearest items of an index."),
+    "dedupe": ("search_commands", "List groups of near-duplicates."),
+    "export": ("share_commands", "Write a model as one file for onnxruntime."),
+    "push": ("share_commands", "Publish a model, codes or a search page on the Hub."),
+    "app": ("share_commands", "Show the search page of an index."),
+    "demo": ("share_commands", "Train, evaluate and search on a bundled sample."),
+}
+"""Name of a command to its module and its line in the list of commands."""
+
+
+class _LazyGroup(TyperGroup):
+    """Lists commands without importing them, and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return None
+        return TyperCommand(cmd_name, help=_COMMANDS[cmd_name][1])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if stub is not None and name is not None else stub, rest
+
+
+def load_command(name: str) -> Any:
+    """Import one command and give it as click runs it."""
+    module = importlib.import_module(f"{__name__}.{_COMMANDS[name][0]}")
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command(name)(getattr(module, name))
+    return get_command(single)
+
 
 commands = typer.Typer(
-    help="Learn short binary codes from labelled images, and find images by them.",
+    cls=_LazyGroup,
+    help="Learn short binary codes from labelled images, texts or features, and search by them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
 )
-for command in (train, evaluate, encode, features, index, search, dedupe, export, push, app, demo):
-    commands.command()(command)
+
+
+@commands.callback()
+def _crh() -> None:
+    """Learn short binary codes from labelled images, texts or features, and search by them."""
 
 
 def main() -> None:

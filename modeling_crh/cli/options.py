@@ -24,11 +24,16 @@ Json = Annotated[
 ]
 
 
+Command = Callable[..., None]
+
+
 class DataOptions(dict[str, Any]):
     """Options of data that were given on the command line, by the names of the fields; others are left out."""
 
 
-def with_data_options(*kinds: type, argument: str | None = None, leave_out: tuple[str, ...] = ()) -> Any:
+def with_data_options(
+    *kinds: type, argument: str | None = None, leave_out: tuple[str, ...] = ()
+) -> Callable[[Command], Command]:
     """Decorate a command: its parameter annotated `DataOptions` becomes one option for each field.
 
     Args:
@@ -37,7 +42,7 @@ def with_data_options(*kinds: type, argument: str | None = None, leave_out: tupl
         leave_out: Fields that are no options of this command.
     """
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Command) -> Command:
         names = {entry.name for kind in kinds for entry in fields(kind)} - set(leave_out)
         signature = inspect.signature(command)
         hints = get_type_hints(command, include_extras=True)
@@ -75,7 +80,7 @@ def _parameter(kind: type, name: str, argument: str | None) -> inspect.Parameter
         return inspect.Parameter(name, keyword, annotation=Annotated[str, info])
     if entry.type is bool:
         flags = ("--skip-bad", "--skip-bad-images") if name == "skip_bad" else (f"--{name.replace('_', '-')}",)
-        info = typer.Option(*flags, help=entry.metadata["help"])
+        info = typer.Option(*flags, help=entry.metadata["help"], show_default="off")
         return inspect.Parameter(name, keyword, default=False, annotation=Annotated[bool, info])
     info = typer.Option(help=entry.metadata["help"], show_default=entry.metadata.get("shown", False))
     return inspect.Parameter(name, keyword, default=None, annotation=Annotated[_plain(entry.type) | None, info])
