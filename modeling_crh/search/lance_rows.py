@@ -166,8 +166,8 @@ def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     Raises:
         ValueError: If the columns are others, or of other types.
     """
-    others = [one.remove(one.get_field_index(CODE)) for one in (rows.schema, schema)]
-    check_same_types(*others, "table")
+    found, expected = (one.remove(one.get_field_index(CODE)) for one in (rows.schema, schema))
+    check_same_types(found, expected, "table")
     return rows.select(schema.names).cast(schema)
 
 

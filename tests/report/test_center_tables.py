@@ -105,7 +105,7 @@ def test_equal_centers_are_red_opposite_ones_blue_and_the_diagonal_is_blank(make
 
 @pytest.mark.parametrize("num_labels", [1, 2, 41])
 @pytest.mark.parametrize("narrow", [False, True])
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # of matplotlib
 def test_any_number_of_classes_is_drawn_and_a_taxonomy_changes_what_is_drawn(make_content, num_labels, narrow):
     generator = torch.Generator().manual_seed(1)
     centers = torch.randint(2, (num_labels, 8), generator=generator) * 2 - 1

@@ -92,7 +92,7 @@ def test_a_series_is_made_of_the_entries_that_have_both_keys():
         [{"loss": 1.0, "epoch": float(epoch)} for epoch in range(1, 301)],
     ],
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # of matplotlib
 def test_any_history_is_drawn(history):
     assert draw_training(history, LIGHT, narrow=False).startswith(b"\x89PNG")
 
@@ -108,7 +108,7 @@ def test_hits_have_a_green_frame_and_misses_a_red_one(relevant, color):
     assert share > 0.9 if relevant else 0.4 < share < 0.8  # a miss is dashed
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")  # of matplotlib
 def test_pictures_of_any_shape_and_rows_of_any_length_are_drawn(picture):
     shapes = [(1, 1), (300, 20), (20, 300), (64, 64)]
     neighbours = tuple(Neighbour(picture(*shape), (), row, False) for row, shape in enumerate(shapes))
