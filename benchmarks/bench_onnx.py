@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from transformers import BaseImageProcessor
 
-import modeling_crh
+from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codes import binarize, pack_codes, unpack_codes
 from modeling_crh.data import label_tensor, load_benchmark
 from modeling_crh.encoding import labelled_dataset
@@ -43,14 +43,13 @@ from modeling_crh.export.precision import Precision
 from modeling_crh.metrics import average_precision, count_by_distance
 from modeling_crh.modeling_crh import CRHModel
 
-CHECKPOINT = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 TORCH = "torch"
 Inputs = NDArray[Any]
 Encode = Callable[[Inputs], NDArray[np.uint8]]
 
 
 def with_torch(model: CRHModel) -> Encode:
-    """What turns pixels `(N, 3, H, W)` into packed codes."""
+    """Return a function from pixels `(N, 3, H, W)` to packed codes."""
 
     def encode(pixels: Inputs) -> NDArray[np.uint8]:
         with torch.inference_mode():
@@ -61,7 +60,7 @@ def with_torch(model: CRHModel) -> Encode:
 
 
 def with_onnxruntime(file: Path) -> Encode:
-    """What turns images `(N, H, W, 3)` into packed codes, on one thread."""
+    """Return a function from images `(N, H, W, 3)` to packed codes, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -108,7 +107,7 @@ def mean_average_precision(packed: NDArray[np.uint8], splits: DatasetDict) -> fl
 
 
 def bfloat16_error() -> str | None:
-    """What onnxruntime says to one convolution in bfloat16; None if it runs it."""
+    """Error of onnxruntime for one convolution in bfloat16; None if it runs it."""
     ends = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, None) for name in ("x", "w", "y")]
     graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "bfloat16", ends[:2], ends[2:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
@@ -157,7 +156,7 @@ def measure(checkpoint: Path, batch_size: int, rounds: int) -> list[dict[str, An
 def main() -> None:
     """Print one JSON document: a list with a row for each variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()

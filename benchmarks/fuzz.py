@@ -56,7 +56,7 @@ def _hang(number: int, frame: Any) -> None:
 
 
 def run_case(case: fuzz_kinds.Case, generator: np.random.Generator, strict: bool) -> str:
-    """How one case ends; `strict` does without huggingface_hub's error."""
+    """Run one case and say how it ends; `strict` does not accept huggingface_hub's error."""
     signal.alarm(SECONDS)
     try:
         case(generator)
@@ -75,7 +75,7 @@ def run_case(case: fuzz_kinds.Case, generator: np.random.Generator, strict: bool
 
 
 def run_here(kind: str, seed: int, numbers: range, folder: Path) -> Iterator[str]:
-    """How each case ends, in this process."""
+    """Run cases in this process, and say how each ends."""
     case = KINDS[kind][0](folder)
     for number in numbers:
         generator = np.random.default_rng([seed, list(KINDS).index(kind), number])

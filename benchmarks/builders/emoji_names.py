@@ -95,13 +95,13 @@ class Emoji:
     """One class.
 
     Args:
-        code_points: Such as `1f44b-200d-2642`, without variation selectors.
-        name: By Unicode CLDR, such as "waving hand".
-        slug: The same for a machine, unique, such as "waving_hand".
-        group: One of Unicode's groups, such as "People & Body".
-        subgroup: One of Unicode's subgroups, such as "hand-fingers-open".
-        unicode_name: Of its character, in older sets also that of its icon.
-        short_names: What chat programs call it.
+        code_points: Code points such as `1f44b-200d-2642`, without variation selectors.
+        name: Name in Unicode CLDR, such as "waving hand".
+        slug: Unique name for programs, such as "waving_hand".
+        group: Group of Unicode, such as "People & Body".
+        subgroup: Subgroup of Unicode, such as "hand-fingers-open".
+        unicode_name: Name of the character, which older sets give to the icon too.
+        short_names: Names in chat programs.
     """
 
     code_points: str
@@ -127,7 +127,7 @@ def read_emoji(folder: Path) -> list[Emoji]:
     An emoji that is too new for `emoji-datasource`, and so has no subgroup, is passed over.
 
     Args:
-        folder: Of the downloaded packages.
+        folder: Folder of the downloaded packages.
 
     Raises:
         ValueError: If a package is missing or damaged.
@@ -164,7 +164,7 @@ def code_points(character: str) -> str:
 
 
 def known_names(emoji: list[Emoji], icon_sets: Iterable[IconSet]) -> Names:
-    """What each emoji is called; a name of several emoji is left out of its dictionary.
+    """Collect the names of each emoji; a name of several emoji is left out of its dictionary.
 
     Args:
         emoji: All classes.

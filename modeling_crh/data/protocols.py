@@ -1,8 +1,8 @@
-"""Who trains, who queries and who is searched: the division of a benchmark's images, by name.
+"""Protocols: named divisions of a benchmark's images into training images, queries and database.
 
-`official` is every benchmark's default: the official test set queries the official training set. The two others take
-both official sets together and draw from all their images, evenly by class: `sampled` trains on images of the database,
-`disjoint` on images that are in neither the database nor the queries.
+`official` is the default of every benchmark: the official test set queries the official training set. The two others
+draw from the images of both official sets, evenly by class: `sampled` trains on images of the database, `disjoint` on
+images that are neither in the database nor queries.
 
 | benchmark            | protocol | training | queries | database | sizes from |
 | -------------------- | -------- | -------: | ------: | -------: | ---------- |
@@ -40,8 +40,8 @@ class Protocol:
     """Sizes of a division; the default is the official one.
 
     Args:
-        num_query: Queries to draw from all images. None keeps the official test set.
-        num_train: Images to train on, drawn from those that are no queries. None takes all of them.
+        num_query: Number of queries to draw from all images. None keeps the official test set.
+        num_train: Number of training images to draw from those that are no queries. None takes all of them.
         train_in_database: Whether the database holds the training images.
 
     Raises:
@@ -64,35 +64,32 @@ class Protocol:
 OFFICIAL = Protocol()
 
 
-def _sampled(num_train: int, num_query: int) -> Protocol:
-    return Protocol(num_query, num_train)
-
-
-def _disjoint(num_train: int, num_query: int) -> Protocol:
-    return Protocol(num_query, num_train, train_in_database=False)
+def _sizes(num_train: int, num_query: int, *names: str) -> dict[str, Protocol]:
+    sampled, disjoint = (Protocol(num_query, num_train, train_in_database=kept) for kept in (True, False))
+    return {name: sampled if name == "sampled" else disjoint for name in names}
 
 
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
-    "fashion_mnist": {"disjoint": _disjoint(10_000, 5_000)},
-    "fashion_mnist_sample": {"disjoint": _disjoint(3_000, 1_000)},
-    "cifar10": {"sampled": _sampled(5_000, 1_000), "disjoint": _disjoint(5_000, 1_000)},
-    "cifar100": {"disjoint": _disjoint(10_000, 5_000)},
-    "stanford_cars": {"disjoint": _disjoint(8_000, 1_600)},
-    "nabirds": {"disjoint": _disjoint(24_000, 4_800)},
+    "fashion_mnist": _sizes(10_000, 5_000, "disjoint"),
+    "fashion_mnist_sample": _sizes(3_000, 1_000, "disjoint"),
+    "cifar10": _sizes(5_000, 1_000, "sampled", "disjoint"),
+    "cifar100": _sizes(10_000, 5_000, "disjoint"),
+    "stanford_cars": _sizes(8_000, 1_600, "disjoint"),
+    "nabirds": _sizes(24_000, 4_800, "disjoint"),
     "emoji": {},
     "emoji_sample": {},
-    "coco": {"sampled": _sampled(10_000, 5_000), "disjoint": _disjoint(10_000, 5_000)},
-    "coco_2014": {"sampled": _sampled(10_000, 5_000), "disjoint": _disjoint(10_000, 5_000)},
+    "coco": _sizes(10_000, 5_000, "sampled", "disjoint"),
+    "coco_2014": _sizes(10_000, 5_000, "sampled", "disjoint"),
 }
-"""Benchmark to the protocols that it has besides `official`."""
+"""Name of a benchmark to its protocols besides `official`."""
 
 
 def find_protocol(benchmark: str, name: str) -> Protocol:
-    """A protocol by name.
+    """Look up a protocol by name.
 
     Args:
         benchmark: Name of a benchmark.
-        name: `official`, or one that `PROTOCOLS` has for this benchmark.
+        name: `official`, or a protocol of this benchmark in `PROTOCOLS`.
 
     Raises:
         ValueError: If the benchmark has no such protocol.

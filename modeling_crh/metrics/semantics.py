@@ -1,4 +1,4 @@
-"""How far the similarity of class centers follows a similarity of the classes themselves, as the paper measures it."""
+"""Correlation between the similarity of class centers and a similarity of the classes, as in the paper."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple

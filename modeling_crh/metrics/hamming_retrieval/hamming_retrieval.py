@@ -24,9 +24,9 @@ Args:
     database_codes: `(N, K)` or `(N, K / 8)`, array or tensor. Without it every query ranks the other queries.
     database_labels: `(N,)` or `(N, C)`, array or tensor.
     packed: Whether codes come as bytes, in the bit order of `numpy.packbits`.
-    top_k: Places for precision and recall.
-    top_r: Cuts for the convention.
-    radius: In bits, for the precision of a lookup.
+    top_k: Numbers of places for precision and recall.
+    top_r: Numbers of places for the convention.
+    radius: Radius in bits, for the precision of a lookup.
 
 Returns:
     What `modeling_crh.metrics.retrieval_figures` returns: `map`, `map_lower`, `map_upper`, `map_convention`,
