@@ -19,7 +19,7 @@ _SCHEDULES_WITH_MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "re
 
 _NOT_FOR_HASHING: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "Eq. 2 has a margin in the place of smoothed labels"),
-    "neftune_noise_alpha": (None, "what reads hash logits has no token embeddings to add noise to"),
+    "neftune_noise_alpha": (None, "a `CRHModel` does not name its token embeddings, if it has some"),
     "batch_eval_metrics": (False, "retrieval figures need the codes of the whole data set at once"),
     "eval_do_concat_batches": (True, "retrieval figures need the codes of the whole data set at once"),
 }

@@ -86,7 +86,7 @@ class CRHTrainer(Trainer):
                 check_method(self.args.reassignment, self.model.codebook.shape[1], self.model.assignment.shape[1])
             self.add_callback(self.reassignment)
         else:
-            objective.check_fits(self.model.config, self.args.world_size)
+            objective.check_fits(self.model.config, self.args.world_size, self.model_init is not None)
             objective.place_in(self.model)
             self.add_callback(ObjectiveCallback(objective.to(self.args.device)))
         self.add_callback(SetEpochCallback)

@@ -102,6 +102,14 @@ def test_settings_are_searched_for_the_best_map(rival, tmp_path):
     assert all((path / "checkpoint-7" / "model.safetensors").exists() for path in tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("rival", ["greedyhash", "shc"])
+def test_a_rival_with_weights_or_a_first_stage_takes_no_model_that_is_made_anew(rival, tmp_path):
+    fields = {"codebook_size": NUM_LABELS, "head_dim": 16, "num_labels": NUM_LABELS, "num_bits": 16}
+    config = CRHConfig(backbone_config=None, num_features=8, **fields)
+    with pytest.raises(ValueError, match=f"neither weights nor a first stage .* got {rival} and a model_init"):
+        rival_trainer(tmp_path, rival, model_init=lambda: CRHModel(config))
+
+
 @pytest.mark.parametrize("schedule", [kind.value for kind in SchedulerType])
 def test_every_learning_rate_schedule_works(schedule, tmp_path):
     own = {"lr_scheduler_kwargs": {"num_decay_steps": 5}} if schedule == "warmup_stable_decay" else {}

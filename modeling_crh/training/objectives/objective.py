@@ -121,12 +121,17 @@ class Objective(nn.Module):
     def check_ready(self) -> None:
         """Raise `ValueError` where a first stage has to run before this can be trained."""
 
-    def check_fits(self, config: CRHConfig, world_size: int) -> None:
+    def check_fits(self, config: CRHConfig, world_size: int, is_made_anew: bool = False) -> None:
         """Refuse a model or a number of processes that this cannot be trained with.
 
+        Args:
+            config: Config of the model.
+            world_size: Number of processes.
+            is_made_anew: Whether `model_init` makes the model anew for every training.
+
         Raises:
-            ValueError: If the model has other classes, its codebook cannot hold the centers, or there are several
-                processes, of which one would not know of another's weights.
+            ValueError: If the model has other classes, its codebook cannot hold the centers, or this has weights or a
+                first stage, which another process would not know of, and which a model made anew would not start from.
         """
         if self.num_labels != config.num_labels:
             raise ValueError(
@@ -137,10 +142,11 @@ class Objective(nn.Module):
                 f"`objective` must have centers that fit the model's codebook, (H, M, d) = {config.codebook_shape}, "
                 f"which needs one head of C words of K bits, but has centers of shape {tuple(self.centers.shape)}."
             )
-        if world_size > 1 and (self.has_first_stage or list(self.parameters())):
+        if (world_size > 1 or is_made_anew) and (self.has_first_stage or list(self.parameters())):
+            what = f"{world_size} processes" if world_size > 1 else "a model_init"
             raise ValueError(
-                "`objective` must have neither weights nor a first stage where there are several processes, but got "
-                f"{self.name} and {world_size} processes."
+                "`objective` must have neither weights nor a first stage where there are several processes, or a "
+                f"`model_init`, but got {self.name} and {what}."
             )
 
     def require_centers(self) -> Tensor:
