@@ -143,9 +143,6 @@ class CRHModel(PreTrainedModel):
             **settings: `processor`, `run`, `private`, `revision` and the other arguments of `push_model`. On a machine
                 without this package: `processor` and the arguments of `PreTrainedModel.push_to_hub`.
 
-        Returns:
-            The commit.
-
         Raises:
             ValueError: If an argument has a value that its rule does not allow.
             OSError: If the upload failed.
@@ -261,26 +258,17 @@ class CRHModel(PreTrainedModel):
                 f"`{name}` must be a torch.Tensor, but got {type(values).__name__}; "
                 f'`pipeline("{TASK}", model=...)` takes {"texts" if name == "input_ids" else "images and paths"}.'
             )
-        tensor = check_tensor(name, values)
-        if name == "input_ids":
-            if tensor.is_floating_point():
-                raise ValueError(f"`input_ids` must be whole numbers, but got {tensor.dtype}.")
-            return tensor
-        if not tensor.is_floating_point():
-            raise ValueError(f"`{name}` must be floating point, but got {tensor.dtype}.")
-        return tensor.to(self.dtype)
+        tensor, is_text = check_tensor(name, values), name == "input_ids"
+        if tensor.is_floating_point() == is_text:
+            rule = "whole numbers" if is_text else "floating point"
+            raise ValueError(f"`{name}` must be {rule}, but got {tensor.dtype}.")
+        return tensor if is_text else tensor.to(self.dtype)
 
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         check_tensor("labels", labels)
-        config = self.config
-        return crh_loss(
-            hash_logits,
-            labels,
-            self.centers,
-            scale=cast(float, config.scale),
-            margin=config.margin,
-            quantization_weight=cast(float, config.quantization_weight),
-        )
+        scale, weight = cast(float, self.config.scale), cast(float, self.config.quantization_weight)
+        settings = {"scale": scale, "margin": self.config.margin, "quantization_weight": weight}
+        return crh_loss(hash_logits, labels, self.centers, **settings)
 
     def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         if self.backbone is None:
