@@ -69,7 +69,7 @@ def write_recipes(folder: Path) -> list[Path]:
 
 
 def run_command(recipe: Path, out: Path) -> None:
-    """What a child does: the command, with a cache of its own and nothing to read."""
+    """Run the command in a child process, with a cache of its own and its output in a log."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(os.open(out.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)

@@ -85,7 +85,7 @@ def read_cells(results: Path) -> dict[str, Cell]:
 
 
 def _grid_cells(dataset: str, rows: Iterable[str]) -> list[Cell]:
-    """Those that choose: ablations take the choice of CRH, and what is not trained has nothing to choose."""
+    """Cells of the grid: ablations take the choice of CRH, and untrained methods have nothing to choose."""
     trained = {"crh" if ROWS[name].is_ablation else name for name in rows}
     return [
         {"kind": "grid", "dataset": dataset, "row": name, "num_bits": GRID_BITS, "seed": 0, "choice": choice}
@@ -110,7 +110,7 @@ def _table_cells(
 
 
 def best_choice(dataset: str, row: str, done: dict[str, Cell]) -> dict[str, Any]:
-    """What the validation split says of the grid."""
+    """The choice of the grid that is best on the validation split."""
     tried = [cell for cell in done.values() if (cell["kind"], cell["dataset"], cell["row"]) == ("grid", dataset, row)]
     choice: dict[str, Any] = max(tried, key=lambda cell: cell["map"])["choice"] if tried else {}
     return choice

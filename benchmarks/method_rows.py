@@ -29,7 +29,7 @@ class Data:
         title: What the table calls it.
         recipe: Fields of a `Recipe`; `dataset` is a folder in the benchmark's data folder, or a benchmark.
         num_labels: C, which the sizes of codebooks are multiples of.
-        learning_rates: Those of the grid.
+        learning_rates: Learning rates of the grid.
     """
 
     title: str

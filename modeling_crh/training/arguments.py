@@ -108,7 +108,7 @@ class CRHTrainingArguments(TrainingArguments):
             raise ValueError(f"`head_learning_rate` must be a number, 0 or larger, but got {rate!r}.")
 
     def _schedule_defaults(self) -> dict[str, Any] | None:
-        """What the learning rate schedule takes where nobody has chosen it."""
+        """Default settings of the learning rate schedule."""
         schedule = SchedulerType(self.lr_scheduler_type)
         if schedule == SchedulerType.WARMUP_STABLE_DECAY:
             raise ValueError(

@@ -90,7 +90,7 @@ def _pair_costs(products: Array, wanted: Array, most: int, penalty: float) -> Ar
 
 
 def _cost(centers: Array, wanted: Array, most: int) -> float:
-    """What is minimised, over all pairs of different classes."""
+    """Cost of centers, summed over all pairs of different classes."""
     num_bits = centers.shape[1]
     costs = _pair_costs(centers @ centers.T, num_bits * wanted, most, num_bits**2 * _HARD)
     np.fill_diagonal(costs, 0)
