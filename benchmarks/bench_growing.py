@@ -43,7 +43,7 @@ TUNING_SHARE = 0.2
 def bench(
     data: Annotated[Path, typer.Option(help="Folder that method_data.py has filled.")],
     num_bits: Annotated[int, typer.Option(help="Length of a code in bits.")] = 64,
-    seed: Annotated[int, typer.Option(help="Seed of the training, and of the choice of the classes that are held out.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the training, and of the classes held out.")] = 0,
 ) -> None:
     """Run the four stages and print their figures."""
     disable_progress_bars()
