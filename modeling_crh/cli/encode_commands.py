@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from accelerate import PartialState
 from torch import nn
 
 from modeling_crh import DEFAULT_CHECKPOINT
@@ -15,7 +14,7 @@ from modeling_crh.encoding import Encoder, load_backbone
 from modeling_crh.encoding.encode import EncodedSource, check_kind, encode_source
 from modeling_crh.encoding.feature_tables import store_features
 from modeling_crh.encoding.shards import shard_files
-from modeling_crh.runtime.processes import choose_workers, leave_processes
+from modeling_crh.runtime.processes import choose_workers, leave_processes, own_state
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
 from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
 from modeling_crh.training.recipe import find_recipe
@@ -52,7 +51,7 @@ def encode(
         found = f"{complete} file{'s' if complete != 1 else ''} of {shard_size} rows" if complete else "nothing yet"
         say(f"In {out} is {found}; the same command goes on from there.")
         raise typer.Exit(130) from None
-    if PartialState().is_main_process:
+    if own_state().is_main_process:
         _report(encoded, encoder.num_bits, as_json)
     leave_processes()
 
@@ -73,7 +72,7 @@ def features(
 ) -> None:
     """Store a backbone's features of labelled images or texts, for `crh train --features-column features`."""
     backbone, processor = load_backbone(checkpoint)
-    nn.Module.to(backbone, PartialState().device)
+    nn.Module.to(backbone, own_state().device)
     parts, bad_rows = read_parts(DataSource(**data))
     name_bad_rows(bad_rows)
     files = store_features(

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -27,10 +25,10 @@ from modeling_crh.encoding.items import LabelledDataset
 from modeling_crh.encoding.manifest import EncodingRecord, model_fields
 from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.processes import own_state
 from modeling_crh.runtime.terminal import progress_bar
 
 _PLURALS = {"image": "images", "text": "texts", "features": "features"}
-_LONGEST_WAIT = timedelta(days=30)  # of processes that are done for those that are not
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def encode_source(
         shard_size=shard_size,
     )
     shards = CodeShards(folder, record, _label_type(source), pa.string() if source.has_string_ids else pa.int64())
-    state = _own_state()
+    state = own_state()
     was_complete = shards.is_complete
     if not was_complete:
         with _locked(shards.folder, state):
@@ -149,12 +147,6 @@ def check_kind(reads: Kind, kind: Kind) -> None:
     if kind != reads:
         rule = f"`{kind}_column` must be left out" if reads == "image" else f"`{reads}_column` must name a column"
         raise ValueError(f"{rule}, since the model reads {_PLURALS[reads]} and not {_PLURALS[kind]}.")
-
-
-def _own_state() -> PartialState:
-    """This process among those that were launched: without a GPU they must be told that they are of one group."""
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=cpu, timeout=_LONGEST_WAIT)
 
 
 def _label_type(source: OpenedSource) -> pa.DataType | None:

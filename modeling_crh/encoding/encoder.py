@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -17,7 +16,7 @@ from modeling_crh.data.open_source import Row
 from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches, kind_of, model_inputs
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.processes import choose_workers
+from modeling_crh.runtime.processes import choose_workers, own_state
 from modeling_crh.runtime.terminal import progress_bar
 
 Forward = Callable[..., Tensor]
@@ -46,7 +45,7 @@ class Encoder:
         self.batch_size, self.num_workers = batch_size, num_workers
         self.reads: Kind = kind_of(model)
         self.model.train(False)
-        nn.Module.to(self.model, PartialState().device)
+        nn.Module.to(self.model, own_state().device)
 
     @classmethod
     def load(cls, name: str | Path, **settings: Any) -> "Encoder":

@@ -47,6 +47,8 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         if Path(name, "checkpoints").is_dir() and place == name and not Path(name, "config.json").is_file():
             raise ValueError("its training has not ended; `crh train --resume` goes on with it")
         values, _ = CRHConfig.get_config_dict(place)
+        if not isinstance(values, dict):
+            raise ValueError("its config is no JSON object")
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
         settings = {

@@ -2,12 +2,24 @@
 
 import gc
 import os
+from datetime import timedelta
 
+import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch.distributed import DistError
 
 MOST_WORKERS = 8
 CORES_A_WORKER = 4  # where torch computes with all of them: benchmarks/bench_cores.py
+
+
+_LONGEST_WAIT = timedelta(days=30)  # of processes that are done for those that are not
+
+
+def own_state() -> PartialState:
+    """This process among those that were launched: without a GPU they must be told that they are of one group."""
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=cpu, timeout=_LONGEST_WAIT)
 
 
 def count_cores() -> int:
@@ -19,15 +31,15 @@ def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
     """Number of processes that decode images ahead: one for each core that is this process's, on a CPU for each four.
 
     Args:
-        main_input_name: Of the model. All but `pixel_values` is ready so soon that no process is worth its start.
-        num_workers: What somebody has chosen instead.
+        main_input_name: What the model reads. All but `pixel_values` is ready too soon for a process to be worth it.
+        num_workers: Number that was chosen by hand, which is kept.
     """
     if num_workers is not None:
         return num_workers
     if main_input_name != "pixel_values":
         return 0
     share = count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if PartialState().device.type == "cpu":
+    if own_state().device.type == "cpu":
         return min(MOST_WORKERS, share // CORES_A_WORKER)
     return min(MOST_WORKERS, max(1, share))
 

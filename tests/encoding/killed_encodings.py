@@ -1,19 +1,20 @@
-"""Encodings that kill themselves at random points; run by test_source.py, in a process of its own."""
+"""Encodings that kill themselves at random points; run by test_encode_source.py, in a process of its own."""
 
 import os
 import random
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from modeling_crh.data import open_source
-from modeling_crh.encoding.encode import encode_source
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import Encoder, encode_source
 
 
-def encode_in_a_child(model, processor, source, out, last_call=None):
+def encode_in_a_child(encoder, source, out, last_call=None):
     """Encode up to the end, or to one of the calls of a function; gives the status, and how many calls there were."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -30,11 +31,12 @@ def encode_in_a_child(model, processor, source, out, last_call=None):
         if calls == last_call:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    settings = {"model_name": "tiny", "shard_size": 4, "batch_size": 3, "skip_bad_images": True}
+    settings = {"model_name": "tiny", "shard_size": 4, "skip_bad": True}
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # the usual one is shared by all children, and one that is killed may hold it
     opened = open_source(source)
     sys.setprofile(count)
-    encode_source(model, processor, opened, out, **settings)
+    encode_source(encoder, opened, out, **settings)
     sys.setprofile(None)
     os.write(writing, str(calls).encode())
     os._exit(0)
@@ -42,7 +44,7 @@ def encode_in_a_child(model, processor, source, out, last_call=None):
 
 if __name__ == "__main__":  # python tests/encoding/killed_encodings.py CHECKPOINT SOURCE FOLDER
     checkpoint, source, folder = sys.argv[1:]
-    arguments = (*load_checkpoint(checkpoint), source)
+    arguments = Encoder.load(checkpoint, batch_size=3), source
     status, calls = encode_in_a_child(*arguments, Path(folder, "whole"))
     generator, statuses = random.Random(0), [status]
     for _ in range(10):

@@ -3,14 +3,14 @@ import pytest
 import torch
 from datasets import Dataset
 
-from modeling_crh.data.prepare import prepare_table
+from modeling_crh.data import prepare_dataset
 from modeling_crh.encoding.augmentation import sample_draws
 from modeling_crh.encoding.items import FeatureDataset
 
 
 def table_of(features, labels=None):
     labels = ["a", "b", "c", "d"][: len(features)] if labels is None else labels
-    return prepare_table(Dataset.from_dict({"features": features, "label": labels}), features_column="features")
+    return prepare_dataset(Dataset.from_dict({"features": features, "label": labels}), features_column="features")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_shards import open_shards, packed, rows
 
-from modeling_crh.data import BadImage
+from modeling_crh.data import BadRow
 from modeling_crh.encoding.shards import code_files, one_model, read_code_schema, shard_path
 from modeling_crh.search import index_codes
 
@@ -25,7 +25,7 @@ def test_shards_are_found_in_their_order_once_all_are_there(tmp_path):
 
 def test_images_that_were_left_out_do_not_part_the_shards(tmp_path):
     shards = open_shards(tmp_path)
-    shards.write(0, rows(0), packed(0), [(1, BadImage("1.png", "cut"))])
+    shards.write(0, rows(0), packed(0), [(1, BadRow("1.png", "cut"))])
     shards.write(1, [], packed())
     shards.complete()
     schemas = [read_code_schema(file) for file in code_files(tmp_path)]

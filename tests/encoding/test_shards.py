@@ -4,7 +4,7 @@ import pytest
 from datasets import load_dataset
 from tiny_shards import open_shards, packed, rows
 
-from modeling_crh.data import BadImage
+from modeling_crh.data import BadRow
 from modeling_crh.encoding.manifest import RECORD_NAME
 from modeling_crh.encoding.shards import shard_path
 
@@ -12,7 +12,7 @@ from modeling_crh.encoding.shards import shard_path
 def test_a_shard_holds_id_path_code_and_label(tmp_path):
     shards = open_shards(tmp_path / "deep" / "codes", pa.string(), revision="c0ffee", model="org/a")
     assert not (tmp_path / "deep").exists()
-    shards.write(1, rows(4, 7), packed(4, 7), [(5, BadImage("5.png", "cut"))])
+    shards.write(1, rows(4, 7), packed(4, 7), [(5, BadRow("5.png", "cut"))])
     assert sorted(file.name for file in shards.folder.iterdir()) == [RECORD_NAME, "codes-00001.parquet"]
     table = pq.read_table(shard_path(shards.folder, 1))
     assert table.schema.remove_metadata() == pa.schema(
@@ -52,14 +52,14 @@ def test_load_dataset_reads_all_shards_in_their_order_even_empty_ones(tmp_path, 
 
 
 def test_a_run_of_the_same_record_goes_on_and_counts_everything(tmp_path):
-    open_shards(tmp_path).write(0, rows(0, 1), packed(0, 1), [(2, BadImage("2.png", "cut"))])
+    open_shards(tmp_path).write(0, rows(0, 1), packed(0, 1), [(2, BadRow("2.png", "cut"))])
     shards = open_shards(tmp_path)
     assert (shards.done(), shards.is_complete) == ({0}, False)
     shards.write(1, rows(3), packed(3))
     shards.complete()
     again = open_shards(tmp_path)
     assert (again.done(), again.is_complete) == ({0, 1}, True)
-    assert again.count() == (3, [BadImage("2.png", "cut")])
+    assert again.count() == (3, [BadRow("2.png", "cut")])
 
 
 def test_a_copy_of_the_model_goes_on_under_the_first_name(tmp_path):
@@ -94,7 +94,9 @@ def test_what_killed_runs_have_left_is_cleared_at_the_end(tmp_path):
         ({"source": "/cars"}, "`source` must be '/photos' as it was when .*, but got '/cars'; another run needs"),
         ({"source_version": "2"}, "`source` must be '/photos' as it was when .*, but has changed since"),
         ({"shard_size": 4}, "`shard_size` must be 3, as it was when '.*' was begun, but got 4"),
-        ({"columns": {"label_column": "kind"}}, "`label_column` must be 'label', as it was when .*, but got 'kind'"),
+        ({"options": {"label_column": "kind"}}, "`label_column` must be 'label', as it was when .*, but got 'kind'"),
+        ({"options": {}}, "`label_column` must be 'label', as it was when .*, but got None"),
+        ({"options": {"label_column": "label", "split": "a"}}, "`split` must be None, as it was when .*, but got 'a'"),
     ],
 )
 def test_another_run_is_refused(tmp_path, fields, message):

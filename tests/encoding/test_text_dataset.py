@@ -4,7 +4,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from modeling_crh.data.prepare import prepare_table
+from modeling_crh.data import prepare_dataset
 from modeling_crh.encoding.items import TextDataset
 
 WORDS = {"[PAD]": 0, "[UNK]": 1, "a": 2, "cat": 3, "sat": 4, "down": 5}
@@ -25,7 +25,7 @@ def make_tokenizer():
 
 def table_of(texts):
     rows = Dataset.from_dict({"text": texts, "label": [str(row) for row in range(len(texts))]})
-    return prepare_table(rows, text_column="text")
+    return prepare_dataset(rows, text_column="text")
 
 
 def test_the_texts_of_a_batch_are_padded_to_the_longest_of_them(make_tokenizer):

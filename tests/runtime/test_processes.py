@@ -14,7 +14,7 @@ def machine(monkeypatch):
 
     def pretend(device, cores, local_processes):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
-        monkeypatch.setattr(processes, "PartialState", lambda: SimpleNamespace(device=torch.device(device)))
+        monkeypatch.setattr(processes, "own_state", lambda: SimpleNamespace(device=torch.device(device)))
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local_processes))
 
     return pretend

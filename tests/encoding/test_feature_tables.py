@@ -5,9 +5,10 @@ import torch
 from datasets import Dataset
 from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
-from modeling_crh.data import load_table, prepare_dataset
+from modeling_crh.data import load_splits, prepare_dataset
 from modeling_crh.encoding import FeatureDataset, ImageDataset
-from modeling_crh.encoding.feature_tables import extract_views, load_backbone, write_features
+from modeling_crh.encoding.feature_tables import extract_views, write_features
+from modeling_crh.encoding.loading import load_backbone
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 LABELS = ["cat", "dog", "cat", "bird"] * 2
@@ -50,7 +51,7 @@ def test_what_is_written_is_what_a_table_of_features_reads(num_views, split, tmp
     path = write_features(features, split, tmp_path / "new" / "train.parquet", has_views=has_views)
     write_features(features, split, tmp_path / "new" / "test.parquet", has_views=has_views)
     assert {file.name for file in path.parent.iterdir()} == {"train.parquet", "test.parquet"}
-    query = load_table(path.parent, features_column="features", validation_fraction=0.5)["query"]
+    query = load_splits(path.parent, features_column="features", validation_fraction=0.5).splits["query"]
     items = FeatureDataset(query, first_view=True)
     assert items.label_names == ["bird", "cat", "dog"]
     assert [items.label_names[label] for label in items.labels] == LABELS
@@ -65,9 +66,9 @@ def test_what_is_written_is_what_a_table_of_features_reads(num_views, split, tmp
 
 
 def test_a_crh_model_gives_its_backbone(tiny_model, tiny_checkpoint, tmp_path):
-    assert type(load_backbone(tiny_checkpoint)).__name__ == "ViTModel"
+    assert type(load_backbone(tiny_checkpoint)[0]).__name__ == "ViTModel"
     tiny_model(None).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"`backbone` must read images or texts, but .* reads stored features"):
+    with pytest.raises(ValueError, match=r"`backbone` must be the folder .*, but .* is not: it reads stored features"):
         load_backbone(tmp_path)
 
 
@@ -79,5 +80,7 @@ def test_wrong_input_is_an_error(backbone, split, tmp_path):
     (tmp_path / "x.parquet").write_text("mine")
     with pytest.raises(ValueError, match="`path` must be a new file"):
         write_features(torch.zeros(8, 1, 5), split, tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"`backbone` must be a model's folder or Hub id, but .* is not"):
+    with pytest.raises(
+        ValueError, match=r"`backbone` must be the folder or Hub id of a model of images .*, but .* is not"
+    ):
         load_backbone(tmp_path)

@@ -15,8 +15,7 @@ import torch
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import open_source
-from modeling_crh.encoding.encode import encode_source
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding import Encoder, encode_source, load_checkpoint
 from modeling_crh.encoding.manifest import RECORD_NAME
 from modeling_crh.images import read_image
 
@@ -40,12 +39,12 @@ def photos(tmp_path):
 @pytest.fixture
 def encode(tiny_checkpoint, tmp_path):
     """Encode a source with the tiny checkpoint into a folder of that name, in shards of 4 rows."""
-    loaded = load_checkpoint(tiny_checkpoint)
 
-    def run(source, out="codes", **settings):
-        settings = {"model_name": "tiny", "shard_size": 4, "batch_size": 3, "skip_bad_images": True} | settings
+    def run(source, out="codes", batch_size=3, num_workers=0, **settings):
+        settings = {"model_name": "tiny", "shard_size": 4, "skip_bad": True} | settings
         opened = source if not isinstance(source, Path) else open_source(source)
-        return encode_source(*loaded, opened, tmp_path / out, **settings)
+        encoder = Encoder.load(tiny_checkpoint, batch_size=batch_size, num_workers=num_workers)
+        return encode_source(encoder, opened, tmp_path / out, **settings)
 
     return run
 
@@ -118,8 +117,8 @@ def test_runs_that_are_killed_at_random_points_lose_and_double_nothing(tiny_chec
 
 
 def test_a_bad_image_stops_the_run_and_the_next_one_goes_on_without_it(encode, photos):
-    with pytest.raises(ValueError, match=r"05\.png is not: .*; `skip_bad_images=True`"):
-        encode(photos, skip_bad_images=False)
+    with pytest.raises(ValueError, match=r"05\.png is not: .*; `--skip-bad` \(`skip_bad=True`\)"):
+        encode(photos, skip_bad=False)
     folder = photos.parent / "codes"
     assert [file.name for file in sorted(folder.glob("*.parquet"))] == ["codes-00000.parquet"]
     before = (folder / "codes-00000.parquet").stat().st_mtime_ns
@@ -130,7 +129,7 @@ def test_a_bad_image_stops_the_run_and_the_next_one_goes_on_without_it(encode, p
 
 def test_nothing_is_left_where_the_first_row_is_no_good(encode, photos, tmp_path):
     with pytest.raises(ValueError, match=r"05\.png is not"):
-        encode(photos, shard_size=10, skip_bad_images=False)
+        encode(photos, shard_size=10, skip_bad=False)
     assert not (tmp_path / "codes").exists()
 
 
@@ -151,14 +150,14 @@ def test_a_stream_goes_on_after_its_first_shards(encode, photos, tmp_path, name)
 
 
 def test_a_source_that_has_changed_and_other_options_are_refused(encode, photos):
-    encode(photos, columns={"label_column": "label"})
+    encode(photos, options={"label_column": "label"})
     with pytest.raises(ValueError, match="`label_column` must be 'label', as it was"):
-        encode(photos, columns={"label_column": "kind"})
+        encode(photos, options={"label_column": "kind"})
     with pytest.raises(ValueError, match=r"`shard_size` must be 4, as it was when '.*' was begun, but got 5"):
-        encode(photos, columns={"label_column": "label"}, shard_size=5)
+        encode(photos, options={"label_column": "label"}, shard_size=5)
     (photos / "ant" / "00.png").unlink()
     with pytest.raises(ValueError, match=r"`source` must be '.*photos' as it was when .*, but has changed since"):
-        encode(photos, columns={"label_column": "label"})
+        encode(photos, options={"label_column": "label"})
 
 
 def test_another_model_and_another_image_processor_are_refused(encode, photos, tiny_checkpoint, tiny_model, tmp_path):
@@ -166,21 +165,23 @@ def test_another_model_and_another_image_processor_are_refused(encode, photos, t
     processor = load_checkpoint(tiny_checkpoint)[1]
     with pytest.raises(ValueError, match=r"`checkpoint` must be 'tiny' as it was when .*, but got 'other'"):
         encode_source(
-            tiny_model(), processor, open_source(photos), tmp_path / "codes", model_name="other", shard_size=4
+            Encoder(tiny_model(), processor), open_source(photos), tmp_path / "codes", model_name="other", shard_size=4
         )
     model, processor = load_checkpoint(tiny_checkpoint)
     processor.do_resize = False
     with pytest.raises(ValueError, match=r"`checkpoint` must be 'tiny' as it was when .*, but has changed since"):
-        encode_source(model, processor, open_source(photos), tmp_path / "codes", model_name="tiny", shard_size=4)
+        encode_source(
+            Encoder(model, processor), open_source(photos), tmp_path / "codes", model_name="tiny", shard_size=4
+        )
 
 
 def test_texts_are_encoded_by_a_model_of_texts(text_checkpoint, tmp_path):
     (tmp_path / "rows.csv").write_text("text,label\nthe cat sat,1\na dog ran,0\n")
     source = open_source(tmp_path / "rows.csv", text_column="text")
     model, tokenizer = load_checkpoint(text_checkpoint)
-    encoded = encode_source(model, tokenizer, source, tmp_path / "codes", model_name="texts")
+    encoded = encode_source(Encoder(model, tokenizer), source, tmp_path / "codes", model_name="texts")
     first, second = read(encoded.folder)
-    assert [first["label"], second["path"]] == ["1", "row 1"]
+    assert [first["label"], second["path"]] == ["1", f"row 1 of {tmp_path / 'rows.csv'}"]
     inputs = tokenizer(["the cat sat"], return_tensors="pt")
     with torch.no_grad():
         assert first["code"] == pack_codes(binarize(model(**inputs).hash_logits)).numpy().tobytes()
@@ -191,7 +192,7 @@ def test_a_model_of_something_else_is_an_error(encode, text_checkpoint, photos, 
     with pytest.raises(ValueError, match="`text_column` must be left out, since the model reads images and not texts"):
         encode(open_source(tmp_path / "rows.csv", text_column="text"))
     with pytest.raises(ValueError, match="`text_column` must name a column, since the model reads texts and not image"):
-        encode_source(*load_checkpoint(text_checkpoint), open_source(photos), tmp_path / "codes", model_name="m")
+        encode_source(Encoder.load(text_checkpoint), open_source(photos), tmp_path / "codes", model_name="m")
 
 
 @pytest.mark.parametrize("field", ["shard_size", "batch_size"])
@@ -223,7 +224,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path, suffix):
         pa.set_memory_pool(pool)
         tracemalloc.start()
         try:
-            encode_source(model, None, source, tmp_path / f"codes {size}", model_name="m", shard_size=100)
+            encode_source(Encoder(model, None), source, tmp_path / f"codes {size}", model_name="m", shard_size=100)
             peaks.append(tracemalloc.get_traced_memory()[1] + pool.max_memory())
         finally:
             tracemalloc.stop()
@@ -237,7 +238,7 @@ def test_two_processes_write_what_one_does(encode, photos, tiny_checkpoint, tmp_
     options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "pipelines/encode.py"]
     arguments = [tiny_checkpoint, photos, "--out", tmp_path / "both", "--shard-size", "4", "--batch-size", "3"]
     done = subprocess.run(
-        [*launch, *options, *arguments, "--skip-bad-images", "--num-workers", "1", "--json"],
+        [*launch, *options, *arguments, "--skip-bad", "--num-workers", "1", "--json"],
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

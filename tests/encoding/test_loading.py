@@ -71,7 +71,7 @@ def test_a_file_is_no_checkpoint(checkpoint):
         load_model(checkpoint / "config.json")
 
 
-@pytest.mark.parametrize("content", [None, "[1]", "{"])
+@pytest.mark.parametrize("content", [None, "{"])
 def test_a_checkpoint_without_its_image_processor_is_refused(content, checkpoint):
     path = checkpoint / "preprocessor_config.json"
     if content is None:
