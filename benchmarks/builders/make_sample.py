@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from modeling_crh.data.benchmarks.fashion_mnist import CLASS_NAMES, load_fashion_mnist
+from modeling_crh.data.benchmarks.small_images import FASHION_CLASSES, load_fashion_mnist
 from modeling_crh.data.benchmarks.official_files import encode_png
 from modeling_crh.data.columns import canonical_features, label_tensor
 from modeling_crh.data.splits import held_out_rows
@@ -26,7 +26,7 @@ def make_sample(data_dir: Path, out_dir: Path, *, fraction: float = 0.1, seed: i
         chosen = dataset.select(held_out_rows(label_tensor(dataset), fraction, seed=seed))
         images = [encode_png(np.asarray(image), optimize=True) for image in chosen["image"]]
         rows = {"image": images, "label": list(chosen["label"])}
-        sample = Dataset.from_dict(rows, features=canonical_features(CLASS_NAMES))
+        sample = Dataset.from_dict(rows, features=canonical_features(FASHION_CLASSES))
         sample.to_parquet(out_dir / f"{name}.parquet")
 
 

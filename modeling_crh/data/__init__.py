@@ -2,7 +2,7 @@
 
 from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
-from modeling_crh.data.benchmarks.nabirds import nabirds_hierarchy
+from modeling_crh.data.benchmarks.fine_grained import nabirds_hierarchy
 from modeling_crh.data.columns import (
     LEVELS,
     class_levels,

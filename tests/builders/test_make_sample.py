@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow.parquet
 from make_sample import main, make_sample
 
-from modeling_crh.data.benchmarks.fashion_mnist import load_fashion_mnist
+from modeling_crh.data.benchmarks.small_images import load_fashion_mnist
 from modeling_crh.data.columns import label_tensor
 
 

@@ -6,12 +6,15 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
-from modeling_crh.data.benchmarks.cifar import load_cifar10, load_cifar100
 from modeling_crh.data.benchmarks.coco import load_coco, load_coco_2014
 from modeling_crh.data.benchmarks.emoji import load_emoji, load_emoji_sample
-from modeling_crh.data.benchmarks.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
-from modeling_crh.data.benchmarks.nabirds import load_nabirds
-from modeling_crh.data.benchmarks.stanford_cars import load_stanford_cars
+from modeling_crh.data.benchmarks.fine_grained import load_nabirds, load_stanford_cars
+from modeling_crh.data.benchmarks.small_images import (
+    load_cifar10,
+    load_cifar100,
+    load_fashion_mnist,
+    load_fashion_mnist_sample,
+)
 from modeling_crh.data.protocols import find_protocol
 from modeling_crh.data.splits import split_dataset, split_rows
 
@@ -49,8 +52,8 @@ def load_benchmark(
         seed: Seed of the rows that are drawn and held out.
 
     Returns:
-        The splits `train`, `validation`, `query` and `database` with the columns `image` and `label`. Those of emoji
-        have `vendor`, `group`, `subgroup` and `name` too.
+        The splits `train`, `validation`, `query` and `database` with the columns `image` and `label`; emoji also have
+        `vendor`, `group`, `subgroup` and `name`.
 
     Raises:
         FileNotFoundError: If `data_dir` or a file in it is missing.
@@ -64,8 +67,8 @@ def load_benchmark(
         {'train': 2700, 'validation': 300, 'query': 1000, 'database': 3000}
     """
     division = find_protocol(_check_name(name), protocol)
-    train, test = read_benchmark(name, data_dir)
-    return split_dataset(train, test, protocol=division, validation_fraction=validation_fraction, seed=seed)
+    pair = read_benchmark(name, data_dir)
+    return split_dataset(*pair, protocol=division, validation_fraction=validation_fraction, seed=seed)
 
 
 def benchmark_rows(
@@ -79,33 +82,20 @@ def benchmark_rows(
     """Compute which rows `load_benchmark`, with the same arguments, puts into which split.
 
     Returns:
-        Names of the splits to ascending row numbers. Rows 0 to N - 1 are those of the official training set, in its
-        order; those of the official test set follow from N on.
-
-    Raises:
-        FileNotFoundError: See `load_benchmark`.
-        ValueError: See `load_benchmark`.
+        Names of the splits to ascending row numbers. Rows 0 to N - 1 are the official training set, in its order; the
+        official test set follows from N on.
 
     Example:
         >>> benchmark_rows("fashion_mnist_sample", protocol="disjoint")["query"][:4]
         array([10, 38, 39, 40])
     """
     division = find_protocol(_check_name(name), protocol)
-    train, test = read_benchmark(name, data_dir)
-    return split_rows(train, test, protocol=division, validation_fraction=validation_fraction, seed=seed)
+    pair = read_benchmark(name, data_dir)
+    return split_rows(*pair, protocol=division, validation_fraction=validation_fraction, seed=seed)
 
 
 def read_benchmark(name: str, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the official training and test set of a benchmark, before any division.
-
-    Args:
-        name: A key of `BENCHMARKS`.
-        data_dir: Folder of the official files, see `load_benchmark`.
-
-    Raises:
-        FileNotFoundError: If `data_dir` or a file in it is missing.
-        ValueError: If `name` is no benchmark, or a file is damaged.
-    """
+    """Load the official training and test set of a benchmark, before any division; arguments as in `load_benchmark`."""
     load = BENCHMARKS[_check_name(name)]
     folder = None if data_dir is None else Path(data_dir)
     if folder is not None and not folder.is_dir():

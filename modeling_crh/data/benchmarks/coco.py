@@ -15,7 +15,7 @@ from modeling_crh.runtime.terminal import progress_bar
 
 HUB_ID = "detection-datasets/coco"
 
-_KEYS: dict[str, dict[str, type]] = {  # keys and types of the entries that are read
+_KEYS: dict[str, dict[str, type]] = {  # kinds of entry to the keys that are read, with their types
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str},
     "annotations": {"image_id": int, "category_id": int},
@@ -24,14 +24,13 @@ _NEEDED = set(_KEYS).union(*_KEYS.values())
 
 
 def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the training and validation set of 2017, without images that show none of the 80 kinds of object.
+    """Load 117,266 and 4,952 images: the training and validation set of 2017, in the order of the official image ids.
+
+    A label is the list of the kinds of object in an image; images that show none of the 80 are left out.
 
     Args:
         data_dir: Folder of the official `annotations/instances_train2017.json`, `annotations/instances_val2017.json`,
             `train2017` and `val2017`. None loads them from the Hub.
-
-    Returns:
-        117,266 and 4,952 rows of `image` and a list of classes as `label`, in the order of the official image ids.
 
     Raises:
         FileNotFoundError: If a file or an annotated image is missing.
@@ -44,14 +43,10 @@ def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_coco_2014(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the training and validation set of 2014: the images of 2017, divided differently.
+    """Load 82,081 and 40,137 images: the training and validation set of 2014, the images of `load_coco` divided anew.
 
     Args:
-        data_dir: Folder of the official `annotations/instances_train2014.json`, `annotations/instances_val2014.json`,
-            `train2014` and `val2014`. It must be given.
-
-    Returns:
-        82,081 and 40,137 rows, in the form of `load_coco`.
+        data_dir: Folder of the same files, of 2014. It must be given.
 
     Raises:
         FileNotFoundError: If a file or an annotated image is missing.
@@ -95,18 +90,13 @@ def _read_json(path: Path) -> dict[str, list[dict[str, Any]]]:
         except ValueError as error:
             raise ValueError(f"{path} must be a whole JSON file, but reading it failed: {error}.") from error
         bar.update()
-    return {kind: _read_entries(content, kind, path) for kind in _KEYS}
-
-
-def _read_entries(content: Any, kind: str, path: Path) -> list[dict[str, Any]]:
-    entries = content.get(kind) if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError(f"{path} must hold a list of {kind}, but does not.")
-    keys = _KEYS[kind]
-    for entry in entries:
-        if not isinstance(entry, dict) or any(not isinstance(entry.get(key), keys[key]) for key in keys):
-            raise ValueError(f"{path} must hold {kind} with {' and '.join(keys)}, but holds {str(entry)[:80]}.")
-    return entries
+    for kind, keys in _KEYS.items():
+        if not isinstance(content, dict) or not isinstance(content.get(kind), list):
+            raise ValueError(f"{path} must hold a list of {kind}, but does not.")
+        for entry in content[kind]:
+            if not isinstance(entry, dict) or any(not isinstance(entry.get(key), keys[key]) for key in keys):
+                raise ValueError(f"{path} must hold {kind} with {' and '.join(keys)}, but holds {str(entry)[:80]}.")
+    return content  # type: ignore[no-any-return]
 
 
 def _without_shapes(entry: dict[str, Any]) -> dict[str, Any]:

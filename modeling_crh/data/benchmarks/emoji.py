@@ -14,13 +14,10 @@ COMMAND = "python benchmarks/builders/emoji_build.py --out DIR"
 
 
 def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the database and the queries: two drawings of each emoji are queries, all others the database.
+    """Load 11,230 drawings as database and 3,222 as queries, two of each emoji, held in memory.
 
     Args:
         data_dir: Folder that `python benchmarks/builders/emoji_build.py --out DIR` made.
-
-    Returns:
-        11,230 and 3,222 rows of `image`, `label`, `vendor`, `group`, `subgroup` and `name`, held in memory.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -28,43 +25,29 @@ def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     """
     if data_dir is None:
         raise ValueError(f"`data_dir` must be the folder that `{COMMAND}` makes, but got None.")
-    return _read_pair(data_dir)
+    return _read_rows(data_dir, "database"), _read_rows(data_dir, "query")
 
 
 def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load 200 emoji by nine vendors, five of each of 40 subgroups, which ship with this package.
-
-    Args:
-        data_dir: None; the sample is bundled.
-
-    Returns:
-        Rows of `image`, `label`, `vendor`, `group`, `subgroup` and `name`, held in memory.
+    """Load the bundled 200 emoji by nine vendors, five of each of 40 subgroups, held in memory.
 
     Raises:
         ValueError: If `data_dir` is given.
     """
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None for emoji_sample, which is bundled, but got {data_dir}.")
-    return _read_pair(SAMPLE_DIR)
+    return load_emoji(SAMPLE_DIR)
 
 
 def emoji_features(classes: list[str], vendors: list[str], groups: list[str], subgroups: list[str]) -> Features:
     """Features of the emoji datasets; a class is named after the slug of its emoji."""
-    return Features(
-        image=Image(),
-        label=ClassLabel(names=classes),
-        vendor=ClassLabel(names=vendors),
-        group=ClassLabel(names=groups),
-        subgroup=ClassLabel(names=subgroups),
-        name=Value("string"),
-    )
+    names = {"label": classes, "vendor": vendors, "group": groups, "subgroup": subgroups}
+    labels = {column: ClassLabel(names=values) for column, values in names.items()}
+    return Features(image=Image(), **labels, name=Value("string"))
 
 
-def _read_pair(folder: Path) -> tuple[Dataset, Dataset]:
-    return _read_rows(find_file(folder, "database.parquet")), _read_rows(find_file(folder, "query.parquet"))
-
-
-def _read_rows(path: Path) -> Dataset:
+def _read_rows(folder: Path, part: str) -> Dataset:
+    path = find_file(folder, f"{part}.parquet")
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:

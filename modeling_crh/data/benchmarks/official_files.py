@@ -14,18 +14,14 @@ from modeling_crh.runtime.terminal import progress_bar
 
 
 def find_file(data_dir: Path, *names: str) -> Path:
-    """Find a file that may lie in several places.
-
-    Args:
-        data_dir: Folder of the official files.
-        names: Places below it; the first that exists is taken.
+    """Find the first file of `names` that exists in `data_dir`.
 
     Raises:
         FileNotFoundError: If none exists.
     """
-    for name in names:
-        if (data_dir / name).is_file():
-            return data_dir / name
+    for path in (data_dir / name for name in names):
+        if path.is_file():
+            return path
     raise FileNotFoundError(f"`data_dir` must hold {' or '.join(names)}, but {data_dir / names[0]} does not exist.")
 
 
@@ -49,12 +45,7 @@ def require_images(paths: Iterable[Path]) -> None:
 
 
 def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
-    """Encode one image as PNG.
-
-    Args:
-        pixels: `(H, W)` gray values, or `(H, W, 3)` RGB.
-        optimize: Whether to spend several times as long to save a few per cent.
-    """
+    """Encode `(H, W)` gray values or `(H, W, 3)` RGB as PNG; to `optimize` takes far longer and saves a few per cent."""
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "PNG", optimize=optimize, compress_level=9 if optimize else 1)
     return file.getvalue()
@@ -67,16 +58,13 @@ def load_hub_pair(
     label_column: str = "label",
     rename: Callable[[list[str]], list[str]] = list,
 ) -> tuple[Dataset, Dataset]:
-    """Load the splits `train` and `test` of a dataset on the Hub.
+    """Load the splits `train` and `test` of a dataset on the Hub, as the columns `image` and `label`.
 
     Args:
         hub_id: Id of a dataset with one class per row.
         image_column: Name of its column of images.
         label_column: Name of its column of labels.
         rename: Turns the names of the classes on the Hub into the official ones, in the same order.
-
-    Returns:
-        Both splits, with the columns `image` and `label`.
     """
     splits = datasets.load_dataset(hub_id)
     official = ClassLabel(names=rename(splits["train"].features[label_column].names))

@@ -47,13 +47,8 @@ def write_archive(tmp_path, write_image):
     return write
 
 
-def files(dataset):
-    paths = [image["path"] for image in dataset.cast_column("image", Image(decode=False))["image"]]
-    return ["/".join(path.replace("\\", "/").split("/")[-2:]) for path in paths]
-
-
 @pytest.mark.parametrize(("load", "year"), [(load_coco, 2017), (load_coco_2014, 2014)])
-def test_the_official_files_become_images_with_the_set_of_their_objects(write_archive, load, year):
+def test_the_official_files_become_images_with_the_set_of_their_objects(write_archive, files, load, year):
     train, val = load(write_archive(year))
     assert is_multi_label(train)
     assert label_names(train) == label_names(val) == ["person", "car", "mop"]
@@ -64,50 +59,30 @@ def test_the_official_files_become_images_with_the_set_of_their_objects(write_ar
     assert train[0]["image"].size == (10, 8)
 
 
-def test_files_of_both_years_may_lie_in_one_folder(write_archive):
+def test_files_of_both_years_may_lie_in_one_folder_and_an_image_without_objects_may_be_missing(write_archive, files):
     write_archive(2014)
     root = write_archive(2017)
+    (root / "train2017" / file_name("train", 2017, 25)).unlink()
     assert all("2017/" in file for file in files(load_coco(root)[0]))
     assert all("2014/" in file for file in files(load_coco_2014(root)[0]))
 
 
-def test_an_image_without_objects_need_not_be_there(write_archive):
-    root = write_archive(2017)
-    (root / "train2017" / file_name("train", 2017, 25)).unlink()
-    assert len(load_coco(root)[0]) == 3
-
-
 def test_the_hub_gives_the_same_rows_as_the_official_files(write_archive, hub_replica, png, monkeypatch):
-    names = ["person", "car", "mop"]
     ids = {1: 0, 3: 1, 90: 2}
-    features = Features(
-        {
-            "image_id": Value("int64"),
-            "image": Image(),
-            "width": Value("int64"),
-            "objects": {
-                "bbox_id": List(Value("int64")),
-                "category": List(ClassLabel(names=names)),
-                "bbox": List(List(Value("float64"), length=4)),
-            },
-        }
-    )
+    objects = {"bbox_id": List(Value("int64")), "category": List(ClassLabel(names=["person", "car", "mop"]))}
+    features = Features({"image_id": Value("int64"), "image": Image(), "width": Value("int64"), "objects": objects})
     splits = {}
     for part, labels in LABELS.items():
-        rows = [
-            {
-                "image_id": number,
-                "image": png(number % 256),
-                "width": 8,
-                "objects": {
-                    "bbox_id": list(range(len(kinds))),
-                    "category": [ids[kind] for kind in kinds],
-                    "bbox": [[0.0, 0.0, 1.0, 1.0]] * len(kinds),
-                },
-            }
-            for number, kinds in labels.items()
-        ]
-        splits[part] = Dataset.from_list(rows, features=features)
+        columns = {
+            "image_id": list(labels),
+            "image": [png(number % 256) for number in labels],
+            "width": [8] * len(labels),
+            "objects": [
+                {"bbox_id": list(range(len(kinds))), "category": [ids[kind] for kind in kinds]}
+                for kinds in labels.values()
+            ],
+        }
+        splits[part] = Dataset.from_dict(columns, features=features)
     monkeypatch.setattr(coco, "HUB_ID", hub_replica(**splits))
     from_hub, official = load_coco(), load_coco(write_archive(2017))
     for hub, disk in zip(from_hub, official, strict=True):
@@ -116,23 +91,11 @@ def test_the_hub_gives_the_same_rows_as_the_official_files(write_archive, hub_re
     assert [image.getpixel((0, 0))[0] for image in from_hub[0]["image"]] == [9, 12, 30]
 
 
-def test_the_division_of_2014_needs_its_files():
-    with pytest.raises(ValueError, match=r"`data_dir` must be given for coco_2014, .*, but got None"):
-        load_coco_2014()
-
-
-@pytest.mark.parametrize(
-    ("name", "what"),
-    [
-        ("annotations/instances_train2017.json", "annotations/instances_train2017.json"),
-        ("annotations/instances_val2017.json", "annotations/instances_val2017.json"),
-        ("train2017/000000000012.jpg", "every annotated image"),
-        ("val2017/000000000139.jpg", "every annotated image"),
-    ],
-)
-def test_a_missing_file_is_an_error_that_names_it(write_archive, name, what):
+@pytest.mark.parametrize("name", ["annotations/instances_val2017.json", "train2017/000000000012.jpg"])
+def test_a_missing_file_is_an_error_that_names_it(write_archive, name):
     root = write_archive(2017)
     (root / name).unlink()
+    what = "every annotated image" if name.endswith("jpg") else name
     with pytest.raises(FileNotFoundError, match=rf"`data_dir` must hold {what}, but .*{name.replace('/', '.')} "):
         load_coco(root)
 
@@ -144,9 +107,7 @@ def dump(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"instances_train2017\.json must be a whole JSON file, but reading it failed: "),
         (dump()[:-40], r"instances_train2017\.json must be a whole JSON file, but reading it failed: "),
-        ("[]", r"instances_train2017\.json must hold a list of categories, but does not"),
         ("{}", "must hold a list of categories, but does not"),
         (dump(images=None), "must hold a list of images, but does not"),
         (dump(images=[{"id": 1}]), "must hold images with id and file_name, but holds {'id': 1}"),

@@ -43,12 +43,9 @@ def test_no_query_of_the_sample_is_in_its_database():
     assert sum(map(len, pixels)) == len(database) + len(query)
 
 
-def test_the_bundled_sample_takes_no_folder(tmp_path):
+def test_what_has_not_been_built_is_an_error_that_says_how_to_build_it(tmp_path):
     with pytest.raises(ValueError, match="`data_dir` must be None for emoji_sample"):
         load_emoji_sample(tmp_path)
-
-
-def test_what_has_not_been_built_is_an_error_that_says_how_to_build_it(tmp_path):
     command = r"`python benchmarks/builders/emoji_build\.py --out DIR`"
     with pytest.raises(ValueError, match=rf"`data_dir` must be the folder that {command} makes, but got None"):
         load_emoji()

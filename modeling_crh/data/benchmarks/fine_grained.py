@@ -1,0 +1,181 @@
+"""Benchmarks of fine-grained classes: Stanford Cars (Krause et al., 2013) and NABirds (Van Horn et al., 2015)."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from modeling_crh.data.benchmarks.official_files import find_file, load_hub_pair, require_images, unpacked_folder
+from modeling_crh.data.columns import canonical_features
+
+CARS_HUB_ID = "tanganke/stanford_cars"
+
+
+def load_stanford_cars(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+    """Load Stanford Cars: 8,144 and 8,041 photographs of cars in 196 classes of make, model and year.
+
+    Args:
+        data_dir: Folder of the official files in either of their two layouts: the folders `cars_train` and `cars_test`,
+            with `cars_train_annos.mat`, `cars_test_annos_withlabels.mat` and `cars_meta.mat` beside them or in
+            `devkit`; or the folder `car_ims` and `cars_annos.mat`. None loads them from the Hub.
+
+    Raises:
+        FileNotFoundError: If a file or an annotated image is missing.
+        ValueError: If a file is damaged.
+    """
+    if data_dir is None:
+        return load_hub_pair(CARS_HUB_ID)
+    root = data_dir.absolute()  # images are opened later, perhaps from another working directory
+    path = find_file(root, "devkit/cars_train_annos.mat", "cars_train_annos.mat", "cars_annos.mat")
+    if path.name == "cars_annos.mat":
+        names = _read_variable(path, "class_names")
+        files, classes, is_test = _read_annotations(path, "relative_im_path", "class", "test")
+        chosen = [is_test == 0, is_test != 0]
+        pair = [_label_cars(root, files[part], classes[part], names, path) for part in chosen]
+    else:
+        name = "cars_test_annos_withlabels.mat"
+        paths = {"cars_train": path, "cars_test": find_file(root, name, f"devkit/{name}")}
+        names = _read_variable(find_file(root, "devkit/cars_meta.mat", "cars_meta.mat"), "class_names")
+        pair = [
+            _label_cars(root / part, *_read_annotations(path, "fname", "class"), names, path)
+            for part, path in paths.items()
+        ]
+    return pair[0], pair[1]
+
+
+def _read_annotations(path: Path, *fields: str) -> list[NDArray[Any]]:
+    """One array `(N,)` for each field of `annotations`."""
+    annotations = _read_variable(path, "annotations")
+    absent = [field for field in fields if field not in (annotations.dtype.names or ())]
+    if absent:
+        raise ValueError(f"{path} must hold `annotations` with a field {absent[0]!r}, but has {annotations.dtype}.")
+    return [annotations[field] for field in fields]
+
+
+def _read_variable(path: Path, name: str) -> NDArray[Any]:
+    try:
+        content = scipy.io.loadmat(path, squeeze_me=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # SciPy documents no base class of what it raises for a damaged file
+        raise ValueError(f"{path} must be a complete MATLAB file, but reading it failed: {error}.") from error
+    if name not in content:
+        raise ValueError(f"{path} must hold the variable `{name}`, but does not.")
+    return np.atleast_1d(content[name])
+
+
+def _label_cars(folder: Path, files: NDArray[Any], classes: NDArray[Any], names: NDArray[Any], path: Path) -> Dataset:
+    for number in classes:
+        if not isinstance(number, int | np.integer) or not 1 <= number <= len(names):
+            raise ValueError(f"{path} must hold classes from 1 to {len(names)}, but holds {number!r}.")
+    images = [folder / str(file) for file in files]
+    require_images(images)
+    rows = {"image": list(map(str, images)), "label": [int(number) - 1 for number in classes]}
+    return Dataset.from_dict(rows, features=canonical_features(list(map(str, names))))
+
+
+def load_nabirds(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+    """Load NABirds: 23,929 and 24,633 photographs of North American birds in 555 classes.
+
+    The classes are those that have an image, in the order of their official numbers; a name that two classes have is
+    followed by the number.
+
+    Args:
+        data_dir: Folder of the official `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, `classes.txt`
+            and `images`, or the one around it. It must be given: the official archive is behind a form.
+
+    Raises:
+        FileNotFoundError: If a file or an annotated image is missing.
+        ValueError: If `data_dir` is None, or files contradict each other.
+    """
+    root = _birds_root(data_dir)
+    files, class_of, split_of = (
+        _read_pairs(root, name) for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+    )
+    for name, table in [("image_class_labels.txt", class_of), ("train_test_split.txt", split_of)]:
+        absent = [image for image in files if image not in table]
+        if absent:
+            raise ValueError(f"{root / name} must have a line for each image of images.txt, but lacks {absent[0]}.")
+    names = _class_names(root, class_of)
+    require_images([root / "images" / file for file in files.values()])
+    wrong = [image for image in files if split_of[image] not in ("0", "1")]
+    if wrong:
+        raise ValueError(
+            f"{root / 'train_test_split.txt'} must hold 0 or 1, but {wrong[0]} has {split_of[wrong[0]]!r}."
+        )
+    ids = {number: index for index, number in enumerate(names)}
+    features, pair = canonical_features(list(names.values())), []
+    for part in ("1", "0"):
+        chosen = [image for image in files if split_of[image] == part]
+        rows = {
+            "image": [str(root / "images" / files[image]) for image in chosen],
+            "label": [ids[class_of[image]] for image in chosen],
+        }
+        pair.append(Dataset.from_dict(rows, features=features))
+    return pair[0], pair[1]
+
+
+def nabirds_hierarchy(data_dir: str | Path) -> dict[str, list[str]]:
+    """Read the ancestors of each class from `hierarchy.txt`.
+
+    Args:
+        data_dir: Folder of the official files of NABirds.
+
+    Returns:
+        Each class of `load_nabirds`, in the order of the ids, to the names of its ancestors: the nearest first, the
+        root ("Birds") last.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If no way leads from a class to a root.
+    """
+    root = _birds_root(Path(data_dir))
+    names = _read_pairs(root, "classes.txt")
+    parent_of = _read_pairs(root, "hierarchy.txt")
+    hierarchy = {}
+    for number, name in _class_names(root, _read_pairs(root, "image_class_labels.txt")).items():
+        above: list[str] = []
+        while number in parent_of and parent_of[number] != number:
+            number = parent_of[number]
+            if number not in names or len(above) == len(parent_of):
+                what = "goes in a circle" if number in names else f"leads to the unknown class {number}"
+                raise ValueError(f"{root / 'hierarchy.txt'} must lead from {name!r} to a root, but {what}.")
+            above.append(names[number])
+        hierarchy[name] = above
+    return hierarchy
+
+
+def _birds_root(data_dir: Path | None) -> Path:
+    if data_dir is None:
+        raise ValueError("`data_dir` must be given for nabirds, which is not on the Hub, but got None.")
+    return unpacked_folder(data_dir.absolute(), "nabirds")  # images are opened later, perhaps from another folder
+
+
+def _class_names(root: Path, class_of: dict[str, str]) -> dict[str, str]:
+    """Official numbers to names of the classes that have an image, ascending."""
+    names = _read_pairs(root, "classes.txt")
+    used = set(class_of.values())
+    for number in used:
+        if number not in names or not number.isdecimal():
+            raise ValueError(f"{root / 'classes.txt'} must name every class by its number, but lacks {number!r}.")
+    count = Counter(names[number] for number in used)
+    return {
+        number: names[number] if count[names[number]] == 1 else f"{names[number]} ({number})"
+        for number in sorted(used, key=int)
+    }
+
+
+def _read_pairs(root: Path, name: str) -> dict[str, str]:
+    """Read a file with an id and its value on each line."""
+    path = find_file(root, name)
+    pairs: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        key, _, value = line.strip().partition(" ")
+        if not value.strip() or key in pairs:
+            raise ValueError(f"Line {number} of {path} must be a new id and its value, but is {line.strip()!r}.")
+        pairs[key] = value.strip()
+    return pairs
