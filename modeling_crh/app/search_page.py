@@ -11,8 +11,17 @@ from jinja2 import Environment
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from modeling_crh.app.finder import Answer, Finder, Item, Pictures, folder_pictures, no_pictures, stored_pictures
-from modeling_crh.app.uploads import MAX_BYTES, read_upload
+from modeling_crh.app.finder import (
+    MAX_BYTES,
+    Answer,
+    Finder,
+    Item,
+    Pictures,
+    folder_pictures,
+    no_pictures,
+    read_upload,
+    stored_pictures,
+)
 from modeling_crh.runtime.html import page_templates
 from modeling_crh.search import read_index
 

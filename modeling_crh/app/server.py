@@ -12,8 +12,8 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
+from modeling_crh.app.finder import MAX_BYTES
 from modeling_crh.app.search_page import source
-from modeling_crh.app.uploads import MAX_BYTES
 from modeling_crh.runtime.terminal import say
 
 _OPEN = {

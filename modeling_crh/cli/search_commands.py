@@ -13,18 +13,19 @@ from modeling_crh.runtime.terminal import print_summary, print_table, say
 from modeling_crh.search import index_codes, near_duplicates, open_index, read_index
 from modeling_crh.search.code_index import CodeIndex, is_table_uri
 from modeling_crh.search.duplicates import write_groups
-from modeling_crh.search.index_file import is_index_file
-from modeling_crh.search.index_items import label_text
+from modeling_crh.search.index_file import is_index_file, label_text
 from modeling_crh.search.indexing import choose_items, codes_to_table
 from modeling_crh.search.queries import (
+    Result,
     check_model,
     encode_queries,
     find_queries,
+    find_results,
     load_encoder,
     query_logits,
     text_queries,
+    write_page,
 )
-from modeling_crh.search.results import Result, find_results, write_page
 
 Index = Annotated[str, typer.Argument(help="What `crh index` wrote: a file, or a table such as s3://bucket/a.lance.")]
 

@@ -11,7 +11,7 @@ from modeling_crh.cli.options import Json
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data.folders import image_files
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.hub.published_codes import push_codes
+from modeling_crh.hub.published import push_codes, push_space
 from modeling_crh.hub.push import push_model
 from modeling_crh.runtime.terminal import print_summary, stderr_console
 
@@ -98,8 +98,6 @@ def push(
     _check_push(kind, space, model, image_root, with_pictures)
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
     if space:
-        from modeling_crh.hub.published_space import push_space  # FAISS is optional
-
         settings |= {"image_root": image_root, "with_pictures": with_pictures}
         commit = push_space(source, repo_id, model=str(model), **settings)
     elif kind == "dataset":

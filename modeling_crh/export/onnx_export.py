@@ -23,8 +23,7 @@ from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import find_revision
-from modeling_crh.export.graph import Batch, CodesGraph
-from modeling_crh.export.precision import Precision, quantize, quiet_logs, store_halves
+from modeling_crh.export.graph import Batch, CodesGraph, Precision, quantize, quiet_logs, store_halves
 from modeling_crh.images import ImageSource
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import whole_file

@@ -11,8 +11,7 @@ from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-d
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.hub.cards import is_written, model_card
-from modeling_crh.hub.run_record import RunRecord, read_run
+from modeling_crh.hub.cards import RunRecord, is_written, model_card, read_run
 
 _REASONS = {
     401: "the Hub does not know the token, or there is none; `hf auth login` stores one",

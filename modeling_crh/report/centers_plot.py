@@ -13,8 +13,8 @@ from scipy.spatial.distance import pdist
 from torch import Tensor
 
 from modeling_crh.metrics import center_similarity
-from modeling_crh.report.canvas import Palette, draw_png, shorten
 from modeling_crh.report.content import ReportContent
+from modeling_crh.report.plots import Palette, draw_png, shorten
 
 MOST_CLASSES = 40
 """Most classes that have a row each where there is a taxonomy; more are drawn as the nodes that they lie under."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.metrics import CenterSemantics, PrecisionRecallCurve
-from modeling_crh.metrics.packing import check_codes
+from modeling_crh.metrics.counting import check_codes
 
 
 @dataclass(frozen=True, eq=False)

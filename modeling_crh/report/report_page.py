@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
-from modeling_crh.metrics.descriptions import explain_figure, format_figure
-from modeling_crh.report.canvas import DARK, LIGHT
+from modeling_crh.metrics.figures import explain_figure, format_figure
 from modeling_crh.report.centers_plot import CenterTables, center_tables, draw_centers
 from modeling_crh.report.content import ReportContent, SearchResult
-from modeling_crh.report.plots import draw_contact_sheet, draw_precision_recall, draw_training, read_series
+from modeling_crh.report.plots import DARK, LIGHT, draw_contact_sheet, draw_precision_recall, draw_training, read_series
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import Thumbnail, page_templates
 

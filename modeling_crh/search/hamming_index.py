@@ -8,8 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
 from modeling_crh.search.faiss_store import CodeStore, choose_kind
-from modeling_crh.search.index_file import read_index_file, write_index_file
-from modeling_crh.search.index_items import Column, Items
+from modeling_crh.search.index_file import Column, Items, read_index_file, write_index_file
 
 
 class HammingIndex(CodeIndex):

@@ -1,4 +1,4 @@
-"""The file of an index: complete and unchanged, or refused.
+"""The items of an index, and the file that holds it: complete and unchanged, or refused.
 
     bytes 0..7     "CRHINDEX"
     bytes 8..11    format version, little-endian
@@ -14,14 +14,181 @@ import hashlib
 import json
 import os
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.search.code_index import Ids
+
+COLUMNS = ("id", "label", "path")
+
+Column = Collection[Any]
+"""A list, a NumPy array, an Arrow array or a range."""
+
+
+class Items:
+    """Ids, labels and paths of `N` codes, each of them only if it was given.
+
+    Args:
+        num_items: `N`.
+        ids: `(N,)` whole numbers, or strings; without them an id is a position.
+        labels: `(N,)` names, numbers, or lists of names; None where an item has none.
+        paths: `(N,)` strings.
+
+    Raises:
+        ValueError: If one of them is of another length or type.
+    """
+
+    def __init__(
+        self, num_items: int, ids: Column | None = None, labels: Column | None = None, paths: Column | None = None
+    ) -> None:
+        self.num_items = num_items
+        given = {"id": ids, "label": labels, "path": paths}
+        self.table = pa.table({name: _column(name, of, num_items) for name, of in given.items() if of is not None})
+
+    def __len__(self) -> int:
+        return self.num_items
+
+    def ids(self, positions: NDArray[np.int64]) -> Ids:
+        """Ids at positions of any shape, in that shape: int64, or objects that are strings."""
+        if "id" not in self.table.column_names:
+            return positions
+        column = self.table["id"]
+        if pa.types.is_integer(column.type):
+            numbers: NDArray[np.int64] = column.chunk(0).to_numpy(zero_copy_only=False)[positions]
+            return numbers
+        names = column.take(pa.array(positions.reshape(-1))).to_numpy()
+        return np.asarray(names, dtype=object).reshape(positions.shape)
+
+    def records(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """`{"id": ..., "label": ..., "path": ...}` in Python's types for `(P,)` positions; None where there is none."""
+        rows = self.table.take(pa.array(positions)).to_pylist() if self.table.column_names else [{}] * len(positions)
+        return [
+            {"id": number, "label": None, "path": None} | row
+            for number, row in zip(positions.tolist(), rows, strict=True)
+        ]
+
+    def extended(self, others: "Items") -> "Items":
+        """These items, and then `others`.
+
+        Raises:
+            ValueError: If the two differ in what they have, or in its type.
+        """
+        check_same_types(others.table.schema, self.table.schema, "index")
+        return Items._of_table(len(self) + len(others), pa.concat_tables([self.table, others.table]))
+
+    @classmethod
+    def _of_table(cls, num_items: int, table: pa.Table) -> "Items":
+        items = cls(num_items)
+        items.table = table.combine_chunks()
+        return items
+
+    def to_bytes(self) -> NDArray[np.uint8]:
+        """The table as an Arrow stream."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self.table.schema) as writer:
+            writer.write_table(self.table)
+        return np.frombuffer(sink.getvalue(), np.uint8)
+
+    @classmethod
+    def from_bytes(cls, num_items: int, content: NDArray[np.uint8]) -> "Items":
+        """Undo `to_bytes`.
+
+        Raises:
+            ValueError: If `content` is no such stream.
+        """
+        try:
+            with pa.ipc.open_stream(pa.py_buffer(content.tobytes())) as reader:
+                table = reader.read_all()
+            table.validate(full=True)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError("its table of items cannot be read") from error
+        if not set(table.column_names) <= set(COLUMNS) or (table.column_names and len(table) != num_items):
+            raise ValueError(f"its table of items has {len(table)} rows of {table.column_names}")
+        return cls._of_table(num_items, table)
+
+
+def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
+    """Check that new items have the columns of an index or a table, and of the same types.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (found, expected))
+    if kinds != wanted:
+        raise ValueError(f"Items must have the columns of the {owner}, {wanted}, but have {kinds}.")
+
+
+def label_text(label: str | int | list[str] | None, separator: str = ", ") -> str:
+    """The label of an item in one line; empty where there is none.
+
+    Example:
+        >>> label_text(["cat", "dog"]), label_text(7), label_text(None)
+        ('cat, dog', '7', '')
+    """
+    return separator.join(label) if isinstance(label, list) else "" if label is None else str(label)
+
+
+def to_array(name: str, values: Any, rule: str) -> pa.Array:
+    """A column as one Arrow array.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: A `Column`.
+        rule: Rule of the argument, for the message.
+
+    Raises:
+        ValueError: If `values` is no column, or its entries are of several types.
+    """
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if not isinstance(values, Collection):
+        raise ValueError(f"`{name}` must be {rule}, but got {type(values).__name__}.")
+    try:
+        return pa.array(values)
+    except pa.ArrowException as error:
+        raise ValueError(f"`{name}` must be {rule}, but are not: {error}.") from error
+
+
+_RULES = {"id": "whole numbers or strings", "label": "names, numbers or lists of names", "path": "strings"}
+
+
+def _column(name: str, values: Column, num_items: int) -> pa.Array:
+    """A column of items, brought to the type in which an index holds it."""
+    column = to_array(f"{name}s", values, f"{_RULES[name]}, all of one type")
+    if len(column) != num_items:
+        raise ValueError(f"`{name}s` must have one entry a code, but got {len(column)} for {num_items} codes.")
+    kind = column.type
+    if pa.types.is_integer(kind) and name != "path":
+        try:
+            column = column.cast(pa.int64())
+        except pa.ArrowException as error:
+            raise ValueError(f"`{name}s` must fit into 64 bits with a sign, but one does not: {error}.") from error
+    elif _is_text(kind):
+        column = column.cast(pa.large_string())
+    elif name == "label" and (pa.types.is_null(kind) or _lists_names(kind)):
+        column = column.cast(pa.large_list(pa.large_string()))
+    else:
+        raise ValueError(f"`{name}s` must be {_RULES[name]}, but got {kind}.")
+    if name == "id" and column.null_count:
+        raise ValueError(f"`ids` must hold no None, but holds {column.null_count}.")
+    return column
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _lists_names(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return is_list and (_is_text(kind.value_type) or bool(pa.types.is_null(kind.value_type)))
+
 
 MAGIC = b"CRHINDEX"
 FORMAT_VERSION = 1

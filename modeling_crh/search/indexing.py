@@ -14,7 +14,7 @@ from modeling_crh.encoding.shards import code_files, one_model, read_code_schema
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.code_index import TABLE_SUFFIX, CodeIndex, is_table_uri
 from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.index_items import COLUMNS, Items
+from modeling_crh.search.index_file import COLUMNS, Items
 from modeling_crh.search.lance_rows import CODE, LanceSettings, make_rows
 
 if TYPE_CHECKING:

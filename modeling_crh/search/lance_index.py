@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from modeling_crh.checks import is_whole
 from modeling_crh.search.code_index import Packed, check_packed
-from modeling_crh.search.index_items import Column, Items
+from modeling_crh.search.index_file import Column, Items
 from modeling_crh.search.lance_rows import Condition, LanceSettings, check_same_columns, make_rows
 from modeling_crh.search.lance_table import LancePlace, check_table_kind, make_lists, write_table
 from modeling_crh.search.lance_view import LanceView

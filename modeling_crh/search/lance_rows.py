@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modeling_crh.checks import is_number
-from modeling_crh.search.index_items import COLUMNS, Column, Items, check_same_types, to_array
+from modeling_crh.search.index_file import COLUMNS, Column, Items, check_same_types, to_array
 
 Condition = str | Mapping[str, Any]
 """SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, all of which must hold.

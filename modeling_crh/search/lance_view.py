@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modeling_crh.search.code_index import CodeIndex, Hits
 from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.index_items import COLUMNS
+from modeling_crh.search.index_file import COLUMNS
 from modeling_crh.search.lance_rows import CODE, Condition, LanceSettings, codes_of, to_sql
 from modeling_crh.search.lance_table import TABLE_RULE, one_sentence
 

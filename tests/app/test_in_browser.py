@@ -140,7 +140,7 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_answer_stays(visit, exp
 
 def test_an_image_of_ten_thousand_by_ten_thousand_pixels_is_not_decoded(visit, expect, monkeypatch):
     page = visit()
-    monkeypatch.setattr("modeling_crh.app.uploads.to_rgb", lambda image: pytest.fail("it was decoded"))
+    monkeypatch.setattr("modeling_crh.app.finder.to_rgb", lambda image: pytest.fail("it was decoded"))
     page.locator(FILE).set_input_files(png(PIL.Image.new("1", (10_000, 10_000))))
     expect(page.get_by_role("alert")).to_have_text(
         "An image may have 50 million pixels at most, but this one has 10,000 x 10,000."

@@ -5,8 +5,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from modeling_crh.app import uploads
-from modeling_crh.app.uploads import MAX_BYTES, read_upload
+from modeling_crh.app import finder
+from modeling_crh.app.finder import MAX_BYTES, read_upload
 
 PIXELS = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
 
@@ -61,7 +61,7 @@ def test_an_image_that_is_cut_short_gets_one_sentence(base64_image):
 
 
 def test_too_many_bytes_are_not_decoded_whatever_is_said_of_them(base64_image, monkeypatch):
-    monkeypatch.setattr(uploads.base64, "b64decode", lambda *_, **__: pytest.fail("it was decoded"))
+    monkeypatch.setattr(finder.base64, "b64decode", lambda *_, **__: pytest.fail("it was decoded"))
     for content, size in ((None, MAX_BYTES + 1), ("A" * (MAX_BYTES * 4 // 3 + 4), None), ("A" * 20_000_000, 12)):
         assert sentence(content, size) == "An image may have 10 MB at most, but this file has more."
 

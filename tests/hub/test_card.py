@@ -3,8 +3,7 @@ import re
 import pytest
 import yaml
 
-from modeling_crh.hub.cards import MARK, is_written, model_card
-from modeling_crh.hub.run_record import PICTURES, RunRecord
+from modeling_crh.hub.cards import MARK, PICTURES, RunRecord, is_written, model_card
 
 KINDS = {
     "pixel_values": ("image-feature-extraction", "images"),

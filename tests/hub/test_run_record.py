@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from modeling_crh.data.benchmarks import BENCHMARKS as LOADERS
-from modeling_crh.hub.run_record import BENCHMARKS, OWN_DATA, RunRecord, public_recipe, read_run
+from modeling_crh.hub.cards import BENCHMARKS, OWN_DATA, RunRecord, public_recipe, read_run
 from modeling_crh.training.recipe import Recipe
 
 

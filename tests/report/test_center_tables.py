@@ -5,7 +5,6 @@ import PIL.Image
 import pytest
 import torch
 
-from modeling_crh.report.canvas import DARK, LIGHT
 from modeling_crh.report.centers_plot import (
     Branch,
     center_tables,
@@ -15,6 +14,7 @@ from modeling_crh.report.centers_plot import (
     mean_by_node,
     taxonomy_order,
 )
+from modeling_crh.report.plots import DARK, LIGHT
 
 
 def test_groups_stand_together():

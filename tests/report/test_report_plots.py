@@ -11,17 +11,20 @@ import torch
 
 from modeling_crh.metrics import PrecisionRecallCurve
 from modeling_crh.report import Neighbour, SearchResult
-from modeling_crh.report.canvas import DARK, LIGHT, draw_png, shorten
 from modeling_crh.report.plots import (
     COLUMN,
+    DARK,
     GAP,
     LEAST_GAP,
+    LIGHT,
     TILE,
     draw_contact_sheet,
+    draw_png,
     draw_precision_recall,
     draw_training,
     labelled_radii,
     read_series,
+    shorten,
 )
 from modeling_crh.runtime import html
 

@@ -6,8 +6,7 @@ import PIL.Image
 import pytest
 
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.queries import QuerySource
-from modeling_crh.search.results import find_results, write_page
+from modeling_crh.search.queries import QuerySource, find_results, write_page
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 

@@ -47,7 +47,12 @@ def test_a_folder_stands_for_the_images_that_a_dataset_of_it_has(tmp_path, write
     names = ["a.png", "b/2.png", "b/deep/1.jpg", "linked/c.png"]
     assert [source.name for source in found] == [str(tmp_path / "queries" / name) for name in names]
     told = capsys.readouterr().err
-    for words in ("Passed over", ".txt files (1)", "hidden files and folders (1)", "links that lead back to a folder above"):
+    for words in (
+        "Passed over",
+        ".txt files (1)",
+        "hidden files and folders (1)",
+        "links that lead back to a folder above",
+    ):
         assert words in told.replace("\n", "")
 
 
