@@ -13,9 +13,6 @@ def average_precision(counts: DistanceCounts) -> Tensor:
     order of the database. The divisor is the number of relevant items in the whole database; a query without one
     scores 0.
 
-    Args:
-        counts: From `count_by_distance`.
-
     Returns:
         `(Q,)` `float64`, from 0 to 1.
 
@@ -33,9 +30,6 @@ def average_precision(counts: DistanceCounts) -> Tensor:
 
 def average_precision_bounds(counts: DistanceCounts) -> tuple[Tensor, Tensor]:
     """Compute the average precision of each query with every tie resolved against the query, and for it.
-
-    Args:
-        counts: From `count_by_distance`.
 
     Returns:
         The lower and the upper bound, each `(Q,)` `float64`. A query without a relevant item has 0 for both.
@@ -77,13 +71,8 @@ def convention_average_precision(
 ) -> Tensor:
     """Compute the average precision of each query over the first `top_r` places of a stable sort by distance.
 
-    Args:
-        query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
-        database_codes: `(N, K)`, every entry -1 or +1, in the order that resolves ties.
-        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
-        database_labels: `(N,)` or `(N, C)`, of the same kind.
-        top_r: From 1 to the number of items that each query ranks, which is the default.
-        leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
+    Ties keep the order of the database. The arguments are those of `count_by_distance`, and `top_r` goes from 1 to the
+    number of items that each query ranks, which is the default.
 
     Returns:
         `(Q,)` `float64`. The divisor is the number of relevant items in the first `top_r` places; a query that finds

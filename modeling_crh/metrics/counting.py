@@ -1,4 +1,4 @@
-"""Count items and relevant items at each distance from each query."""
+"""Count items and relevant items at each distance from each query, over codes and labels packed into words."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.checks import is_whole
-from modeling_crh.metrics.packing import check_codes, pack_label_pair, pack_words
+from modeling_crh.checks import check_tensor, is_whole
+from modeling_crh.codes import check_signs
+from modeling_crh.labels import NO_LABEL
 
 # A task of one thread is so small that the threads end together, and that Ctrl-C stops them.
 QUERIES_AT_ONCE = 64
 PAIRS_AT_ONCE = 2**26
 MAX_THREADS = 16  # each holds 8 bytes for every relevant item of the queries that it ranks together
+_ROWS_AT_ONCE = 2**18  # so that no copy of all codes is made
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,29 +97,9 @@ class RetrievalTask:
 
 
 def prepare_retrieval(
-    query_codes: Tensor,
-    database_codes: Tensor,
-    query_labels: Tensor,
-    database_labels: Tensor,
-    *,
-    leave_one_out: bool,
+    query_codes: Tensor, database_codes: Tensor, query_labels: Tensor, database_labels: Tensor, *, leave_one_out: bool
 ) -> RetrievalTask:
-    """Check the arguments of `count_by_distance` and pack them.
-
-    Args:
-        query_codes: `(Q, K)`, every entry -1 or +1.
-        database_codes: `(N, K)`, every entry -1 or +1.
-        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
-        database_labels: `(N,)` or `(N, C)`, of the same kind.
-        leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
-
-    Returns:
-        The task, on the CPU.
-
-    Raises:
-        ValueError: If a side is empty, codes or labels are malformed, the two sides do not fit together, or
-            `leave_one_out` is set with two sides that differ or with a single item.
-    """
+    """Check the arguments of `count_by_distance`, with the errors that it documents, and pack them."""
     check_codes("query_codes", query_codes)
     check_codes("database_codes", database_codes)
     if query_codes.shape[1] != database_codes.shape[1]:
@@ -128,34 +110,20 @@ def prepare_retrieval(
     sizes = (len(query_codes), len(database_codes))
     words = (pack_words(query_codes), pack_words(database_codes))
     labels = pack_label_pair(query_labels, database_labels, sizes, leave_one_out=leave_one_out)
-    if leave_one_out:
-        _check_one_set(words, labels, sizes)
-    return RetrievalTask(words, labels, query_codes.shape[1], leave_one_out)
-
-
-def check_top(name: str, top: int, num_items: int) -> None:
-    """Check that a ranking has `top` places.
-
-    Args:
-        name: Name of the argument, for the message.
-        top: Number of places.
-        num_items: Number of items that each query ranks.
-
-    Raises:
-        ValueError: If `top` is no whole number from 1 to `num_items`.
-    """
-    if not is_whole(top) or not 1 <= top <= num_items:
-        raise ValueError(f"`{name}` must be a whole number from 1 to N={num_items}, but got {top!r}.")
-
-
-def _check_one_set(words: tuple[Any, Any], labels: tuple[Any, Any], sizes: tuple[int, int]) -> None:
-    if not all(np.array_equal(query, database) for query, database in (words, labels)):
+    if leave_one_out and not all(np.array_equal(query, database) for query, database in (words, labels)):
         raise ValueError(
             "`leave_one_out` must be False unless query and database are the same set in the same order, "
             f"but their codes or labels differ (Q={sizes[0]}, N={sizes[1]})."
         )
-    if sizes[1] < 2:
+    if leave_one_out and sizes[1] < 2:
         raise ValueError("`leave_one_out` must be False unless the database has at least 2 items, but it has 1.")
+    return RetrievalTask(words, labels, query_codes.shape[1], leave_one_out)
+
+
+def check_top(name: str, top: int, num_items: int) -> None:
+    """Raise `ValueError`, which calls it `name`, unless a ranking of `num_items` has `top` places."""
+    if not is_whole(top) or not 1 <= top <= num_items:
+        raise ValueError(f"`{name}` must be a whole number from 1 to N={num_items}, but got {top!r}.")
 
 
 def count_by_distance(
@@ -194,3 +162,69 @@ def count_by_distance(
     """
     task = prepare_retrieval(query_codes, database_codes, query_labels, database_labels, leave_one_out=leave_one_out)
     return task.rank()[0]
+
+
+def check_codes(name: str, codes: Tensor) -> None:
+    """Raise `ValueError`, which calls it `name`, unless `codes` is an `(N, K)` table of -1 and +1 that is not empty."""
+    check_tensor(name, codes)
+    if codes.ndim != 2 or 0 in codes.shape:
+        raise ValueError(
+            f"`{name}` must be (N, K) with at least one row and one bit, but got shape {tuple(codes.shape)}."
+        )
+    check_signs(name, codes)
+
+
+def pack_words(bits: Tensor) -> NDArray[np.uint64]:
+    """Pack the positive entries of the rows of an `(N, K)` table into words of 64 bits, the last filled up with zeros.
+
+    Returns:
+        `(W, N)` with `W` = `K / 64` rounded up: one contiguous row per word.
+    """
+    parts = [np.packbits((part > 0).cpu().numpy(), axis=1) for part in bits.split(_ROWS_AT_ONCE)]
+    packed = np.concatenate(parts)  # (N, K / 8 rounded up)
+    filled = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))  # (N, 8 * W)
+    return np.ascontiguousarray(filled.view(np.uint64).T)
+
+
+def pack_label_pair(
+    query_labels: Tensor, database_labels: Tensor, sizes: tuple[int, int], *, leave_one_out: bool = False
+) -> tuple[Any, Any]:
+    """Check the labels of both sides, of `sizes` Q and N, and lay them out for the kernel; see `count_by_distance`.
+
+    Returns:
+        For class numbers, `int64` arrays `(Q,)` and `(N,)`, in which every item without a label has a negative number
+        of its own; for multi-hot rows, the `uint64` words `(W, Q)` and `(W, N)` of `pack_words`.
+    """
+    _check_labels("query_labels", query_labels, sizes[0])
+    _check_labels("database_labels", database_labels, sizes[1])
+    if query_labels.shape[1:] != database_labels.shape[1:]:
+        raise ValueError(
+            "`query_labels` and `database_labels` must both be class numbers, or both be multi-hot with the same C, "
+            f"but got shapes {tuple(query_labels.shape)} and {tuple(database_labels.shape)}."
+        )
+    if query_labels.ndim == 2:
+        return pack_words(query_labels), pack_words(database_labels)
+    return _own_numbers(query_labels, 1), _own_numbers(database_labels, 1 if leave_one_out else 1 + sizes[0])
+
+
+def _own_numbers(labels: Tensor, first: int) -> NDArray[np.int64]:
+    """Class numbers, with -`first`, -`first` - 1, ... for the items without a label: no two of them are equal."""
+    numbers = labels.long().contiguous().cpu().numpy()  # contiguous, or Numba would compile another version
+    return np.where(numbers == NO_LABEL, -np.arange(first, first + len(numbers)), numbers)
+
+
+def _check_labels(name: str, labels: Tensor, size: int) -> None:
+    check_tensor(name, labels)
+    if labels.ndim not in (1, 2) or len(labels) != size or 0 in labels.shape:
+        raise ValueError(
+            f"`{name}` must be ({size},) class numbers or ({size}, C) multi-hot rows, one for each code, "
+            f"but got shape {tuple(labels.shape)}."
+        )
+    if labels.ndim == 2:
+        wrong, rule = labels[(labels != 0) & (labels != 1)], "only 0 and 1 where it is (N, C)"
+    else:
+        whole = torch.isfinite(labels) & (labels == labels.floor()) if labels.is_floating_point() else labels == labels
+        is_label = (labels >= 0) | (labels == NO_LABEL if labels.is_signed() else False)
+        wrong, rule = labels[~(whole & is_label)], f"class numbers from 0 up, or {NO_LABEL} for none, where it is (N,)"
+    if len(wrong):
+        raise ValueError(f"`{name}` must hold {rule}, but holds {wrong[0].item()}.")

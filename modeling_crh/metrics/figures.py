@@ -1,16 +1,46 @@
-"""All retrieval figures in one pass over the database, and the figures of single bits."""
+"""All retrieval figures in one pass over the database, the figures of single bits, and the names of all in words."""
 
+import re
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
-from modeling_crh.metrics.counting import DistanceCounts, check_top, prepare_retrieval
-from modeling_crh.metrics.packing import check_codes
+from modeling_crh.metrics.counting import DistanceCounts, check_codes, check_top, prepare_retrieval
 from modeling_crh.metrics.precision_recall import precision_at, precision_within_radius, recall_at
 
 ROWS_PER_PRODUCT = 2**16  # float32 holds every integer up to 2**24, so a product of so many rows is exact
+
+CONVENTION = "As papers print it, with ties in database order; only to compare with published tables."
+
+_MEANINGS = (
+    ("map", "mAP", "Mean average precision, expected over all orders of the items at equal distance."),
+    ("map_lower", "mAP, lower bound", "The same with every tie resolved against the query."),
+    ("map_upper", "mAP, upper bound", "The same with every tie resolved for the query."),
+    (r"precision_at_(\d+)", "Precision@{0}", "Share of relevant items among the {0} nearest."),
+    (r"recall_at_(\d+)", "Recall@{0}", "Share of all relevant items that stand among the {0} nearest."),
+    (
+        r"precision_within_radius_(\d+)",
+        "Precision within radius {0}",
+        "Share of relevant items among those at most {0} bits away; a query that finds nothing counts 0.",
+    ),
+    ("map_convention", "mAP by convention", CONVENTION),
+    (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
+    (
+        r"map_((?:sub)?group)",
+        "mAP by {0}",
+        "Mean average precision where everything of the same {0} as the query is relevant.",
+    ),
+    ("queries", "Queries", "Searches that every figure is the mean of."),
+    ("queries_without_relevant", "Queries without a relevant item", "They count 0 in every mean."),
+    ("database", "Database", "Items that each query ranks."),
+    ("center_distance_least", "Least center distance", "Bits between the two closest centers."),
+    ("center_distance_mean", "Mean center distance", "Bits between two centers, mean over all pairs."),
+    ("bit_balance", "Bit balance", "0 if every bit is set half of the time, 1 if all are constant."),
+    ("bit_correlation", "Bit correlation", "0 if bits are uncorrelated, 1 if they all tell the same or nothing."),
+    ("centers_moved", "Classes moved", "Share of classes that the last reassignment moved."),
+)
 
 
 def bit_balance(codes: Tensor) -> float:
@@ -118,16 +148,8 @@ def retrieval_figures(
         >>> round(figures["map"], 4), figures["precision_at_2"], figures["database"]
         (0.8333, 0.5, 3)
     """
-    return figures_with_counts(
-        query_codes,
-        database_codes,
-        query_labels,
-        database_labels,
-        leave_one_out=leave_one_out,
-        top_k=top_k,
-        top_r=top_r,
-        radius=radius,
-    )[0]
+    case = (query_codes, database_codes, query_labels, database_labels)
+    return figures_with_counts(*case, leave_one_out=leave_one_out, top_k=top_k, top_r=top_r, radius=radius)[0]
 
 
 def figures_with_counts(
@@ -141,12 +163,7 @@ def figures_with_counts(
     top_r: Sequence[int] = (),
     radius: int = 2,
 ) -> tuple[dict[str, float], DistanceCounts]:
-    """Compute every retrieval figure, and return the counts too, from which a curve can be drawn.
-
-    Arguments and errors are those of `retrieval_figures`.
-
-    Returns:
-        The figures by name, and the counts of `count_by_distance`.
+    """Compute every figure of `retrieval_figures`, and return the counts too, from which a curve can be drawn.
 
     Example:
         >>> codes = torch.tensor([[1, 1], [1, -1], [-1, -1]])
@@ -172,3 +189,29 @@ def figures_with_counts(
     means = {name: values.mean().item() for name, values in figures.items()}
     sizes = {"queries": len(query_codes), "queries_without_relevant": without, "database": task.num_items}
     return means | sizes, counts
+
+
+def explain_figure(name: str) -> tuple[str, str]:
+    """Name a figure of `retrieval_figures` or of an evaluation in words, and explain it in one line.
+
+    An unknown figure keeps its name and has an empty line.
+
+    Example:
+        >>> explain_figure("recall_at_5")
+        ('Recall@5', 'Share of all relevant items that stand among the 5 nearest.')
+    """
+    for pattern, words, meaning in _MEANINGS:
+        match = re.fullmatch(pattern, name)
+        if match:
+            return words.format(*match.groups()), meaning.format(*match.groups())
+    return name.replace("_", " "), ""
+
+
+def format_figure(value: float) -> str:
+    """Write a count as a whole number and anything else with four decimals.
+
+    Example:
+        >>> format_figure(6000), format_figure(0.5)
+        ('6,000', '0.5000')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

@@ -47,15 +47,10 @@ def precision_at(counts: DistanceCounts, top_k: int) -> Tensor:
 def recall_at(counts: DistanceCounts, top_k: int) -> Tensor:
     """Compute the expected share of the relevant items that stand among the `top_k` nearest.
 
-    Args:
-        counts: From `count_by_distance`.
-        top_k: From 1 to the number of items that each query ranks.
+    Arguments and errors are those of `precision_at`.
 
     Returns:
         `(Q,)` `float64`, over all orders of the tied items; 0 for a query without a relevant item.
-
-    Raises:
-        ValueError: If `top_k` is out of range.
 
     Example:
         >>> recall_at(DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[1, 1]])), top_k=1)
@@ -89,12 +84,6 @@ def precision_within_radius(counts: DistanceCounts, radius: int = 2) -> Tensor:
 
 def precision_recall_curve(counts: DistanceCounts) -> PrecisionRecallCurve:
     """Compute mean precision and recall of a lookup within each radius from 0 to `K`.
-
-    Args:
-        counts: From `count_by_distance`.
-
-    Returns:
-        The curve, one point for each radius.
 
     Example:
         >>> precision_recall_curve(DistanceCounts(torch.tensor([[2, 1]]), torch.tensor([[1, 1]]))).recall

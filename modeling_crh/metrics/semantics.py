@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from modeling_crh.checks import check_seed, check_tensor, is_whole
-from modeling_crh.metrics.packing import check_codes
+from modeling_crh.metrics.counting import check_codes
 
 BLOCK_ENTRIES = 2**22  # entries of shuffled centers to compare at a time
 EQUAL = 1e-6  # difference of tied correlations: float32 sums in another order differ by less than 1e-7

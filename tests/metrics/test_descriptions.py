@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from modeling_crh.metrics import retrieval_figures
-from modeling_crh.metrics.descriptions import explain_figure, format_figure
+from modeling_crh.metrics.figures import explain_figure, format_figure
 
 
 @pytest.mark.parametrize(

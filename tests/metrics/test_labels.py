@@ -3,7 +3,7 @@ import torch
 
 from modeling_crh.labels import NO_LABEL
 from modeling_crh.metrics import count_by_distance
-from modeling_crh.metrics.packing import pack_label_pair
+from modeling_crh.metrics.counting import pack_label_pair
 
 
 def relevance(query_labels, database_labels):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from modeling_crh.codes import hamming_distance
 from modeling_crh.metrics import count_by_distance
-from modeling_crh.metrics.packing import check_codes, pack_words
+from modeling_crh.metrics.counting import check_codes, pack_words
 
 
 def test_a_word_holds_64_bits_and_the_last_is_filled_up():

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from modeling_crh.codes import binarize
 from modeling_crh.labels import label_weights
 from modeling_crh.losses import center_cosine, classification_loss
-from modeling_crh.training.objectives.fixed_centers import (
+from modeling_crh.training.objectives.hash_centers import (
     balanced_centers,
     bernoulli_centers,
     hadamard_centers,
+    random_signs,
     spread_centers,
 )
 from modeling_crh.training.objectives.objective import Objective, check_setting, quantization_gap
@@ -28,13 +29,9 @@ class CSQ(Objective):
     word.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Seed of the centers and of that word.
         quantization_weight: Weight lambda of the second term.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
 
     Example:
         >>> CSQ(3, 8)(torch.zeros(1, 8), torch.tensor([0]))  # log 2 a bit, and 1e-4
@@ -51,8 +48,7 @@ class CSQ(Objective):
         self.quantization_weight = check_setting("quantization_weight", quantization_weight)
         hadamard = hadamard_centers(num_labels, num_bits, seed)
         self.centers = balanced_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
-        word = np.random.default_rng([seed, 1]).integers(0, 2, num_bits, np.int8) * np.int8(2) - np.int8(1)
-        self.register_buffer("tie_word", torch.from_numpy(word))
+        self.register_buffer("tie_word", torch.from_numpy(random_signs(np.random.default_rng([seed, 1]), num_bits)))
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy to the targets, and the quantization gap."""
@@ -78,14 +74,10 @@ class OrthoHash(Objective):
     are enough, else random words.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Seed of the centers.
         scale: Factor s of the cosines, above 0.
         margin: Margin m of the own class, 0 or larger.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
     """
 
     name = "orthohash"
@@ -118,13 +110,9 @@ class MDS(Objective):
     which it would not be for a binary t. The paper's pair term needs a momentum encoder, and is left out.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Seed of the centers.
         quantization_weight: Weight lambda of the second term.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
     """
 
     name = "mds"
@@ -153,13 +141,9 @@ class GreedyHash(Objective):
     with the hash head, and is not needed after training. There are no centers.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Seed of the first values of W.
         quantization_weight: Weight lambda of the second term.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
     """
 
     name = "greedyhash"

@@ -106,7 +106,7 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def set_progress(self, fraction: float) -> None:
-        """Take note of the share of the training that is over, from 0 to 1; called before every step."""
+        """Note the share of the training that is over, from 0 to 1; called before every step."""
 
     def place_centers(self, similarity: Tensor) -> None:
         """Place the centers by the `(C, C)` similarity of the classes, for a method with a first stage."""
@@ -124,14 +124,10 @@ class Objective(nn.Module):
     def check_fits(self, config: CRHConfig, world_size: int, is_made_anew: bool = False) -> None:
         """Refuse a model or a number of processes that this cannot be trained with.
 
-        Args:
-            config: Config of the model.
-            world_size: Number of processes.
-            is_made_anew: Whether `model_init` makes the model anew for every training.
-
         Raises:
             ValueError: If the model has other classes, its codebook cannot hold the centers, or this has weights or a
-                first stage, which another process would not know of, and which a model made anew would not start from.
+                first stage, which another process would not know of, and which a model that `model_init` makes anew
+                for every training would not start from.
         """
         if self.num_labels != config.num_labels:
             raise ValueError(
@@ -167,16 +163,7 @@ def quantization_gap(hash_logits: Tensor) -> Tensor:
 
 
 def check_setting(name: str, value: Any, *, positive: bool = False) -> float:
-    """Return a setting if it is a finite number that is not negative.
-
-    Args:
-        name: Name of the setting, for the message.
-        value: Its value.
-        positive: Refuse 0 too.
-
-    Raises:
-        ValueError: If it is something else.
-    """
+    """Return a setting if it is a finite number, 0 or larger, or with `positive` above 0; else raise `ValueError`."""
     if not is_number(value) or not 0 <= value < float("inf") or (positive and value == 0):
         raise ValueError(f"`{name}` must be a number {'above 0' if positive else '0 or larger'}, but got {value!r}.")
     return float(value)

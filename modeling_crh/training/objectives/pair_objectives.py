@@ -21,14 +21,10 @@ class HashNet(Objective):
     sqrt(1 + (final_beta^2 - 1) t), t being the share of the training that is over.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Not used, since nothing is drawn.
         alpha: Factor a of the products. None stands for 10 / K.
         final_beta: beta at the end of the training, at least 1.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
     """
 
     name = "hashnet"
@@ -88,16 +84,12 @@ class DTSH(Objective):
     Without a triplet only the second part is left.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Not used, since nothing is drawn beforehand.
         margin: Least lead of th_ip over th_in that costs little. None stands for K / 4: half of the lead that equal
             codes have over codes that differ in half of the bits.
         quantization_weight: Weight lambda of the second term.
         max_pairs: Most similar pairs to take in a batch; each intermediate result then takes 4 N `max_pairs` bytes.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
     """
 
     name = "dtsh"

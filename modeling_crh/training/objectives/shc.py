@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from modeling_crh.labels import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.objectives.center_objectives import CSQ
+from modeling_crh.training.objectives.hash_centers import fit_semantic_centers
 from modeling_crh.training.objectives.objective import Objective, check_setting
-from modeling_crh.training.objectives.semantic_centers import fit_semantic_centers
 
 
 class SHC(CSQ):
@@ -24,15 +24,11 @@ class SHC(CSQ):
     for a trainer. Single-label only, since S is.
 
     Args:
-        num_labels: Number of classes C.
-        num_bits: Length K of a code.
-        seed: Seed of the centers.
         quantization_weight: Weight lambda of CSQ's second term.
         classifier_epochs: Number of epochs of the first stage. None stands for half of the epochs, or of the steps, of
             the second.
 
-    Raises:
-        ValueError: If an argument breaks its rule.
+    The other arguments and errors are those of `Objective`.
     """
 
     name = "shc"
@@ -119,10 +115,7 @@ def mean_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def class_similarity(probabilities: Tensor) -> Tensor:
-    """Symmetrise mean probabilities, and scale them so that pairs of classes span -1 to 1.
-
-    Args:
-        probabilities: `(C, C)`: row c is the mean over the samples of c of the softmax over the other classes.
+    """Symmetrise the `(C, C)` table of `mean_probabilities`, and scale it so that pairs of classes span -1 to 1.
 
     Returns:
         `(C, C)` float64, 1 for a class and itself.

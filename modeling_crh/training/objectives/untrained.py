@@ -49,10 +49,7 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
             f"`features` must be (N, {head.in_features}), what the hash head reads, but got shape "
             f"{tuple(features.shape)}."
         )
-    if name == "sign":
-        weight, bias = _sign(head)
-    else:
-        weight, bias = (_lsh if name == "lsh" else _itq)(head, features.float().cpu(), seed)
+    weight, bias = {"sign": _sign, "lsh": _lsh, "itq": _itq}[name](head, features.float().cpu(), seed)
     head.weight.copy_(weight)
     head.bias.copy_(bias)
 
@@ -60,13 +57,8 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
 def collect_features(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> Tensor:
     """Collect what the hash head reads of every item, in the order of the items.
 
-    Args:
-        model: The model; it is put into evaluation mode.
-        items: Items that are not augmented.
-        batch_size: Number of items that go through the model at a time.
-
     Returns:
-        `(N, F)` float32 on the CPU.
+        `(N, F)` float32 on the CPU. The model is then in evaluation mode.
     """
     read: list[Tensor] = []
     hook = model.train(False).hash_head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
@@ -82,7 +74,7 @@ def collect_features(model: CRHModel, items: LabelledDataset, *, batch_size: int
         hook.remove()
 
 
-def _sign(head: nn.Linear) -> tuple[Tensor, Tensor]:
+def _sign(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     if head.in_features != head.out_features:
         raise ValueError(
             f"`num_bits` must be the number of features for sign, {head.in_features}, but got {head.out_features}."

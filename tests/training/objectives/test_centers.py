@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from modeling_crh.codebook import center_distances
-from modeling_crh.training.objectives.fixed_centers import (
+from modeling_crh.training.objectives.hash_centers import (
     balanced_centers,
     bernoulli_centers,
     gilbert_varshamov_distance,
     hadamard_centers,
     spread_centers,
 )
-from modeling_crh.training.objectives.semantic_centers import fit_semantic_centers
+from modeling_crh.training.objectives.hash_centers import fit_semantic_centers
 
 KINDS = [balanced_centers, bernoulli_centers, spread_centers]
 

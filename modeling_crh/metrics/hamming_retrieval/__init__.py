@@ -1,1 +1,0 @@
-"""The retrieval figures as a module of `evaluate`."""
