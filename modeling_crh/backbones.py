@@ -7,22 +7,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 # Model types whose pooler is a dense tanh layer, trained for another task or not at all.
 _DENSE_POOLERS = {
-    "albert",
-    "bert",
-    "camembert",
-    "data2vec-text",
-    "deit",
-    "ernie",
-    "megatron-bert",
-    "mobilebert",
-    "mpnet",
-    "rembert",
-    "roberta",
-    "roberta-prelayernorm",
-    "vit",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "xmod",
+    *("albert", "bert", "camembert", "data2vec-text", "deit", "ernie", "megatron-bert", "mobilebert", "mpnet"),
+    *("rembert", "roberta", "roberta-prelayernorm", "vit", "xlm-roberta", "xlm-roberta-xl", "xmod"),
 }
 
 
@@ -47,10 +33,8 @@ def pooled_width(backbone_config: PreTrainedConfig, backbone: PreTrainedModel) -
         width = getattr(backbone_config, name, None)
         if isinstance(width, int):
             return width
-    raise ValueError(
-        f"`backbone_config` must have a `hidden_size` or `hidden_sizes`, but got {backbone_config.model_type!r} "
-        "with neither."
-    )
+    found = f"{backbone_config.model_type!r} with neither"
+    raise ValueError(f"`backbone_config` must have a `hidden_size` or `hidden_sizes`, but got {found}.")
 
 
 def pool(outputs: Any, attention_mask: Tensor | None, pooling: str | None, is_text: bool) -> Tensor:

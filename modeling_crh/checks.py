@@ -18,11 +18,7 @@ def is_whole(value: Any) -> bool:
 
 
 def check_tensor(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a tensor.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: Its value.
+    """Return `value` if it is a tensor; `name` is the argument's, for the message.
 
     Raises:
         ValueError: If it is something else, such as an array or a list.
@@ -44,10 +40,6 @@ def check_seed(seed: Any) -> None:
 
 def check_path(name: str, path: Any) -> Path:
     """Return `path` as a `Path`, unless it is empty, which would mean the working directory.
-
-    Args:
-        name: Name of the argument, for the message.
-        path: Its value.
 
     Raises:
         ValueError: If it is neither a string nor a `Path`, or is empty.

@@ -16,7 +16,7 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
         codebook_size: Number of codewords of each head, M.
 
     Returns:
-        d. The number of heads is K / d.
+        d; the number of heads is K / d.
 
     Raises:
         ValueError: If K bits make fewer than M words; the message names the least K that is enough.
@@ -27,11 +27,9 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
     """
     least = max(1, (codebook_size - 1).bit_length())  # 2^d >= M
     if num_bits < least:
-        enough = 8 * -(-least // 8)
-        raise ValueError(
-            f"`num_bits` must be at least {enough} for M={codebook_size} codewords, since {num_bits} bits make only "
-            f"{2**num_bits} words, but got {num_bits}."
-        )
+        needed = f"at least {8 * -(-least // 8)} for M={codebook_size} codewords"
+        reason = f"{num_bits} bits make only {2**num_bits} words"
+        raise ValueError(f"`num_bits` must be {needed}, since {reason}, but got {num_bits}.")
     power = 1 << (least - 1).bit_length()  # if this one does not divide K, no larger power of two does
     if num_bits % power == 0:
         return power
@@ -46,7 +44,7 @@ def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: 
         num_heads: Number of heads, H.
         codebook_size: Number of codewords of each head, M, at most 2^d.
         head_dim: Number of bits of each head, d.
-        generator: Random generator of NumPy, whose streams are the same on every machine.
+        generator: NumPy's, whose streams are the same on every machine.
 
     Returns:
         `(H, M, d)` `int8`, every entry -1 or +1.
@@ -55,21 +53,14 @@ def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: 
         ValueError: If there are no M different words of d bits.
     """
     if codebook_size > 2**head_dim:
-        raise ValueError(
-            f"`codebook_size` must be at most 2^d={2**head_dim} for d={head_dim} bits a head, but got {codebook_size}."
-        )
+        most = f"2^d={2**head_dim} for d={head_dim} bits a head"
+        raise ValueError(f"`codebook_size` must be at most {most}, but got {codebook_size}.")
     words = [_draw_words(codebook_size, head_dim, generator) for _ in range(num_heads)]
     return torch.from_numpy(np.stack(words) * 2 - 1)
 
 
 def draw_assignment(num_heads: int, num_labels: int, codebook_size: int, generator: np.random.Generator) -> Tensor:
-    """Draw C different codewords for the C classes, in every head separately.
-
-    Args:
-        num_heads: Number of heads, H.
-        num_labels: Number of classes, C, at most M.
-        codebook_size: Number of codewords of each head, M.
-        generator: Random generator.
+    """Draw C different codewords for the C classes, C at most M, in every head separately.
 
     Returns:
         `(H, C)` `int64`, entries from 0 to M - 1, all entries of a row different.
@@ -106,9 +97,9 @@ def draw_centers(
 
     Args:
         num_heads: Number of heads, H.
-        codebook_size: Number of codewords of each head, M.
+        codebook_size: Number of codewords of each head, M, at most 2^d.
         head_dim: Number of bits of each head, d.
-        num_labels: Number of classes, C.
+        num_labels: Number of classes, C, at most M.
         draws: Number of draws; 1 is the paper's method. The first of equal draws is kept.
         seed: Seed of the draws; the result is the same on every machine.
 
@@ -150,9 +141,6 @@ def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
         centers: `(C, K)`, every entry -1 or +1, C at least 2.
         block: Number of rows to compare at a time, which bounds the memory to block * C.
 
-    Returns:
-        The two distances.
-
     Raises:
         ValueError: If there are fewer than two centers.
 
@@ -189,10 +177,8 @@ def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.G
         >>> extend_codebook(torch.tensor([[[1], [-1]]]), 2, np.random.default_rng(0)).tolist()
         [[[1], [-1]]]
     """
-    heads = [
-        _draw_words(codebook_size, codebook.shape[2], generator, (head.cpu().numpy() > 0).astype(np.int8))
-        for head in codebook
-    ]
+    words = (codebook.cpu().numpy() > 0).astype(np.int8)  # (H, M, d)
+    heads = [_draw_words(codebook_size, codebook.shape[2], generator, head) for head in words]
     return torch.from_numpy(np.stack(heads) * 2 - 1)
 
 

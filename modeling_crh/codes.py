@@ -94,25 +94,22 @@ def hamming_distance(query_codes: Tensor, database_codes: Tensor) -> Tensor:
         >>> hamming_distance(torch.tensor([[1, 1, -1]]), torch.tensor([[1, 1, 1], [-1, -1, 1]]))
         tensor([[1, 3]], dtype=torch.int16)
     """
-    check_tensor("query_codes", query_codes)
-    check_tensor("database_codes", database_codes)
+    both = {"query_codes": query_codes, "database_codes": database_codes}
+    for name, codes in both.items():
+        check_tensor(name, codes)
     if query_codes.ndim != 2 or database_codes.ndim != 2 or query_codes.shape[1] != database_codes.shape[1]:
         raise ValueError(
             "`query_codes` and `database_codes` must be (Q, K) and (N, K) with the same K, "
             f"but got {tuple(query_codes.shape)} and {tuple(database_codes.shape)}."
         )
-    check_signs("query_codes", query_codes)
-    check_signs("database_codes", database_codes)
+    for name, codes in both.items():
+        check_signs(name, codes)
     agreement = query_codes.float() @ database_codes.float().T  # (Q, N), K - 2 distance
     return ((query_codes.shape[1] - agreement) / 2).to(torch.int16)
 
 
 def check_signs(name: str, codes: Tensor) -> None:
-    """Check that every entry of `codes` is -1 or +1.
-
-    Args:
-        name: Name of the argument, for the message.
-        codes: Any shape.
+    """Check that every entry of `codes`, of any shape, is -1 or +1; `name` is the argument's, for the message.
 
     Raises:
         ValueError: If an entry is something else, or the type cannot hold -1, such as that of packed codes.
@@ -121,10 +118,8 @@ def check_signs(name: str, codes: Tensor) -> None:
         least, most = codes.abs().aminmax() if codes.numel() else (1, 1)  # a third of the time of `==` and `all`
         if least == most == 1:
             return
-    raise ValueError(
-        f"`{name}` must hold only -1 and +1; pass hash logits through `binarize` first, and packed codes "
-        "through `unpack_codes`."
-    )
+    advice = "pass hash logits through `binarize` first, and packed codes through `unpack_codes`"
+    raise ValueError(f"`{name}` must hold only -1 and +1; {advice}.")
 
 
 def _bit_weights(device: torch.device) -> Tensor:

@@ -22,29 +22,14 @@ MOST_LABELS = 10_000_000
 """Largest number of classes of a config: transformers makes a name for each."""
 
 # Fields to the least value that they take where they are set.
-_LEAST = {
-    "num_labels": 2,
-    "num_features": 1,
-    "codebook_draws": 1,
-    "hash_head_hidden_size": 1,
-    "codebook_seed": 0,
-    "quantization_weight": 0,
-    "initializer_range": 0,
-}
+_LEAST = {"num_labels": 2} | dict.fromkeys(["num_features", "codebook_draws", "hash_head_hidden_size"], 1)
+_LEAST |= dict.fromkeys(["codebook_seed", "quantization_weight", "initializer_range"], 0)
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 # Keys that transformers itself hands to a config beside its fields.
 _TRANSFORMERS_KEYS = {
-    "attn_implementation",
-    "auto_map",
-    "custom_pipelines",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "quantization_config",
-    "torch_dtype",
+    *("attn_implementation", "auto_map", "custom_pipelines", "experts_implementation", "model_type"),
+    *("name_or_path", "num_labels", "output_attentions", "quantization_config", "torch_dtype"),
 }
 
 
@@ -140,8 +125,13 @@ class CRHConfig(PreTrainedConfig):
         self._check_label_names()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_ranges()
-        self._choose_codebook(cast(int, self.num_labels))
-        self._choose_loss(cast(int, self.num_labels))
+        num_labels = cast(int, self.num_labels)
+        self._choose_codebook(num_labels)
+        if self.scale is None or self.scale == "num_bits":
+            least = 0.0 if self.scale is None else math.sqrt(self.num_bits)
+            self.scale = max(default_scale(num_labels), least)
+        if self.quantization_weight is None:
+            self.quantization_weight = 0.1 if self.problem_type == _PROBLEM_TYPES[0] else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as they are saved: with the names of the code files, and without paths of this machine."""
@@ -196,23 +186,17 @@ class CRHConfig(PreTrainedConfig):
         if isinstance(self.backbone_config, dict):
             model_type = self.backbone_config.get("model_type")
             if model_type is None:
-                raise ValueError(
-                    "`backbone_config` must name its `model_type` (such as 'vit'), but got a dict with the keys "
-                    f"{sorted(self.backbone_config)}."
-                )
+                found = f"a dict with the keys {sorted(self.backbone_config)}"
+                raise ValueError(f"`backbone_config` must name its `model_type` (such as 'vit'), but got {found}.")
             if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
-                hint = _suggestion(str(model_type), set(CONFIG_MAPPING))
-                raise ValueError(
-                    f"`backbone_config` must have a `model_type` of transformers, but got {model_type!r}{hint}"
-                )
+                found = f"{model_type!r}{_suggestion(str(model_type), set(CONFIG_MAPPING))}"
+                raise ValueError(f"`backbone_config` must have a `model_type` of transformers, but got {found}")
             if self.transformers_version is None:  # or it was saved, and may hold keys of transformers' own
                 _refuse_misspelt_keys(self.backbone_config, model_type)
             self.backbone_config = AutoConfig.for_model(**self.backbone_config)
         if (self.backbone_config is None) == (self.num_features is None):
-            raise ValueError(
-                "`num_features` must be given where `backbone_config` is None, and only there, but got "
-                f"{self.num_features}."
-            )
+            rule = "must be given where `backbone_config` is None, and only there"
+            raise ValueError(f"`num_features` {rule}, but got {self.num_features}.")
 
     def _check_ranges(self) -> None:
         for name, least in _LEAST.items():
@@ -224,9 +208,8 @@ class CRHConfig(PreTrainedConfig):
         if self.problem_type is None:
             self.problem_type = "single_label_classification"
         if self.problem_type not in _PROBLEM_TYPES:
-            raise ValueError(
-                f"`problem_type` must be {_PROBLEM_TYPES[0]!r} or {_PROBLEM_TYPES[1]!r}, but got {self.problem_type!r}."
-            )
+            allowed = " or ".join(map(repr, _PROBLEM_TYPES))
+            raise ValueError(f"`problem_type` must be {allowed}, but got {self.problem_type!r}.")
         if isinstance(self.scale, float | int) and not self.scale > 0:
             raise ValueError(f"`scale` must be positive, but got {self.scale}.")
         if not 0 <= self.hash_head_dropout < 1:
@@ -242,18 +225,8 @@ class CRHConfig(PreTrainedConfig):
         if self.head_dim < 1 or self.num_bits % self.head_dim:
             raise ValueError(f"`head_dim` must divide K={self.num_bits}, but got {self.head_dim}.")
         if (self.codebook_size - 1).bit_length() > self.head_dim:
-            raise ValueError(
-                f"`head_dim` must give 2^d words, at least M={self.codebook_size}, but got {self.head_dim}, "
-                f"which gives {2**self.head_dim}."
-            )
-
-    def _choose_loss(self, num_labels: int) -> None:
-        if self.scale is None:
-            self.scale = default_scale(num_labels)
-        elif self.scale == "num_bits":
-            self.scale = max(default_scale(num_labels), math.sqrt(self.num_bits))
-        if self.quantization_weight is None:
-            self.quantization_weight = 0.1 if self.problem_type == _PROBLEM_TYPES[0] else 0.0
+            found = f"{self.head_dim}, which gives {2**self.head_dim}"
+            raise ValueError(f"`head_dim` must give 2^d words, at least M={self.codebook_size}, but got {found}.")
 
 
 def _refuse_misspelt_keys(backbone: dict[str, Any], model_type: str) -> None:

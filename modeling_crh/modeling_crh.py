@@ -81,17 +81,14 @@ class CRHModel(PreTrainedModel):
             self.main_input_name = "features"
         else:
             backbone_config = cast(PreTrainedConfig, config.backbone_config)
-            self.backbone = AutoModel.from_config(
-                backbone_config,
-                dtype=torch.get_default_dtype(),  # that of the hash head, whatever the backbone was saved in
-                **pooling_arguments(backbone_config),
-            )
+            settings = {"dtype": torch.get_default_dtype()}  # as the hash head, whatever the backbone was saved in
+            self.backbone = AutoModel.from_config(backbone_config, **settings, **pooling_arguments(backbone_config))
             num_features = pooled_width(backbone_config, self.backbone)
             self.main_input_name = self.backbone.main_input_name
         self.hash_head = build_hash_head(num_features, config)
-        num_labels = cast(int, config.num_labels)
+        assignment_shape = config.num_heads, cast(int, config.num_labels)
         self.register_buffer("codebook", torch.zeros(config.codebook_shape, dtype=torch.int8))
-        self.register_buffer("assignment", torch.zeros(config.num_heads, num_labels, dtype=torch.int64))
+        self.register_buffer("assignment", torch.zeros(assignment_shape, dtype=torch.int64))
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
@@ -112,14 +109,8 @@ class CRHModel(PreTrainedModel):
         """
         backbone_config = AutoConfig.from_pretrained(backbone, revision=revision)
         model = cls(CRHConfig(backbone_config=backbone_config, **config))
-        model.backbone = AutoModel.from_pretrained(
-            backbone,
-            config=backbone_config,
-            revision=revision,
-            dtype=model.dtype,
-            use_safetensors=True,
-            **pooling_arguments(backbone_config),
-        )
+        settings = {"config": backbone_config, "revision": revision, "dtype": model.dtype, "use_safetensors": True}
+        model.backbone = AutoModel.from_pretrained(backbone, **settings, **pooling_arguments(backbone_config))
         model.eval()  # type: ignore[no-untyped-call]
         return model
 
@@ -140,8 +131,8 @@ class CRHModel(PreTrainedModel):
 
         Args:
             repo_id: Repository such as `org/name`, created if it does not exist.
-            **settings: `processor`, `run`, `private`, `revision` and the other arguments of `push_model`. On a machine
-                without this package: `processor` and the arguments of `PreTrainedModel.push_to_hub`.
+            **settings: The other arguments of `push_model`. On a machine without this package: `processor` and the
+                arguments of `PreTrainedModel.push_to_hub`.
 
         Raises:
             ValueError: If an argument has a value that its rule does not allow.
@@ -222,26 +213,19 @@ class CRHModel(PreTrainedModel):
         given[self.main_input_name] = self._main_input(given[self.main_input_name])
         pooled, outputs = self._pooled_features(given)
         hash_logits = self.hash_head(pooled.to(self.dtype))
-        output = CRHModelOutput(
-            loss=None if labels is None else self._loss(hash_logits, labels),
-            hash_logits=hash_logits,
-            hidden_states=outputs.get("hidden_states"),
-            attentions=outputs.get("attentions"),
-        )
+        loss = None if labels is None else self._loss(hash_logits, labels)
+        output = CRHModelOutput(loss, hash_logits, outputs.get("hidden_states"), outputs.get("attentions"))
         use_dict = self.config.return_dict if return_dict is None else return_dict
         return output if use_dict else output.to_tuple()
 
     @torch.no_grad()
     def encode(self, main_input: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """Compute the codes of a batch.
+        """Compute the codes of a batch, `(N, K)` int8 of -1 and +1.
 
         Args:
-            main_input: The input that the model reads: `pixel_values`, `input_ids` or `features`. It may also be given
-                by that name.
+            main_input: The input that the model reads, which may also be given by name: `pixel_values`, `input_ids` or
+                `features`.
             **inputs: The other arguments of `forward`.
-
-        Returns:
-            `(N, K)` int8, every entry -1 or +1.
 
         Raises:
             ValueError: If the input is no tensor, or as `forward` raises it.
@@ -265,18 +249,14 @@ class CRHModel(PreTrainedModel):
         return tensor if is_text else tensor.to(self.dtype)
 
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        check_tensor("labels", labels)
-        scale, weight = cast(float, self.config.scale), cast(float, self.config.quantization_weight)
-        settings = {"scale": scale, "margin": self.config.margin, "quantization_weight": weight}
-        return crh_loss(hash_logits, labels, self.centers, **settings)
+        settings = {name: getattr(self.config, name) for name in ("scale", "margin", "quantization_weight")}
+        return crh_loss(hash_logits, check_tensor("labels", labels), self.centers, **settings)
 
     def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         if self.backbone is None:
-            features = inputs["features"]
-            if features.ndim != 2 or features.shape[1] != self.config.num_features:
-                raise ValueError(
-                    f"`features` must be (N, {self.config.num_features}), but got shape {tuple(features.shape)}."
-                )
+            features, width = inputs["features"], self.config.num_features
+            if features.ndim != 2 or features.shape[1] != width:
+                raise ValueError(f"`features` must be (N, {width}), but got shape {tuple(features.shape)}.")
             return features, {}
         outputs = self.backbone(**inputs, return_dict=True)
         pooled = pool(outputs, inputs.get("attention_mask"), self.config.pooling, "input_ids" in inputs)

@@ -114,8 +114,7 @@ def _needed_processor(model: Any) -> str:
     """Name of the argument that the model needs: `image_processor` or `tokenizer`."""
     if not isinstance(model, PreTrainedModel) or model.config.model_type != CRHConfig.model_type:
         raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
-    if model.main_input_name not in _PROCESSORS:
-        raise ValueError(
-            f"`model` must read images or texts, but reads `{model.main_input_name}`; call `model.encode` on those."
-        )
-    return _PROCESSORS[model.main_input_name]
+    reads = model.main_input_name
+    if reads not in _PROCESSORS:
+        raise ValueError(f"`model` must read images or texts, but reads `{reads}`; call `model.encode` on those.")
+    return _PROCESSORS[reads]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from modeling_crh.data.benchmarks.small_images import FASHION_CLASSES, load_fashion_mnist
 from modeling_crh.data.benchmarks.official_files import encode_png
+from modeling_crh.data.benchmarks.small_images import FASHION_CLASSES, load_fashion_mnist
 from modeling_crh.data.columns import canonical_features, label_tensor
 from modeling_crh.data.splits import held_out_rows
 
