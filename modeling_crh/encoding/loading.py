@@ -1,25 +1,32 @@
-"""Load trained models and backbones, complete or with an error that says what is missing; find the last checkpoint."""
+"""Load trained models and backbones, complete or with an error that says what is missing."""
 
 import json
-import re
-import zipfile
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers.utils import cached_file
 
 from modeling_crh.backbones import pooling_arguments
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 
-STATISTICS_NAME = "class_statistics.safetensors"
-OBJECTIVE_NAME = "objective.safetensors"
 MODEL_FOLDER = "model"
 """Folder of a run that holds its model."""
+
+_TYPES: dict[str, type] = {
+    "custom_pipelines": dict,
+    "id2label": dict,
+    "label2id": dict,
+    "image_processor_type": str,
+    "dtype": str,
+}
+"""What transformers takes values of a JSON file to be, without looking at them."""
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
 
@@ -46,15 +53,11 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
             raise ValueError("it is a file")
         if Path(name, "checkpoints").is_dir() and place == name and not Path(name, "config.json").is_file():
             raise ValueError("its training has not ended; `crh train --resume` goes on with it")
+        _check_types(place, "config.json")
         values, _ = CRHConfig.get_config_dict(place)
-        if not isinstance(values, dict):
-            raise ValueError("its config is no JSON object")
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
-        settings = {
-            "ignore_mismatched_sizes": True,
-            "output_loading_info": True,
-        } | kwargs  # reported, and refused below
+        settings = {"ignore_mismatched_sizes": True, "output_loading_info": True} | kwargs  # refused below
         model, report = cast(Any, CRHModel.from_pretrained(place, **settings))
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[problem]:
@@ -77,6 +80,7 @@ def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
     """
     model = load_model(name)
     try:
+        _check_types(find_model(name), "preprocessor_config.json")
         return model, load_processor(find_model(name), kind_of(model))
     except _LOADING_ERRORS as error:
         raise ValueError(
@@ -109,39 +113,32 @@ def load_backbone(name: str | Path) -> tuple[PreTrainedModel, Processor]:
         ) from error
 
 
-def find_last_checkpoint(folder: str | Path) -> str | None:
-    """The newest checkpoint in a run's folder that was saved whole, or None if there is none.
-
-    Args:
-        folder: The `output_dir` of a run.
-    """
-    numbered = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    for path in sorted(numbered, key=lambda path: int(path.name.partition("-")[2]), reverse=True):
-        if _is_whole(path):
-            return str(path)
-    return None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    """Whether training can go on from there; only the heads of files are read."""
-    try:
-        for name in ("config.json", "trainer_state.json"):
-            if not json.loads((checkpoint / name).read_text()):
-                return False
-        tensors = [STATISTICS_NAME, *(path.name for path in checkpoint.glob("model*.safetensors"))]
-        for name in [*tensors, *(path.name for path in checkpoint.glob(OBJECTIVE_NAME))]:
-            with safe_open(checkpoint / name, "pt"):
-                pass
-    except (OSError, ValueError, SafetensorError):
-        return False
-    states = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
-    return len(tensors) > 1 and len(states) > 2 and all(zipfile.is_zipfile(path) for path in states)
-
-
 def find_revision(name: str) -> str:
     """The commit of a model that was loaded from the Hub; empty for a folder."""
     config = try_to_load_from_cache(name, "config.json") if is_hub_id(name) else None
     return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
+
+
+def _check_types(place: str | Path, name: str) -> None:
+    """Refuse a JSON file of a checkpoint whose values transformers takes to be of a type without a look.
+
+    Raises:
+        ValueError: If the file is no JSON object, or one of these values is of another type.
+    """
+    file = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        return
+    values = json.loads(Path(file).read_bytes())
+    if not isinstance(values, dict):
+        raise ValueError(f"its {name} holds no JSON object")
+    backbone = values.get("backbone_config")
+    for part in (values, backbone if isinstance(backbone, dict) else {}):
+        for key, kind in _TYPES.items():
+            if part.get(key) is not None and not isinstance(part[key], kind):
+                raise ValueError(f"`{key}` in its {name} is no {kind.__name__}: {part[key]!r:.80}")
+        dtype = part.get("dtype", "float32")
+        if dtype is not None and not isinstance(getattr(torch, dtype.removeprefix("torch."), None), torch.dtype):
+            raise ValueError(f"`dtype` in its {name} is no type of torch: {dtype!r:.80}")
 
 
 def _first_line(error: Exception) -> str:

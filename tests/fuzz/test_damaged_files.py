@@ -1,3 +1,4 @@
+import json
 import shutil
 from io import BytesIO
 
@@ -121,4 +122,23 @@ def test_a_checkpoint_that_is_cut_short_is_refused(name, share, changing_checkpo
     (changing_checkpoint / name).write_bytes(content[: int(share * len(content))])
     loaded = end_of(load_checkpoint, changing_checkpoint)
     (changing_checkpoint / name).write_bytes(content)
+    assert loaded is None
+
+
+@settings(BUDGET, max_examples=60)
+@given(file=st.sampled_from(["config.json", "preprocessor_config.json"]), data=st.data())
+def test_a_checkpoint_with_an_unexpected_value_is_loaded_or_refused(file, data, changing_checkpoint, tiny_checkpoint):
+    values = json.loads((tiny_checkpoint / file).read_text())
+    values[data.draw(st.sampled_from(sorted(values)))] = data.draw(UNEXPECTED)
+    (changing_checkpoint / file).write_text(json.dumps(values))
+    end_of(load_checkpoint, changing_checkpoint)
+    shutil.copy(tiny_checkpoint / file, changing_checkpoint / file)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"5", b"null", b'"x"', b"{", b"\xff\xfe"])
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+def test_a_checkpoint_whose_json_is_no_object_is_refused(file, content, changing_checkpoint, tiny_checkpoint):
+    (changing_checkpoint / file).write_bytes(content)
+    loaded = end_of(load_checkpoint, changing_checkpoint)
+    shutil.copy(tiny_checkpoint / file, changing_checkpoint / file)
     assert loaded is None
