@@ -31,7 +31,7 @@ from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.data import load_benchmark, open_source
-from modeling_crh.encoding.encode import encode_source
+from modeling_crh.encoding import Encoder, encode_source
 
 
 class ImageFiles(Dataset[Tensor]):
@@ -85,15 +85,8 @@ def ours(model: CRHModel, folder: Path, processor: ViTImageProcessor, settings: 
     """Images a second of `encode_source`."""
     with TemporaryDirectory() as out:
         start = time.perf_counter()
-        encoded = encode_source(
-            model,
-            processor,
-            open_source(folder),
-            out,
-            model_name="vit-small",
-            batch_size=settings.batch_size,
-            num_workers=settings.num_workers,
-        )
+        encoder = Encoder(model, processor, batch_size=settings.batch_size, num_workers=settings.num_workers)
+        encoded = encode_source(encoder, open_source(folder), out, model_name="vit-small")
         return encoded.items / (time.perf_counter() - start)
 
 

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from tiny_runs import RESNET
@@ -32,27 +31,6 @@ def recipe_file(image_folder, tmp_path):
     return path
 
 
-def test_train_evaluate_and_encode_work_one_after_the_other(crh, recipe_file, image_folder, tmp_path):
-    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", "--json")
-    assert code == 0, errors
-    trained = json.loads(output)
-    assert "epoch 1/1" in errors
-    assert json.loads((tmp_path / "run" / "figures.json").read_text())["map"] == trained["map"]
-
-    code, output, errors = crh("evaluate", tmp_path / "run", "--dataset", image_folder, "--json")
-    assert code == 0, errors
-    evaluated = json.loads(output)
-    assert evaluated["map"] == trained["map"]
-    assert (evaluated["num_bits"], evaluated["queries"]) == (16, 12)
-
-    code, output, errors = crh("encode", tmp_path / "run", image_folder, "--out", tmp_path / "codes", "--json")
-    assert code == 0, errors
-    summary = json.loads(output)
-    table = pq.read_table(summary["codes"])
-    assert (summary["items"], table.num_rows) == (60, 60)
-    assert all(len(row) == 2 for row in table["code"].to_pylist())
-
-
 def test_the_share_of_queries_is_that_of_the_run_when_it_is_evaluated(crh, recipe_file, image_folder, tmp_path):
     shares = ["--query-fraction", "0.1", "--validation-fraction", "0.2"]
     code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", *shares, "--json")
@@ -67,8 +45,8 @@ def test_the_share_of_queries_is_that_of_the_run_when_it_is_evaluated(crh, recip
 
 def test_options_take_precedence_over_the_recipe(crh, recipe_file, tmp_path):
     options = ["--num-bits", "24", "--epochs", "2", "--batch-size", "7", "--learning-rate", "0.02", "--seed", "3"]
-    code, _, errors = crh("train", recipe_file, "--out", tmp_path / "run", *options)
-    assert code == 0, errors
+    code, output, errors = crh("train", recipe_file, "--out", tmp_path / "run", *options)
+    assert (code, "map_lower" in output, "epoch 1/2" in errors) == (0, True, True), errors
     recipe = Recipe.load(tmp_path / "run" / "recipe.yaml")
     assert (recipe.model["num_bits"], recipe.seed) == (24, 3)
     assert recipe.training["num_train_epochs"] == 2
@@ -94,27 +72,6 @@ def test_a_dry_run_finds_a_mistake(crh, recipe_file):
     code, output, errors = crh("train", recipe_file, "--num-bits", "12", "--dry-run")
     assert (code, output) == (2, "")
     assert "`num_bits` must be a positive multiple of 8, but got 12." in errors
-
-
-def test_a_table_is_shown_to_a_person(crh, recipe_file, tmp_path):
-    code, output, _ = crh("train", recipe_file, "--out", tmp_path / "run")
-    assert code == 0
-    assert "map_lower" in output
-
-
-def test_bad_images_stop_encoding_unless_they_are_skipped(crh, recipe_file, tiny_checkpoint, image_folder, tmp_path):
-    source = tmp_path / "pictures"
-    source.mkdir()
-    (source / "good.png").write_bytes((image_folder / "dark" / "00.png").read_bytes())
-    (source / "cut.png").write_bytes((image_folder / "dark" / "01.png").read_bytes()[:100])
-    code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes")
-    assert (code, output) == (2, "")
-    assert "cut.png" in errors
-    assert not (tmp_path / "codes").exists()
-    code, output, errors = crh("encode", tiny_checkpoint, source, "--out", tmp_path / "codes", "--skip-bad-images")
-    assert code == 0
-    assert "Left out 1 image that" in errors
-    assert pq.read_table(tmp_path / "codes").num_rows == 1
 
 
 def test_features_are_stored_and_a_head_is_trained_on_them(crh, tiny_checkpoint, image_folder, tmp_path):
@@ -176,15 +133,15 @@ def test_a_rival_is_trained_by_its_name_and_has_no_centers_that_moved(crh, recip
     ("arguments", "message"),
     [
         (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
-        (["train", "--dataset", "nowhere"], "`dataset` must be a folder or one of the benchmarks"),
+        (["train", "--dataset", "nowhere"], "dataset that can be read, but 'nowhere' is not: "),
         (
             ["train", "--backbone", "/no/such/model"],
             "`backbone` must be a model's folder or Hub id, but '/no/such/model' is not",
         ),
         (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
         (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a CRH model's folder or Hub id"),
-        (["features", "./nowhere/at/all", ".", "--out", "features"], "`backbone` must be a model's folder or Hub id"),
-        (["demo", "--data-dir", "."], "`data_dir` must be given with the emoji only, but got '.' with fashion_mnist."),
+        (["features", "./nowhere/at/all", ".", "--out", "features"], "`backbone` must be the folder or Hub id of"),
+        (["demo", "--data-dir", "."], "`data_dir` must be given with emoji only, but got '.' with fashion_mnist."),
         (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a CRH model's folder or Hub id"),
     ],
 )
@@ -233,4 +190,4 @@ def test_accelerate_launches_training_on_two_processes(recipe_file, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["queries"] == 12
-    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
