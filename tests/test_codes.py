@@ -19,20 +19,16 @@ def codes_of(bits):
     return torch.from_numpy(bits.astype(np.int8) * 2 - 1)
 
 
-def test_zero_of_either_sign_counts_as_plus_one():
-    codes = binarize(torch.tensor([0.0, -0.0, 1e-30, -1e-30, float("inf"), -float("inf")]))
-    assert codes.tolist() == [1, 1, 1, -1, 1, -1]
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_codes_have_the_shape_of_the_logits_and_one_byte_an_entry(dtype):
-    codes = binarize(torch.tensor([[[-0.5, 2.0]]], dtype=dtype))
+def test_codes_are_the_signs_of_logits_of_any_shape_and_zero_of_either_sign_counts_as_plus_one(dtype):
+    codes = binarize(torch.tensor([[[0.0, -0.0, 1e-5, -1e-5, float("inf"), -float("inf")]]], dtype=dtype))
     assert codes.dtype == torch.int8
-    assert codes.tolist() == [[[-1, 1]]]
+    assert codes.tolist() == [[[1, 1, 1, -1, 1, -1]]]
 
 
-def test_a_byte_holds_the_first_entry_in_its_high_bit():
-    codes = torch.tensor([[1, -1, -1, -1, -1, -1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1]])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float16, torch.float32])
+def test_a_byte_holds_the_first_entry_in_its_high_bit(dtype):
+    codes = torch.tensor([[1, -1, -1, -1, -1, -1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1]], dtype=dtype)
     assert pack_codes(codes).tolist() == [[128 + 1, 2]]
 
 
@@ -45,11 +41,6 @@ def test_packing_is_that_of_numpy_and_unpacking_undoes_it(bits):
     assert torch.equal(unpack_codes(packed), codes)
 
 
-@given(packed=arrays(np.uint8, st.tuples(st.integers(0, 5), st.integers(1, 5))))
-def test_every_byte_string_is_a_code(packed):
-    assert np.array_equal(pack_codes(unpack_codes(torch.from_numpy(packed))).numpy(), packed)
-
-
 @given(bits=bit_tables)
 def test_packing_does_not_depend_on_how_the_codes_lie_in_memory(bits):
     codes = codes_of(bits)
@@ -57,12 +48,6 @@ def test_packing_does_not_depend_on_how_the_codes_lie_in_memory(bits):
     every_other = torch.stack([codes, -codes], dim=2).flatten(1)[:, ::2]
     assert torch.equal(pack_codes(transposed), pack_codes(codes))
     assert torch.equal(pack_codes(every_other), pack_codes(codes))
-
-
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.float16, torch.float32])
-def test_codes_of_any_number_type_pack_alike(dtype):
-    codes = torch.tensor([[1, -1, 1, 1, -1, -1, 1, -1]], dtype=dtype)
-    assert pack_codes(codes).tolist() == [[0b10110010]]
 
 
 def test_distances_are_worked_by_hand():
@@ -91,16 +76,13 @@ def test_distance_is_symmetric_and_zero_to_itself_and_turned_by_negation(pair):
     ("function", "arguments", "message"),
     [
         (binarize, [torch.tensor([1.0, float("nan")])], "`hash_logits` must not hold NaN"),
-        (binarize, [torch.tensor([float("nan")], dtype=torch.float16)], "`hash_logits` must not hold NaN"),
         (pack_codes, [torch.ones(2, 12)], r"K a multiple of 8, but got shape \(2, 12\)"),
         (pack_codes, [torch.ones(8)], r"must be \(N, K\) .* but got shape \(8,\)"),
         (pack_codes, [torch.zeros(1, 8)], r"`codes` must hold only -1 and \+1; pass hash logits through `binarize`"),
-        (pack_codes, [torch.full((1, 8), 0.5)], r"`codes` must hold only -1 and \+1"),
         (pack_codes, [torch.full((1, 8), float("nan"))], r"`codes` must hold only -1 and \+1"),
         (unpack_codes, [torch.ones(1, 8, dtype=torch.int8)], r"`packed` must be \(N, B\) uint8, but got torch\.int8"),
         (unpack_codes, [torch.ones(8, dtype=torch.uint8)], r"but got torch\.uint8 of shape \(8,\)"),
         (hamming_distance, [torch.ones(1, 8), torch.ones(1, 16)], r"same K, but got \(1, 8\) and \(1, 16\)"),
-        (hamming_distance, [torch.ones(8), torch.ones(1, 8)], r"but got \(8,\) and \(1, 8\)"),
         (hamming_distance, [torch.ones(1, 8), torch.zeros(2, 8)], r"`database_codes` must hold only -1 and \+1"),
         (hamming_distance, [torch.full((1, 8), float("nan")), torch.ones(2, 8)], r"`query_codes` must hold only -1"),
         (hamming_distance, [torch.ones(1, 8).bool(), torch.ones(1, 8)], r"`query_codes` must hold only -1 and \+1"),
@@ -111,7 +93,6 @@ def test_distance_is_symmetric_and_zero_to_itself_and_turned_by_negation(pair):
         (binarize, [torch.tensor([True])], r"`hash_logits` must be floating point, but got torch\.bool"),
         (pack_codes, [[[1] * 8]], r"`codes` must be a torch\.Tensor, but got list"),
         (unpack_codes, [np.ones((1, 8), np.uint8)], r"`packed` must be a torch\.Tensor, but got ndarray"),
-        (hamming_distance, [np.ones((1, 8)), torch.ones(1, 8)], r"`query_codes` must be a torch\.Tensor"),
         (hamming_distance, [torch.ones(1, 8), None], r"`database_codes` must be a torch\.Tensor, but got NoneType"),
     ],
 )

@@ -15,6 +15,7 @@ def test_the_defaults_are_those_of_the_paper():
     config = CRHConfig(**HEAD)
     assert (config.num_bits, config.codebook_size, config.head_dim, config.num_heads) == (64, 200, 8, 8)
     assert config.codebook_shape == (8, 200, 8)
+    assert CRHConfig(**HEAD | {"num_bits": 24, "num_labels": 196}).codebook_shape == (2, 392, 12)
     assert config.scale == default_scale(100)
     assert (config.margin, config.quantization_weight, config.hash_head) == (0.2, 0.1, "linear")
     assert (config.problem_type, config.codebook_draws) == ("single_label_classification", 1)
@@ -28,26 +29,9 @@ def test_multi_label_data_has_no_quantization_loss_unless_asked_for():
     assert CRHConfig(**HEAD, quantization_weight=0).quantization_weight == 0
 
 
-@pytest.mark.parametrize(
-    ("num_bits", "num_labels", "shape"),
-    [
-        (16, 100, (2, 200, 8)),
-        (24, 100, (3, 200, 8)),
-        (24, 196, (2, 392, 12)),
-        (64, 555, (4, 1110, 16)),
-        (8, 2, (4, 4, 2)),
-    ],
-)
-def test_the_codebook_follows_from_bits_and_classes(num_bits, num_labels, shape):
-    assert CRHConfig(**HEAD | {"num_bits": num_bits, "num_labels": num_labels}).codebook_shape == shape
-
-
 def test_what_is_given_is_not_replaced():
     config = CRHConfig(**HEAD, num_bits=48, codebook_size=150, head_dim=12, scale=3, margin=0)
     assert (config.codebook_shape, config.scale, config.margin) == ((4, 150, 12), 3, 0)
-
-
-def test_the_names_of_the_classes_are_their_number():
     config = CRHConfig(backbone_config=None, num_features=4, id2label={0: "cat", 1: "dog", 2: "owl"})
     assert (config.num_labels, config.codebook_size) == (3, 6)
 
@@ -88,16 +72,13 @@ def test_keys_that_another_version_of_transformers_saved_are_let_through(tmp_pat
     ("fields", "message"),
     [
         ({"num_bits": 12}, "`num_bits` must be a positive multiple of 8, but got 12"),
-        ({"num_bits": 0}, "`num_bits` must be a positive multiple of 8, but got 0"),
         ({"num_bits": -8}, "`num_bits` must be a positive multiple of 8, but got -8"),
         ({"num_bits": 8, "num_labels": 200}, "`num_bits` must be at least 16 for M=400 codewords"),
         ({"num_labels": 1}, "`num_labels` must be at least 2, but got 1"),
         ({"num_labels": "3"}, "`num_labels` must be an integer, at most 10000000, but got '3'"),
-        ({"num_labels": None}, "`num_labels` must be an integer, at most 10000000, but got None"),
         ({"num_labels": 10**8}, "`num_labels` must be an integer, at most 10000000, but got 100000000"),
         ({"codebook_size": 99}, "`codebook_size` must be at least C=100, but got 99"),
         ({"head_dim": 12}, "`head_dim` must divide K=64, but got 12"),
-        ({"head_dim": 0}, "`head_dim` must divide K=64, but got 0"),
         ({"head_dim": 4}, r"`head_dim` must give 2\^d words, at least M=200, but got 4, which gives 16"),
         ({"num_features": None}, "`num_features` must be given where `backbone_config` is None, .* got None"),
         ({"num_features": 0}, "`num_features` must be at least 1, but got 0"),
@@ -106,19 +87,13 @@ def test_keys_that_another_version_of_transformers_saved_are_let_through(tmp_pat
             {"backbone_config": {"hidden_size": 8}, "num_features": None},
             r"`backbone_config` must name its `model_type` \(such as 'vit'\), but got .* keys \['hidden_size'\]",
         ),
-        ({"backbone_config": {}, "num_features": None}, r"`backbone_config` must name its `model_type`"),
         ({"problem_type": "regression"}, "`problem_type` must be 'single_label_class.* but got 'regression'"),
-        ({"problem_type": "multi_label"}, "`problem_type` must be .* but got 'multi_label'"),
-        ({"codebook_draws": 0}, "`codebook_draws` must be at least 1, but got 0"),
-        ({"codebook_seed": -1}, "`codebook_seed` must be at least 0, but got -1"),
-        ({"quantization_weight": -0.1}, "`quantization_weight` must be at least 0, but got -0.1"),
+        *(({name: 0}, f"`{name}` must be at least 1,") for name in ("codebook_draws", "hash_head_hidden_size")),
+        *(({name: -1}, f"`{name}` must be at least 0,") for name in ("codebook_seed", "quantization_weight")),
         ({"initializer_range": float("nan")}, "`initializer_range` must be at least 0, but got nan"),
         ({"scale": 0}, "`scale` must be positive, but got 0"),
-        ({"hash_head_hidden_size": 0}, "`hash_head_hidden_size` must be at least 1, but got 0"),
         ({"hash_head_dropout": 1.0}, r"`hash_head_dropout` must lie in \[0, 1\), but got 1.0"),
-        ({"hash_head_dropout": -0.1}, r"`hash_head_dropout` must lie in \[0, 1\), but got -0.1"),
         ({"num_bit": 64}, "`num_bit` is no field of CRHConfig; did you mean `num_bits`"),
-        ({"codebook_sizes": 64}, "did you mean `codebook_size`"),
         ({"zzz": 1}, r"`zzz` is no field of CRHConfig\.$"),
     ],
 )

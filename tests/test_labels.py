@@ -4,27 +4,16 @@ import torch
 from modeling_crh.labels import NO_LABEL, check_labels, has_label, label_weights
 
 
-def test_every_label_of_a_sample_weighs_the_same():
-    weights = label_weights(torch.tensor([[1, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 0]]), 4)
-    assert weights.dtype == torch.float32
-    assert weights.tolist() == [[0.5, 0, 0.5, 0], [0.25] * 4, [0] * 4]
-
-
-def test_a_single_label_weighs_one_and_no_label_nothing():
-    weights = label_weights(torch.tensor([2, NO_LABEL, 0]), 3)
-    assert weights.tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
-
-
 def test_which_samples_have_a_label():
-    assert has_label(torch.tensor([0, NO_LABEL, 3])).tolist() == [True, False, True]
     assert has_label(torch.tensor([[0, 0], [0, 1], [1, 1]])).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.float16, torch.bool])
 def test_multi_hot_rows_of_any_number_type_weigh_alike(dtype):
-    labels = torch.tensor([[1, 0, 1], [0, 1, 0]]).to(dtype)
+    labels = torch.tensor([[1, 0, 1], [0, 1, 0], [0, 0, 0]]).to(dtype)
     check_labels(labels, 3)
-    assert label_weights(labels, 3).tolist() == [[0.5, 0, 0.5], [0, 1, 0]]
+    assert label_weights(labels, 3).dtype == torch.float32
+    assert label_weights(labels, 3).tolist() == [[0.5, 0, 0.5], [0, 1, 0], [0, 0, 0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.int8])
@@ -32,7 +21,7 @@ def test_integers_of_any_width_mean_the_same(dtype):
     labels = torch.tensor([1, NO_LABEL, 0], dtype=dtype)
     check_labels(labels, 2)
     assert has_label(labels).tolist() == [True, False, True]
-    assert torch.equal(label_weights(labels, 2), label_weights(labels.long(), 2))
+    assert label_weights(labels, 2).tolist() == [[0, 1], [0, 0], [1, 0]]
 
 
 def test_an_unsigned_label_is_never_taken_for_none():
@@ -46,12 +35,10 @@ def test_an_unsigned_label_is_never_taken_for_none():
     [
         (torch.tensor([0, 3]), "`labels` must lie from 0 to C-1=2, but got 3"),
         (torch.tensor([0, -1]), "`labels` must lie from 0 to C-1=2, but got -1"),
-        (torch.tensor([-99]), "but got -99"),
         (torch.tensor([0.0, 1.0]), r"`labels` of shape \(N,\) must be integers, but got torch\.float32"),
         (torch.tensor([[0.5, 0.5, 0.0]]), r"must hold only 0 and 1, but got another value"),
         (torch.tensor([[0, 2, 0]]), r"must hold only 0 and 1"),
         (torch.tensor([[0, float("nan"), 0]]), r"must hold only 0 and 1"),
-        (torch.tensor([[NO_LABEL, 0, 0]]), r"must hold only 0 and 1"),
         (torch.tensor([[0, 1]]), r"must be \(N, C\) with C=3, but got shape \(1, 2\)"),
         (torch.zeros(1, 3, 1), r"must be \(N,\) or \(N, C\), but got shape \(1, 3, 1\)"),
         (torch.tensor(1), r"must be \(N,\) or \(N, C\), but got shape \(\)"),

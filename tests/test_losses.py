@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_runs import multi_hot_rows, random_batch
 
 from modeling_crh.labels import NO_LABEL
 from modeling_crh.losses import center_cosine, crh_loss, default_scale
@@ -11,16 +12,10 @@ from modeling_crh.losses import center_cosine, crh_loss, default_scale
 SETTINGS = {"scale": 5.0, "margin": 0.2, "quantization_weight": 0.1}
 
 
-def case(seed, samples=6, num_labels=4, num_bits=8, multi=False):
+def case(seed, **sizes):
     """Seeded hash logits, labels (with `multi`, at least one a row) and centers."""
-    generator = torch.Generator().manual_seed(seed)
-    hash_logits = torch.randn(samples, num_bits, generator=generator)
-    labels = torch.randint(num_labels, (samples,), generator=generator)
-    if multi:
-        more = torch.randint(2, (samples, num_labels), generator=generator)
-        labels = torch.nn.functional.one_hot(labels, num_labels) | more
-    centers = torch.randint(2, (num_labels, num_bits), generator=generator) * 2 - 1
-    return hash_logits, labels, centers.to(torch.int8)
+    centers = random_batch(seed + 1, samples=sizes.get("num_labels", 4), num_bits=sizes.get("num_bits", 8))[0]
+    return *random_batch(seed, **sizes), torch.where(centers >= 0, 1, -1).to(torch.int8)
 
 
 def loss_by_definition(hash_logits, rows, centers, scale, margin, quantization_weight):
@@ -55,28 +50,19 @@ def test_the_loss_of_one_sample_is_worked_by_hand():
     assert found.item() == pytest.approx(cross_entropy + 0.1 * quantization, rel=1e-6)
 
 
-@pytest.mark.parametrize(("num_labels", "scale"), [(100, 6.498), (196, 7.457), (555, 8.934), (80, 6.179)])
-def test_the_data_sets_of_the_paper_have_its_scales(num_labels, scale):
-    assert default_scale(num_labels) == pytest.approx(scale, abs=5e-4)
+def test_the_data_sets_of_the_paper_have_its_scales_and_two_classes_that_of_three():
+    for num_labels, scale in {100: 6.498, 196: 7.457, 555: 8.934, 80: 6.179}.items():
+        assert default_scale(num_labels) == pytest.approx(scale, abs=5e-4)
 
-
-def test_two_classes_take_the_scale_of_three():
     assert default_scale(2) == default_scale(3) == pytest.approx(math.sqrt(2) * math.log(2))
     assert default_scale(4) > default_scale(3)
 
 
-@given(seed=st.integers(0, 2**32 - 1), num_labels=st.integers(2, 6), num_bits=st.sampled_from([8, 16]))
-def test_the_single_label_loss_is_that_of_the_definition(seed, num_labels, num_bits):
-    hash_logits, labels, centers = case(seed, num_labels=num_labels, num_bits=num_bits)
-    rows = [[int(c == label) for c in range(num_labels)] for label in labels.tolist()]
-    expected = loss_by_definition(hash_logits, rows, centers, **SETTINGS)
-    assert crh_loss(hash_logits, labels, centers, **SETTINGS).item() == pytest.approx(expected, rel=1e-5)
-
-
-@given(seed=st.integers(0, 2**32 - 1), num_labels=st.integers(2, 6), num_bits=st.sampled_from([8, 16]))
-def test_the_multi_label_loss_is_that_of_the_definition(seed, num_labels, num_bits):
-    hash_logits, labels, centers = case(seed, num_labels=num_labels, num_bits=num_bits, multi=True)
-    expected = loss_by_definition(hash_logits, labels.tolist(), centers, **SETTINGS)
+@pytest.mark.parametrize("multi", [False, True])
+@given(seed=st.integers(0, 2**32 - 2), num_labels=st.integers(2, 6), num_bits=st.sampled_from([8, 16]))
+def test_the_loss_is_that_of_the_definition(multi, seed, num_labels, num_bits):
+    hash_logits, labels, centers = case(seed, num_labels=num_labels, num_bits=num_bits, multi=multi)
+    expected = loss_by_definition(hash_logits, multi_hot_rows(labels, num_labels), centers, **SETTINGS)
     assert crh_loss(hash_logits, labels, centers, **SETTINGS).item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -131,11 +117,6 @@ def test_half_precision_logits_have_a_finite_float32_loss(dtype, size, multi):
     ("labels", "message"),
     [
         (torch.tensor([0, 1, 2, 3, 4, 0]), "`labels` must lie from 0 to C-1=3, but got 4"),
-        (torch.tensor([0, 1, -1, 3, 0, 0]), "but got -1"),
-        (torch.zeros(6), "must be integers, but got torch.float32"),
-        (torch.full((6, 4), 0.5), "must hold only 0 and 1"),
-        (torch.zeros(6, 5), r"with C=4, but got shape \(6, 5\)"),
-        (torch.zeros(6, 4, 1), r"but got shape \(6, 4, 1\)"),
         (torch.tensor([0, 1]), "`labels` must have one row a sample, but got 2 for 6 samples"),
         (torch.zeros(5, 4), "`labels` must have one row a sample, but got 5 for 6 samples"),
     ],

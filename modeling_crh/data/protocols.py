@@ -65,8 +65,7 @@ OFFICIAL = Protocol()
 
 
 def _sizes(num_train: int, num_query: int, *names: str) -> dict[str, Protocol]:
-    sampled, disjoint = (Protocol(num_query, num_train, train_in_database=kept) for kept in (True, False))
-    return {name: sampled if name == "sampled" else disjoint for name in names}
+    return {name: Protocol(num_query, num_train, train_in_database=name == "sampled") for name in names}
 
 
 PROTOCOLS: dict[str, dict[str, Protocol]] = {
@@ -85,11 +84,7 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
 
 
 def find_protocol(benchmark: str, name: str) -> Protocol:
-    """Look up a protocol by name.
-
-    Args:
-        benchmark: Name of a benchmark.
-        name: `official`, or a protocol of this benchmark in `PROTOCOLS`.
+    """Look up a protocol of a benchmark: `official`, or one that `PROTOCOLS` has for it.
 
     Raises:
         ValueError: If the benchmark has no such protocol.

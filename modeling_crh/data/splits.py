@@ -17,19 +17,7 @@ QUERY_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
 
 
 def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any) -> DatasetDict:
-    """Make the four splits of a retrieval experiment.
-
-    Args:
-        dataset: A prepared dataset; the training set if `query` is given.
-        query: The test set, with the features of `dataset`. None cuts queries from `dataset`.
-        **options: The other arguments of `split_rows`.
-
-    Returns:
-        The splits `train`, `validation`, `query` and `database`.
-
-    Raises:
-        ValueError: See `split_rows`.
-    """
+    """Make the splits that `split_rows` decides on, with its arguments and errors."""
     rows = split_rows(dataset, query, **options)
     parts = [part for part in (dataset, options.get("validation"), query) if part is not None]
     together = concatenate_datasets(parts)
@@ -37,7 +25,7 @@ def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any
 
 
 def split_parts(parts: dict[str, Dataset], **options: Any) -> dict[str, NDArray[np.int64]]:
-    """`split_rows` for parts by name: `all`; or `train`, with `validation` or `query` or both."""
+    """Call `split_rows` on parts by name: `all`; or `train`, with `validation` or `query` or both."""
     training = parts["all"] if "all" in parts else parts["train"]
     return split_rows(training, parts.get("query"), validation=parts.get("validation"), **options)
 
@@ -66,7 +54,7 @@ def split_rows(
             tenth; it must be None with `validation`.
         query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. None is a fifth; it must be None with
             `query`, or where `protocol` has a number of queries.
-        seed: Decides which rows are drawn and held out.
+        seed: Seed of the rows that are drawn and held out.
 
     Returns:
         `train`, `validation`, `query` and `database` to row numbers, ascending. The rows of `validation`, and then
@@ -82,28 +70,20 @@ def split_rows(
     given = [_labels_like(dataset, name, side) for name, side in sides.items() if side is not None]
     labels = torch.cat([label_tensor(dataset), *given])
     _check_sizes(protocol, len(labels))
-    for name, share, is_given in (
-        ("query_fraction", query_fraction, query is not None or protocol.num_query is not None),
-        ("validation_fraction", validation_fraction, validation is not None),
-    ):
-        if share is not None and is_given:
-            raise ValueError(f"`{name}` must be left out where the data bring that part themselves, but got {share!r}.")
+    cut_queries = query is None and protocol.num_query is None
+    query_share = _share("query_fraction", query_fraction, QUERY_FRACTION, is_cut=cut_queries)
+    share = _share("validation_fraction", validation_fraction, VALIDATION_FRACTION, is_cut=validation is None)
     every = np.arange(len(labels))
-    training = every[: len(dataset)]
-    held_out = every[len(dataset) : len(dataset) + (0 if validation is None else len(validation))]
+    training, held_out, queries = np.split(every, [len(dataset), len(every) - (0 if query is None else len(query))])
     if protocol.num_query is not None:
         training, queries = _draw(labels, every, protocol.num_query, seed)
-    elif query is not None:
-        queries = every[len(every) - len(query) :]
-    else:
-        share = QUERY_FRACTION if query_fraction is None else query_fraction
-        training, queries = _cut(labels, training, share, "query_fraction", seed, least=1)
+    elif query is None:
+        training, queries = _cut(labels, training, query_share, "query_fraction", seed, least=1)
     database = np.concatenate([training, held_out])
     if protocol.num_train is not None:
         training, others = _draw(labels, training, len(training) - protocol.num_train, seed)
         database = database if protocol.train_in_database else others
     if validation is None:
-        share = VALIDATION_FRACTION if validation_fraction is None else validation_fraction
         training, held_out = _cut(labels, training, share, "validation_fraction", seed, least=2)
     return {"train": training, "validation": held_out, "query": queries, "database": database}
 
@@ -119,7 +99,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
     Args:
         labels: `(N,)` class ids, or `(N, C)` of 0 and 1.
         fraction: Share to hold out, above 0 and below 1.
-        seed: Of the generator, 0 or larger.
+        seed: Seed of the draw, 0 or larger.
 
     Returns:
         Row numbers, ascending.
@@ -138,7 +118,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
 
 
 def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
-    """What `held_out_rows` does, for a number of rows rather than a share."""
+    """Choose a number of rows by the rule of `held_out_rows`."""
     check_seed(seed)
     rows, ids = _pairs(labels)
     strata = _rarest_label(rows, ids, len(labels))
@@ -174,38 +154,42 @@ def _rarest_label(rows: NDArray[np.int64], ids: NDArray[np.int64], num_rows: int
     return strata
 
 
-def _draw(
-    labels: Tensor, rows: NDArray[np.int64], total: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+Parts = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def _draw(labels: Tensor, rows: NDArray[np.int64], total: int, seed: int) -> Parts:
     """Draw a number of `rows`: what is kept, with a row of every class, and what is drawn."""
     drawn = _choose(labels[torch.from_numpy(rows)], total, seed)
     return np.delete(rows, drawn), rows[drawn]
 
 
-def _cut(
-    labels: Tensor, rows: NDArray[np.int64], fraction: float, argument: str, seed: int, *, least: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _cut(labels: Tensor, rows: NDArray[np.int64], fraction: float, name: str, seed: int, *, least: int) -> Parts:
     """Draw a share of `rows`: what is kept, and what is held out."""
-    _check_fraction(argument, fraction)
     kept, held_out = _draw(labels, rows, max(round(len(rows) * fraction), 1), seed)
     if len(held_out) < least:
-        raise ValueError(
-            f"`{argument}` must hold out at least {least} of the {len(rows)} rows and leave one of every class, "
-            f"but {fraction} holds out {len(held_out)}."
-        )
+        rule = f"must hold out at least {least} of the {len(rows)} rows and leave one of every class"
+        raise ValueError(f"`{name}` {rule}, but {fraction} holds out {len(held_out)}.")
     return kept, held_out
 
 
-def _check_fraction(argument: str, fraction: float) -> None:
+def _share(name: str, fraction: float | None, default: float, *, is_cut: bool) -> float:
+    if fraction is None:
+        return default
+    if not is_cut:
+        raise ValueError(f"`{name}` must be left out where the data bring that part themselves, but got {fraction!r}.")
+    _check_fraction(name, fraction)
+    return fraction
+
+
+def _check_fraction(name: str, fraction: float) -> None:
     if not is_number(fraction) or not 0 < fraction < 1:
-        raise ValueError(f"`{argument}` must be a number above 0 and below 1, but got {fraction!r}.")
+        raise ValueError(f"`{name}` must be a number above 0 and below 1, but got {fraction!r}.")
 
 
 def _labels_like(dataset: Dataset, name: str, side: Dataset) -> Tensor:
     if side.features != dataset.features:
-        raise ValueError(
-            f"`{name}` must have the features of `dataset`, but got {dict(side.features)} and {dict(dataset.features)}."
-        )
+        found = f"{dict(side.features)} and {dict(dataset.features)}"
+        raise ValueError(f"`{name}` must have the features of `dataset`, but got {found}.")
     if len(side) == 0:
         raise ValueError(f"`{name}` must hold at least one item, but is empty.")
     return label_tensor(side)
@@ -214,9 +198,8 @@ def _labels_like(dataset: Dataset, name: str, side: Dataset) -> Tensor:
 def _check_sizes(protocol: Protocol, num_images: int) -> None:
     needed = (protocol.num_query or 0) + (protocol.num_train or 0)
     if needed >= num_images:
-        raise ValueError(
-            f"`protocol` must leave an item to search, but takes {needed} of the {num_images} that there are."
-        )
+        found = f"{needed} of the {num_images} that there are"
+        raise ValueError(f"`protocol` must leave an item to search, but takes {found}.")
 
 
 def _check_classes(dataset: Dataset) -> None:

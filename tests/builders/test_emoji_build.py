@@ -2,15 +2,19 @@ import json
 import sys
 
 import emoji_build
+import emoji_make_sample
 import numpy as np
 import pyarrow.parquet
 import pytest
 from builders.npm_packages import write_package
+from datasets import Dataset
 from emoji_build import build_emoji, draw_queries, main
+from emoji_make_sample import make_emoji_sample
 from emoji_packages import VENDORS
 
 from modeling_crh.data.benchmarks import load_benchmark
-from modeling_crh.data.benchmarks.emoji import load_emoji
+from modeling_crh.data.benchmarks.emoji import emoji_features, load_emoji
+from modeling_crh.data.benchmarks.official_files import encode_png
 from modeling_crh.data.columns import class_levels, label_names, label_tensor
 
 EMOJI = {
@@ -66,6 +70,9 @@ def packages(tmp_path):
 
 def test_two_drawings_of_each_class_are_queries_and_the_others_the_database(packages, tmp_path):
     about = build_emoji(tmp_path / "out", packages_dir=packages)
+    build_emoji(tmp_path / "again", packages_dir=packages)
+    for name in ("database.parquet", "query.parquet", "about.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert (about["num_classes"], about["num_database"], about["num_query"]) == (5, 43, 10)
     splits = load_benchmark("emoji", tmp_path / "out", validation_fraction=0.2)
     assert splits.num_rows == {"train": 34, "validation": 9, "query": 10, "database": 43}
@@ -84,9 +91,6 @@ def test_two_drawings_of_each_class_are_queries_and_the_others_the_database(pack
     assert about["vendors"]["fxemoji"]["num_matched"] == 4
     assert about["packages"]["@iconify-json/noto"] == VENDORS["noto"]
 
-
-def test_a_row_shows_what_its_vendor_drew(packages, tmp_path):
-    build_emoji(tmp_path / "out", packages_dir=packages)
     for dataset in load_emoji(tmp_path / "out"):
         for row in dataset:
             vendor = dataset.features["vendor"].int2str(row["vendor"])
@@ -110,13 +114,6 @@ def test_a_class_of_three_drawings_is_left_out_and_one_of_four_is_kept(packages,
     about = build_emoji(tmp_path / "out", packages_dir=packages)
     assert about["left_out"] == ["grinning_face", "cat_face"]
     assert about["num_classes"] == 3
-
-
-def test_the_same_files_come_out_twice(packages, tmp_path):
-    for out in ("first", "second"):
-        build_emoji(tmp_path / out, packages_dir=packages)
-    for name in ("database.parquet", "query.parquet", "about.json"):
-        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
 def test_the_queries_of_a_seed_never_change():
@@ -164,3 +161,58 @@ def test_the_command_says_what_it_built_and_refuses_in_one_sentence(packages, tm
         main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("holds a finished build.")
+
+
+LICENCES = {"noto": "Apache-2.0", "openmoji": "CC-BY-SA-4.0", "twemoji": "CC-BY-4.0", "fluent": "MIT"}
+SMALL = {"num_subgroups": 2, "classes_per_subgroup": 2, "min_drawings": 3}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Eight classes in four subgroups of two, by four vendors; the first class lacks one, so its subgroup is small."""
+    folder = tmp_path / "build"
+    folder.mkdir()
+    rows = [(label, vendor) for label in range(8) for vendor in range(4) if (label, vendor) != (0, 0)]
+    labels = [label for label, _ in rows]
+    pictures = [encode_png(np.full((96, 96, 3), (*row, 7), dtype=np.uint8)) for row in rows]
+    columns = {"image": pictures, "label": labels, "vendor": [vendor for _, vendor in rows]}
+    columns |= {"group": [label // 4 for label in labels], "subgroup": [label // 2 for label in labels]}
+    columns |= {"name": [f"name {label}" for label in labels]}
+    features = emoji_features(list("abcdefgh"), list(LICENCES), ["G", "H"], list("pqrs"))
+    dataset = Dataset.from_dict(columns, features=features)
+    is_query = np.arange(len(dataset)) % 4 > 1
+    dataset.select(np.flatnonzero(~is_query)).to_parquet(folder / "database.parquet")
+    dataset.select(np.flatnonzero(is_query)).to_parquet(folder / "query.parquet")
+    about = {"vendors": {vendor: {"license": {"spdx": licence}} for vendor, licence in LICENCES.items()}}
+    (folder / "about.json").write_text(json.dumps(about))
+    return folder
+
+
+def test_whole_subgroups_are_drawn_without_the_vendors_that_ask_to_share_alike(build, tmp_path):
+    for out in ("out", "again"):
+        make_emoji_sample(build, tmp_path / out, **SMALL)
+    for name in ("database.parquet", "query.parquet"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    database, query = load_emoji(tmp_path / "out")
+    assert database.features["vendor"].names == ["noto", "twemoji", "fluent"]
+    assert label_tensor(query).bincount().tolist() == [2] * 4
+    assert label_tensor(database).bincount().tolist() == [1] * 4
+    subgroups = class_levels(database)["subgroup"]
+    assert subgroups[0] == subgroups[1] != subgroups[2] == subgroups[3]
+    assert "p" not in database.features["subgroup"].names
+    for dataset in (database, query):
+        for row in dataset:
+            label = "abcdefgh".index(dataset.features["label"].int2str(row["label"]))
+            vendor = list(LICENCES).index(dataset.features["vendor"].int2str(row["vendor"]))
+            assert row["image"].getpixel((50, 50)) == (label, vendor, 7)
+            assert row["image"].format == "WEBP"
+            assert row["name"] == f"name {label}"
+
+
+def test_too_few_subgroups_end_the_command_with_one_sentence(build, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["emoji_make_sample", str(build), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stopped:
+        emoji_make_sample.main()
+    assert stopped.value.code == 2
+    assert "`build_dir` must have 40 subgroups of 5 classes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

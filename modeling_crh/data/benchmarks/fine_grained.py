@@ -40,10 +40,10 @@ def load_stanford_cars(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
         name = "cars_test_annos_withlabels.mat"
         paths = {"cars_train": path, "cars_test": find_file(root, name, f"devkit/{name}")}
         names = _read_variable(find_file(root, "devkit/cars_meta.mat", "cars_meta.mat"), "class_names")
-        pair = [
-            _label_cars(root / part, *_read_annotations(path, "fname", "class"), names, path)
-            for part, path in paths.items()
-        ]
+        pair = []
+        for part, path in paths.items():
+            files, classes = _read_annotations(path, "fname", "class")
+            pair.append(_label_cars(root / part, files, classes, names, path))
     return pair[0], pair[1]
 
 

@@ -45,7 +45,7 @@ def require_images(paths: Iterable[Path]) -> None:
 
 
 def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
-    """Encode `(H, W)` gray values or `(H, W, 3)` RGB as PNG; to `optimize` takes far longer and saves a few per cent."""
+    """Encode `(H, W)` gray values or `(H, W, 3)` RGB as PNG; `optimize` is far slower and saves a few per cent."""
     file = io.BytesIO()
     PIL.Image.fromarray(pixels).save(file, "PNG", optimize=optimize, compress_level=9 if optimize else 1)
     return file.getvalue()
