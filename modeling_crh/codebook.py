@@ -185,7 +185,7 @@ def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.G
 def _draw_words(
     codebook_size: int, head_dim: int, generator: np.random.Generator, words: np.ndarray | None = None
 ) -> np.ndarray:
-    """Draw different words of 0 and 1, `(codebook_size, head_dim)`, after those in `words`."""
+    """Append random words of 0 and 1 to `words`, up to `codebook_size` different ones: `(codebook_size, head_dim)`."""
     words = np.empty((0, head_dim), np.int8) if words is None else words
     while len(words) < codebook_size:
         more = generator.integers(0, 2, size=(codebook_size, head_dim), dtype=np.int8)

@@ -14,7 +14,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 from .codebook import choose_head_dim
 from .losses import default_scale
 
-# Where the code beside a saved config is, for machines without this library.
+# Names of the code files beside a saved config, for machines without this library.
 _AUTO_MAP = {"AutoConfig": "configuration_crh.CRHConfig", "AutoModel": "modeling_crh.CRHModel"}
 _CUSTOM_PIPELINES = {"crh-hashing": {"impl": "pipeline_crh.CRHPipeline", "pt": ["AutoModel"], "type": "multimodal"}}
 
@@ -45,7 +45,7 @@ class _RegisteredPipelines(dict[str, Any]):
 
 
 def is_hub_id(name: object) -> bool:
-    """Whether a name is that of a repository on the Hub, such as `org/model`, and not a path on this machine.
+    """Whether a name, such as `org/model`, can be a repository on the Hub and is no path on this machine.
 
     Example:
         >>> [is_hub_id(name) for name in ("org/model", "bert-base", "/data/model", "./model", "a/b/c", "")]
@@ -241,6 +241,6 @@ def _refuse_misspelt_keys(backbone: dict[str, Any], model_type: str) -> None:
 
 
 def _suggestion(key: str, known: set[str], cutoff: float = 0.6) -> str:
-    """The end of a sentence about an unknown key: what was probably meant."""
+    """End a sentence about an unknown key with the known key that is nearest to it, if one is near."""
     close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=cutoff)
     return f"; did you mean `{close[0]}`?" if close else "."

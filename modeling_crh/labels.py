@@ -36,7 +36,7 @@ def check_labels(labels: Tensor, num_labels: int) -> None:
 
 
 def has_label(labels: Tensor) -> Tensor:
-    """Which samples have a label: `(N,)` bool, for labels of either shape."""
+    """Tell which samples have a label, `(N,)` bool, for labels of either shape."""
     return labels.bool().any(1) if labels.ndim == 2 else labels.long() != NO_LABEL
 
 

@@ -1,4 +1,4 @@
-"""What many tests share: models small enough to be made anew in every test, and a way to run a command line."""
+"""Fixtures of many tests: tiny models, checkpoints, images and datasets, and a way to run a command line."""
 
 import gzip
 import sys

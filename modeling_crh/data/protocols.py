@@ -41,7 +41,7 @@ class Protocol:
 
     Args:
         num_query: Number of queries to draw from all images. None keeps the official test set.
-        num_train: Number of training images to draw from those that are no queries. None takes all of them.
+        num_train: Number of training images to draw from the other images. None takes all of them.
         train_in_database: Whether the database holds the training images.
 
     Raises:

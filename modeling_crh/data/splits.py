@@ -40,7 +40,7 @@ def split_rows(
     query_fraction: float | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
-    """Decide which rows are trained on, chosen by, queried with and searched.
+    """Choose the rows of the splits `train`, `validation`, `query` and `database`.
 
     `database` is everything but the queries, unless the protocol says otherwise. `train` and `validation` are the two
     parts of the training items, so that model selection never sees a query. How rows are drawn: see `held_out_rows`.

@@ -30,7 +30,7 @@ BENCHMARKS = {
     "nabirds": load_nabirds,
     "stanford_cars": load_stanford_cars,
 }
-"""Name of a benchmark to the function that reads its official training and test set from a folder or the Hub."""
+"""Name of a benchmark to the loader of its official training and test set, with the errors of `load_benchmark`."""
 
 
 def load_benchmark(
@@ -95,7 +95,7 @@ def benchmark_rows(
 
 
 def read_benchmark(name: str, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the official training and test set of a benchmark, before any division; arguments as in `load_benchmark`."""
+    """Load the official training and test set of a benchmark, before any division; see `load_benchmark`."""
     load = BENCHMARKS[_check_name(name)]
     folder = None if data_dir is None else Path(data_dir)
     if folder is not None and not folder.is_dir():

@@ -1,4 +1,4 @@
-"""MS COCO (Lin et al., 2014): photographs of everyday scenes, each with those of 80 kinds of object that are in it."""
+"""MS COCO (Lin et al., 2014): photographs of everyday scenes, labelled with the objects of 80 kinds that they show."""
 
 import json
 from pathlib import Path
@@ -31,10 +31,6 @@ def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     Args:
         data_dir: Folder of the official `annotations/instances_train2017.json`, `annotations/instances_val2017.json`,
             `train2017` and `val2017`. None loads them from the Hub.
-
-    Raises:
-        FileNotFoundError: If a file or an annotated image is missing.
-        ValueError: If a file is damaged.
     """
     if data_dir is None:
         splits = datasets.load_dataset(HUB_ID)
@@ -47,10 +43,6 @@ def load_coco_2014(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
     Args:
         data_dir: Folder of the same files, of 2014. It must be given.
-
-    Raises:
-        FileNotFoundError: If a file or an annotated image is missing.
-        ValueError: If `data_dir` is None, or a file is damaged.
     """
     if data_dir is None:
         raise ValueError("`data_dir` must be given for coco_2014, which is read from its official files, but got None.")

@@ -18,10 +18,6 @@ def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
     Args:
         data_dir: Folder that `python benchmarks/builders/emoji_build.py --out DIR` made.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If `data_dir` is None, or a file is not of that command.
     """
     if data_dir is None:
         raise ValueError(f"`data_dir` must be the folder that `{COMMAND}` makes, but got None.")
@@ -29,11 +25,7 @@ def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the bundled 200 emoji by nine vendors, five of each of 40 subgroups, held in memory.
-
-    Raises:
-        ValueError: If `data_dir` is given.
-    """
+    """Load the bundled 200 emoji by nine vendors, five of each of 40 subgroups, held in memory."""
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None for emoji_sample, which is bundled, but got {data_dir}.")
     return load_emoji(SAMPLE_DIR)

@@ -22,10 +22,6 @@ def load_stanford_cars(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
         data_dir: Folder of the official files in either of their two layouts: the folders `cars_train` and `cars_test`,
             with `cars_train_annos.mat`, `cars_test_annos_withlabels.mat` and `cars_meta.mat` beside them or in
             `devkit`; or the folder `car_ims` and `cars_annos.mat`. None loads them from the Hub.
-
-    Raises:
-        FileNotFoundError: If a file or an annotated image is missing.
-        ValueError: If a file is damaged.
     """
     if data_dir is None:
         return load_hub_pair(CARS_HUB_ID)
@@ -87,10 +83,6 @@ def load_nabirds(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     Args:
         data_dir: Folder of the official `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, `classes.txt`
             and `images`, or the one around it. It must be given: the official archive is behind a form.
-
-    Raises:
-        FileNotFoundError: If a file or an annotated image is missing.
-        ValueError: If `data_dir` is None, or files contradict each other.
     """
     root = _birds_root(data_dir)
     files, class_of, split_of = (

@@ -31,10 +31,6 @@ def load_cifar10(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     Args:
         data_dir: Folder of the official `data_batch_1` to `data_batch_5`, `test_batch` and `batches.meta`, or the one
             around it. None loads them from the Hub.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file has another checksum than the official one.
     """
     if data_dir is None:
         return load_hub_pair(HUB_IDS["cifar10"], image_column="img")
@@ -46,10 +42,6 @@ def load_cifar100(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
     Args:
         data_dir: Folder of the official `train`, `test` and `meta`, or the one around it. None loads them from the Hub.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file has another checksum than the official one.
     """
     if data_dir is None:
         return load_hub_pair(
@@ -68,10 +60,6 @@ def load_fashion_mnist(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
         data_dir: Folder of the four official files `train-images-idx3-ubyte.gz`, `train-labels-idx1-ubyte.gz`,
             `t10k-images-idx3-ubyte.gz` and `t10k-labels-idx1-ubyte.gz`; Debian's package `dataset-fashion-mnist` puts
             them in `/usr/share/datasets/fashion-mnist`. None loads them from the Hub.
-
-    Raises:
-        FileNotFoundError: If a file is missing.
-        ValueError: If a file is cut short, or is another one than its name says.
     """
     if data_dir is None:
         return load_hub_pair(HUB_IDS["fashion_mnist"], rename=lambda names: FASHION_CLASSES)
@@ -79,11 +67,7 @@ def load_fashion_mnist(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_fashion_mnist_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the bundled, balanced tenth of Fashion-MNIST: 6,000 and 1,000 rows, held in memory.
-
-    Raises:
-        ValueError: If `data_dir` is given.
-    """
+    """Load the bundled, balanced tenth of Fashion-MNIST: 6,000 and 1,000 rows, held in memory."""
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None for fashion_mnist_sample, which is bundled, but got {data_dir}.")
     train, test = (pq.read_table(SAMPLE_DIR / f"{name}.parquet").to_pydict() for name in ("train", "test"))
