@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import same_state, tiny_trainer
 from transformers import ViTConfig, ViTModel
 
-from modeling_crh.encoding.loading import find_last_checkpoint, load_checkpoint, load_model
+from modeling_crh.encoding.loading import load_checkpoint, load_model
+from modeling_crh.training.checkpointing import find_last_checkpoint
 
 
 @pytest.fixture
@@ -111,3 +112,15 @@ def test_what_is_no_checkpoint_is_passed_over(run_folder, tmp_path):
         (folder / name).mkdir()
     assert find_last_checkpoint(folder) == str(folder / "checkpoint-21")
     assert find_last_checkpoint(tmp_path / "nothing") is None
+
+
+def test_a_run_is_loaded_by_its_folder_and_by_that_of_its_model(checkpoint, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint, run / "model")
+    for name in (run, str(run / "model")):
+        model, image_processor = load_checkpoint(name)
+        assert same_state(model, load_model(checkpoint))
+        assert image_processor.size["height"] == 16
+    (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="its training has not ended; `crh train --resume` goes on with it"):
+        load_model(tmp_path / "begun")
