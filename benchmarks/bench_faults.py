@@ -28,7 +28,8 @@ from datasets import Dataset
 
 from modeling_crh import cli
 from modeling_crh.data import load_benchmark
-from modeling_crh.encoding.loading import find_last_checkpoint, load_checkpoint, load_model
+from modeling_crh.encoding.loading import load_checkpoint, load_model
+from modeling_crh.training.checkpointing import find_last_checkpoint
 
 TRAINING = {"learning_rate": 1.0e-2, "use_cpu": True, "report_to": "none", "load_best_model_at_end": True}
 EVERY_3_STEPS = {"eval_strategy": "steps", "eval_steps": 3, "save_strategy": "steps", "save_steps": 3}

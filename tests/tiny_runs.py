@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import set_seed
+from transformers import TrainerCallback, set_seed
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -22,17 +22,22 @@ VIT = {
     "patch_size": 4,
     "hidden_dropout_prob": 0.1,
 }
-DINOV2 = {
-    "model_type": "dinov2",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "image_size": 8,
-    "patch_size": 4,
-    "hidden_dropout_prob": 0.1,
-}
+DINOV2 = {name: value for name, value in VIT.items() if name != "intermediate_size"} | {"model_type": "dinov2"}
 RESNET = {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
 CONVNEXT = {"model_type": "convnext", "num_stages": 2, "hidden_sizes": [8, 16], "depths": [1, 1], "patch_size": 2}
+
+IMAGES = {
+    "model": {"num_bits": 16, "backbone_config": RESNET},
+    "image_processor": {"size": {"height": 16, "width": 16}},
+    "training": {
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1.0e-2,
+        "use_cpu": True,
+        "report_to": "none",
+    },
+}
+"""Fields of a recipe for a folder of tiny images."""
 
 
 class Clusters(Dataset[dict[str, Tensor]]):
@@ -53,14 +58,7 @@ class Clusters(Dataset[dict[str, Tensor]]):
         return {self.input_name: self.values[index], "labels": self.labels[index]}
 
 
-def tiny_trainer(
-    folder,
-    backbone=None,
-    size=101,
-    multi_label=False,
-    model_fields=None,
-    **settings,
-):
+def tiny_trainer(folder, backbone=None, size=101, multi_label=False, model_fields=None, **settings):
     """A trainer of a tiny model, from a fixed seed; `settings` are of the trainer or of its arguments."""
     set_seed(0)
     shape = (8,) if backbone is None else (3, 8, 8)
@@ -102,6 +100,17 @@ def rival_trainer(folder, name, method_settings=None, model_fields=None, **setti
         objective=rival(NUM_LABELS, 16, **(method_settings or {})),
         **settings,
     )
+
+
+class StopAt(TrainerCallback):
+    """Ends the run by an error at the beginning of a step, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise InterruptedError
 
 
 def random_batch(seed, samples=6, num_labels=4, num_bits=8, multi=False):

@@ -1,5 +1,6 @@
 """`crh train`."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 from accelerate import PartialState
 
 from modeling_crh.cli.options import DataOptions, Json, with_data_options
-from modeling_crh.data import DataSource, Division
+from modeling_crh.data import BENCHMARKS, DataSource, Division, open_source
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.processes import choose_workers, leave_processes
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, say
@@ -99,6 +100,8 @@ def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[
             overrides[name] = given
     if path is not None or "dataset" not in overrides:
         return Recipe.load(path or DEMO_RECIPE, **overrides)
+    if overrides.keys().isdisjoint({"features_column", "text_column", "backbone"}):
+        overrides |= _found_features(overrides)
     if "features_column" in overrides:
         return Recipe.load(FEATURES_RECIPE, **overrides)
     if "backbone" in overrides:
@@ -109,3 +112,12 @@ def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[
             "such as --backbone microsoft/resnet-34, needs fewer images."
         )
     return Recipe.load(DEMO_RECIPE, **overrides)
+
+
+def _found_features(options: dict[str, Any]) -> dict[str, str]:
+    """The option that names the column of features, where the data hold features and no image."""
+    if options["dataset"] in BENCHMARKS:
+        return {}
+    names = {entry.name for entry in dataclasses.fields(DataSource)}
+    opened = open_source(**{name: value for name, value in options.items() if name in names})
+    return {"features_column": opened.columns.value} if opened.kind == "features" else {}

@@ -136,11 +136,7 @@ def changed_settings(args: TrainingArguments) -> dict[str, Any]:
 
 
 def check_arguments(args: Any) -> CRHTrainingArguments:
-    """Return the settings of a trainer if they are of the right class.
-
-    Raises:
-        ValueError: If they are not.
-    """
+    """Return the settings of a trainer if they are of the right class, or else raise `ValueError`."""
     if not isinstance(args, CRHTrainingArguments):
         raise ValueError(
             "`args` must be CRHTrainingArguments, which take all that TrainingArguments take, but got "
@@ -150,15 +146,7 @@ def check_arguments(args: Any) -> CRHTrainingArguments:
 
 
 def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
-    """Check that the best model can be told while several data sets are evaluated.
-
-    Args:
-        args: Settings.
-        eval_dataset: One data set to evaluate on, or a dict of several by name.
-
-    Raises:
-        ValueError: If there are several, and `metric_for_best_model` is a figure of none of them.
-    """
+    """Raise `ValueError` if several data sets are evaluated and `metric_for_best_model` is a figure of none of them."""
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
     if not isinstance(eval_dataset, dict) or not metric or args.eval_strategy == "no":
         return
@@ -170,12 +158,7 @@ def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
 
 
 def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArguments) -> None:
-    """Refuse batches that class statistics or the head's batch norm cannot work with.
-
-    Args:
-        batches: Training batches, prepared by accelerate.
-        hash_head: Head of the model.
-        args: Settings.
+    """Refuse training batches, prepared by accelerate, that class statistics or a batch norm cannot work with.
 
     Raises:
         ValueError: If the data have no length and there are several processes; or the last batch would give a batch
@@ -201,13 +184,9 @@ def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArg
 def split_groups(
     optimizer: torch.optim.Optimizer, model: nn.Module, own: list[nn.Parameter], args: CRHTrainingArguments
 ) -> None:
-    """Split the groups of a fresh optimizer into those of the backbone and those of the hash head.
+    """Split the groups of an optimizer, before its first step, into those of the backbone and of the hash head.
 
-    Args:
-        optimizer: Optimizer of any kind, before its first step.
-        model: Model whose parameters it has; those below `hash_head` get `head_learning_rate`.
-        own: Weights of an objective, which join the hash head.
-        args: Settings.
+    The weights of an objective, `own`, join the hash head, whose weights get `head_learning_rate`.
     """
     for parameter in own:
         decay = args.weight_decay if parameter.ndim > 1 else 0.0

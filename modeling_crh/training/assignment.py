@@ -80,8 +80,8 @@ def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
     """Compute the mean squared distance from the codes of each class to each codeword, D = 2d - 2 mu . Z (Eq. 5).
 
     Args:
-        means: Mean codes of the classes in one head, `(C, d)`.
-        words: Codewords of the head, `(M, d)`, every entry -1 or +1.
+        means: Mean codes mu of the classes in one head, `(C, d)`.
+        words: Codewords Z of the head, `(M, d)`, every entry -1 or +1.
 
     Returns:
         `(C, M)` float64. Exact for codes of -1 and +1.
@@ -147,15 +147,10 @@ def assign_hungarian(cost: np.ndarray) -> np.ndarray:
 
 
 def check_method(method: str, codebook_size: int, num_labels: int) -> None:
-    """Refuse an unknown way of assignment, and one that cannot be done for so many classes.
-
-    Args:
-        method: `"hungarian"` or `"greedy"`.
-        codebook_size: Number of words M in a head.
-        num_labels: Number of classes C.
+    """Check the method of `reassign` for heads of M words and C classes.
 
     Raises:
-        ValueError: If `method` is neither of the two, or Hungarian's table would be larger than `HUNGARIAN_ENTRIES`.
+        ValueError: If `method` is no such, or Hungarian's table would be larger than `HUNGARIAN_ENTRIES`.
     """
     if method not in ("hungarian", "greedy"):
         raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")

@@ -43,22 +43,13 @@ _TRAINING_DEFAULTS: dict[str, Any] = {
 
 
 def load_data(recipe: Recipe) -> LoadedSplits:
-    """Read and divide the data of a recipe; where there are several processes, the main one goes first.
-
-    Raises:
-        FileNotFoundError: If there are no such data.
-        ValueError: If they cannot be read, or break a rule.
-    """
+    """Read and divide the data of a recipe, with the errors of `load_splits`; of several processes, one goes first."""
     with PartialState().main_process_first():
         return load_splits(**options_of(DataSource, recipe), **options_of(Division, recipe))
 
 
 def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
-    """Build the model from the recipe's seed, with what prepares its inputs, and try it on two rows.
-
-    Args:
-        recipe: Settings of the run.
-        train_split: Training rows, which name the classes.
+    """Build the model from the recipe's seed, with what prepares its inputs, and try it on two training rows.
 
     Raises:
         ValueError: If the settings make no model, or one that does not read these data.
@@ -166,7 +157,7 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
 
 
 def hide_progress(trainer: CRHTrainer) -> None:
-    """Take away the callbacks by which transformers prints."""
+    """Remove the callbacks by which transformers prints."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
 

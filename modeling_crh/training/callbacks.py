@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: reassignment of centers, epochs of datasets, progress of objectives and on the terminal."""
+"""Callbacks of the trainer: what data sets and objectives are told, reassignment of centers, and progress to see."""
 
 import time
 from collections.abc import Callable
@@ -15,48 +15,44 @@ from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import has_length
 
 from modeling_crh.encoding import LabelledDataset
-from modeling_crh.encoding.loading import STATISTICS_NAME
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.terminal import progress_bar, say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import AssignmentMethod, ClassStatistics, reassign
+from modeling_crh.training.checkpointing import STATISTICS_NAME
 from modeling_crh.training.objectives import Objective
 
 
-class SetEpochCallback(TrainerCallback):
-    """Tell a `LabelledDataset` its epoch, which accelerate's loader does not when it is resumed or sharded."""
+class FollowTrainingCallback(TrainerCallback):
+    """Tell a `LabelledDataset` its epoch, and an objective how much of the training is over.
+
+    Args:
+        go_on: Called when transformers has set up its state, and before any other callback learns of it.
+        objective: What is trained in the place of CRH, if anything is.
+    """
+
+    def __init__(self, go_on: Callable[[], None], objective: Objective | None) -> None:
+        self.go_on, self.objective = go_on, objective
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Go on from a checkpoint, or start."""
+        self.go_on()
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Pass on the number of the epoch, counted from 0."""
+        """Pass on the number of the epoch from 0; accelerate's loader does not where it is resumed or sharded."""
         dataset = kwargs["train_dataloader"].dataset
         if isinstance(dataset, LabelledDataset):
             dataset.set_epoch(int(state.epoch or 0))
 
-
-class ObjectiveCallback(TrainerCallback):
-    """Tell an objective how much of the training is over, and clear its gradients as Trainer does the model's."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.objective = objective
-
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Pass on the share of the steps that are done."""
-        self.objective.set_progress(state.global_step / state.max_steps)
+        if self.objective is not None:
+            self.objective.set_progress(state.global_step / state.max_steps)
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Clear the gradients that the step has used."""
-        self.objective.zero_grad()
-
-
-class GoOnCallback(TrainerCallback):
-    """Call a function when transformers has set up its state, and before any other callback learns of it."""
-
-    def __init__(self, go_on: Callable[[], None]) -> None:
-        self.go_on = go_on
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Call it."""
-        self.go_on()
+        """Clear the objective's gradients, as Trainer clears the model's."""
+        if self.objective is not None:
+            self.objective.zero_grad()
 
 
 class ReassignCentersCallback(TrainerCallback):

@@ -1,22 +1,25 @@
 """The folder of a run: checkpoints that are whole whenever a training is killed, the model, and who may write there."""
 
 import dataclasses
+import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.trainer_utils import sort_checkpoints
 
 from modeling_crh.encoding.inputs import Processor
-from modeling_crh.encoding.loading import MODEL_FOLDER, OBJECTIVE_NAME, find_last_checkpoint, find_model, load_model
+from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.training.objectives import Objective
@@ -39,9 +42,34 @@ CHECKPOINTS_NAME = "checkpoints"
 ROWS_NAME = "rows.json"
 HISTORY_NAME = "history.json"
 
+STATISTICS_NAME = "class_statistics.safetensors"
+OBJECTIVE_NAME = "objective.safetensors"
 PROGRESS_NAME = "training_loss.safetensors"
 PARTIAL_NAME = ".partial"
 """Folder beside the checkpoints that holds the one being written, and those being deleted."""
+
+
+def find_last_checkpoint(folder: str | Path) -> str | None:
+    """Find the newest checkpoint that was saved whole in the `output_dir` of a run; None if there is none."""
+    numbered = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    newest_first = sorted(numbered, key=lambda path: int(path.name.partition("-")[2]), reverse=True)
+    return next((str(path) for path in newest_first if _is_whole(path)), None)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether training can go on from there; only the heads of files are read."""
+    try:
+        for name in ("config.json", "trainer_state.json"):
+            if not json.loads((checkpoint / name).read_text()):
+                return False
+        weights = list(checkpoint.glob("model*.safetensors"))
+        for path in [checkpoint / STATISTICS_NAME, *weights, *checkpoint.glob(OBJECTIVE_NAME)]:
+            with safe_open(path, "pt"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    states = [checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *checkpoint.glob("rng_state*.pth")]
+    return len(weights) > 0 and len(states) > 2 and all(zipfile.is_zipfile(path) for path in states)
 
 
 @contextmanager
@@ -61,7 +89,7 @@ def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) ->
     """
     partial = folder.with_name(PARTIAL_NAME)
     if is_writer:
-        clear(partial)
+        shutil.rmtree(partial, ignore_errors=True)
     wait()
     try:
         yield partial
@@ -74,18 +102,15 @@ def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) ->
         raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
     finally:
         if is_writer:
-            clear(partial)
+            shutil.rmtree(partial, ignore_errors=True)
     wait()
 
 
 def save_progress(folder: str | Path, progress: dict[str, int | Tensor], objective: Objective | None) -> None:
-    """Write into a checkpoint what transformers keeps in memory alone, and an objective.
+    """Write into a checkpoint the weights and centers of an objective, and what transformers keeps in memory alone.
 
-    Args:
-        folder: The checkpoint.
-        progress: `loss`, the sum of the losses since the last log, averaged over all processes; `last_logged_step`; and
-            the `batches` of `check_batches`.
-        objective: Objective whose weights and centers to write, if there is one.
+    `progress` holds `loss`, the sum of the losses since the last log, averaged over all processes; `last_logged_step`;
+    and the `batches` of `check_batches`.
     """
     save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))
     if objective is not None:
@@ -99,27 +124,18 @@ def load_progress(folder: str | Path) -> dict[str, Tensor]:
 
 
 def check_batches(folder: str | Path, batches: dict[str, int]) -> None:
-    """Refuse to resume with other batches, since epochs, reassignments and the order of samples are counted in them.
+    """Raise `ValueError` if a checkpoint was written with other batches than training is to resume with.
 
-    Args:
-        folder: The checkpoint.
-        batches: `batch_size`, the number of samples in a batch over all processes, and `gradient_accumulation_steps`.
-
-    Raises:
-        ValueError: If the checkpoint was written with other batches.
+    `batches` holds `batch_size`, the number of samples over all processes, and `gradient_accumulation_steps`.
     """
     saved = load_progress(folder)
     before = {name: int(saved.get(name, torch.tensor(number))) for name, number in batches.items()}
     if before != batches:
+        words = "{} samples over all processes and `gradient_accumulation_steps={}`"
         raise ValueError(
             "A run must be resumed with batches of the size that it began with, since epochs and reassignments are "
-            f"counted in them: {_in_words(before)}, but got {_in_words(batches)}."
+            f"counted in them: {words.format(*before.values())}, but got {words.format(*batches.values())}."
         )
-
-
-def _in_words(batches: dict[str, int]) -> str:
-    steps = batches["gradient_accumulation_steps"]
-    return f"{batches['batch_size']} samples over all processes and `gradient_accumulation_steps={steps}`"
 
 
 def load_objective(folder: str | Path, objective: Objective | None) -> None:
@@ -143,53 +159,30 @@ def load_exactly(folder: str | Path, model: PreTrainedModel) -> None:
 
 
 def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
-    """Delete the oldest checkpoints beside a new one, so that at most `limit` are left.
+    """Delete the oldest checkpoints beside one that stays, so that at most `limit` are left; None and 0 keep all.
 
-    Args:
-        folder: The new checkpoint, which stays.
-        limit: Most checkpoints to keep. None or 0 keeps all.
-        best: Checkpoint of the best model so far, which stays too.
+    The `best` checkpoint stays too. Each of the others is moved into the partial folder before any of its files goes.
     """
     if not limit or limit < 0:
         return
     found = sort_checkpoints(str(folder.parent), use_mtime=True)
     others = [path for path in found if path not in {str(folder), str(best)}]
     most = max(limit - (len(found) - len(others)), 0)
-    delete(others[: len(others) - most], folder.with_name(PARTIAL_NAME))
-
-
-def keep_only(best: Path) -> None:
-    """Delete all checkpoints beside the best one."""
-    others = [path for path in sort_checkpoints(str(best.parent)) if Path(path) != best]
-    delete(others, best.with_name(PARTIAL_NAME))
-
-
-def delete(checkpoints: Iterable[str], partial: Path) -> None:
-    """Delete checkpoints whole: each is moved into the partial folder before any of its files goes."""
+    partial = folder.with_name(PARTIAL_NAME)
     partial.mkdir(exist_ok=True)
-    for path in checkpoints:
+    for path in others[: len(others) - most]:
         os.replace(path, partial / Path(path).name)
-    clear(partial)
-
-
-def clear(partial: Path) -> None:
-    """Remove the partial folder, if there is one."""
     shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
-    """Refuse a folder that a run must not write to.
-
-    Args:
-        out: Folder of the run.
-        recipe: Settings of the run.
-        resume: Whether the folder may hold this run.
+    """Refuse a folder that holds another run or something else, or, unless `resume`, this run.
 
     Returns:
         Whether it holds this run, finished.
 
     Raises:
-        ValueError: If it holds another run, or something else.
+        ValueError: If the run must not write there.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
@@ -212,18 +205,12 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
 
 
 def save_model(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:
-    """Save a finished run: its history, then the model, whose folder is the mark of the end, moved into its place.
-
-    Args:
-        model: Model to save in `out/model`.
-        processor: Its image processor or tokenizer, if it has one.
-        history: Log of the training.
-        out: Folder of the run.
+    """Save a finished run in `out`: its history, then the folder `model`, whose presence marks the end of the run.
 
     Raises:
         OSError: If it cannot be saved.
     """
-    partial = out / ".partial"
+    partial = out / PARTIAL_NAME
     shutil.rmtree(partial, ignore_errors=True)
     try:
         model.save_pretrained(partial / MODEL_FOLDER)

@@ -47,18 +47,19 @@ def evaluate_splits(
 def encode_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, EncodedItems]:
-    """Encode the splits `query` and `database`.
+    """Encode the splits `query` and `database` of `load_splits`; the model is then in evaluation mode.
 
     Args:
-        model: The model; it is put into evaluation mode.
+        model: The model.
         processor: Image processor or tokenizer of the model; None where it reads features.
-        splits: Prepared splits, see `load_splits`.
+        splits: Prepared splits.
         batch_size: Number of items that go through the model at a time.
         num_workers: Number of processes that prepare items; 0 prepares them in this process.
     """
-    items = {name: labelled_dataset(splits[name], processor) for name in ("query", "database")}
+    settings = {"batch_size": batch_size, "num_workers": num_workers}
     return {
-        name: encode_items(model, rows, batch_size=batch_size, num_workers=num_workers) for name, rows in items.items()
+        name: encode_items(model, labelled_dataset(splits[name], processor), **settings)
+        for name in ("query", "database")
     }
 
 
@@ -115,9 +116,7 @@ def validation_figures(
 def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
     """Describe a training for a model card: figures of the best evaluation, or else of the last, and settings.
 
-    Args:
-        args: Settings, of which those are told that differ from their defaults and name no path and no account.
-        state: State of the trainer, with all that was logged.
+    The settings are those that differ from their defaults and name no path and no account.
     """
     evaluations = [row for row in state.log_history if "eval_map" in row]
     best = [row for row in evaluations if row["eval_map"] == state.best_metric]

@@ -23,16 +23,8 @@ _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
 }
 _TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
 _OF_CRH_ALONE = {
-    "model": (
-        "codebook_size",
-        "head_dim",
-        "codebook_draws",
-        "codebook_seed",
-        "margin",
-        "scale",
-        "quantization_weight",
-    ),
-    "training": ("reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"),
+    "model": "codebook_size head_dim codebook_draws codebook_seed margin scale quantization_weight".split(),
+    "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
 }
 _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 
@@ -204,7 +196,7 @@ def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> 
     """Leave out the settings of CRH in a file where another method replaces it; those in the overrides are checked."""
     heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
     for section, names in _OF_CRH_ALONE.items():
-        dropped = (*names, *heads) if overrides["method"] in UNTRAINED else names
+        dropped = [*names, *heads] if overrides["method"] in UNTRAINED else names
         if isinstance(merged.get(section), dict):
             kept = overrides.get(section, {})
             merged[section] = {
@@ -222,14 +214,7 @@ def _check_type(name: str, value: Any) -> None:
 
 
 def find_recipe(checkpoint: str | Path) -> Recipe | None:
-    """Find the recipe of the run that a model comes from.
-
-    Args:
-        checkpoint: Folder of a run, or of the model in it; or anything else that names a model.
-
-    Returns:
-        The recipe; None if the model comes from no run.
-    """
+    """Find the recipe of a run by its folder or by that of its model; None for anything else that names a model."""
     folder = Path(checkpoint)
     for path in (folder / RECIPE_NAME, folder.parent / RECIPE_NAME):
         if path.is_file() and (path.parent == folder or folder.name == MODEL_FOLDER):

@@ -90,10 +90,7 @@ def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list
 
 
 def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
-    """Load a pretrained model in float32 and evaluation mode, with its image processor or its tokenizer.
-
-    Args:
-        name: Folder or Hub id of a model that `AutoModel` loads.
+    """Load a model by its folder or Hub id, in float32 and evaluation mode, with its image processor or tokenizer.
 
     Raises:
         ValueError: If there is no such model, it reads neither images nor texts, or its weights are not complete.
@@ -127,10 +124,6 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
 
 def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
     """Select the first rows of each class, in the order of the dataset; a row of several labels counts for each.
-
-    Args:
-        dataset: A prepared split, with a column `label`.
-        items_per_class: Number of rows of each class, 1 or larger.
 
     Raises:
         ValueError: If `items_per_class` is less than 1.
@@ -180,11 +173,7 @@ def name_similarity(
 ) -> Tensor:
     """Compute the cosine between the embeddings of names, each the mean over the tokens of the name.
 
-    Args:
-        model: Model in evaluation mode.
-        tokenizer: Tokenizer of the model.
-        names: C names; an underscore stands for a space.
-        batch_size: Number of names that go through the model at a time.
+    An underscore in one of the C names stands for a space. The model must be in evaluation mode.
 
     Returns:
         `(C, C)` float64 on the CPU, from -1 to 1.

@@ -19,28 +19,16 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from modeling_crh.data import BadRow, LoadedSplits
 from modeling_crh.encoding import labelled_dataset, run_batches
 from modeling_crh.encoding.inputs import Processor
-from modeling_crh.encoding.loading import find_last_checkpoint, load_checkpoint
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import write_text
 from modeling_crh.runtime.terminal import say
+from modeling_crh.training import checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.build import build_model, build_trainer, hide_progress, load_data
 from modeling_crh.training.callbacks import TrainingProgress
-from modeling_crh.training.checkpointing import (
-    CHECKPOINTS_NAME,
-    HISTORY_NAME,
-    ROWS_NAME,
-    check_folder,
-    save_model,
-)
 from modeling_crh.training.evaluation import evaluate_splits
-from modeling_crh.training.objectives import UNTRAINED, collect_features, fit_untrained
-from modeling_crh.training.objectives.shc import (
-    Classification,
-    class_similarity,
-    mean_probabilities,
-    with_class_outputs,
-)
+from modeling_crh.training.objectives import UNTRAINED, collect_features, fit_untrained, shc
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
 
@@ -106,12 +94,13 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     """
     out = Path(out)
     state = PartialState()
-    finished = check_folder(out, recipe, resume)
+    finished = checkpointing.check_folder(out, recipe, resume)
     data = load_data(recipe)
     if finished:
         model, processor = load_checkpoint(out)
         nn.Module.to(model, state.device)
-        return TrainedRun(model, processor, data.splits, json.loads((out / HISTORY_NAME).read_text()), data.bad_rows)
+        history = json.loads((out / checkpointing.HISTORY_NAME).read_text())
+        return TrainedRun(model, processor, data.splits, history, data.bad_rows)
     model, processor = build_model(recipe, data.splits["train"])
     trainer = build_trainer(recipe, out, model, processor, data.splits)
     say(_first_line(recipe, data, model, trainer.args))
@@ -120,18 +109,19 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         write_text(out / RECIPE_NAME, recipe.dump())
         if data.rows is not None:
             rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
-            write_text(out / ROWS_NAME, json.dumps(rows) + "\n")
+            write_text(out / checkpointing.ROWS_NAME, json.dumps(rows) + "\n")
     if recipe.method in UNTRAINED:
         _fit_features(recipe, model, processor, data.splits["train"])
     else:
         progress = TrainingProgress()
         trainer.add_callback(progress)
         try:
-            model = _fit(trainer, find_last_checkpoint(out / CHECKPOINTS_NAME) if resume else None)
+            checkpoints = out / checkpointing.CHECKPOINTS_NAME
+            model = _fit(trainer, checkpointing.find_last_checkpoint(checkpoints) if resume else None)
         finally:
             progress.stop()
     if state.is_main_process:
-        save_model(model, processor, trainer.state.log_history, out)
+        checkpointing.save_model(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
     return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_rows)
 
@@ -166,7 +156,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
             _fit_features(recipe, model, processor, few["train"])
         else:
             model = _fit(trainer)
-        save_model(model, processor, trainer.state.log_history, folder)
+        checkpointing.save_model(model, processor, trainer.state.log_history, folder)
         evaluate_splits(model, processor, few)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
@@ -205,11 +195,11 @@ def run_first_stage(trainer: CRHTrainer) -> None:
     num_labels = objective.num_labels
     set_seed(trainer.args.seed)
     stage = type(trainer)(
-        with_class_outputs(trainer.model, num_labels),
+        shc.with_class_outputs(trainer.model, num_labels),
         stage_arguments(trainer.args, objective.classifier_epochs),
         train_dataset=trainer.train_dataset,
         data_collator=trainer.data_collator,
-        objective=Classification(num_labels, num_labels),
+        objective=shc.Classification(num_labels, num_labels),
     )
     hide_progress(stage)
     stage.train()
@@ -221,17 +211,15 @@ def run_first_stage(trainer: CRHTrainer) -> None:
             yield batch
 
     logits = torch.cat(list(run_batches(stage.model.train(False), batches(), desc="Comparing classes")))  # (N, C)
-    objective.place_centers(class_similarity(mean_probabilities(logits, torch.cat(labels))))
+    objective.place_centers(shc.class_similarity(shc.mean_probabilities(logits, torch.cat(labels))))
     objective.place_in(trainer.model)
     set_seed(trainer.args.seed)
 
 
 def stage_arguments(args: CRHTrainingArguments, epochs: float | None) -> CRHTrainingArguments:
-    """Settings of a first stage: those of the training proper, less time, and nothing is evaluated, saved or reported.
+    """Settings of a first stage: those of the training proper, but nothing is evaluated, saved or reported.
 
-    Args:
-        args: Settings of the training proper.
-        epochs: Number of epochs. None stands for half of the epochs, or half of `max_steps`.
+    It takes that number of epochs; None stands for half of the epochs of the training proper, or of its `max_steps`.
     """
     stage = copy.copy(args)
     stage.eval_strategy, stage.save_strategy = IntervalStrategy.NO, SaveStrategy.NO

@@ -16,13 +16,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, TrainOutput
 
 from modeling_crh.codes import binarize
-from modeling_crh.encoding.loading import find_last_checkpoint
 from modeling_crh.hub.push import push_model
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training import arguments, checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import check_method
-from modeling_crh.training.callbacks import GoOnCallback, ObjectiveCallback, ReassignCentersCallback, SetEpochCallback
+from modeling_crh.training.callbacks import FollowTrainingCallback, ReassignCentersCallback
 from modeling_crh.training.evaluation import describe_run, validation_figures
 from modeling_crh.training.objectives import Objective
 
@@ -80,7 +79,7 @@ class CRHTrainer(Trainer):
         arguments.check_best_metric(self.args, self.eval_dataset)
         self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
-        self.add_callback(GoOnCallback(self.go_on))
+        self.add_callback(FollowTrainingCallback(self.go_on, objective))
         if objective is None:
             if self.args.reassignment != "none":
                 check_method(self.args.reassignment, self.model.codebook.shape[1], self.model.assignment.shape[1])
@@ -88,8 +87,7 @@ class CRHTrainer(Trainer):
         else:
             objective.check_fits(self.model.config, self.args.world_size, self.model_init is not None)
             objective.place_in(self.model)
-            self.add_callback(ObjectiveCallback(objective.to(self.args.device)))
-        self.add_callback(SetEpochCallback)
+            objective.to(self.args.device)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved whole.
@@ -99,7 +97,7 @@ class CRHTrainer(Trainer):
         """
         if resume_from_checkpoint is True:
             folder = cast(str, self.args.output_dir)
-            resume_from_checkpoint = find_last_checkpoint(folder)
+            resume_from_checkpoint = checkpointing.find_last_checkpoint(folder)
             if resume_from_checkpoint is None:
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
         self._resumed_from = resume_from_checkpoint or None
@@ -290,7 +288,7 @@ class CRHTrainer(Trainer):
         checkpointing.load_exactly(best, self.model)
         checkpointing.load_objective(best, self.rival)
         if self.args.save_total_limit == 1 and self.args.should_save:  # else Trainer deletes them in their place
-            checkpointing.keep_only(Path(best))
+            checkpointing.keep_newest(Path(best), 1, best)
 
 
 def _transform(transform: Callable[[Any], dict[str, Any]], names: set[str], batch: Any) -> dict[str, Any]:

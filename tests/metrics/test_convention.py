@@ -72,19 +72,7 @@ def test_the_whole_ranking_lies_between_the_tie_aware_bounds(random_case):
     assert (found <= upper + 1e-12).all()
 
 
-def test_queries_that_find_none_score_0():
-    codes = torch.ones(3, 4)
-    found = convention_average_precision(codes, codes, torch.tensor([0, 5, 6]), torch.tensor([1, 1, 0]), top_r=2)
-    assert found.tolist() == [0, 0, 0]
-
-
 @pytest.mark.parametrize("top_r", [0, -1, 41])
 def test_a_cut_outside_the_database_is_an_error(random_case, top_r):
     with pytest.raises(ValueError, match=rf"`top_r` must be a whole number from 1 to N=40, but got {top_r}"):
         convention_average_precision(*random_case(0), top_r=top_r)
-
-
-def test_the_item_left_out_is_no_place_of_the_ranking(random_case):
-    _, codes, _, labels = random_case(0)
-    with pytest.raises(ValueError, match=r"`top_r` must be a whole number from 1 to N=39, but got 40"):
-        convention_average_precision(codes, codes, labels, labels, top_r=40, leave_one_out=True)

@@ -49,8 +49,3 @@ def test_codes_that_are_not_bytes_are_no_packed_codes(metric, random_case):
 def test_half_a_database_is_an_error(metric, given_name):
     with pytest.raises(ValueError, match=r"`database_codes` and `database_labels` must come together"):
         metric.compute(predictions=[[1, 1]], references=[0], **{given_name: torch.ones(1, 2)})
-
-
-def test_logits_are_an_error(metric):
-    with pytest.raises(ValueError, match="must hold only -1 and"):
-        metric.compute(predictions=torch.tensor([[0.3, -0.7], [0.2, 0.1]]), references=torch.tensor([0, 0]))

@@ -74,15 +74,3 @@ def test_a_query_without_a_relevant_item_has_recall_0():
     counts = DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[0, 0]]))
     assert recall_at(counts, 3).tolist() == [0]
     assert precision_recall_curve(counts).recall.tolist() == [0, 0]
-
-
-@pytest.mark.parametrize("figure", [precision_at, recall_at])
-@pytest.mark.parametrize("top_k", [0, -1, 4])
-def test_places_outside_the_database_are_an_error(one_tie, figure, top_k):
-    with pytest.raises(ValueError, match=rf"`top_k` must be a whole number from 1 to N=3, but got {top_k}"):
-        figure(one_tie, top_k)
-
-
-def test_a_negative_radius_is_an_error(one_tie):
-    with pytest.raises(ValueError, match=r"`radius` must be a whole number, 0 or more, but got -1"):
-        precision_within_radius(one_tie, radius=-1)

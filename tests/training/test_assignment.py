@@ -133,11 +133,6 @@ def test_the_cost_is_the_weighted_mean_squared_distance_to_the_codes_of_a_class(
             assert cost[label, word] == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_cheapest_word_of_a_class_is_its_majority_code():
-    words = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]])
-    assert assignment_cost(torch.tensor([[0.5, -1.0]]), words).tolist() == [[5.0, 1.0, 7.0, 3.0]]
-
-
 @given(seed=seeds, num_labels=st.integers(1, 9), spare=st.integers(0, 7), entries=st.sampled_from([1, 20, 2**20]))
 def test_greedy_is_that_of_the_definition_in_blocks_of_any_size(seed, num_labels, spare, entries):
     sums, words, order = small_problem(seed, num_labels, spare)
@@ -165,17 +160,6 @@ def test_hungarian_costs_the_least_of_all_assignments(cost):
     assert cost[labels, hungarian].sum() == best
 
 
-@given(seed=seeds, multi=st.booleans(), method=st.sampled_from(["greedy", "hungarian"]))
-def test_every_head_gives_every_class_a_word_of_its_own(seed, multi, method):
-    codebook, assignment = start(seed)
-    new = run(method, codebook, assignment, statistics_of(samples(seed, size=8, multi=multi)), seed)
-    assert new.dtype == torch.int64
-    assert new.shape == assignment.shape
-    assert new.min() >= 0
-    assert new.max() < 10
-    assert all(len(words.unique()) == 5 for words in new)
-
-
 @given(seed=seeds)
 def test_in_no_head_does_hungarian_cost_more_than_greedy_or_than_before(seed):
     codebook, assignment = start(seed)
@@ -192,39 +176,16 @@ def test_in_no_head_does_hungarian_cost_more_than_greedy_or_than_before(seed):
     assert (hungarian <= before + 1e-9).all()
 
 
-@pytest.mark.parametrize("method", ["greedy", "hungarian"])
-def test_a_class_without_samples_keeps_its_word_and_nobody_takes_it(method):
-    codebook = torch.tensor([[[1, 1], [1, -1], [-1, 1], [-1, -1]]] * 2, dtype=torch.int8)
-    assignment = torch.tensor([[3, 0], [1, 2]])  # of class 0 and the unseen class 1
-    statistics = statistics_of((torch.tensor([[1.0, 1.0, -1.0, 1.0]]), torch.tensor([0])), num_labels=2, num_bits=4)
-    for seed in range(4):
-        new = run(method, codebook, assignment, statistics, seed)
-        assert new[:, 1].tolist() == [0, 2]
-        assert new[0, 0] in (1, 2)  # next to word 0, its own code
-        assert new[1, 0] in (0, 3)
-
-
 @given(seed=seeds, method=st.sampled_from(["greedy", "hungarian"]), unseen=st.sets(st.integers(0, 4)))
-def test_unseen_classes_keep_their_words_in_every_head(seed, method, unseen):
+def test_every_class_has_a_word_of_its_own_in_every_head_and_unseen_ones_keep_theirs(seed, method, unseen):
     codebook, assignment = start(seed, codebook_size=6)
     hash_logits, labels = samples(seed)
     seen = torch.tensor([label not in unseen for label in labels.tolist()])
+    before = assignment.clone()
     new = run(method, codebook, assignment, statistics_of((hash_logits[seen], labels[seen])))
+    assert torch.equal(assignment, before)
     assert torch.equal(new[:, sorted(unseen)], assignment[:, sorted(unseen)])
     assert all(len(words.unique()) == 5 for words in new)
-
-
-@pytest.mark.parametrize("method", ["greedy", "hungarian"])
-def test_without_any_sample_nothing_moves(method):
-    codebook, assignment = start(0)
-    assert torch.equal(run(method, codebook, assignment, ClassStatistics.zeros(5, 12)), assignment)
-
-
-def test_the_old_assignment_is_left_as_it_was():
-    codebook, assignment = start(1)
-    before = assignment.clone()
-    assert not torch.equal(run("hungarian", codebook, assignment, statistics_of(samples(1))), before)
-    assert torch.equal(assignment, before)
 
 
 def test_classes_whose_codes_are_words_get_these_words():
@@ -233,14 +194,6 @@ def test_classes_whose_codes_are_words_get_these_words():
     codes = torch.cat([words[wanted[head]] for head, words in enumerate(codebook)], dim=1).float()  # (5, 12)
     for method in ("greedy", "hungarian"):
         assert torch.equal(run(method, codebook, assignment, statistics_of((codes, torch.arange(5)))), wanted)
-
-
-def test_the_same_seed_gives_the_same_greedy_assignment_and_another_seed_another():
-    codebook, assignment = start(3)
-    statistics = statistics_of(samples(3))
-    found = [run("greedy", codebook, assignment, statistics, seed) for seed in (0, 0, *range(1, 10))]
-    assert torch.equal(found[0], found[1])
-    assert any(not torch.equal(found[0], other) for other in found[2:])
 
 
 def test_greedy_visits_the_classes_in_an_order_drawn_for_each_head():

@@ -8,7 +8,7 @@ from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.encoding import ImageDataset
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import ClassStatistics, reassign
-from modeling_crh.training.callbacks import ReassignCentersCallback, SetEpochCallback
+from modeling_crh.training.callbacks import FollowTrainingCallback, ReassignCentersCallback
 
 NUM_LABELS, NUM_BITS = 3, 8
 
@@ -47,23 +47,6 @@ def test_the_end_of_an_epoch_reassigns_by_what_was_observed_and_starts_anew(call
     assert callback.statistics.weights.sum() == 0
 
 
-def test_an_epoch_outside_the_cadence_moves_nothing_and_still_starts_anew(callback, model):
-    before = model.assignment.clone()
-    for seed in range(2):
-        callback.observe(*batch(seed))
-    end_epoch(callback, model, epoch=21.0)
-    assert torch.equal(model.assignment, before)
-    assert callback.batches == 0
-
-
-def test_an_epoch_that_stopped_half_way_keeps_its_statistics(callback, model):
-    before = model.assignment.clone()
-    callback.observe(*batch(0))
-    end_epoch(callback, model, epoch=0.5)
-    assert torch.equal(model.assignment, before)
-    assert callback.batches == 1
-
-
 @pytest.mark.parametrize(
     ("rest", "rank", "own"), [(0, 0, 4), (0, 1, 4), (6, 0, 4), (6, 1, 2), (3, 0, 3), (3, 1, 0), (4, 1, 0)]
 )
@@ -95,24 +78,22 @@ def test_what_is_saved_is_what_is_loaded(callback, tmp_path):
     assert (other.batches, other.moved_share) == (1, 0.25)
 
 
-def test_a_run_that_starts_from_the_beginning_forgets_an_earlier_one(callback, model):
-    callback.observe(*batch(0))
-    callback.on_train_begin(callback.args, TrainerState(), TrainerControl(), model=model, train_dataloader=range(1))
-    assert callback.batches == 0
+@pytest.mark.parametrize(("epoch", "seen", "kept"), [(21.0, 2, 0), (0.5, 1, 1)], ids=["not in the cadence", "half-way"])
+def test_an_epoch_without_a_reassignment_moves_nothing(epoch, seen, kept, callback, model):
+    before = model.assignment.clone()
+    for seed in range(seen):
+        callback.observe(*batch(seed))
+    end_epoch(callback, model, epoch)
+    assert torch.equal(model.assignment, before)
+    assert callback.batches == kept
 
 
-def test_images_learn_their_epoch_from_the_state(tmp_path):
-    class Images(ImageDataset):
-        def __init__(self):
-            self.epochs = []
-
-        def set_epoch(self, epoch):
-            self.epochs.append(epoch)
-
-    images = Images()
-    args = CRHTrainingArguments(output_dir=str(tmp_path))
+def test_images_learn_their_epoch_from_the_state():
+    epochs = []
+    images = ImageDataset.__new__(ImageDataset)
+    images.set_epoch = epochs.append
+    follow = FollowTrainingCallback(lambda: None, None)
     for epoch in (0, 1.0, 2.5):
-        state = TrainerState(epoch=epoch)
         loader = SimpleNamespace(dataset=images)
-        SetEpochCallback().on_epoch_begin(args, state, TrainerControl(), train_dataloader=loader)
-    assert images.epochs == [0, 1, 2]
+        follow.on_epoch_begin(None, TrainerState(epoch=epoch), TrainerControl(), train_dataloader=loader)
+    assert epochs == [0, 1, 2]

@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from datasets import Dataset
-from tiny_runs import RESNET, VIT, same_state
+from tiny_runs import IMAGES, RESNET, VIT, same_state
 
-from modeling_crh import CRHModel
 from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training import build as assembly
@@ -22,20 +21,7 @@ from modeling_crh.training.run import _use_fast_memory_format, dry_run, train
 
 @pytest.fixture
 def recipe(image_folder):
-    return Recipe.from_dict(
-        {
-            "dataset": str(image_folder),
-            "model": {"num_bits": 16, "backbone_config": RESNET},
-            "image_processor": {"size": {"height": 16, "width": 16}},
-            "training": {
-                "num_train_epochs": 3,
-                "per_device_train_batch_size": 8,
-                "learning_rate": 1.0e-2,
-                "use_cpu": True,
-                "report_to": "none",
-            },
-        }
-    )
+    return Recipe.from_dict(IMAGES, dataset=str(image_folder), training={"num_train_epochs": 3})
 
 
 def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
@@ -52,6 +38,7 @@ def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
     figures = figures_of(encode_splits(model, processor, run.splits))
     assert figures == figures_of(encode_splits(run.model, run.processor, run.splits))
     assert figures["map"] > 0.6
+    assert all(weight.is_contiguous() for weight in model.state_dict().values())  # the default layout
 
 
 def test_a_run_in_mixed_precision_is_evaluated_as_its_checkpoint_is(recipe, tmp_path):
@@ -61,11 +48,6 @@ def test_a_run_in_mixed_precision_is_evaluated_as_its_checkpoint_is(recipe, tmp_
     pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(run.model(pixel_values=pixels).hash_logits, model(pixel_values=pixels).hash_logits)
-
-
-def test_the_same_recipe_gives_the_same_checkpoint(recipe, tmp_path):
-    runs = [train(recipe, tmp_path / name) for name in ("one", "two")]
-    assert same_state(runs[0].model, runs[1].model)
 
 
 def test_a_pretrained_backbone_is_where_training_starts(recipe, tmp_path):
@@ -82,8 +64,7 @@ KILLED_RUN = """
 import os, signal, sys
 from transformers import TrainerCallback
 from modeling_crh.training import build as assembly, run as experiment
-from modeling_crh.data import load_splits
-from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
+from modeling_crh.training.recipe import Recipe
 
 class Kill(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
@@ -193,17 +174,6 @@ def test_a_mistake_in_a_recipe_writes_nothing(recipe, overrides, message, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"`checkpoint` must be a CRH model's folder or Hub id, but"):
-        load_checkpoint(tmp_path / "nothing")
-
-
-def test_the_final_checkpoint_is_in_the_default_layout(recipe, tmp_path):
-    train(recipe, tmp_path / "run")
-    model = CRHModel.from_pretrained(tmp_path / "run" / "model")
-    assert all(weight.is_contiguous() for weight in model.state_dict().values())
-
-
 def test_a_run_on_a_benchmark_names_the_rows_of_its_splits(recipe, tmp_path, monkeypatch):
     fields = yaml.safe_load(recipe.dump()) | {"dataset": "fashion_mnist_sample", "protocol": "disjoint", "seed": 3}
     monkeypatch.setitem(PROTOCOLS, "fashion_mnist_sample", {"disjoint": Protocol(50, 100, train_in_database=False)})
@@ -266,15 +236,6 @@ def test_a_dry_run_moves_the_weights_by_one_step_whatever_the_settings(recipe, s
     assert trained == [(1, 8, True)]
 
 
-def test_a_dry_run_of_features_needs_no_image(tmp_path):
-    rows = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)).tolist()
-    table = Dataset.from_dict({"embedding": rows, "label": [row % 4 for row in range(40)]})
-    table.to_parquet(tmp_path / "table.parquet")
-    fields = {"dataset": str(tmp_path / "table.parquet"), "features_column": "embedding", "model": {"num_bits": 16}}
-    summary = dry_run(Recipe.from_dict(fields | {"training": {"use_cpu": True}}))
-    assert (summary["backbone"], summary["num_labels"], summary["database"]) == (None, 4, 32)
-
-
 def test_the_recipe_of_a_run_is_found_by_its_folder_and_by_its_model(recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     (tmp_path / "model").mkdir()
@@ -315,6 +276,16 @@ def test_a_command_without_a_backbone_says_which_it_takes(crh, image_folder, tmp
     code, _, errors = crh("train", "--dataset", tmp_path / "reviews.csv", "--text-column", "text", "--dry-run")
     assert code == 2
     assert "`backbone` must be given with a `text_column`" in errors
+
+
+def test_a_command_trains_a_head_on_data_that_hold_features(crh, tmp_path):
+    np.save(tmp_path / "clip.npy", np.random.default_rng(0).normal(size=(60, 4)))
+    np.save(tmp_path / "clip.labels.npy", np.arange(60) % 3)
+    code, output, errors = crh("train", "--dataset", tmp_path / "clip.npy", "--num-bits", 16, "--dry-run", "--json")
+    assert code == 0
+    assert "No `--backbone`" not in errors
+    found = json.loads(output)
+    assert (found["backbone"], found["num_labels"], found["database"]) == (None, 3, 48)
 
 
 def test_an_option_wins_over_the_recipe_also_where_its_value_is_the_default(crh, recipe, tmp_path):

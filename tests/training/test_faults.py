@@ -9,9 +9,10 @@ import pytest
 import torch
 from killed_runs import MOMENTS, SETTINGS
 from process_groups import BATCH_SIZE, SIZE
-from tiny_runs import RESNET, same_state, tiny_trainer
+from tiny_runs import IMAGES, same_state, tiny_trainer
 
-from modeling_crh.encoding.loading import find_last_checkpoint, load_model
+from modeling_crh.encoding.loading import load_model
+from modeling_crh.training.checkpointing import find_last_checkpoint
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import train
 
@@ -80,12 +81,7 @@ def test_a_run_whose_folder_was_moved_finds_its_best_checkpoint_again(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_does_not_stand_in_the_way(image_folder, tmp_path):
-    fields = {
-        "dataset": str(image_folder),
-        "model": {"num_bits": 16, "backbone_config": RESNET},
-        "image_processor": {"size": {"height": 16, "width": 16}},
-        "training": {"num_train_epochs": 1, "use_cpu": True, "report_to": "none"},
-    }
+    fields = IMAGES | {"dataset": str(image_folder)}
     (tmp_path / ".recipe.yaml.12.partial").write_text("dataset: ")
     for resume in (False, True):
         run = train(Recipe.from_dict(fields), tmp_path, resume=resume)

@@ -8,27 +8,16 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from tiny_runs import RESNET, Clusters
+from tiny_runs import IMAGES, Clusters
 
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import train
 
-IMAGES = {
-    "model": {"num_bits": 16, "backbone_config": RESNET},
-    "image_processor": {"size": {"height": 16, "width": 16}},
-    "augmentation": "standard",
-}
 FEATURES = {
     "features_column": "features",
     "model": {"num_bits": 16, "hash_head": "mlp", "hash_head_hidden_size": 32, "hash_head_dropout": 0.3},
 }
-TRAINING = {
-    "num_train_epochs": 2,
-    "per_device_train_batch_size": 8,
-    "learning_rate": 1.0e-2,
-    "use_cpu": True,
-    "report_to": "none",
-}
+TRAINING = IMAGES["training"]
 
 
 @pytest.fixture
@@ -51,7 +40,7 @@ def run(fields, out, **settings):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_images_and_recipe_give_the_same_file_however_many_workers_load_them(workers, image_folder, tmp_path):
-    fields = IMAGES | {"dataset": str(image_folder)}
+    fields = IMAGES | {"dataset": str(image_folder), "augmentation": "standard"}
     hashes = [run(fields, tmp_path / name, dataloader_num_workers=workers) for name in ("one", "two")]
     assert hashes[0] == hashes[1]
     assert hashes[0] == run(fields, tmp_path / "plain")

@@ -13,17 +13,17 @@ def test_defaults_are_the_papers(tmp_path):
     assert not args.decoupled_weight_decay
 
 
-def test_centers_move_after_each_of_the_first_20_epochs_and_then_after_every_5th(tmp_path):
-    args = CRHTrainingArguments(output_dir=str(tmp_path))
-    moving = [epoch for epoch in range(1, 41) if args.reassigns_after(epoch)]
-    assert moving == [*range(1, 21), 25, 30, 35, 40]
-
-
-def test_the_cadence_is_a_setting_and_none_never_moves(tmp_path):
-    args = CRHTrainingArguments(output_dir=str(tmp_path), reassign_every_epoch_until=2, reassign_every=3)
-    assert [epoch for epoch in range(1, 10) if args.reassigns_after(epoch)] == [1, 2, 3, 6, 9]
-    never = CRHTrainingArguments(output_dir=str(tmp_path), reassignment="none")
-    assert not any(never.reassigns_after(epoch) for epoch in range(1, 40))
+@pytest.mark.parametrize(
+    ("settings", "moving"),
+    [
+        ({}, [*range(1, 21), 25, 30, 35, 40]),
+        ({"reassign_every_epoch_until": 2, "reassign_every": 13}, [1, 2, 13, 26, 39]),
+        ({"reassignment": "none"}, []),
+    ],
+)
+def test_centers_move_after_each_of_the_first_epochs_and_then_now_and_again(settings, moving, tmp_path):
+    args = CRHTrainingArguments(output_dir=str(tmp_path), **settings)
+    assert [epoch for epoch in range(1, 41) if args.reassigns_after(epoch)] == moving
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import torch
 from tiny_runs import random_batch
 
 from modeling_crh.labels import NO_LABEL
-from modeling_crh.training.objectives import METHODS, OBJECTIVES
+from modeling_crh.training.objectives import OBJECTIVES
 
 ALL = sorted(OBJECTIVES)
 MULTI = [name for name in ALL if OBJECTIVES[name].has_multi_label]
@@ -15,13 +15,6 @@ def loss_and_gradient(objective, hash_logits, labels):
     loss = objective(leaf, labels)
     loss.backward()
     return loss.detach(), leaf.grad
-
-
-def test_all_methods_have_their_names():
-    assert set(ALL) == {"csq", "orthohash", "mds", "shc", "hashnet", "dtsh", "greedyhash"}
-    assert all(OBJECTIVES[name].name == name for name in ALL)
-    assert set(METHODS) == {"crh", *ALL, "sign", "lsh", "itq"}
-    assert SINGLE == ["greedyhash", "shc"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -64,19 +57,11 @@ def test_the_order_of_a_batch_does_not_change_its_loss(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 30.0])
-def test_half_precision_logits_have_a_finite_float32_loss(name, size):
-    hash_logits, labels = random_batch(4)
+@pytest.mark.parametrize(("size", "samples"), [(0.0, 6), (1e-3, 6), (30.0, 6), (1.0, 1)])
+def test_half_precision_logits_have_a_finite_float32_loss(name, size, samples):
+    hash_logits, labels = random_batch(4, samples)
     loss, gradient = loss_and_gradient(OBJECTIVES[name](4, 8), (size * hash_logits).to(torch.bfloat16), labels)
     assert loss.dtype == torch.float32
-    assert torch.isfinite(loss)
-    assert torch.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_a_single_sample_has_a_finite_loss(name):
-    hash_logits, labels = random_batch(5, samples=1)
-    loss, gradient = loss_and_gradient(OBJECTIVES[name](4, 8), hash_logits, labels)
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient).all()
 
@@ -88,7 +73,6 @@ def test_many_classes_at_few_bits_are_no_trouble(name):
     assert objective.centers is None or len(objective.centers.unique(dim=0)) == 1611
 
 
-@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -98,9 +82,9 @@ def test_many_classes_at_few_bits_are_no_trouble(name):
         (torch.tensor([0, 1]), r"`labels` must have one row a sample, but got 2 for 6 samples"),
     ],
 )
-def test_labels_without_a_loss_are_an_error(name, labels, message):
+def test_labels_without_a_loss_are_an_error(labels, message):
     with pytest.raises(ValueError, match=message):
-        OBJECTIVES[name](4, 8)(random_batch(7)[0], labels)
+        OBJECTIVES["mds"](4, 8)(random_batch(7)[0], labels)
 
 
 @pytest.mark.parametrize("name", SINGLE)
@@ -109,7 +93,6 @@ def test_several_labels_are_an_error_where_the_method_has_no_loss_for_them(name)
         OBJECTIVES[name](4, 8)(*random_batch(8, multi=True))
 
 
-@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -118,9 +101,9 @@ def test_several_labels_are_an_error_where_the_method_has_no_loss_for_them(name)
         ((4, 8, -1), r"`seed` must be a whole number, 0 or larger, but got -1"),
     ],
 )
-def test_arguments_that_break_a_rule_are_an_error(name, arguments, message):
+def test_arguments_that_break_a_rule_are_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
-        OBJECTIVES[name](*arguments)
+        OBJECTIVES["dtsh"](*arguments)
 
 
 @pytest.mark.parametrize(

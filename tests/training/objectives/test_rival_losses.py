@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tiny_runs import multi_hot_rows, random_batch
 
 from modeling_crh.training.objectives import OBJECTIVES
-from modeling_crh.training.objectives.pair_objectives import share_a_label
 
 CSQ, OrthoHash, MDS, GreedyHash, HashNet, DTSH = (
     OBJECTIVES[name] for name in ("csq", "orthohash", "mds", "greedyhash", "hashnet", "dtsh")
@@ -211,11 +210,6 @@ def test_the_target_of_several_labels_is_their_majority_and_the_fixed_word_where
     assert objective.targets(torch.tensor([[1, 1, 0], [1, 1, 1]])).tolist() == [[1, 1, -1, -1], [1, -1, -1, 1]]
 
 
-def test_the_least_loss_of_csq_is_that_of_the_centers():
-    objective = CSQ(4, 8)
-    assert objective(30.0 * objective.centers, torch.arange(4)).item() == pytest.approx(0, abs=1e-6)
-
-
 def test_methods_take_the_centers_that_their_papers_say():
     assert (CSQ(16, 8).centers.int() @ CSQ(16, 8).centers.int().T).abs().sum() == 16 * 16  # 8 with itself, -8 with one
     assert (CSQ(17, 8).centers.sum(1) == 0).all()
@@ -264,11 +258,6 @@ def test_beta_grows_from_one_to_its_last_value():
         betas.append(objective.beta)
     assert betas == pytest.approx([1, math.sqrt(25.75), math.sqrt(50.5), 10])
     assert (HashNet(4, 40).alpha, DTSH(2, 16).margin) == (0.25, 4)
-
-
-def test_samples_of_several_labels_are_similar_where_they_share_one():
-    rows = torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 1]])
-    assert share_a_label(rows).tolist() == [[True, True, False], [True, True, True], [False, True, True]]
 
 
 def test_of_more_pairs_than_allowed_some_are_drawn_and_their_loss_is_near_that_of_all():

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import NUM_LABELS, VIT, rival_trainer, same_state, tiny_trainer
+from tiny_runs import NUM_LABELS, VIT, StopAt, rival_trainer, same_state, tiny_trainer
 from transformers import TrainerCallback
 
-from modeling_crh import CRHModel
-from modeling_crh.encoding.loading import OBJECTIVE_NAME, find_last_checkpoint
+from modeling_crh.training.checkpointing import OBJECTIVE_NAME, find_last_checkpoint
 from modeling_crh.training.objectives import OBJECTIVES
 from modeling_crh.training.run import run_first_stage
 
@@ -25,17 +24,6 @@ def ready_trainer(*arguments, **settings):
     if trainer.rival.has_first_stage:
         run_first_stage(trainer)
     return trainer
-
-
-class StopAt(TrainerCallback):
-    """Ends the run by an error at the beginning of a step, as a kill would."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise InterruptedError
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -73,17 +61,6 @@ def test_a_run_resumed_in_the_middle_ends_the_same_bit_for_bit(name, tmp_path):
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("name", WITH_CENTERS)
-def test_a_saved_rival_loads_with_the_centers_of_its_method(name, tmp_path):
-    trainer = ready_trainer(tmp_path, name, save_strategy="epoch", num_train_epochs=1)
-    trainer.train()
-    folder = find_last_checkpoint(tmp_path)
-    loaded = CRHModel.from_pretrained(folder)
-    assert same_state(loaded, trainer.model)
-    assert torch.equal(loaded.centers, trainer.rival.centers)
-    assert torch.equal(load_file(Path(folder, OBJECTIVE_NAME))["centers"], loaded.centers)
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_the_best_model_is_loaded_with_its_objective(name, tmp_path):
     settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
@@ -91,6 +68,10 @@ def test_the_best_model_is_loaded_with_its_objective(name, tmp_path):
     trainer.train()
     saved = load_file(Path(trainer.state.best_model_checkpoint, OBJECTIVE_NAME))
     assert all(torch.equal(value, saved[key]) for key, value in trainer.rival.state_dict().items())
+    loaded = type(trainer.model).from_pretrained(trainer.state.best_model_checkpoint)
+    assert same_state(loaded, trainer.model)
+    if name in WITH_CENTERS:
+        assert torch.equal(loaded.centers, saved["centers"])
 
 
 def test_a_checkpoint_with_a_damaged_objective_is_not_whole(tmp_path):
@@ -145,27 +126,15 @@ def test_hashnet_is_sharpened_at_every_step(tmp_path):
     assert betas == pytest.approx([math.sqrt(1 + 99 * step / 4) for step in range(4)])
 
 
-def test_gradient_accumulation_does_not_scale_the_loss(tmp_path):
-    losses = []
-    for batch_size, steps in ((16, 1), (8, 2)):
-        settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps}
-        trainer = ready_trainer(tmp_path, "mds", size=96, learning_rate=1e-9, **settings)
-        trainer.train()
-        losses.append(trainer.state.log_history[0]["loss"])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-
-
 def test_a_last_batch_of_one_sample_is_refused_for_a_batch_norm_of_the_outputs(tmp_path):
     with pytest.raises(ValueError, match=r"must not leave a last batch of one sample to the head's batch norm"):
         ready_trainer(tmp_path, "orthohash", size=33).train()
 
 
-def test_centers_that_the_codebook_cannot_hold_are_an_error(tmp_path):
+def test_an_objective_of_other_centers_or_classes_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"`objective` must have centers .* \(4, 10, 4\), .* of shape \(5, 16\)"):
         tiny_trainer(tmp_path, objective=OBJECTIVES["csq"](NUM_LABELS, 16))
 
-
-def test_an_objective_of_other_classes_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"`objective` must have the model's number of classes, 5, but has 6"):
         tiny_trainer(tmp_path, objective=OBJECTIVES["dtsh"](6, 16))
 

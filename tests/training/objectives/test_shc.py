@@ -4,8 +4,7 @@ import pytest
 import torch
 from tiny_runs import NUM_LABELS, VIT, Clusters, random_batch, rival_trainer, tiny_trainer
 
-from modeling_crh.training.objectives import OBJECTIVES
-from modeling_crh.training.objectives.shc import SHC, class_similarity, mean_probabilities, with_class_outputs
+from modeling_crh.training.objectives.shc import class_similarity, mean_probabilities, with_class_outputs
 from modeling_crh.training.run import run_first_stage, stage_arguments
 
 
@@ -43,13 +42,6 @@ def test_the_classifier_is_a_copy_with_another_last_layer(fields, tmp_path):
     own, copied = model.backbone.state_dict(), classifier.backbone.state_dict()
     assert all(torch.equal(own[name], copied[name]) for name in own)
     assert {id(one) for one in model.parameters()}.isdisjoint(id(one) for one in classifier.parameters())
-
-
-def test_the_loss_is_csqs_on_other_centers():
-    objective, csq = SHC(4, 8), OBJECTIVES["csq"](4, 8)
-    csq.centers = objective.centers = objective.centers.flip(0)
-    batch = random_batch(0)
-    assert torch.equal(objective(*batch), csq(*batch))
 
 
 def test_training_without_the_first_stage_is_an_error_that_says_how_to_run_it(tmp_path):

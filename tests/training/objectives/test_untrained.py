@@ -49,18 +49,6 @@ def test_the_head_makes_the_codes_of_faiss(name, num_bits, seed, features):
     assert np.array_equal(model.encode(features=features).numpy() > 0, expected)
 
 
-def test_itq_turns_the_principal_directions_and_takes_off_the_mean(features):
-    pytest.importorskip("faiss")
-    model = model_of(8)
-    fit_untrained("itq", model, features)
-    weight = model.hash_head.weight.detach()
-    torch.testing.assert_close(weight @ weight.T, torch.eye(8), atol=1e-4, rtol=0)
-    torch.testing.assert_close(model.hash_head.bias.detach(), -(weight @ features.mean(0)), atol=1e-4, rtol=1e-4)
-    centered = torch.nn.functional.normalize(features - features.mean(0), dim=1)
-    _, _, directions = torch.linalg.svd(centered - centered.mean(0), full_matrices=False)
-    torch.testing.assert_close(weight @ directions[8:].T, torch.zeros(8, 8), atol=1e-3, rtol=0)
-
-
 @pytest.mark.parametrize("name", UNTRAINED)
 def test_a_fitted_model_finds_items_of_its_classes(name, tmp_path):
     pytest.importorskip("faiss")
@@ -101,8 +89,3 @@ def test_features_of_a_backbone_are_those_that_the_head_reads(tmp_path):
 def test_what_a_method_cannot_be_fitted_to_is_an_error(name, num_bits, fields, rows, message, features):
     with pytest.raises(ValueError, match=message):
         fit_untrained(name, model_of(num_bits, **fields), features[:rows])
-
-
-def test_features_of_another_width_are_an_error():
-    with pytest.raises(ValueError, match=r"`features` must be \(N, 16\), .* but got shape \(5, 4\)"):
-        fit_untrained("lsh", model_of(8), torch.zeros(5, 4))
