@@ -182,7 +182,7 @@ def distinct_items(items: Sequence[Item]) -> list[Item]:
 
 
 def keep_frequent(items: Sequence[Item], min_sources: int) -> list[Item]:
-    """Without labels of fewer than `min_sources` source packages, and without packages that then have none."""
+    """Leave out labels of fewer than `min_sources` source packages, and then packages without a label."""
     frequent = {label for label, sources in _sources_by_label(items).items() if len(sources) >= min_sources}
     left = [(package, tuple(label for label in labels if label in frequent)) for package, labels in items]
     return [(package, labels) for package, labels in left if labels]

@@ -139,7 +139,7 @@ def _render_all(icon_sets: list[IconSet], matched: dict[str, dict[str, Drawing]]
 
 
 def _telling_pictures(pictures: Pictures) -> Pictures:
-    """Without pictures that show several emoji, and without the second of two that are the same."""
+    """Leave out pictures that show several emoji, and the second of two that are the same."""
     owners = defaultdict(list)
     for owner, picture in pictures.items():
         owners[picture].append(owner)

@@ -1,4 +1,4 @@
-"""Which icon of a vendor shows which emoji: by code points where a set states them, by name where it does not."""
+"""Match the icons of a vendor to emoji: by code points where a set states them, by name where it does not."""
 
 import re
 import unicodedata

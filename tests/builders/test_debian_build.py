@@ -174,20 +174,24 @@ def test_a_tenth_of_the_sources_of_each_label_are_queries_and_each_label_is_on_b
     assert len(draw_queries(items, seed=seed) & {"x", "y"}) == 1
 
 
-def test_tables_of_sections_and_tags_load_with_one_label_and_with_several(index_file, tmp_path):
-    about = build_debian(tmp_path / "out", index_file=index_file)
+def test_tables_of_sections_and_tags_load_and_what_they_come_from_is_written_beside_them(index_file, tmp_path):
+    out = tmp_path / "out"
+    about = build_debian(out, index_file=index_file)
+    assert json.loads((out / "about.json").read_text(encoding="utf-8")) == about
+    assert (about["num_packages"], about["num_sources"], len(about["index_sha256"])) == (50, 26, 64)
+    assert about["sections"]["counts"] == {"games": 8, "mail": 8, "sound": 8}
     sections, tags = (
-        load_splits(str(tmp_path / "out" / name), text_column="text", validation_fraction=0.2).splits
+        load_splits(str(out / name), text_column="text", validation_fraction=0.2).splits
         for name in ("sections", "tags")
     )
     assert label_names(sections["query"]) == ["games", "mail", "sound"]
     assert sections.num_rows == {"train": 17, "validation": 4, "query": 3, "database": 21}
     assert is_multi_label(tags["query"])
-    assert label_names(tags["query"]) == [
-        *("game::board", "use::filtering", "use::gameplaying"),
-        *("use::playing", "works-with::audio", "works-with::mail"),
-    ]
+    names = "game::board use::filtering use::gameplaying use::playing works-with::audio works-with::mail"
+    assert label_names(tags["query"]) == names.split()
     assert tags.num_rows["query"] == about["tags"]["num_query"]
+    pairs = [bool({*one} & {*other}) for one in tags["query"]["label"] for other in tags["database"]["label"]]
+    assert about["tags"]["relevant_share"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
 
 
 def test_no_source_package_is_in_both_tables(tmp_path):
@@ -201,17 +205,6 @@ def test_no_source_package_is_in_both_tables(tmp_path):
         rows = {part: pq.read_table(tmp_path / "out" / folder / f"{part}.parquet") for part in ("train", "test")}
         train, test = (rows[part]["source"].to_pylist() for part in ("train", "test"))
         assert (len(train), len(test), len({*train} | {*test}), {*train} & {*test}) == (58, 6, 32, set())
-
-
-def test_what_the_tables_come_from_is_written_beside_them(index_file, tmp_path):
-    about = build_debian(tmp_path / "out", index_file=index_file, seed=3)
-    assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8")) == about
-    assert (about["num_packages"], about["num_sources"], about["seed"]) == (50, 26, 3)
-    assert len(about["index_sha256"]) == 64
-    assert about["sections"]["counts"] == {"games": 8, "mail": 8, "sound": 8}
-    train, test = (pq.read_table(tmp_path / "out/tags" / f"{part}.parquet").to_pylist() for part in ("train", "test"))
-    pairs = [bool({*one["label"]} & {*other["label"]}) for one in test for other in train]
-    assert about["tags"]["relevant_share"] == pytest.approx(sum(pairs) / len(pairs), abs=1e-4)
 
 
 def test_the_same_tables_come_out_whatever_the_order_of_the_index_and_others_of_another_seed(index_file, tmp_path):

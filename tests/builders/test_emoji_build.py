@@ -4,7 +4,6 @@ import sys
 import emoji_build
 import emoji_make_sample
 import numpy as np
-import pyarrow.parquet
 import pytest
 from builders.npm_packages import write_package
 from datasets import Dataset
@@ -26,10 +25,6 @@ EMOJI = {
     "🏁": ("chequered flag", "Flags", "flag"),
 }
 OLDER = ["emojione-v1", "fxemoji"]  # these two have no owl
-
-
-def unified(character):
-    return f"{ord(character):04X}"
 
 
 def body_of(vendor, name):
@@ -57,7 +52,7 @@ def packages(tmp_path):
     }
     listed["🫩"] = {"name": "too new", "slug": "too_new", "group": "Smileys & Emotion"}
     rows = [
-        {"unified": unified(character), "name": name.upper(), "short_names": [], "subcategory": subgroup}
+        {"unified": f"{ord(character):04X}", "name": name.upper(), "short_names": [], "subcategory": subgroup}
         for character, (name, _, subgroup) in EMOJI.items()
     ]
     write_package(folder, "unicode-emoji-json", {"data-by-emoji.json": listed})
@@ -133,34 +128,23 @@ def test_a_build_that_is_stopped_leaves_nothing(packages, tmp_path, monkeypatch,
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_an_empty_folder_is_taken_and_what_is_there_is_not_touched(packages, tmp_path):
+def test_an_empty_folder_is_taken_and_what_is_there_is_refused_and_not_touched(packages, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    build_emoji(out, packages_dir=packages)
-    before = {file.name: file.read_bytes() for file in out.iterdir()}
-    (tmp_path / "file").touch()
-    for folder, what in (
-        (out, "a finished build"),
-        (tmp_path, "something else"),
-        (tmp_path / "file", "something else"),
-    ):
-        with pytest.raises(ValueError, match=rf"`out_dir` must be a new or empty folder, but .* holds {what}"):
-            build_emoji(folder, packages_dir=packages)
-    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
-    with pytest.raises(ValueError, match="`seed` must be 0 or larger, but got -1"):
-        build_emoji(tmp_path / "other", packages_dir=packages, seed=-1)
-
-
-def test_the_command_says_what_it_built_and_refuses_in_one_sentence(packages, tmp_path, monkeypatch, capsys):
-    out = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["emoji_build", "--out", str(out), "--packages", str(packages)])
     main()
     assert capsys.readouterr().out == "5 classes, 43 database and 10 query images.\n"
-    assert pyarrow.parquet.read_table(out / "query.parquet").num_rows == 10
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("holds a finished build.")
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    for folder in (tmp_path, out / "about.json"):
+        with pytest.raises(ValueError, match=r"`out_dir` must be a new or empty folder, but .* holds something else"):
+            build_emoji(folder, packages_dir=packages)
+    with pytest.raises(ValueError, match="`seed` must be 0 or larger, but got -1"):
+        build_emoji(tmp_path / "other", packages_dir=packages, seed=-1)
 
 
 LICENCES = {"noto": "Apache-2.0", "openmoji": "CC-BY-SA-4.0", "twemoji": "CC-BY-4.0", "fluent": "MIT"}
