@@ -1,4 +1,4 @@
-"""What groups of processes do in the tests: `process_groups.py FOLDER GROUP...`, or one GROUP under a launcher."""
+"""Train in groups of processes, for the tests: `process_groups.py FOLDER GROUP...`, or one GROUP under a launcher."""
 
 import os
 import socket

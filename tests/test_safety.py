@@ -1,4 +1,4 @@
-"""What the library never does: read or write a pickle of a model, or trust code that it was not told to."""
+"""Tests of safety: no pickle of a model is read or written, and no code is trusted unasked."""
 
 import ast
 import shutil

@@ -1,4 +1,4 @@
-"""Inputs of tiny models, and what two models are compared by."""
+"""Inputs of tiny models, and comparisons of two models."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Rows, codes and folders of shards that tests are made of."""
+"""Small rows, codes and folders of shards."""
 
 import dataclasses
 
