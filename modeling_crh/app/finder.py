@@ -1,4 +1,4 @@
-"""Finder: what the page asks for an image or an item; pictures of items, and images that strangers send."""
+"""Find what lies near an image or an item, show pictures of items, and read images that strangers upload."""
 
 import base64
 import io
@@ -91,7 +91,7 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a query has found.
+    """The answer to a query.
 
     Args:
         query: The item to search with.
@@ -176,10 +176,8 @@ MAX_RATIO = 20
 
 _MAX_LENGTH = -(-MAX_BYTES // 3) * 4  # in base 64
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP")
+FORMATS = ("PNG", "JPEG", "WebP", "GIF", "AVIF", "BMP")
 """What browsers show; Pillow reads far more, by code that few people look at."""
-
-KINDS = "PNG, JPEG, WebP, GIF, AVIF or BMP"
 
 
 def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
@@ -225,8 +223,10 @@ def _open(data: bytes) -> PIL.Image.Image:
     """Read the head of the file."""
     try:
         with decoding():
-            return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+            return PIL.Image.open(io.BytesIO(data), formats=[name.upper() for name in FORMATS])
     except UnreadableImageError as error:
         if isinstance(error.__cause__, PIL.Image.DecompressionBombError):
             raise ValueError(f"An image may have {MAX_PIXELS // 10**6} million pixels at most.") from error
-        raise ValueError(f"This file is no image that can be read: it must be {KINDS}.") from error
+        raise ValueError(
+            f"This file is no image that can be read: it must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+        ) from error

@@ -1,4 +1,4 @@
-"""The search page: its layout, what it answers to each action, and the HTML of its parts."""
+"""The search page: its layout, its event handlers, and the HTML of its parts."""
 
 from collections.abc import Callable
 from functools import cache
@@ -92,15 +92,7 @@ def render(name: str, **values: Any) -> str:
 
 
 def render_answer(answer: Answer, num_items: int, k: int, radius: int, num_bits: int) -> str:
-    """A query and what it has found, as HTML.
-
-    Args:
-        answer: Answer of the finder.
-        num_items: Number of items in the database.
-        k: Number of items that was asked for.
-        radius: Radius that was asked for, in bits.
-        num_bits: `K`.
-    """
+    """A query and the `k` nearest of `num_items` items within `radius` of `num_bits` bits, as HTML."""
     count = len(answer.hits)
     within = "" if radius == num_bits else f" within {radius} {'bit' if radius == 1 else 'bits'}"
     if not count:
@@ -166,16 +158,12 @@ class Conversation:
 
 
 def _sent(event: gr.EventData) -> dict[str, Any]:
-    """What a script of the page has sent, or somebody who pretends to be one."""
+    """The data of an event, which may come from a stranger instead of a script of the page."""
     return event._data if isinstance(event._data, dict) else {}
 
 
 def build_page(
-    index: str | Path,
-    model: str,
-    *,
-    image_root: str | Path | None = None,
-    pictures: str | Path | None = None,
+    index: str | Path, model: str, *, image_root: str | Path | None = None, pictures: str | Path | None = None
 ) -> gr.Blocks:
     """Build the search page of an index; `modeling_crh.app.server` shows it.
 
@@ -192,12 +180,8 @@ def build_page(
     if image_root is not None and pictures is not None:
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
     loaded = read_index(index)
-    chosen: Pictures = no_pictures
-    if image_root is not None:
-        chosen = folder_pictures(image_root)
-    if pictures is not None:
-        chosen = stored_pictures(pictures)
-    return _lay_out(Finder(loaded, model, chosen))
+    chosen: Pictures = no_pictures if image_root is None else folder_pictures(image_root)
+    return _lay_out(Finder(loaded, model, chosen if pictures is None else stored_pictures(pictures)))
 
 
 def _lay_out(finder: Finder) -> gr.Blocks:

@@ -74,7 +74,7 @@ class Gate:
         return None
 
 
-_MAX_REQUEST = MAX_BYTES * 4 // 3 + 100_000  # an image in base 64, and what Gradio says about it
+_MAX_REQUEST = MAX_BYTES * 4 // 3 + 100_000  # an image in base 64, and Gradio's own fields
 
 
 @contextmanager

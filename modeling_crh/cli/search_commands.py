@@ -8,13 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from modeling_crh.cli.options import Json
-from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.runtime.terminal import print_summary, print_table, say
 from modeling_crh.search import index_codes, near_duplicates, open_index, read_index
 from modeling_crh.search.code_index import CodeIndex, is_table_uri
 from modeling_crh.search.duplicates import write_groups
 from modeling_crh.search.index_file import is_index_file, label_text
-from modeling_crh.search.indexing import choose_items, codes_to_table
+from modeling_crh.search.indexing import codes_to_table
 from modeling_crh.search.queries import (
     Result,
     check_model,
@@ -27,11 +26,11 @@ from modeling_crh.search.queries import (
     write_page,
 )
 
-Index = Annotated[str, typer.Argument(help="What `crh index` wrote: a file, or a table such as s3://bucket/a.lance.")]
+Index = Annotated[str, typer.Argument(help="Index from `crh index`: a file, or a table such as s3://bucket/a.lance.")]
 
 
 def index(
-    codes: Annotated[Path, typer.Argument(help="What `crh encode` wrote: a parquet file, or its folder.")],
+    codes: Annotated[Path, typer.Argument(help="Codes from `crh encode`: a parquet file, or its folder.")],
     out: Annotated[
         str,
         typer.Option(
@@ -42,7 +41,7 @@ def index(
     kind: Annotated[
         str,
         typer.Option(
-            help="How codes are found: flat, ivf, hnsw or multihash in a file, flat or ivf in a table. *auto* is flat "
+            help="Kind of index: flat, ivf, hnsw or multihash in a file, flat or ivf in a table. *auto* is flat "
             "up to two million codes in a file and up to 200,000 in a table, and ivf above."
         ),
     ] = "auto",
@@ -124,17 +123,15 @@ def search(
         raise ValueError("`query` must be given, or `text`, but both are missing.")
     if image_root is not None and html is None:
         raise ValueError(f"`image_root` must be given with `html` only, but got {str(image_root)!r} without.")
-    chosen = choose_items(open_index(index), where)
+    opened = open_index(index)
+    chosen: CodeIndex = opened if where is None else opened.where(where)
     if model is not None:
         check_model(chosen, model)
     sources = [*find_queries(query or [], chosen.num_bits), *text_queries(text or [])]
     to_encode = any(source.kind != "code" for source in sources)
     encoder = load_encoder(chosen, model) if model is not None and to_encode else None
     logits = query_logits(sources, encoder) if rerank else None
-    if logits is None:
-        packed = encode_queries(sources, chosen.num_bits, encoder)
-    else:
-        packed = pack_codes(binarize(logits)).numpy()
+    packed = encode_queries(sources, chosen.num_bits, encoder, logits)
     results = find_results(chosen, sources, packed, k=k, radius=radius, rerank_logits=logits)
     if html is not None:
         for fault, count in write_page(html, chosen, results, image_root=image_root).items():
@@ -148,16 +145,13 @@ def search(
 
 
 def _print_results(results: Sequence[Result]) -> None:
-
     rows: list[tuple[object, ...]] = []
     for result in results:
-        name = result.source.name
-        for hit in result.hits:
-            rows.append(
-                (name if hit.rank == 1 else "", hit.rank, hit.distance, hit.id, label_text(hit.label), hit.path)
-            )
-        if not result.hits:
-            rows.append((name, "", "", "", "nothing found", ""))
+        names = [result.source.name, *[""] * len(result.hits)]
+        found: list[tuple[object, ...]] = [
+            (hit.rank, hit.distance, hit.id, label_text(hit.label), hit.path) for hit in result.hits
+        ]
+        rows += [(name, *hit) for name, hit in zip(names, found or [("", "", "", "nothing found", "")], strict=False)]
     print_table(("query", "rank>", "bits>", "id", "label", "path"), rows)
 
 

@@ -92,12 +92,7 @@ def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -
     report = write_report(content, Path(out))
     headline = {name: figures[name] for name in ("map", "map_lower", "map_upper", "precision_at_10")}
     seconds = round(time.monotonic() - started, 1)
-    return headline | {
-        "seconds": seconds,
-        "num_bits": run.model.config.num_bits,
-        "seed": seed,
-        "report": str(report),
-    }
+    return headline | {"seconds": seconds, "num_bits": run.model.config.num_bits, "seed": seed, "report": str(report)}
 
 
 def _report_content(

@@ -1,4 +1,4 @@
-"""What is known of a run, without anything private, and the cards of models, codes and Spaces."""
+"""The public record of a run, and the cards of models, codes and Spaces."""
 
 import json
 import math
@@ -47,7 +47,7 @@ _PRIVATE_SETTINGS = re.compile(r"hub_.*|push_to_hub.*|run_name|project|.*token.*
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What is known of a run, all of which may be published.
+    """The facts of a run that may be published.
 
     Args:
         figures: Names to values, as in `retrieval_figures`.

@@ -70,16 +70,7 @@ def push_codes(
 
 
 def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[pa.Schema, int]:
-    """Copy shards without the paths of this machine.
-
-    Args:
-        folder: Folder with the shards.
-        target: Folder to write to.
-        model: Hub id of the model; None takes the one that the shards name.
-
-    Returns:
-        The schema of the copies, and the number of all rows.
-    """
+    """Copy shards into `target` without the paths of this machine; returns their schema and the number of all rows."""
     files = code_files(folder)
     schema = _public_schema([read_code_schema(file) for file in files], folder, model)
     root, rows = _common_folder(files), 0
@@ -182,19 +173,15 @@ def push_space(
 
     Args:
         index: The file or table of codes of images that `crh index` wrote.
-        repo_id: Repository such as `org/name`, created if it does not exist.
+        repo_id: Repository such as `org/name`; `license` and the result are also those of `push_codes`.
         model: Hub id of the model that made the codes.
         image_root: Folder of the images of the database, to make thumbnails of.
         with_pictures: Whether to publish thumbnails; without them the page shows labels and ids.
-        license: Licence by its name on the Hub, such as `cc-by-4.0`.
+        license: Licence of the Space.
         **destination: See `Destination`. A Space runs on its main branch.
 
-    Returns:
-        The commit.
-
     Raises:
-        ValueError: If an argument has a value that its rule does not allow, `model` cannot encode queries for the
-            index, or `private` is True and the repository exists and is public.
+        ValueError: As `push_codes`, or if `model` cannot encode queries for the index.
         ModuleNotFoundError: If Gradio is not installed, whose version the Space names.
         OSError: If the upload failed; the repository then holds nothing of it.
     """
@@ -220,19 +207,11 @@ def push_space(
 
 
 def store_pictures(file: Path, index: "HammingIndex", image_root: str | Path) -> int:
-    """Write thumbnails of all items, by position, in the format that the search page reads.
-
-    Args:
-        file: File to write.
-        index: Index of at most `MAX_PICTURES` items.
-        image_root: Folder of the images; no path of the index leads out of it.
-
-    Returns:
-        The number of items that have a thumbnail.
+    """Write thumbnails of all items, by position, in the format that the search page reads; returns their number.
 
     Raises:
         FileNotFoundError: If `image_root` is no folder.
-        ValueError: If the index has more items, or `image_root` holds none of their images.
+        ValueError: If the index has more than `MAX_PICTURES` items, or `image_root` holds none of their images.
     """
     root = check_image_root(image_root)
     if len(index) > MAX_PICTURES:
@@ -241,13 +220,13 @@ def store_pictures(file: Path, index: "HammingIndex", image_root: str | Path) ->
         )
     paths = [record["path"] for record in index.records(np.arange(len(index)))]
 
-    def thumbnail(path: str | None) -> Thumbnail:
+    def picture(path: str | None) -> Thumbnail:
         return Thumbnail() if path is None else thumbnail_within(root, path)
 
     count = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer, ThreadPoolExecutor() as threads:
         for start in progress_bar(range(0, len(paths), _BATCH), desc="Making thumbnails"):
-            made = list(threads.map(thumbnail, paths[start : start + _BATCH]))
+            made = list(threads.map(picture, paths[start : start + _BATCH]))
             columns = {"uri": [one.uri or None for one in made], "sharp": [one.sharp for one in made]}
             writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=_SCHEMA))
             count += sum(bool(one.uri) for one in made)

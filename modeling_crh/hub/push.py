@@ -205,11 +205,9 @@ def _failure(error: Exception, repo_id: str, files: list[str]) -> OSError:
 
 def _reason(error: BaseException) -> str:
     """Say in a few words why an upload failed."""
-    chain: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        chain.append(cause)
-        cause = cause.__cause__
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
     for cause in chain:
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code

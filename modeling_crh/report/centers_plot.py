@@ -144,15 +144,9 @@ MOST_NAMES = {False: 40, True: 20}  # rows with a name each, by `narrow`
 
 
 def draw_centers(tables: CenterTables, palette: Palette, *, narrow: bool) -> bytes:
-    """Draw both tables of similarities in one order and on one colour scale.
+    """Draw both tables of `center_tables` in one order and on one colour scale.
 
-    Args:
-        tables: Tables from `center_tables`.
-        palette: Colours of the plot.
-        narrow: One below the other, for a phone, rather than side by side.
-
-    Returns:
-        A PNG file.
+    The other arguments and the result are those of `draw_precision_recall`.
     """
     rows, limit = len(tables.names), color_limit([tables.before, tables.after])
     named = rows <= MOST_NAMES[narrow]
@@ -183,11 +177,7 @@ def draw_centers(tables: CenterTables, palette: Palette, *, narrow: bool) -> byt
 
 
 def color_limit(tables: Sequence[NDArray[np.float64]]) -> float:
-    """Largest similarity in magnitude, rounded up to a tenth: above 0 and at most 1.
-
-    Args:
-        tables: Tables with NaN for what has no colour of the scale.
-    """
+    """Largest similarity in magnitude but NaN, rounded up to a tenth: above 0 and at most 1."""
     values = np.abs(np.stack(tables))
     largest = float(values[~np.isnan(values)].max(initial=0.0))
     return min(1.0, np.ceil(10 * largest - 1e-9) / 10) or 1.0

@@ -127,7 +127,7 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
     Args:
         curve: Curve from `precision_recall_curve`.
         palette: Colours of the plot.
-        narrow: For a phone rather than a desk.
+        narrow: For a phone rather than a desk; panels then stand below one another.
 
     Returns:
         A PNG file.
@@ -150,14 +150,11 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
 
 
 def labelled_radii(recall: list[float], precision: list[float]) -> list[int]:
-    """Choose the radii that have room for a label: each far enough from the one labelled before.
+    """Choose the radii, 0 first, that have room for a label: each far enough from the one labelled before.
 
     Args:
         recall: Mean recall by radius.
         precision: Mean precision by radius.
-
-    Returns:
-        Radii, ascending, the first one 0.
 
     Example:
         >>> labelled_radii([0.0, 0.05, 0.5, 1.0], [1.0, 1.0, 0.9, 0.1])
@@ -175,15 +172,9 @@ MARKED_POINTS = 40  # a series with more has no markers
 
 
 def draw_training(history: Sequence[Mapping[str, Any]], palette: Palette, *, narrow: bool) -> bytes:
-    """Draw three panels; one whose keys are nowhere in `history` says so.
+    """Draw three panels from the `log_history` of the trainer's state; one whose keys are nowhere in it says so.
 
-    Args:
-        history: `log_history` of the trainer's state; may be empty.
-        palette: Colours of the plot.
-        narrow: Panels below one another, for a phone, rather than in a row.
-
-    Returns:
-        A PNG file.
+    The other arguments and the result are those of `draw_precision_recall`.
     """
     accent, second = {"color": palette.accent}, {"color": palette.second, "linestyle": "--", "label": "validation"}
     titles = ("Loss", "mAP on validation", "Share of classes moved")
@@ -219,14 +210,7 @@ def draw_training(history: Sequence[Mapping[str, Any]], palette: Palette, *, nar
 
 
 def read_series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Take one key out of a trainer's log.
-
-    Args:
-        history: `log_history` of the trainer's state.
-        key: Name of the series, such as `loss`.
-
-    Returns:
-        The epochs and the values of the entries that have both.
+    """Epochs and values of the entries of a trainer's log that have a key such as `loss`.
 
     Example:
         >>> read_series([{"loss": 2.0, "epoch": 1.0}, {"eval_map": 0.5, "epoch": 1.0}], "loss")
@@ -251,15 +235,7 @@ LABEL_LENGTH = 16
 
 
 def draw_contact_sheet(results: Sequence[SearchResult], palette: Palette) -> bytes:
-    """Draw a row for each query: hits with a tick in a solid frame, misses with a cross in a dashed one.
-
-    Args:
-        results: At least one search.
-        palette: Colours of the plot.
-
-    Returns:
-        A PNG file.
-    """
+    """Draw a row for each of at least one search, as PNG: hits ticked in a solid frame, misses crossed in a dashed."""
     columns = max(len(result.neighbours) for result in results)
     width, height = (columns + 1) * COLUMN + GAP + 14, len(results) * ROW + 14
 

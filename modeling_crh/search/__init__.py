@@ -11,7 +11,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from modeling_crh.search.duplicates import near_duplicates
-from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.indexing import index_codes, open_index, read_index
+from modeling_crh.search.hamming_index import HammingIndex, open_index, read_index
+from modeling_crh.search.indexing import index_codes
 
 __all__ = ["HammingIndex", "index_codes", "near_duplicates", "open_index", "read_index"]

@@ -54,6 +54,14 @@ class CodeIndex(ABC):
             ValueError: If there is no item at one of the positions.
         """
 
+    def where(self, condition: Any) -> "CodeIndex":
+        """The items that meet a condition, as an index of their own; only a table has one.
+
+        Raises:
+            ValueError: If it is no condition on that table, or the index is none.
+        """
+        raise ValueError(f"`where` must be given with a table (NAME{TABLE_SUFFIX}) only, but got {condition!r:.80}.")
+
     @abstractmethod
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         """The `min(k, N)` nearest items of each query, and their codes `(Q, min(k, N), K / 8)` if asked for."""
@@ -136,16 +144,7 @@ class CodeIndex(ABC):
 
 
 def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray[np.uint8]:
-    """Give packed codes back as a contiguous array.
-
-    Args:
-        name: Name of the argument, for the message.
-        packed: `(N, K / 8)` uint8, an array or a tensor.
-        num_bits: `K`, where it is known.
-
-    Raises:
-        ValueError: If `packed` has another shape or type.
-    """
+    """Give codes `(N, K / 8)` uint8 back as a contiguous array; `num_bits` is K, where it is known."""
     array = packed.cpu().numpy() if isinstance(packed, Tensor) else packed
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"`{name}` must be (N, K / 8) uint8, but got {_describe(array)}.")
@@ -157,15 +156,7 @@ def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray
 
 
 def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the hash logits of queries back as an array.
-
-    Args:
-        rerank_logits: `(Q, K)` floating point, an array or a tensor.
-        packed_queries: `(Q, K / 8)` uint8, the signs of the logits.
-
-    Raises:
-        ValueError: If the logits have another shape or type, are not finite, or have other signs.
-    """
+    """Give the hash logits `(Q, K)` of queries back as an array; their signs must be `packed_queries`."""
     logits = rerank_logits.detach().cpu().float().numpy() if isinstance(rerank_logits, Tensor) else rerank_logits
     shape = (len(packed_queries), 8 * packed_queries.shape[1])
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f" or logits.shape != shape:
@@ -184,22 +175,14 @@ def _describe(value: Any) -> str:
 
 
 def check_count(name: str, value: Any) -> int:
-    """Give `value` back if it is a whole number, 1 or larger.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Give `value` back if it is a whole number, 1 or larger; a ValueError says that it is not."""
     if not is_whole(value) or value < 1:
         raise ValueError(f"`{name}` must be a whole number, 1 or larger, but got {value!r:.80}.")
     return int(value)
 
 
 def check_radius(radius: Any, num_bits: int) -> int:
-    """Give `radius` back if it is a whole number of bits from 0 to `num_bits`.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Give `radius` back if it is a whole number of bits from 0 to `num_bits`; a ValueError says that it is not."""
     if not is_whole(radius) or not 0 <= radius <= num_bits:
         raise ValueError(f"`radius` must be a whole number of bits from 0 to {num_bits}, but got {radius!r:.80}.")
     return int(radius)

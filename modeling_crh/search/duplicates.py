@@ -100,17 +100,11 @@ def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
 
 
 class _Buckets(NamedTuple):
-    """Rows in an order in which those that agree in some bits stand side by side, and where each bucket of them lies.
+    """Rows ordered so that those which agree in some bits stand side by side, and where each bucket of them lies."""
 
-    Attributes:
-        order: `(D,)` rows.
-        starts: Place of the first row of each bucket in `order`.
-        sizes: Number of rows of each bucket.
-    """
-
-    order: Positions
-    starts: Positions
-    sizes: Positions
+    order: Positions  # (D,) rows
+    starts: Positions  # place of the first row of each bucket in `order`
+    sizes: Positions  # number of rows of each bucket
 
 
 def _to_words(packed: NDArray[np.uint8]) -> Words:

@@ -158,17 +158,13 @@ class CodeStore:
         """All codes within `radius` bits of each query, exactly: nearest first, ties by position."""
         if not len(packed):
             return [], []
-        index = self.structure if self._reaches(radius) else self.flat
+        index = self.flat
+        if self.kind == "multihash" and radius < int(self.structure.nhash) * (int(self.structure.nflip) + 1):
+            index = self.structure  # a code within reach differs in at most `nflip` bits in one of its parts
         limits, distances, positions = index.range_search(packed, radius + 1)  # FAISS means smaller than
         keys = distances.astype(np.int64) << _SHIFT | positions
         parts = [np.sort(part) for part in np.split(keys, limits[1:-1].astype(np.int64))]
         return [part & (1 << _SHIFT) - 1 for part in parts], [(part >> _SHIFT).astype(np.int32) for part in parts]
-
-    def _reaches(self, radius: int) -> bool:
-        """Whether hash tables hold every code within `radius`: one of T parts then differs in at most `nflip` bits."""
-        if self.kind != "multihash":
-            return False
-        return radius < int(self.structure.nhash) * (int(self.structure.nflip) + 1)
 
     def parts(self) -> dict[str, NDArray[np.uint8]]:
         """The bytes that a file holds of the store: `codes`, or `structure`, or both."""

@@ -1,14 +1,17 @@
-"""HammingIndex: packed codes and what they stand for in memory, searched by distance in bits."""
+"""HammingIndex: packed codes and their items in memory, searched by distance in bits; and how an index is opened."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
+from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed, is_table_uri
 from modeling_crh.search.faiss_store import CodeStore, choose_kind
 from modeling_crh.search.index_file import Column, Items, read_index_file, write_index_file
+
+if TYPE_CHECKING:
+    from modeling_crh.search.lance_index import LanceIndex
 
 
 class HammingIndex(CodeIndex):
@@ -81,9 +84,9 @@ class HammingIndex(CodeIndex):
 
         Args:
             packed: `(M, K / 8)` uint8.
-            ids: `(M,)`, if and only if the index has ids.
-            labels: `(M,)`, if and only if the index has labels.
-            paths: `(M,)`, if and only if the index has paths.
+            ids: `(M,)`, if and only if the index has ids; `labels` and `paths` likewise.
+            labels: `(M,)`.
+            paths: `(M,)`.
 
         Raises:
             ValueError: If an argument breaks its rule; the index is then as it was.
@@ -105,11 +108,7 @@ class HammingIndex(CodeIndex):
         return [Hits(self.items.ids(positions), positions, distances) for positions, distances in found]
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
-        """Id, label and path of the items at `(P,)` positions; None where there is none.
-
-        Raises:
-            ValueError: If a position is outside of the database.
-        """
+        """Id, label and path of the items at `(P,)` positions; see `CodeIndex`."""
         numbers = np.asarray(positions, dtype=np.int64)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise ValueError(
@@ -151,3 +150,35 @@ class HammingIndex(CodeIndex):
             raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
         index._fill(store, items, header["model"], header["revision"])
         return index
+
+
+def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
+    """Open an index that `crh index` wrote.
+
+    Args:
+        uri: The file of a `HammingIndex`, or a table: `NAME.lance`, or a URI with a scheme such as `s3://`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no index, or damaged.
+        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
+    """
+    if not is_table_uri(uri):
+        return HammingIndex.load(uri)
+    from modeling_crh.search.lance_index import LanceIndex
+
+    return LanceIndex(uri)
+
+
+def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
+    """Read an index that `crh index` wrote into memory.
+
+    Args:
+        uri: The file or table, as `open_index` takes it.
+        kind: Kind of the index that is made of a table; that of a file stays as it is.
+
+    Raises:
+        ValueError: As `open_index`, and if a table holds no item.
+    """
+    opened = open_index(uri)
+    return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)

@@ -1,8 +1,8 @@
-"""Build an index of the codes that `crh encode` writes, and open one: a file over FAISS, or a table of LanceDB."""
+"""Build an index of the codes that `crh encode` writes: in memory, over FAISS, or as a table of LanceDB."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from modeling_crh.checks import check_path
 from modeling_crh.encoding.shards import code_files, one_model, read_code_schema
 from modeling_crh.runtime.terminal import progress_bar
-from modeling_crh.search.code_index import TABLE_SUFFIX, CodeIndex, is_table_uri
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS, Items
 from modeling_crh.search.lance_rows import CODE, LanceSettings, make_rows
@@ -23,16 +22,8 @@ if TYPE_CHECKING:
 _ROWS = 1 << 18  # of a part
 
 
-class CodePart(NamedTuple):
-    """Some rows of the files of codes.
-
-    Attributes:
-        packed: `(n, K / 8)` uint8.
-        columns: All other columns, `(n,)` each, by name.
-    """
-
-    packed: NDArray[np.uint8]
-    columns: dict[str, pa.Array]
+CodePart = tuple[NDArray[np.uint8], dict[str, pa.Array]]
+"""Some rows of the files of codes: codes `(n, K / 8)`, and all other columns, `(n,)` each, by name."""
 
 
 def read_codes(
@@ -87,7 +78,7 @@ def _part(batch: pa.RecordBatch) -> CodePart:
         raise ValueError(f"`codes` must have a code in every row, but {code.null_count} have none.")
     width = code.type.byte_width
     packed = np.frombuffer(code.buffers()[1], np.uint8, len(code) * width, code.offset * width).reshape(-1, width)
-    return CodePart(packed, {name: batch[name] for name in batch.schema.names if name != CODE})
+    return packed, {name: batch[name] for name in batch.schema.names if name != CODE}
 
 
 def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = None) -> HammingIndex:
@@ -103,10 +94,9 @@ def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = No
         ValueError: See `read_codes`.
     """
     settings, parts = read_codes(codes, model, COLUMNS)
-    read = list(parts)
-    columns = {f"{name}s": pa.chunked_array([part.columns[name] for part in read]) for name in read[0].columns}
-    packed = np.concatenate([part.packed for part in read])
-    return HammingIndex(packed, **columns, kind=kind, model=settings.model, revision=settings.revision)
+    packed, read = zip(*parts, strict=True)
+    columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
+    return HammingIndex(np.concatenate(packed), **columns, kind=kind, model=settings.model, revision=settings.revision)
 
 
 def codes_to_table(
@@ -124,7 +114,7 @@ def codes_to_table(
         codes: A parquet file or a folder of some, see `read_codes`. All of its columns are kept to filter by.
         uri: URI of the table, see `LanceIndex`.
         kind: Kind of the table: `flat`, `ivf` or `auto`.
-        model: Name of the model to use instead of the one that the codes name.
+        model: As in `index_codes`.
         append: Whether to add to the table that is there; the ids must be new to it. All codes are then in memory.
         storage_options: Options of the object store, see `LanceIndex`.
 
@@ -158,52 +148,3 @@ def _rows(parts: Iterator[CodePart]) -> Iterator[pa.Table]:
         items = Items(len(packed), ids, columns.pop("label", None), columns.pop("path", None))
         yield make_rows(packed, items, columns)
         start += len(packed)
-
-
-def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
-    """Open an index that `crh index` wrote.
-
-    Args:
-        uri: The file of a `HammingIndex`, or a table: `NAME.lance`, or a URI with a scheme such as `s3://`.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no index, or damaged.
-        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
-    """
-    if not is_table_uri(uri):
-        return HammingIndex.load(uri)
-    from modeling_crh.search.lance_index import LanceIndex
-
-    return LanceIndex(uri)
-
-
-def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
-    """Read an index that `crh index` wrote into memory.
-
-    Args:
-        uri: The file or table, as `open_index` takes it.
-        kind: Kind of the index that is made of a table; that of a file stays as it is.
-
-    Raises:
-        ValueError: As `open_index`, and if a table holds no item.
-    """
-    opened = open_index(uri)
-    return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)
-
-
-def choose_items(index: "HammingIndex | LanceIndex", where: str | None) -> CodeIndex:
-    """The items of an index that meet a condition; all of them without one.
-
-    Args:
-        index: An index from `open_index`.
-        where: SQL, see `modeling_crh.search.lance_rows.Condition`.
-
-    Raises:
-        ValueError: If it is no condition on that table, or the index is none.
-    """
-    if where is None:
-        return index
-    if isinstance(index, HammingIndex):
-        raise ValueError(f"`where` must be given with a table (NAME{TABLE_SUFFIX}) only, but got {where!r:.80}.")
-    return index.where(where)

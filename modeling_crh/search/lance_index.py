@@ -75,8 +75,8 @@ class LanceIndex(LanceView):
             uri: URI of the table, see the class.
             packed: `(N, K / 8)` uint8, at least one code.
             ids: `(N,)` distinct whole numbers of 64 bits or strings; None numbers the codes from 0.
-            labels: `(N,)` names, numbers, or lists of names; None where an item has none.
-            paths: `(N,)` strings.
+            labels: `(N,)`, as in a `HammingIndex`.
+            paths: `(N,)`, as in a `HammingIndex`.
             columns: More columns to filter by, `(N,)` each, by name.
             kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_table.check_table_kind`.
             model: Name of the model that made the codes.
@@ -113,8 +113,8 @@ class LanceIndex(LanceView):
         Args:
             packed: `(M, K / 8)` uint8.
             ids: `(M,)` distinct ids.
-            labels: `(M,)`, if and only if the table has labels.
-            paths: `(M,)`, if and only if the table has paths.
+            labels: `(M,)`, if and only if the table has labels; `paths` likewise.
+            paths: `(M,)`.
             columns: The other columns of the table, `(M,)` each, by name.
             replace: Whether an id that is there gets the new code and columns. Otherwise it is an error.
 

@@ -75,7 +75,7 @@ _KEY = {"lance-schema:unenforced-primary-key": "true"}  # Lance then lets no two
 
 @dataclass(frozen=True)
 class LanceSettings:
-    """What the metadata of a table's schema say of its codes.
+    """Settings of the codes, kept in the metadata of a table's schema.
 
     Args:
         num_bits: `K`.
@@ -94,7 +94,7 @@ class LanceSettings:
 
     @classmethod
     def of_schema(cls, schema: pa.Schema, uri: str) -> "LanceSettings":
-        """Undo `to_metadata`.
+        """Read the settings of a schema.
 
         Raises:
             ValueError: If the metadata are missing or of another format version, or the columns do not fit them.

@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 
 TABLE_RULE = "a table that can be read and written"
 
-_FAULTS = {  # what an object store's answer says, by a word that it holds
+_FAULTS = {  # word in an object store's answer: what is wrong
     "Failed to get AWS credentials": "there are no credentials for the object store",
     "NoSuchBucket": "there is no such bucket",
     "kind: Connect": "the object store cannot be reached",

@@ -79,11 +79,7 @@ class LanceView(CodeIndex):
         return LanceView(self.uri, self._table, both)
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
-        """Id, label, path and all other columns but the code of the items at `(P,)` positions; None where none is.
-
-        Raises:
-            ValueError: If a position is none of this version.
-        """
+        """Id, label, path and all other columns but the code of the items at `(P,)` positions; see `CodeIndex`."""
         numbers = np.asarray(positions, dtype=np.int64).tolist()
         if not numbers:
             return []

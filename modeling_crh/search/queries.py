@@ -31,8 +31,8 @@ class QuerySource:
     """One query, before it is a code.
 
     Args:
-        name: What the user wrote, or the path of a file in the folder that the user named.
-        kind: What `value` is: something that a model reads, or a `code`.
+        name: The query as the user wrote it, or the path of a file in a folder that the user named.
+        kind: Kind of `value`: an input that a model reads, or a `code`.
         value: An item as `Encoder` takes it, such as the path of an image or a text; or the `(K / 8,)` packed code.
     """
 
@@ -102,13 +102,16 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
     return encoder
 
 
-def encode_queries(sources: Sequence[QuerySource], num_bits: int, encoder: Encoder | None = None) -> NDArray[np.uint8]:
+def encode_queries(
+    sources: Sequence[QuerySource], num_bits: int, encoder: Encoder | None = None, logits: Tensor | None = None
+) -> NDArray[np.uint8]:
     """Encode queries in batches.
 
     Args:
         sources: Q queries.
         num_bits: `K` of the index.
         encoder: Encoder of the model that made the codes of the index; needed only where a query is no code.
+        logits: `(Q, K)` hash logits of the queries from `query_logits`; None computes them where they are needed.
 
     Returns:
         `(Q, K / 8)` packed codes.
@@ -116,14 +119,12 @@ def encode_queries(sources: Sequence[QuerySource], num_bits: int, encoder: Encod
     Raises:
         ValueError: If a query cannot be read, or there is no model that reads such queries and has K bits.
     """
-    packed = np.zeros((len(sources), num_bits // 8), np.uint8)
-    for row, source in enumerate(sources):
-        if source.kind == "code":
-            packed[row] = source.value
-    rows = [row for row, source in enumerate(sources) if source.kind != "code"]
-    if rows:
-        packed[rows] = pack_codes(binarize(query_logits([sources[row] for row in rows], encoder))).numpy()
-    return packed
+    others = [source for source in sources if source.kind != "code"]
+    if logits is None and others:
+        logits = query_logits(others, encoder)
+    encoded = iter(()) if logits is None else iter(pack_codes(binarize(logits)).numpy())
+    packed = [source.value if source.kind == "code" else next(encoded) for source in sources]
+    return np.array(packed, np.uint8).reshape(-1, num_bits // 8)
 
 
 def query_logits(sources: Sequence[QuerySource], encoder: Encoder | None = None) -> Tensor:
@@ -196,7 +197,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Result:
-    """A query and what it found.
+    """A query and its hits.
 
     Args:
         source: The query.
@@ -289,11 +290,8 @@ def write_page(
         paths = {hit.path for result in results for hit in result.hits if hit.path is not None}
         pictures = {name: thumbnail_within(root, name) for name in sorted(paths)}
     queries = [make_thumbnail(one.source.value) if one.source.kind == "image" else None for one in results]
-    page = (
-        page_templates(_TEMPLATES, label_text=label_text)
-        .get_template("results.html")
-        .render(index=index, results=results, queries=queries, pictures=pictures)
-    )
+    template = page_templates(_TEMPLATES, label_text=label_text).get_template("results.html")
+    page = template.render(index=index, results=results, queries=queries, pictures=pictures)
     with whole_file(target) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))  # a path may hold half a surrogate pair
     return Counter(picture.fault for picture in pictures.values() if picture.fault)

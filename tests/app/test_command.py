@@ -38,8 +38,6 @@ def test_the_command_serves_until_it_is_interrupted(crh, index_path, checkpoint,
         (["INDEX", "--model", "CHECKPOINT", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
         (["INDEX"], "--model"),
         (["INDEX", "--model", "CHECKPOINT", "--port", "0"], "--port"),
-        (["INDEX", "--model", "CHECKPOINT", "--port", "65536"], "--port"),
-        (["INDEX", "--model", "CHECKPOINT", "--host", "192.0.2.1"], "`host` must be an address of this machine, but"),
     ],
 )
 def test_bad_arguments_get_one_sentence(crh, index_path, checkpoint, arguments, message):

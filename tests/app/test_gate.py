@@ -55,11 +55,6 @@ def test_what_the_page_does_not_need_is_closed(address, line):
         assert httpx.request(method, address + path, **body).status_code == 404, path
 
 
-def test_an_upload_is_written_nowhere(address):
-    answer = httpx.post(f"{address}gradio_api/upload", files={"files": ("a.png", b"content")})
-    assert answer.status_code == 404
-
-
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_other_methods_are_closed(address, method):
     assert httpx.request(method, address).status_code == 404

@@ -1,19 +1,10 @@
 """The page in a real browser: what a person does, and sees."""
 
-import io
-
-import PIL.Image
 import pytest
 
 from modeling_crh.search import HammingIndex
 
 FILE = "input[type=file]"
-
-
-def png(image, name="query.png"):
-    content = io.BytesIO()
-    image.save(content, "PNG")
-    return {"name": name, "mimeType": "image/png", "buffer": content.getvalue()}
 
 
 def distances(page):
@@ -136,16 +127,6 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_answer_stays(visit, exp
     assert code_shown(page) == before
     page.locator(".crh-gallery button").nth(1).click()
     expect(page.get_by_role("alert")).to_be_hidden()
-
-
-def test_an_image_of_ten_thousand_by_ten_thousand_pixels_is_not_decoded(visit, expect, monkeypatch):
-    page = visit()
-    monkeypatch.setattr("modeling_crh.app.finder.to_rgb", lambda image: pytest.fail("it was decoded"))
-    page.locator(FILE).set_input_files(png(PIL.Image.new("1", (10_000, 10_000))))
-    expect(page.get_by_role("alert")).to_have_text(
-        "An image may have 50 million pixels at most, but this one has 10,000 x 10,000."
-    )
-    expect(page.get_by_role("heading", name="Nothing is asked yet")).to_be_visible()
 
 
 def test_two_people_at_once_see_their_own_answers(visit, expect, expected):

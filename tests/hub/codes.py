@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -103,14 +102,3 @@ def test_the_example_of_the_card_runs(crh, codes_folder):
     codes = np.stack([np.frombuffer(code, np.uint8) for code in table["code"].to_pylist()])
     distances = sorted(int(np.unpackbits(codes[0] ^ code).sum()) for code in codes)
     assert [distance for _, distance in nearest] == distances[:10]
-
-
-def test_a_push_of_codes_that_fails_leaves_nothing_and_the_next_one_completes_it(crh, codes_folder, faults, api):
-    faults(upload=99)
-    code, _, errors = crh("push", codes_folder, "ada/broken-codes", "--type", "dataset")
-    assert code == 2
-    assert "none of the 2 files (README.md, codes-00000.parquet)" in errors
-    assert api.list_repo_files("ada/broken-codes", repo_type="dataset") == [".gitattributes"]
-    faults()
-    assert crh("push", codes_folder, "ada/broken-codes", "--type", "dataset")[0] == 0
-    assert Path(api.hf_hub_download("ada/broken-codes", "codes-00000.parquet", repo_type="dataset")).is_file()

@@ -89,7 +89,6 @@ def test_what_is_public_does_not_pass_for_private(crh, checkpoint, api):
     ("arguments", "message"),
     [
         (["nowhere", "ada/x"], "`checkpoint` must be a CRH model's folder or Hub id, but 'nowhere' is not"),
-        (["CHECKPOINT", "a/b/c"], "`repo_id` must be a name such as 'org/name', but got 'a/b/c'"),
         (["CHECKPOINT", "ada/x", "--model", "ada/y"], "`model` must be given with codes or an index only"),
         (
             ["CHECKPOINT", "ada/x", "--type", "dataset", "--with-pictures"],

@@ -141,13 +141,3 @@ def test_the_index_of_another_model_of_the_hub_is_refused(crh, database, tmp_pat
     code, _, errors = crh("push", tmp_path / "index", "ada/wrong", *SPACE)
     assert code == 2
     assert "`model` must be the one that made the codes of the index, 'ada/others', but got 'ada/eyes'" in errors
-
-
-def test_a_push_that_fails_leaves_nothing(crh, database, faults, api):
-    faults(upload=99)
-    code, _, errors = crh("push", database, "ada/broken-space", *SPACE)
-    assert code == 2
-    assert "none of the 4 files (README.md, app.py, index.crh, requirements.txt)" in errors
-    assert api.list_repo_files("ada/broken-space", repo_type="space") == [".gitattributes"]
-    faults()
-    assert crh("push", database, "ada/broken-space", *SPACE)[0] == 0

@@ -26,10 +26,10 @@ def main() -> None:
         for name, source in (("hub", case["repo"]), ("saved", saved), ("saved again", f"{saved}-again")):
             answer[name] = codes(source, case)
             if name != "saved again":
-                save(source, f"{saved}-again" if name == "saved" else saved, case)
+                load(source, case).save_pretrained(f"{saved}-again" if name == "saved" else saved)
         AutoModel.from_pretrained(case["repo"], trust_remote_code=True).save_pretrained(f"{saved}-model")
         again = f"{case['repo']}-again"
-        push(case["repo"], again, case)
+        load(case["repo"], case).push_to_hub(again)
         answer["pushed again"] = codes(again, case)
         answer["files of the model alone"] = sorted(path.name for path in Path(f"{saved}-model").iterdir())
         answers.append(answer)
@@ -54,22 +54,12 @@ def codes(source: str, case: dict) -> list[str]:
     return given[0]
 
 
-def save(source: str, target: str, case: dict) -> None:
+def load(source: str, case: dict):
     from transformers import AutoModel, pipeline
 
     if case["kind"] == "features":
-        AutoModel.from_pretrained(source, trust_remote_code=True).save_pretrained(target)
-    else:
-        pipeline(model=source, trust_remote_code=True).save_pretrained(target)
-
-
-def push(source: str, target: str, case: dict) -> None:
-    from transformers import AutoModel, pipeline
-
-    if case["kind"] == "features":
-        AutoModel.from_pretrained(source, trust_remote_code=True).push_to_hub(target)
-    else:
-        pipeline(model=source, trust_remote_code=True).push_to_hub(target)
+        return AutoModel.from_pretrained(source, trust_remote_code=True)
+    return pipeline(model=source, trust_remote_code=True)
 
 
 def hex_of(code) -> str:

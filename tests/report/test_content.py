@@ -23,16 +23,13 @@ def test_an_image_that_is_not_rgb_bytes_is_an_error(image, got):
         Neighbour(image, ("coat",), 0, True)
 
 
-def test_a_negative_distance_is_an_error(picture):
-    with pytest.raises(ValueError, match="`distance` must be 0 or more bits, but got -1"):
-        Neighbour(picture(), ("coat",), -1, True)
-
-
-@pytest.mark.parametrize("distances", [[], [2, 1]])
-def test_neighbours_out_of_order_or_missing_are_an_error(picture, distances):
-    neighbours = tuple(Neighbour(picture(), (), distance, False) for distance in distances)
-    with pytest.raises(ValueError, match="`neighbours` must hold at least one item, nearest first"):
-        SearchResult(picture(), (), neighbours)
+@pytest.mark.parametrize(
+    ("distances", "message"),
+    [([-1], "`distance` must be 0 or more"), ([], "`neighbours` must hold at least"), ([2, 1], "item, nearest first")],
+)
+def test_neighbours_out_of_order_or_missing_are_an_error(picture, distances, message):
+    with pytest.raises(ValueError, match=message):
+        SearchResult(picture(), (), tuple(Neighbour(picture(), (), distance, False) for distance in distances))
 
 
 @pytest.mark.parametrize(
@@ -45,14 +42,9 @@ def test_neighbours_out_of_order_or_missing_are_an_error(picture, distances):
         ({"taxonomy": [["cloth"]]}, r"`taxonomy` must hold C=3 lists of names, but got \[\['cloth'\]\]"),
         ({"taxonomy": ["cloth"] * 3}, r"`taxonomy` must hold C=3 lists of names, but got \['cloth', "),
         ({"results": []}, "`results` must hold at least one search"),
+        ({"centers_before": torch.ones(3, 16), "centers_after": torch.ones(3, 16)}, "from 0 to K=16, but got 9 points"),
     ],
 )
 def test_content_that_does_not_belong_together_is_an_error(make_content, changes, message):
     with pytest.raises(ValueError, match=message):
         make_content(**changes)
-
-
-def test_a_curve_of_other_codes_is_an_error(make_content):
-    centers = torch.ones(3, 16)
-    with pytest.raises(ValueError, match="from 0 to K=16, but got 9 points"):
-        make_content(centers_before=centers, centers_after=centers)

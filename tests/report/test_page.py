@@ -109,15 +109,6 @@ def test_training_and_centers_are_put_into_words(make_content):
     assert re.search(r"at the start: \d of 3\. The closest two are now \w+ and \w+, \d of 8 bits apart\.", page)
 
 
-@pytest.mark.parametrize("labels", [(), ("coat", "bag"), ("",)])
-def test_any_number_of_labels_is_shown(make_content, picture, labels):
-    results = [SearchResult(picture(), labels, (Neighbour(picture(), labels, 0, True),))]
-    shown = ", ".join(labels) or "no label"
-    assert f"Query: {shown}" in [
-        image["alt"] for image in _elements(render_page(make_content(results=results), NO_PLOTS), "img")
-    ]
-
-
 def test_pcc_and_p_value_stand_below_the_centers(make_content):
     before, after = SemanticCorrelation(-0.0123, 0.5, 19_900, 999), SemanticCorrelation(0.4567, 0.001, 19_900, 999)
     semantics = [CenterSemantics("<taxonomy>", before, after), CenterSemantics("names", after, after)]
@@ -132,12 +123,6 @@ def test_a_correlation_of_nothing_has_no_sign(make_content):
     nothing = SemanticCorrelation(-0.0001, 0.5, 3, 99)
     page = render_page(make_content(semantics=[CenterSemantics("names", nothing, nothing)]), NO_PLOTS)
     assert '<td class="number">0.000 → 0.000</td>' in page
-
-
-def test_without_a_reference_there_is_no_pcc(make_content):
-    page = render_page(make_content(), NO_PLOTS)
-    assert "PCC" not in page
-    assert "puts classes together that are similar at the end" in page
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,4 @@
 import io
-import math
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -15,15 +13,12 @@ from modeling_crh.report.plots import (
     COLUMN,
     DARK,
     GAP,
-    LEAST_GAP,
     LIGHT,
     TILE,
     draw_contact_sheet,
     draw_png,
     draw_precision_recall,
     draw_training,
-    labelled_radii,
-    read_series,
     shorten,
 )
 from modeling_crh.runtime import html
@@ -64,24 +59,10 @@ def test_the_settings_of_the_user_neither_matter_nor_change():
         assert matplotlib.rcParams["font.size"] == 30
 
 
-def test_labelled_points_stand_apart():
-    recall, precision = [place / 64 for place in range(65)], [1 - (place / 64) ** 2 for place in range(65)]
-    chosen = labelled_radii(recall, precision)
-    assert chosen[0] == 0
-    for one, other in pairwise(chosen):
-        assert math.dist((recall[one], precision[one]), (recall[other], precision[other])) >= LEAST_GAP
-
-
 def test_a_curve_that_finds_nothing_is_drawn():
     zeros = torch.zeros(2, dtype=torch.float64)
     png = draw_precision_recall(PrecisionRecallCurve(torch.arange(2), zeros, zeros), LIGHT, narrow=True)
     assert png.startswith(b"\x89PNG")
-
-
-def test_a_series_is_made_of_the_entries_that_have_both_keys():
-    history = [{"loss": 3, "epoch": 0.5}, {"eval_map": 0.1, "epoch": 1.0}, {"loss": 9.0}, {"loss": 2.5, "epoch": 1.5}]
-    assert read_series(history, "loss") == ([0.5, 1.5], [3.0, 2.5])
-    assert read_series(history, "eval_map_lower") == ([], [])
 
 
 @pytest.mark.parametrize(

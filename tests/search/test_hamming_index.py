@@ -146,13 +146,6 @@ def test_added_codes_are_found(build):
     assert [record["label"] for record in index.records(positions)] == ["new"]
 
 
-def test_positions_go_on_as_ids():
-    index = HammingIndex(random_codes(0, 4))
-    index.add(random_codes(0, 4)[:2] ^ 255)
-    assert index.search(random_codes(0, 4)[:1] ^ 255, 1)[0].tolist() == [[4]]
-    assert index.records([5]) == [{"id": 5, "label": None, "path": None}]
-
-
 def test_tensors_are_packed_codes_too():
     codes = binarize(torch.randn(20, 16, generator=torch.Generator().manual_seed(0)))
     index = HammingIndex(pack_codes(codes))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from modeling_crh.codes import unpack_codes
-from modeling_crh.search import HammingIndex, index_codes
+from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
 from modeling_crh.search.queries import find_queries, query_logits
 
@@ -254,16 +254,10 @@ def test_bad_queries_get_one_sentence(refused, arguments, message, tmp_path, mon
         (["dedupe", "nothing", "--radius", "1"], "`path` must be the file of an index, but there is no file"),
         (["dedupe", "nothing.lance", "--radius", "1"], "`uri` must be a table of codes, but there is no folder"),
         (["index", "codes", "--out", "a.crh", "--append"], "`append` must be given with a table (NAME.lance) only"),
-        (["index", "codes", "--out", "a.lance", "--kind", "hnsw"], "`kind` must be auto, flat or ivf for a table"),
         (["index", "codes", "--out", "a.lance"], "`codes` must be a parquet file, or a folder that holds some"),
-        (["index", "codes", "--out", "a.lance", "--append"], "`uri` must be a table of codes, but there is no folder"),
     ],
 )
 def test_bad_input_gets_one_sentence(refused, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(arguments, message)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_codes_of_encode_are_indexed_as_they_are(encoded):
-    assert index_codes(encoded).records([0, 59])[0]["label"] == "bright"

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from modeling_crh.search import HammingIndex, index_codes, open_index, read_index
-from modeling_crh.search.indexing import choose_items, codes_to_table
+from modeling_crh.search.indexing import codes_to_table
 from modeling_crh.search.lance_index import LanceIndex
 
 
@@ -148,7 +148,7 @@ def test_either_index_is_opened_by_its_path(tmp_path):
     file, table = open_index(tmp_path / "a"), open_index(tmp_path / "a.lance")
     assert (type(file), type(table)) == (HammingIndex, LanceIndex)
     assert [len(read_index(tmp_path / name)) for name in ("a", "a.lance")] == [3, 3]
-    assert (len(choose_items(table, "year > 1")), len(choose_items(file, None))) == (2, 3)
+    assert (len(table.where("year > 1")), len(file)) == (2, 3)
     with pytest.raises(ValueError, match=r"`where` must be given with a table \(NAME\.lance\) only, but got 'year"):
-        choose_items(file, "year > 1")
+        file.where("year > 1")
     assert sorted(lancedb.connect(tmp_path).list_tables().tables) == ["a"]

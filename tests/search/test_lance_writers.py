@@ -61,15 +61,6 @@ def test_what_is_open_stays_until_it_is_refreshed(uri):
     assert (len(reader), reader.search(CODES[:1], 100)[0].shape) == (PART - 10, (1, PART - 10))
 
 
-def test_a_writer_adds_to_what_others_have_written(uri):
-    one, other = LanceIndex(uri), LanceIndex(uri)
-    one.add(CODES[:1], [100], labels=["a"])
-    other.add(CODES[:1], [101], labels=["b"])
-    assert (len(one), len(other)) == (PART + 1, PART + 2)
-    with pytest.raises(ValueError, match="`ids` must be new, but the table has 101 already"):
-        one.add(CODES[:1], [101], labels=["c"])
-
-
 @pytest.mark.parametrize("replace", [False, True])
 def test_two_writers_never_add_one_id_twice(uri, replace):
     ready = Barrier(4)

@@ -48,7 +48,8 @@ def test_groups_are_those_of_all_pairs(seed, size, num_bits, flips, radius):
 
 
 @pytest.mark.parametrize("radius", [1, 2])
-def test_large_buckets_are_compared_in_blocks(radius):
+def test_large_buckets_are_compared_in_blocks_and_settled_in_portions(radius, monkeypatch):
+    monkeypatch.setattr(duplicates, "_MOST_WAITING", 20)
     generator = np.random.default_rng(0)
     packed = planted(1, 1500, 64, 3.0)
     packed[:, :4] = generator.integers(0, 2, (1500, 1), dtype=np.uint8)  # the first chunk tells two buckets apart
@@ -73,16 +74,3 @@ def test_a_million_equal_codes_are_one_group():
 def test_a_radius_out_of_range_is_an_error(radius):
     with pytest.raises(ValueError, match=r"`radius` must be a whole number of bits from 0 to 64, but got"):
         near_duplicates(HammingIndex(np.zeros((2, 8), np.uint8)), radius)
-
-
-def test_connections_in_many_portions_are_those_of_the_whole_graph(monkeypatch):
-    monkeypatch.setattr(duplicates, "_MOST_WAITING", 20)
-    one, other = np.random.default_rng(0).integers(0, 200, (2, 150))
-    graph = np.zeros((200, 200))
-    graph[one, other] = 1
-    found = duplicates.Components(200)
-    assert found.settle().tolist() == list(range(200))
-    for start in range(0, 150, 7):
-        found.connect(one[start : start + 7], other[start : start + 7])
-    labels, expected = found.settle(), connected_components(graph, directed=False)[1]
-    np.testing.assert_array_equal(labels[:, None] == labels, expected[:, None] == expected)

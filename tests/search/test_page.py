@@ -1,9 +1,7 @@
-import os
 import re
 
 import numpy as np
 import PIL.Image
-import pytest
 
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.queries import QuerySource, find_results, write_page
@@ -62,20 +60,6 @@ def test_items_without_a_path_or_label_have_their_id(tmp_path):
     assert "id item 7" in text
     assert "no label" in text
     assert ">1 bit<" in text
-
-
-def test_a_write_that_fails_leaves_the_old_page(tmp_path, monkeypatch):
-    index, results = search(["a"])
-    (tmp_path / "page.html").write_text("old")
-
-    def fail(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="no space left"):
-        write_page(tmp_path / "page.html", index, results)
-    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
-    assert (tmp_path / "page.html").read_text() == "old"
 
 
 def test_half_a_surrogate_pair_is_written_somehow(tmp_path):

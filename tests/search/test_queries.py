@@ -66,24 +66,6 @@ def test_images_and_codes_are_encoded_in_their_order_as_the_pipeline_does(encode
     assert all(parameter.grad is None for parameter in encoder.model.parameters())
 
 
-def test_texts_are_encoded_as_the_pipeline_does(text_encoder):
-    texts = ["the cat sat on the mat", "a dog ran", "a dog ran " * 40]
-    packed = encode_queries(text_queries(texts), 64, text_encoder)
-    pipeline = CRHPipeline(model=text_encoder.model, tokenizer=text_encoder.processor)
-    np.testing.assert_array_equal(packed, [output["code"] for output in pipeline(texts)])
-    assert len(np.unique(packed, axis=0)) == 3
-
-
-def test_many_queries_go_through_the_model_in_batches(encoder, image_folder):
-    calls = []
-    hook = encoder.model.register_forward_pre_hook(lambda *_: calls.append(True))
-    try:
-        packed = encode_queries(find_queries([str(image_folder)], 16), 16, encoder)
-    finally:
-        hook.remove()
-    assert (len(packed), len(calls)) == (60, 1)
-
-
 def test_hash_logits_have_the_signs_of_the_codes_and_a_code_has_none(encoder, image_folder):
     sources = find_queries([str(image_folder / "dark")], 16)
     logits = query_logits(sources, encoder)

@@ -1,0 +1,180 @@
+import re
+
+import pytest
+import yaml
+
+from modeling_crh.data.benchmarks import BENCHMARKS as LOADERS
+from modeling_crh.hub.cards import (
+    BENCHMARKS,
+    MARK,
+    OWN_DATA,
+    PICTURES,
+    RunRecord,
+    is_written,
+    model_card,
+    public_recipe,
+    read_run,
+)
+from modeling_crh.training.recipe import Recipe
+
+KINDS = {
+    "pixel_values": ("image-feature-extraction", "images"),
+    "input_ids": ("feature-extraction", "texts"),
+    "features": (None, "stored features"),
+}
+
+
+BACKBONES = {"pixel_values": "vit", "input_ids": "bert", "features": None}
+
+
+@pytest.mark.parametrize("main_input_name", KINDS)
+def test_the_tag_and_the_words_are_those_of_what_the_model_reads(tiny_model, main_input_name):
+    card = model_card(tiny_model(BACKBONES[main_input_name], num_bits=32), "org/name", RunRecord())
+    tag, words = KINDS[main_input_name]
+    assert (card.data.pipeline_tag, card.data.library_name) == (tag, "transformers")
+    assert f"Codes of 32 bits for {words}, learned from labels:" in card.text
+    (example,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
+    compile(example, "example", "exec")
+    assert '"org/name", trust_remote_code=True' in example
+
+
+def test_a_run_is_told_in_metadata_and_in_words(tiny_model, tmp_path):
+    run = RunRecord(
+        figures={"map": 0.5, "recall_at_5": 0.25, "queries": 1000, "database": 6000},
+        recipe={"dataset": "cifar10", "protocol": "disjoint", "backbone": "org/vit", "method": "csq"},
+        history=[{"eval_map": 0.75, "epoch": 2.0}, {"eval_map": 0.5, "epoch": 3.0}, {"loss": 1.0}],
+        pictures={name: tmp_path / name for name in PICTURES},
+    )
+    model = tiny_model(num_labels=2, id2label={0: "a `b`\n", 1: "c"})
+    card = model_card(model, "org/name", run, license="mit", revision="v2", tags=["cars", "hashing"])
+    data = yaml.safe_load(card.content.split("---\n")[1])
+    assert (data["base_model"], data["datasets"], data["license"]) == ("org/vit", ["uoft-cs/cifar10"], "mit")
+    assert data["tags"] == ["hashing", "binary-codes", "modeling-crh", "cars"]
+    (index,) = data["model-index"]
+    (result,) = index["results"]
+    assert result["dataset"] == {"name": "CIFAR-10", "type": "uoft-cs/cifar10", "split": "query"}
+    assert {row["type"]: row["value"] for row in result["metrics"]} == {"map": 0.5, "recall_at_5": 0.25}
+    for text in (
+        "by `csq`",
+        "Training started from `org/vit`",
+        "Measured on CIFAR-10, split `query`: 1,000 queries, each against 6,000 items",
+        "| Recall@5 | 0.2500 | Share of all relevant items",
+        "](contact_sheet.png)",
+        "](precision_recall.png)",
+        "Epoch 2 was the best on the validation split, with an mAP of 0.7500",
+        "protocol: disjoint",
+        'revision="v2", ',
+        "`a 'b'`, `c`",
+        "The licence of the model is `mit`",
+    ):
+        assert text in card.text, text
+    assert "holds the items of the training" not in card.text
+
+
+def test_what_is_not_known_is_not_made_up(tiny_model):
+    card = model_card(tiny_model(None), "org/name", RunRecord())
+    assert not {"license", "base_model", "datasets", "model-index", "pipeline_tag"} & set(card.data.to_dict())
+    for text in ("No figures were recorded", "Nothing was recorded", "No licence was stated"):
+        assert text in card.text
+
+
+@pytest.mark.parametrize(
+    ("card", "written"),
+    [
+        (None, False),
+        ("", False),
+        ("---\nlicense: mit\n---\n", False),
+        ("---\nlicense: mit\n---\n\n# Cars\n", True),
+        ("# Cars\n", True),
+        (f"---\nlicense: mit\n---\n# Cars\n{MARK}\n", False),
+        ("---\na: b\n---\nThis model card has been automatically generated.", False),
+        ("---\na: b\n---\nSee https://huggingface.co/docs/hub/spaces-config-reference", False),
+    ],
+)
+def test_a_card_with_a_text_that_no_library_wrote_was_written_by_somebody(card, written):
+    assert is_written(card) == written
+
+
+def test_every_benchmark_has_a_title():
+    assert set(BENCHMARKS) == set(LOADERS)
+
+
+def test_a_public_recipe_names_no_path_no_account_and_no_secret():
+    recipe = {
+        "dataset": "pictures/of/ada",
+        "data_dir": "/home/ada/data",
+        "backbone": "/home/ada/vit",
+        "model": {"num_bits": 32, "backbone_config": {"model_type": "vit", "_name_or_path": "org/vit"}},
+        "augmentation": "light",
+        "training": {
+            "learning_rate": 0.1,
+            "hub_token": "hf_secret",
+            "hub_model_id": "ada/x",
+            "push_to_hub": True,
+            "run_name": "ada",
+            "logging_dir": "logs",
+            "deepspeed": "~/deepspeed.json",
+            "report_to": ["tensorboard", "C:\\ada"],
+        },
+    }
+    assert public_recipe(recipe) == {
+        "dataset": OWN_DATA,
+        "model": {"num_bits": 32, "backbone_config": {"model_type": "vit"}},
+        "augmentation": "light",
+        "training": {"learning_rate": 0.1, "report_to": ["tensorboard"]},
+    }
+
+
+def test_what_is_public_already_stays():
+    recipe = Recipe.from_dict({"dataset": "cifar10", "backbone": "org/vit", "training": {"num_train_epochs": 3}})
+    dumped = yaml.safe_load(recipe.dump())
+    assert Recipe.from_dict(public_recipe(dumped)) == recipe
+
+
+def test_a_folder_named_like_a_backbone_on_the_hub_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "vit").mkdir(parents=True)
+    assert public_recipe({"backbone": "org/vit"}) == {}
+    assert public_recipe({"backbone": "org/resnet"}) == {"backbone": "org/resnet"}
+
+
+def test_a_record_that_was_saved_is_read_again(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "contact_sheet.png").write_bytes(b"picture")
+    (tmp_path / "one" / "figures.json").write_text('{"map": 0.5, "worst": NaN, "name": "x"}')
+    (tmp_path / "one" / "history.json").write_text('[{"eval_map": 0.5, "run": "ada", "epoch": 1}]')
+    (tmp_path / "one" / "recipe.yaml").write_text("dataset: cifar10\n")
+    assert read_run(tmp_path / "one").pictures == {}  # it shows images of the data
+    record = read_run(tmp_path / "one", with_pictures=True)
+    (tmp_path / "two").mkdir()
+    record.save(tmp_path / "two")
+    (tmp_path / "two" / "model").mkdir()
+    again = read_run(tmp_path / "two" / "model", with_pictures=True)
+    assert (again.figures, again.history, again.recipe) == (record.figures, record.history, record.recipe)
+    assert again.figures == {"map": 0.5}
+    assert again.history == [{"eval_map": 0.5, "epoch": 1}]
+    assert again.pictures["contact_sheet.png"].read_bytes() == b"picture"
+
+
+def test_a_bare_folder_has_an_empty_record(tmp_path):
+    assert read_run(tmp_path) == RunRecord(history=[])
+
+
+def test_figures_of_a_validation_split_are_not_saved_as_those_of_queries(tmp_path):
+    RunRecord(figures={"map": 0.5}, split="validation").save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("figures.json", "{"), ("figures.json", "[1]"), ("history.json", "[1]"), ("recipe.yaml", "a: [")],
+)
+def test_a_damaged_file_is_an_error(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match="`run` must hold complete files, but"):
+        read_run(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="`run` must be a folder, but got"):
+        read_run(tmp_path / "nowhere")
