@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-from modeling_crh.metrics.average_precision import (
+from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
+from modeling_crh.metrics.figures import bit_balance, bit_correlation, figures_with_counts, retrieval_figures
+from modeling_crh.metrics.precision import (
+    PrecisionRecallCurve,
     average_precision,
     average_precision_bounds,
     convention_average_precision,
-)
-from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
-from modeling_crh.metrics.figures import bit_balance, bit_correlation, figures_with_counts, retrieval_figures
-from modeling_crh.metrics.precision_recall import (
-    PrecisionRecallCurve,
     precision_at,
     precision_recall_curve,
     precision_within_radius,

@@ -6,9 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from modeling_crh.metrics.average_precision import average_precision, average_precision_bounds
 from modeling_crh.metrics.counting import DistanceCounts, check_codes, check_top, prepare_retrieval
-from modeling_crh.metrics.precision_recall import precision_at, precision_within_radius, recall_at
+from modeling_crh.metrics.precision import (
+    average_precision,
+    average_precision_bounds,
+    precision_at,
+    precision_within_radius,
+    recall_at,
+)
 
 ROWS_PER_PRODUCT = 2**16  # float32 holds every integer up to 2**24, so a product of so many rows is exact
 

@@ -219,12 +219,8 @@ class TrainingProgress(TrainerCallback):
         self._bar.clear()
         say(", ".join(part for part in parts if part.strip()))
 
-    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Take the bar away."""
-        self.stop()
-
     def stop(self) -> None:
-        """Take the bar away, also when training ends by an error."""
+        """Remove the bar; to be called when training ends, also by an error."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -34,7 +34,7 @@ DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
 """Recipe of the bundled sample, which trains in minutes on a CPU: the default of `crh train`."""
 
 FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
-"""Recipe of a head on stored features: the default of `crh train --features-column`."""
+"""Recipe of a head on stored features: the default of `crh train` where the data hold features."""
 
 MOST_VALUES = 10_000
 """Largest number of values in one mapping of a recipe."""

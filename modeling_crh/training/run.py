@@ -28,7 +28,7 @@ from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.build import build_model, build_trainer, hide_progress, load_data
 from modeling_crh.training.callbacks import TrainingProgress
 from modeling_crh.training.evaluation import evaluate_splits
-from modeling_crh.training.objectives import UNTRAINED, collect_features, fit_untrained, shc
+from modeling_crh.training.objectives import UNTRAINED, center_objectives, collect_features, fit_untrained
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
 
@@ -195,11 +195,11 @@ def run_first_stage(trainer: CRHTrainer) -> None:
     num_labels = objective.num_labels
     set_seed(trainer.args.seed)
     stage = type(trainer)(
-        shc.with_class_outputs(trainer.model, num_labels),
+        center_objectives.with_class_outputs(trainer.model, num_labels),
         stage_arguments(trainer.args, objective.classifier_epochs),
         train_dataset=trainer.train_dataset,
         data_collator=trainer.data_collator,
-        objective=shc.Classification(num_labels, num_labels),
+        objective=center_objectives.Classification(num_labels, num_labels),
     )
     hide_progress(stage)
     stage.train()
@@ -211,7 +211,9 @@ def run_first_stage(trainer: CRHTrainer) -> None:
             yield batch
 
     logits = torch.cat(list(run_batches(stage.model.train(False), batches(), desc="Comparing classes")))  # (N, C)
-    objective.place_centers(shc.class_similarity(shc.mean_probabilities(logits, torch.cat(labels))))
+    objective.place_centers(
+        center_objectives.class_similarity(center_objectives.mean_probabilities(logits, torch.cat(labels)))
+    )
     objective.place_in(trainer.model)
     set_seed(trainer.args.seed)
 

@@ -9,7 +9,7 @@ from transformers import BertModel, PreTrainedTokenizerFast
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import load_data
 from modeling_crh.training.evaluation import encode_splits, figures_of
-from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
+from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
 from modeling_crh.training.run import train
 
 FRUITS = [("red", "apple"), ("green", "pear")]
@@ -39,23 +39,6 @@ def test_a_table_of_texts_is_trained_on_and_read_back(tiny_backbone, tmp_path):
     model, tokenizer = load_checkpoint(tmp_path / "run")
     assert same_state(model, run.model)
     assert figures_of(encode_splits(model, tokenizer, run.splits))["queries"] == 6
-
-
-def test_a_table_of_features_is_trained_on_without_a_backbone(tmp_path):
-    generator = np.random.default_rng(0)
-    labels = np.arange(60) % 3
-    np.save(tmp_path / "clip.npy", np.eye(3)[labels] + 0.1 * generator.normal(size=(60, 3)))
-    np.save(tmp_path / "clip.labels.npy", labels)
-    recipe = Recipe.load(
-        FEATURES_RECIPE,
-        dataset=str(tmp_path / "clip.npy"),
-        model={"hash_head_hidden_size": 16},
-        training={"num_train_epochs": 5, "per_device_train_batch_size": 8, "learning_rate": 0.01, "use_cpu": True},
-    )
-    run = train(recipe, tmp_path / "run")
-    model, processor = load_checkpoint(tmp_path / "run")
-    assert processor is None
-    assert figures_of(encode_splits(model, processor, run.splits))["map"] > 0.9
 
 
 def test_validation_rows_that_are_alone_in_their_class_search_the_training_rows(tmp_path):

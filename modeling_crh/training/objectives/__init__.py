@@ -4,10 +4,9 @@ import importlib
 import os
 import sys
 
-from modeling_crh.training.objectives.center_objectives import CSQ, MDS, GreedyHash, OrthoHash
+from modeling_crh.training.objectives.center_objectives import CSQ, MDS, SHC, GreedyHash, OrthoHash
 from modeling_crh.training.objectives.objective import Objective
 from modeling_crh.training.objectives.pair_objectives import DTSH, HashNet
-from modeling_crh.training.objectives.shc import SHC
 from modeling_crh.training.objectives.untrained import UNTRAINED, collect_features, fit_untrained
 
 OBJECTIVES: dict[str, type[Objective]] = {

@@ -10,11 +10,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
 from tiny_runs import IMAGES, same_state
 
-from modeling_crh.encoding import labelled_dataset
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import build_model, build_objective
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
-from modeling_crh.training.objectives.untrained import collect_features, fit_untrained
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import dry_run, train
 
@@ -71,15 +69,6 @@ def test_a_rival_is_tried_out(method, recipe_of):
     found = dry_run(recipe_of(method))
     assert found["num_heads"] == 1
     assert (found["loss"] is None, found["steps_per_epoch"]) == ((False, 6) if method == "shc" else (True, 0))
-
-
-def test_an_untrained_run_is_the_fit_to_its_training_images(recipe_of, tmp_path):
-    pytest.importorskip("faiss")
-    recipe = recipe_of("itq", model={"num_bits": 8}, seed=3)
-    run = train(recipe, tmp_path / "run")
-    model, processor = build_model(recipe, run.splits["train"])
-    fit_untrained("itq", model, collect_features(model, labelled_dataset(run.splits["train"], processor)), 3)
-    assert same_state(model, run.model)
 
 
 def test_an_interrupted_shc_run_that_is_resumed_keeps_its_centers(recipe_of, tmp_path, monkeypatch):

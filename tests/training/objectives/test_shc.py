@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_runs import NUM_LABELS, VIT, Clusters, random_batch, rival_trainer, tiny_trainer
 
-from modeling_crh.training.objectives.shc import class_similarity, mean_probabilities, with_class_outputs
+from modeling_crh.training.objectives.center_objectives import class_similarity, mean_probabilities, with_class_outputs
 from modeling_crh.training.run import run_first_stage, stage_arguments
 
 
