@@ -28,7 +28,7 @@ from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, image
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.table_readers import DatasetReader, StreamReader
-from modeling_crh.data.tables import Part, divide_tables, find_tables, open_tables, read_error
+from modeling_crh.data.tables import SUFFIXES, Part, divide_tables, find_tables, open_tables, read_error
 from modeling_crh.runtime.terminal import say
 
 
@@ -105,7 +105,7 @@ def open_stored(source: DataSource) -> Stored:
         return Stored(shown, digest(files), parts)
     if path.is_dir():
         raise ValueError(f"`dataset` must hold images or tables, but the folder {name!r} holds none.")
-    if path.exists() or not is_hub_id(name):
+    if path.exists() or not is_hub_id(name) or path.suffix in SUFFIXES:
         rule = f"a folder, a table, the Hub id of a dataset, or one of the benchmarks {', '.join(sorted(BENCHMARKS))}"
         if path.exists():
             raise ValueError(f"`dataset` must be {rule}, but got the file {name!r}.")

@@ -133,7 +133,7 @@ def test_a_rival_is_trained_by_its_name_and_has_no_centers_that_moved(crh, recip
     ("arguments", "message"),
     [
         (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
-        (["train", "--dataset", "nowhere"], "dataset that can be read, but 'nowhere' is not: "),
+        (["train", "--dataset", "./nowhere/at/all"], "`dataset` must be a folder, a table, the Hub id of a dataset"),
         (
             ["train", "--backbone", "/no/such/model"],
             "`backbone` must be a model's folder or Hub id, but '/no/such/model' is not",

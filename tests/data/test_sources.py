@@ -184,7 +184,13 @@ def test_what_is_no_name_of_data_is_an_error(dataset):
 
 
 def test_what_is_not_there_is_a_file_not_found_error(tmp_path):
-    for name in ("/no/such/data", str(tmp_path / "none.csv"), str(tmp_path / "*.csv"), "a,b.csv"):
+    for name in (
+        "/no/such/data",
+        str(tmp_path / "none.csv"),
+        str(tmp_path / "*.csv"),
+        "a,b.csv",
+        "photos/rows.parquet",
+    ):
         with pytest.raises(FileNotFoundError, match=r"`dataset` must be a folder, a table, .* but there is no"):
             load_splits(name)
     with pytest.raises(ValueError, match="`protocol` must be given with a benchmark only, but got 'disjoint'"):
