@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test check check-installed bench bench-methods paper checkpoint clean
+.PHONY: setup demo demo-emoji test test-slow check check-installed bench bench-methods paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -22,8 +22,14 @@ demo-emoji: setup  ## centers that never move and centers that do, side by side;
 	rm -rf runs/demo-emoji
 	$(BIN)/crh demo --dataset emoji --out runs/demo-emoji $(if $(EMOJI),--data-dir $(EMOJI))
 
-test: setup
-	$(BIN)/python -m pytest
+# One thread a test process: two of them that compute with all cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+test: setup  ## all tests but the slow ones, on all cores
+	$(PYTEST) -m "not slow"
+
+test-slow: setup  ## the tests that take several seconds each: kills, process groups, the browser
+	$(PYTEST) -m slow
 
 check: setup
 	$(BIN)/ruff check .

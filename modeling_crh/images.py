@@ -34,22 +34,12 @@ SUFFIXES = frozenset(
 )
 """Endings of the names of image files, in lower case."""
 
-_FORMATS = (
-    "AVIF BMP DDS DIB GIF HEIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP".split()
-)  # Pillow also opens documents and videos (EPS, PSD, MPEG ...), some of them through other programs
+# Pillow also opens documents and videos (EPS, PSD, MPEG ...), some of them through other programs.
+_FORMATS = "AVIF BMP DDS DIB GIF HEIF ICNS ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP".split()
 
-_DECODE_ERRORS = (
-    OSError,  # also a file that ends too early
-    SyntaxError,  # a broken PNG
-    ValueError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    PIL.Image.DecompressionBombError,
-)
-"""What Pillow raises on the bytes of a damaged image."""
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, LookupError, EOFError, OverflowError, struct.error, zlib.error)
+_DECODE_ERRORS = (*_PILLOW_ERRORS, PIL.Image.DecompressionBombError)
+"""Errors of Pillow for the bytes of a damaged image."""
 
 _SMALL_IMAGE = 2**24  # pixels that any file may claim
 _PIXELS_A_BYTE = 10_000  # PNG holds 8,000 white pixels in a byte, and GIF 3,000
@@ -107,6 +97,26 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
         return to_rgb(source if isinstance(source, PIL.Image.Image) else _open(_content(source)))
     except UnreadableImageError as error:
         raise UnreadableImageError(error.reason, name) from error
+
+
+def read_pixels(value: Any, name: object = "") -> torch.Tensor:
+    """Read one image as a tensor, `(3, H, W)` uint8; see `read_image`.
+
+    Args:
+        value: `{"bytes": ..., "path": ...}`, as `datasets` stores an image, or anything that `read_image` takes.
+        name: Name in messages of an image without a path.
+
+    Raises:
+        UnreadableImageError: See `read_image`; also where `value` is None or names neither bytes nor a path.
+    """
+    stored = value if isinstance(value, dict) else {"bytes": value, "path": None}
+    source = stored["path"] if stored["bytes"] is None else stored["bytes"]
+    if source is None:
+        raise UnreadableImageError("it is missing", str(name))
+    try:
+        return torch.from_numpy(read_image(source)).permute(2, 0, 1)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(error.reason, stored["path"] or error.name or str(name)) from error
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.images import UnreadableImageError, read_image
+from modeling_crh.images import UnreadableImageError, read_pixels
 from modeling_crh.runtime.terminal import progress_bar
 
 Kind = Literal["image", "text", "features"]
@@ -61,32 +60,15 @@ def read_value(kind: Kind, value: Any, place: object) -> Tensor | str | NDArray[
     if value is None:
         return BadRow(str(place), "it is missing")
     if kind == "image":
-        return _read_pixels(value, place)
+        try:
+            return read_pixels(value, place)
+        except UnreadableImageError as error:
+            return BadRow(error.name, error.reason)
     if kind == "text":
         if not isinstance(value, str):
             raise ValueError(f"`text` must be a string, but {place} has {value!r:.80}.")
         return value if value.strip() else BadRow(str(place), "its text is empty")
     return _read_features(value, place)
-
-
-def decode_image(value: dict[str, Any] | None, place: object) -> Tensor:
-    """Decode one image of an undecoded `datasets.Image` column.
-
-    Args:
-        value: `{"bytes": ..., "path": ...}`, or None where the image is missing.
-        place: What a message calls an image without a path.
-
-    Returns:
-        `(3, H, W)` uint8, see `modeling_crh.images.read_image`.
-
-    Raises:
-        ValueError: If it cannot be decoded.
-    """
-    pixels = read_value("image", value, place)
-    if isinstance(pixels, BadRow):
-        raise pixels.as_error()
-    assert isinstance(pixels, Tensor)
-    return pixels
 
 
 def find_bad_rows(
@@ -143,18 +125,6 @@ def are_finite(numbers: NDArray[np.float32] | None) -> bool:
 def _fault(kind: Kind, value: Any, place: object) -> BadRow | None:
     found = read_value(kind, value, place)
     return found if isinstance(found, BadRow) else None
-
-
-def _read_pixels(value: Any, place: object) -> Tensor | BadRow:
-    path = value["path"] if isinstance(value, dict) else None
-    source = value if not isinstance(value, dict) else path if value["bytes"] is None else value["bytes"]
-    if source is None:
-        return BadRow(str(place), "it is missing")
-    try:
-        pixels = read_image(source)
-    except UnreadableImageError as error:
-        return BadRow(path or str(place), error.reason)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _read_features(value: Any, place: object) -> NDArray[np.float32] | BadRow:

@@ -11,10 +11,11 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase
 
 from modeling_crh.checks import check_seed, is_whole
-from modeling_crh.data.bad_rows import decode_image, numbers_of
+from modeling_crh.data.bad_rows import numbers_of
 from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor, without_decoding
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.inputs import Processor, make_inputs
+from modeling_crh.images import read_pixels
 from modeling_crh.runtime.terminal import progress_bar
 
 
@@ -162,7 +163,7 @@ class ImageDataset(LabelledDataset):
     def _decode(self, index: int) -> Tensor:
         if self._cache is not None:
             return self._cache[index]
-        return decode_image(self._images[index]["image"], f"row {index}")
+        return read_pixels(self._images[index]["image"], f"row {index}")
 
 
 class TextDataset(LabelledDataset):
@@ -287,13 +288,13 @@ def labelled_dataset(
 
 def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:
     """All images as `(N, 3, H, W)` uint8, or None if they differ in size or take more than `cache_bytes`."""
-    first = decode_image(images[0]["image"], "row 0")
+    first = read_pixels(images[0]["image"], "row 0")
     if first.numel() * len(images) > cache_bytes:
         return None
     cache = torch.empty(len(images), *first.shape, dtype=torch.uint8)
     for start in progress_bar(range(0, len(images), 256), desc="Decoding images", unit="batch"):
         for row, value in enumerate(images[start : start + 256]["image"], start):
-            image = decode_image(value, f"row {row}")
+            image = read_pixels(value, f"row {row}")
             if image.shape != first.shape:
                 return None
             cache[row] = image

@@ -12,9 +12,8 @@ from fuzz.damage import BUDGET, UNEXPECTED, damaged, end_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modeling_crh.data.bad_rows import decode_image
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.images import read_image
+from modeling_crh.images import read_image, read_pixels
 from modeling_crh.search import HammingIndex, index_codes
 from modeling_crh.search.index_file import read_index_file, write_index_file
 from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
@@ -48,7 +47,7 @@ def test_a_damaged_image_is_read_or_refused_by_both_readers(content, tmp_path):
     path = tmp_path / "image"
     path.write_bytes(content)
     read = end_of(read_image, path)
-    decoded = end_of(decode_image, {"bytes": content, "path": None}, "row 0")
+    decoded = end_of(read_pixels, {"bytes": content, "path": None}, "row 0")
     assert (read is None) == (decoded is None)
     if read is not None:
         np.testing.assert_array_equal(read, decoded.permute(1, 2, 0).numpy())

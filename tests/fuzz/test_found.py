@@ -11,8 +11,7 @@ import PIL.ImageFile
 import pytest
 
 from modeling_crh import CRHConfig
-from modeling_crh.data.bad_rows import decode_image
-from modeling_crh.images import UnreadableImageError, read_image
+from modeling_crh.images import UnreadableImageError, read_image, read_pixels
 from modeling_crh.search import HammingIndex
 from modeling_crh.training.recipe import Recipe
 
@@ -107,8 +106,8 @@ def test_a_small_file_that_claims_very_many_pixels_is_refused_before_they_are_ma
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda image: pytest.fail("its pixels are made"))
     for read in (
         lambda: read_image(tmp_path / "bomb"),
-        lambda: decode_image({"bytes": content, "path": None}, "row 0"),
-        lambda: decode_image({"bytes": None, "path": str(tmp_path / "bomb")}, "row 0"),
+        lambda: read_pixels({"bytes": content, "path": None}, "row 0"),
+        lambda: read_pixels({"bytes": None, "path": str(tmp_path / "bomb")}, "row 0"),
     ):
         with pytest.raises(ValueError, match=r" is not: "):
             read()
