@@ -34,8 +34,8 @@ def index(
     out: Annotated[
         str,
         typer.Option(
-            help="The index: a file, over FAISS; or NAME.lance, also in an object store (s3://bucket/NAME.lance), a "
-            "table of LanceDB. An older file there is replaced; an older table gets a new version."
+            help="Index to write: a file, searched by FAISS; or NAME.lance, a table of LanceDB, also in an object "
+            "store (s3://bucket/NAME.lance). An older file is replaced; an older table gets a new version."
         ),
     ],
     kind: Annotated[
@@ -50,7 +50,7 @@ def index(
         typer.Option(help="Name of the model that made the codes.", show_default="the one that the codes name"),
     ] = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Add the codes to a table that is there; their ids must be new to it.")
+        bool, typer.Option("--append", help="Add the codes to an existing table, which must not hold their ids.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -86,7 +86,7 @@ def search(
         ),
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option(help="A text to search by; may be given several times.", show_default=False)
+        list[str] | None, typer.Option(help="Text to search by; may be given several times.", show_default=False)
     ] = None,
     k: Annotated[
         int | None, typer.Option("-k", help="Number of nearest items to find.", show_default="10 without --radius")
@@ -94,7 +94,7 @@ def search(
     radius: Annotated[
         int | None,
         typer.Option(
-            help="Largest distance to find, in bits. With *-k*, these are the k nearest within it.", show_default="none"
+            help="Largest distance of a hit, in bits. With *-k*, find the k nearest within it.", show_default="none"
         ),
     ] = None,
     where: Annotated[
@@ -104,7 +104,7 @@ def search(
         ),
     ] = None,
     rerank: Annotated[
-        bool, typer.Option("--rerank", help="Order the nearest by the hash logits of the query, not by its bits alone.")
+        bool, typer.Option("--rerank", help="Order the hits by the hash logits of the query, not only by its bits.")
     ] = False,
     html: Annotated[
         Path | None, typer.Option(help="File to write a page of results with pictures to.", show_default="no page")
@@ -155,21 +155,21 @@ def _print_results(results: Sequence[Result]) -> None:
     print_table(("query", "rank>", "bits>", "id", "label", "path"), rows)
 
 
-_SHOWN = 3  # items of a group, in the table
+_SHOWN = 3  # items of a group that the table names
 
 
 def dedupe(
     index: Index,
     radius: Annotated[
-        int, typer.Option(help="Largest distance in bits from an item to the next one of its group; 0 for equal codes.")
+        int, typer.Option(help="Largest distance in bits between neighbours of a group; 0 groups equal codes.")
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="CSV file to write the groups to, with a row an item.", show_default="a table is printed"),
+        typer.Option(help="CSV file for the groups, with one row per item.", show_default="a table is printed"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List groups of near-duplicates: items whose codes are connected by steps of a few bits."""
+    """List groups of near-duplicates: items that chains of neighbours within `--radius` connect."""
     loaded = read_index(index, "flat")
     groups = near_duplicates(loaded, radius)
     if out is not None:

@@ -29,7 +29,7 @@ def export(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help=f"Folder of images, {_CALIBRATION_IMAGES} of which give the ranges of activations for *int8*.",
+            help=f"Folder of images; {_CALIBRATION_IMAGES} of them give the ranges of activations for *int8*.",
             show_default="ranges of every batch",
         ),
     ] = None,
@@ -59,7 +59,7 @@ def export(
 
 
 def _some_images(folder: Path) -> list[Path]:
-    """Draw image files from a folder, always the same ones; in order, all might be of one class."""
+    """Draw a fixed random sample of the image files of a folder: the first ones might all be of one class."""
     files = [folder / file for file in image_files(folder).files] if folder.is_dir() else []
     if not files:
         raise ValueError(f"`calibration` must be a folder with images, but got {str(folder)!r}.")
@@ -68,7 +68,7 @@ def _some_images(folder: Path) -> list[Path]:
 
 def push(
     source: Annotated[
-        str, typer.Argument(help="Folder of a run or a checkpoint; or of codes, from `crh encode`; or an index.")
+        str, typer.Argument(help="Folder of a run, a checkpoint or codes (from `crh encode`); or an index.")
     ],
     repo_id: Annotated[str, typer.Argument(help="Repository ORG/NAME on the Hub, created if it does not exist.")],
     kind: Annotated[
@@ -87,14 +87,14 @@ def push(
     ] = None,
     with_pictures: Annotated[
         bool,
-        typer.Option("--with-pictures", help="Publish images of the data: a run's contact sheet; thumbnails."),
+        typer.Option("--with-pictures", help="Publish images of the data: a run's contact sheet, or thumbnails."),
     ] = False,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder of the images of the database, for a Space with pictures.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Upload a model with its code, processor and card; or codes as a data set; or the search page of an index."""
+    """Upload a model with its code, processor and card, or codes as a dataset, or the search page of an index."""
     _check_push(kind, space, model, image_root, with_pictures)
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
     if space:
@@ -134,12 +134,12 @@ def app(
     model: Annotated[str, typer.Option(help="Folder or Hub id of the model that made the codes.")],
     image_root: Annotated[
         Path | None,
-        typer.Option(help="Folder of the images of the database. Paths that lead out of it are not followed."),
+        typer.Option(help="Folder of the database's images. Paths that lead out of it are refused."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; *0.0.0.0* lets other machines in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; *0.0.0.0* admits other machines.")] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Port to listen at.", show_default="first free from 7860 on"),
+        typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 7860 on"),
     ] = None,
 ) -> None:
     """Show the search page of an index in a browser, until Ctrl-C."""
@@ -151,7 +151,7 @@ def app(
 def demo(
     dataset: Annotated[
         Literal["fashion_mnist", "emoji"],
-        typer.Option(help="*fashion_mnist*; or *emoji*, which compares fixed centers with reassigned centers."),
+        typer.Option(help="*fashion_mnist*, or *emoji*, which compares fixed centers with reassigned centers."),
     ] = "fashion_mnist",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write, new or empty.", show_default="runs/demo or runs/demo-emoji")
@@ -159,7 +159,7 @@ def demo(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder of the whole emoji benchmark.", show_default="the bundled sample")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
     """Train, evaluate, search and write a report on a bundled sample. The last line of output is JSON."""
     from modeling_crh.demo import run_demo, run_emoji_demo  # the report is optional

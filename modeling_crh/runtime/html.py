@@ -1,4 +1,4 @@
-"""HTML pages: templates that escape everything, and pictures that a page holds in itself."""
+"""HTML pages: templates that escape all values, and pictures that are embedded as `data:` URIs."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def page_templates(folder: Path, **functions: Any) -> "Environment":
-    """The templates of a folder, and those that all pages share: `document.html`, their frame, and its stylesheet.
+    """Load the templates of a folder, and the frame `document.html` and stylesheet that all pages share.
 
     Args:
         folder: Folder of templates.
@@ -47,14 +47,14 @@ def page_templates(folder: Path, **functions: Any) -> "Environment":
 
 LARGEST_SIDE = 200  # of an embedded picture; pages show none larger than half of that
 SMALL_SIDE = 64
-"""A picture of at most so many pixels a side is kept as it is, and enlarged with sharp pixels, not blurred."""
+"""Largest side of a picture that is embedded unchanged and enlarged with sharp pixels."""
 
 
 def picture_uri(pixels: NDArray[np.uint8]) -> str:
-    """A `data:` URI of a picture: PNG if it is small, else JPEG of at most `LARGEST_SIDE` pixels a side.
+    """Make a `data:` URI of a picture: PNG if it is small, else JPEG of at most `LARGEST_SIDE` pixels a side.
 
     Args:
-        pixels: `(H, W, 3)`.
+        pixels: RGB image, `(H, W, 3)`.
 
     Example:
         >>> picture_uri(np.zeros((8, 8, 3), np.uint8))[:22]
@@ -70,12 +70,12 @@ def picture_uri(pixels: NDArray[np.uint8]) -> str:
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as a `data:` URI, or why there is none.
+    """A picture as a `data:` URI, or the reason why it is missing.
 
     Args:
-        uri: The URI; empty where there is no picture.
-        sharp: Whether the pixels are to stay sharp when they are enlarged.
-        fault: Why there is no picture, in a few words.
+        uri: The URI; empty without a picture.
+        sharp: Whether the pixels stay sharp when they are enlarged.
+        fault: Short reason why there is no picture.
     """
 
     uri: str = ""
@@ -84,12 +84,12 @@ class Thumbnail:
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> "Thumbnail":
-        """The thumbnail of `(H, W, 3)` pixels."""
+        """Make the thumbnail of `(H, W, 3)` pixels."""
         return cls(picture_uri(pixels), sharp=max(pixels.shape) <= SMALL_SIDE)
 
 
 def make_thumbnail(file: Path) -> Thumbnail:
-    """Read an image file and make it small."""
+    """Read an image file and make its thumbnail."""
     try:
         return Thumbnail.of(read_image(file))
     except (ValueError, OSError):
@@ -97,11 +97,11 @@ def make_thumbnail(file: Path) -> Thumbnail:
 
 
 def check_image_root(root: str | Path) -> Path:
-    """Give the folder of a database's images back as a `Path`.
+    """Check the folder of a database's images, and return it as a `Path`.
 
     Raises:
-        ValueError: If it is no path.
-        FileNotFoundError: If there is no such folder.
+        ValueError: If `root` is not a path.
+        FileNotFoundError: If `root` is not a folder.
     """
     folder = check_path("image_root", root)
     if not folder.is_dir():
@@ -110,12 +110,11 @@ def check_image_root(root: str | Path) -> Path:
 
 
 def thumbnail_within(root: Path, path: str) -> Thumbnail:
-    """The picture of an item of an index, which anybody may have made: nothing outside of `root` is opened.
+    """Make the thumbnail of an item of an untrusted index: no file outside of `root` is opened.
 
     Args:
         root: Folder of the images.
-        path: Path that the index gives, absolute or from `root` on. Links and `..` are followed before anything is
-            opened.
+        path: Path in the index, absolute or relative to `root`. Links and `..` are resolved before a file is opened.
     """
     try:
         file = Path(os.path.realpath(root / path))

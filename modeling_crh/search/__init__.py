@@ -3,6 +3,9 @@
 Tables need the extra `lancedb`; `modeling_crh.search.lance_index` holds their class.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 try:
     import faiss  # noqa: F401
 except ModuleNotFoundError as error:
@@ -10,8 +13,44 @@ except ModuleNotFoundError as error:
         f"Search needs {error.name}; run `pip install 'modeling-crh[search]'`.", name=error.name
     ) from error
 
+from modeling_crh.search.code_index import is_table_uri
 from modeling_crh.search.duplicates import near_duplicates
-from modeling_crh.search.hamming_index import HammingIndex, open_index, read_index
+from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.indexing import index_codes
 
+if TYPE_CHECKING:
+    from modeling_crh.search.lance_index import LanceIndex
+
 __all__ = ["HammingIndex", "index_codes", "near_duplicates", "open_index", "read_index"]
+
+
+def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
+    """Open an index that `crh index` wrote.
+
+    Args:
+        uri: The file of a `HammingIndex`, or a table: `NAME.lance`, or a URI with a scheme such as `s3://`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is no index, or damaged.
+        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
+    """
+    if not is_table_uri(uri):
+        return HammingIndex.load(uri)
+    from modeling_crh.search.lance_index import LanceIndex
+
+    return LanceIndex(uri)
+
+
+def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
+    """Read an index that `crh index` wrote into memory.
+
+    Args:
+        uri: The file or table, as `open_index` takes it.
+        kind: Kind of the index that is made of a table; that of a file stays as it is.
+
+    Raises:
+        ValueError: As `open_index`, and if a table holds no item.
+    """
+    opened = open_index(uri)
+    return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)

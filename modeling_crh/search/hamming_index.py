@@ -1,17 +1,14 @@
-"""HammingIndex: packed codes and their items in memory, searched by distance in bits; and how an index is opened."""
+"""HammingIndex: packed codes and their items in memory, searched by distance in bits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed, is_table_uri
+from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
 from modeling_crh.search.faiss_store import CodeStore, choose_kind
 from modeling_crh.search.index_file import Column, Items, read_index_file, write_index_file
-
-if TYPE_CHECKING:
-    from modeling_crh.search.lance_index import LanceIndex
 
 
 class HammingIndex(CodeIndex):
@@ -150,35 +147,3 @@ class HammingIndex(CodeIndex):
             raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
         index._fill(store, items, header["model"], header["revision"])
         return index
-
-
-def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
-    """Open an index that `crh index` wrote.
-
-    Args:
-        uri: The file of a `HammingIndex`, or a table: `NAME.lance`, or a URI with a scheme such as `s3://`.
-
-    Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no index, or damaged.
-        ModuleNotFoundError: If it is a table, and LanceDB is not installed.
-    """
-    if not is_table_uri(uri):
-        return HammingIndex.load(uri)
-    from modeling_crh.search.lance_index import LanceIndex
-
-    return LanceIndex(uri)
-
-
-def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
-    """Read an index that `crh index` wrote into memory.
-
-    Args:
-        uri: The file or table, as `open_index` takes it.
-        kind: Kind of the index that is made of a table; that of a file stays as it is.
-
-    Raises:
-        ValueError: As `open_index`, and if a table holds no item.
-    """
-    opened = open_index(uri)
-    return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)
