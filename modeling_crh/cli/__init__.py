@@ -1,4 +1,4 @@
-"""The command `crh`, whose modules are imported when they are called, so that help and typos answer without them."""
+"""The command `crh`; the module of a subcommand is imported only when it is called, so that help is fast."""
 
 import importlib
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["commands", "load_command", "main", "run"]
 
 _COMMANDS = {
     "train": ("train_command", "Train a model, evaluate it and save it."),
-    "evaluate": ("encode_commands", "Measure a model: queries of a dataset against its database."),
+    "evaluate": ("encode_commands", "Evaluate a model: queries of a dataset against its database."),
     "encode": ("encode_commands", "Encode images, texts or features into files of packed codes."),
     "features": ("encode_commands", "Store a backbone's features, to train a head on them."),
     "index": ("search_commands", "Build an index over packed codes."),
@@ -24,11 +24,11 @@ _COMMANDS = {
     "app": ("share_commands", "Show the search page of an index."),
     "demo": ("share_commands", "Train, evaluate and search on a bundled sample."),
 }
-"""Name of a command to its module and its line in the list of commands."""
+"""Module and one-line help of each command, by name."""
 
 
 class _LazyGroup(TyperGroup):
-    """Lists commands without importing them, and imports the one that is called."""
+    """List commands without importing them, and import the one that is called."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(_COMMANDS)
@@ -44,7 +44,7 @@ class _LazyGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """Import one command and give it as click runs it."""
+    """Import one command and convert it to a click command."""
     module = importlib.import_module(f"{__name__}.{_COMMANDS[name][0]}")
     single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     single.command(name)(getattr(module, name))

@@ -8,8 +8,7 @@ from torch import nn
 
 from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumWorkers, with_data_options
-from modeling_crh.data import BENCHMARKS, DataSource, Division, load_splits, open_source, options_of, read_parts
-from modeling_crh.data.tables import find_tables
+from modeling_crh.data import DataSource, Division, load_splits, open_source, read_parts
 from modeling_crh.encoding import Encoder, load_backbone
 from modeling_crh.encoding.encode import EncodedSource, check_kind, encode_source
 from modeling_crh.encoding.feature_tables import store_features
@@ -17,26 +16,24 @@ from modeling_crh.encoding.shards import shard_files
 from modeling_crh.runtime.processes import choose_workers, leave_processes, own_state
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
 from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
-from modeling_crh.training.recipe import find_recipe
-
-_COLUMNS = ("image_column", "text_column", "features_column", "label_column", "label_separator", "multi_hot")
+from modeling_crh.training.recipe import find_recipe, options_of_run
 
 
 @with_data_options(DataSource, argument="SOURCE")
 def encode(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model.")],
     data: DataOptions,
-    out: Annotated[Path, typer.Option(help="Folder for the codes: new, or what the same command has begun.")],
+    out: Annotated[Path, typer.Option(help="Folder for the codes: new, or begun by the same command.")],
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Number of rows of each file; a run that stops loses no more than one file.")
+        int, typer.Option(min=1, help="Number of rows per file; an interrupted run loses at most one file.")
     ] = 10_000,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
-    """Encode images, texts or features into parquet files of packed codes; a run that was stopped goes on."""
+    """Encode images, texts or features into parquet files of packed codes; an interrupted run can be continued."""
     encoder = Encoder.load(checkpoint, batch_size=batch_size, num_workers=num_workers)
-    inherited = _options_of_run(checkpoint, data, columns_only=True)
+    inherited = options_of_run(checkpoint, data, columns_only=True)
     options = inherited | data
     skip_bad = options.pop("skip_bad", False)
     source = open_source(**options, needs_label="label_column" in data)
@@ -60,11 +57,11 @@ def encode(
 def features(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a backbone, or of a trained model.")],
     data: DataOptions,
-    out: Annotated[Path, typer.Option(help="Folder for the tables: `features`, or one for each part of the data.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables: `features`, or one table per split of the data.")],
     views: Annotated[
-        int, typer.Option(min=1, help="Number of views of each training image: itself, and augmented ones.")
+        int, typer.Option(min=1, help="Number of views per training image: the image itself, and augmented ones.")
     ] = 1,
-    augmentation: Annotated[str, typer.Option(help="How views are augmented: light or standard.")] = "standard",
+    augmentation: Annotated[str, typer.Option(help="Augmentation of the views: light or standard.")] = "standard",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentation.")] = 0,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = None,
@@ -101,8 +98,8 @@ def evaluate(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Compare the centers with a *taxonomy* of the classes, or with the similarity that the model in this "
-            "folder or Hub id sees between them: PCC and p value.",
+            help="Compare the centers with a *taxonomy* of the classes, or with their similarity under the model of "
+            "this folder or Hub id: PCC and p value.",
             show_default="none",
         ),
     ] = None,
@@ -110,21 +107,21 @@ def evaluate(
     num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a model: every retrieval figure of the queries of a dataset against its database.
+    """Evaluate a model: retrieval figures of the queries of a dataset against its database.
 
-    Columns, division and the rule for bad rows are those of the model's run, as far as no option says otherwise.
+    Columns, division and the rule for bad rows default to those of the run that trained the model.
     """
     name = checkpoint or str(DEFAULT_CHECKPOINT)
     recipe = find_recipe(name)
     if reference is not None and recipe is not None and recipe.method != "crh":
         raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")
     encoder = Encoder.load(name, batch_size=batch_size, num_workers=num_workers)
-    options: dict[str, Any] = _options_of_run(name, data) | data
+    options: dict[str, Any] = options_of_run(name, data) | data
     options.setdefault("dataset", "fashion_mnist_sample")
     loaded = load_splits(**options)
     name_bad_rows(loaded.bad_rows)
     semantics = {}
-    if reference is not None:  # before the figures, which may take minutes
+    if reference is not None:  # before the figures, so that an error comes before minutes of work
         database = loaded.splits["database"]
         found = correlate_centers(encoder.model, database, reference, data_dir=options.get("data_dir"))
         for when in ("before", "after"):
@@ -137,37 +134,8 @@ def evaluate(
     print_figures(figures | semantics, f"{name} on {options['dataset']}", as_json, context)
 
 
-def _options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool = False) -> dict[str, Any]:
-    """What the run of a checkpoint says of its data, for the options that were not given.
-
-    Of the run's own data that is everything, since another division would make queries of items that it was trained
-    on. Of other data it is the columns, where the data have columns, and the rule for bad rows.
-
-    Args:
-        checkpoint: Folder of the run; any other checkpoint says nothing.
-        given: Options that were given.
-        columns_only: Whether the data are to be encoded, and not divided.
-    """
-    recipe = find_recipe(checkpoint)
-    if recipe is None:
-        return {}
-    known = options_of(DataSource, recipe)
-    dataset = given.get("dataset", recipe.dataset)
-    if not columns_only and (dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()):
-        division = options_of(Division, recipe)
-        for name, value in division.items():
-            if name in given and given[name] != value:
-                raise ValueError(
-                    f"`{name}` must be that of the run, {value!r}, or queries would be items of its training, but got "
-                    f"{given[name]!r}."
-                )
-        return known | division
-    has_columns = dataset not in BENCHMARKS and (not Path(dataset).is_dir() or find_tables(dataset) is not None)
-    return {name: known[name] for name in (*_COLUMNS, "skip_bad") if has_columns or name == "skip_bad"}
-
-
 def _report(encoded: EncodedSource, num_bits: int, as_json: bool) -> None:
-    """Say what was left out, and what is there."""
+    """Report the rows left out and the codes written."""
     name_bad_rows(encoded.left_out)
     summary = {
         "codes": str(encoded.folder),

@@ -1,4 +1,4 @@
-"""Options shared by several commands; those of data are made from `DataSource` and `Division`."""
+"""Options shared by several commands; data options are made from the fields of `DataSource` and `Division`."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ NumWorkers = Annotated[
     typer.Option(
         min=0,
         help="Number of processes that decode images.",
-        show_default="one a core beside a GPU, else one for four cores",
+        show_default="one per core with a GPU, one per four cores without",
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of items that go through the model at a time.")]
@@ -28,7 +28,7 @@ Command = Callable[..., None]
 
 
 class DataOptions(dict[str, Any]):
-    """Options of data that were given on the command line, by the names of the fields; others are left out."""
+    """Data options that were given on the command line, by field name; options not given are absent."""
 
 
 def with_data_options(
@@ -39,7 +39,7 @@ def with_data_options(
     Args:
         *kinds: `DataSource`, `Division` or both.
         argument: Name of the positional argument that names the data; None makes it the option `--dataset`.
-        leave_out: Fields that are no options of this command.
+        leave_out: Fields that this command does not offer as options.
     """
 
     def decorate(command: Command) -> Command:
@@ -87,7 +87,7 @@ def _parameter(kind: type, name: str, argument: str | None) -> inspect.Parameter
 
 
 def _plain(hint: Any) -> Any:
-    """The type of a value on the command line: the first that is a number or text."""
+    """Return the type of an option: the first number or text type of the field's annotation."""
     return next(kind for kind in (*get_args(hint), hint) if kind in (int, float, str))
 
 

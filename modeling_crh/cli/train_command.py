@@ -34,7 +34,7 @@ def train(
     method: Annotated[
         str | None,
         typer.Option(
-            help=f"crh; a rival: {RIVALS}; or an objective of your own as module:Class.", show_default=OF_THE_RECIPE
+            help=f"crh; a rival: {RIVALS}; or your own objective as module:Class.", show_default=OF_THE_RECIPE
         ),
     ] = None,
     num_bits: Annotated[
@@ -45,19 +45,19 @@ def train(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of items in a step on each device.", show_default=f"{OF_THE_RECIPE}, 128"),
+        typer.Option(min=1, help="Number of items per step and device.", show_default=f"{OF_THE_RECIPE}, 128"),
     ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(min=0, help="Learning rate of backbone and head.", show_default=f"{OF_THE_RECIPE}, 0.0001"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in `--out`.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in `--out`.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do all of it with one step on a few rows, and leave `--out` as it is.")
+        bool, typer.Option("--dry-run", help="Try the run with one step on a few rows; nothing is written.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a model, evaluate it and save it. Options take precedence over the recipe."""
+    """Train a model, evaluate it and save it. Options override the recipe."""
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method}
     chosen = _recipe(recipe, fields, {"model": {"num_bits": num_bits}, "training": training})
@@ -69,14 +69,14 @@ def train(
 
 
 def _try_out(recipe: Recipe, as_json: bool) -> None:
-    """Make a dry run, and print what it found."""
+    """Make a dry run and print its summary."""
     summary = experiment.dry_run(recipe)
     if PartialState().is_main_process:
         print_figures(summary, "A dry run: nothing was written", as_json, {})
 
 
 def _train_and_evaluate(recipe: Recipe, out: Path, resume: bool, as_json: bool) -> None:
-    """Make a run, and print its figures."""
+    """Train in `out`, and print the figures of the run."""
     try:
         run = experiment.train(recipe, out, resume=resume)
     except KeyboardInterrupt:
@@ -92,7 +92,7 @@ def _train_and_evaluate(recipe: Recipe, out: Path, resume: bool, as_json: bool) 
 
 
 def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[str, Any]]) -> Recipe:
-    """Make the recipe of a file and of options; None stands for an option that was not given."""
+    """Make a recipe from a file and options; None marks an option that was not given."""
     overrides: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     for name, settings in sections.items():
         given = {key: value for key, value in settings.items() if value is not None}
@@ -115,7 +115,7 @@ def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[
 
 
 def _found_features(options: dict[str, Any]) -> dict[str, str]:
-    """The option that names the column of features, where the data hold features and no image."""
+    """Return `features_column` for data that hold features and no image, else no option."""
     if options["dataset"] in BENCHMARKS:
         return {}
     names = {entry.name for entry in dataclasses.fields(DataSource)}

@@ -1,1 +1,1 @@
-"""Files, processes, the terminal and HTML: what every room of the library stands on."""
+"""Files, processes, the terminal and HTML, used by the whole library."""

@@ -1,4 +1,4 @@
-"""Write files atomically: a file is complete, or it is not there."""
+"""Write files atomically: a file is complete, or it does not exist."""
 
 import json
 import os
@@ -10,10 +10,10 @@ from typing import Any
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Give a path beside `target` to write to; it takes its place at the end, and is removed if something goes wrong.
+    """Yield a temporary path beside `target` to write to; it replaces `target` at the end, or is removed on an error.
 
     Args:
-        target: A file that is there is replaced, and stays as it is until then. Its folder must exist.
+        target: Path of the file, in a folder that exists. An older file stays as it is until it is replaced.
 
     Example:
         >>> from tempfile import TemporaryDirectory

@@ -10,29 +10,29 @@ from accelerate.utils import parse_flag_from_env
 from torch.distributed import DistError
 
 MOST_WORKERS = 8
-CORES_A_WORKER = 4  # where torch computes with all of them: benchmarks/bench_cores.py
+CORES_A_WORKER = 4  # on a CPU, where torch computes with all cores: benchmarks/bench_cores.py
 
 
-_LONGEST_WAIT = timedelta(days=30)  # of processes that are done for those that are not
+_LONGEST_WAIT = timedelta(days=30)  # of finished processes for the others
 
 
 def own_state() -> PartialState:
-    """This process among those that were launched: without a GPU they must be told that they are of one group."""
+    """Return accelerate's state of this process; without a GPU, `cpu=True` makes it join the group of processes."""
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=_LONGEST_WAIT)
 
 
 def count_cores() -> int:
-    """Number of cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
-    """Number of processes that decode images ahead: one for each core that is this process's, on a CPU for each four.
+    """Choose the number of worker processes that decode images: one per core with a GPU, one per four cores without.
 
     Args:
-        main_input_name: What the model reads. All but `pixel_values` is ready too soon for a process to be worth it.
-        num_workers: Number that was chosen by hand, which is kept.
+        main_input_name: Input of the model; only `pixel_values` take long enough to be worth a process.
+        num_workers: Number given by the user, which is returned unchanged; None chooses.
     """
     if num_workers is not None:
         return num_workers
@@ -45,10 +45,10 @@ def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
 
 
 def leave_processes() -> None:
-    """Wait for all processes, then leave their group; call it where nothing of the training is referred to any more.
+    """Wait for all processes, then leave their group; call it when no object of the training is referenced any more.
 
-    gloo hangs where one process leaves before another waits. And a group that something still holds, such as the
-    wrapped model in a trainer's cycles, ends with the interpreter: its threads then abort the process now and then.
+    gloo hangs if one process leaves before another waits. A group that is still referenced, such as by the wrapped
+    model in a trainer's cycles, ends with the interpreter, and its threads then sometimes abort the process.
     """
     state = PartialState()
     state.wait_for_everyone()
@@ -57,5 +57,5 @@ def leave_processes() -> None:
 
 
 def is_lost_process(error: RuntimeError) -> bool:
-    """Whether an error says that another process of the group is gone; gloo has no class of its own for that."""
+    """Whether an error means that another process of the group has ended; gloo has no error class for it."""
     return isinstance(error, DistError) or "/gloo/" in str(error)

@@ -1,4 +1,4 @@
-"""The one place that prints: messages, tables, progress bars, and how a command ends."""
+"""Print messages, tables and progress bars, and end commands; no other module prints."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from tqdm import tqdm
 from modeling_crh.runtime.processes import is_lost_process
 
 progress_bar = partial(tqdm, delay=2, disable=None, leave=False)
-"""`tqdm` on standard error that appears after two seconds, and only in a terminal: never in a log file."""
+"""`tqdm` on standard error, shown after two seconds and only in a terminal, never in a log file."""
 
-_NAMED = 20  # rows that are named one by one before the rest is counted
+_NAMED = 20  # bad rows that are listed; the others are counted
 
 
 def printable(value: object) -> Text:
-    r"""Text without markup and without the characters that could steer a terminal, since others may have made it.
+    r"""Convert an untrusted value to text without markup and without characters that control a terminal.
 
     Example:
         >>> printable("[red]a\x1b[2Jb").plain
@@ -39,12 +39,12 @@ def say(sentence: str) -> None:
 
 
 def stderr_console() -> Console:
-    """A console on what is standard error now."""
+    """Make a console on the current standard error."""
     return Console(stderr=True, highlight=False)
 
 
 def name_bad_rows(bad_rows: Sequence[Any]) -> None:
-    """Count the rows that were left out, and name the first of them, on standard error."""
+    """Report on standard error how many rows were left out, and list the first of them."""
     if not bad_rows:
         return
     say(f"Left out {len(bad_rows):,} {'rows' if len(bad_rows) > 1 else 'row'} that cannot be read:")
@@ -58,10 +58,10 @@ def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: d
     """Print a table of figures on standard output.
 
     Args:
-        figures: Name to value.
-        title: Headline of the table.
+        figures: Figures by name.
+        title: Title of the table.
         as_json: Print one JSON document instead.
-        context: Entries that stand before the figures in that document.
+        context: Entries that precede the figures in that document.
     """
     if as_json:
         typer.echo(json.dumps(context | figures))
@@ -74,12 +74,12 @@ def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: d
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """Print a table on standard output; its cells may come from data.
+    """Print a table on standard output; the cells may be untrusted.
 
     Args:
         columns: Headings; one that ends in `>` is aligned to the right.
         rows: Cells of each row.
-        title: Headline.
+        title: Title of the table; empty for none.
     """
     table = Table(title=printable(title) if title else None, title_justify="left")
     for column in columns:
@@ -91,15 +91,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 
 
 def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None:
-    """Print what a command did on standard output: as one sentence, or as one JSON document."""
+    """Print the summary of a command on standard output, as one sentence or as one JSON document."""
     typer.echo(json.dumps(summary) if as_json else printable(sentence).plain)
 
 
 def run(command: Any) -> None:
     """Run a typer app, or a function as a command line of its own.
 
-    Bad input ends with one sentence and exit code 2; a bug ends with its traceback, as does everything with
-    `CRH_DEBUG=1`.
+    Bad input ends with one sentence and exit code 2; a bug ends with its traceback. With `CRH_DEBUG=1` every error
+    ends with its traceback.
     """
     _quiet_libraries()
     if not isinstance(command, typer.Typer):
@@ -126,14 +126,14 @@ def run(command: Any) -> None:
 
 
 def _print_error(sentence: str) -> None:
-    """Print on standard error in every process: the one that fails need not be the first."""
+    """Print on standard error in every process, since the one that fails need not be the first."""
     text = printable(sentence)
     text.highlight_words(["Error:"], "bold red")
     stderr_console().print(text, soft_wrap=True)
 
 
 def _quiet_libraries() -> None:
-    """Leave standard error to what a person wants to see."""
+    """Silence the warnings and progress bars of other libraries."""
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
     from transformers.utils import logging
 
