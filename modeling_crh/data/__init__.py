@@ -1,4 +1,4 @@
-"""The door for data: any source as rows with labels, and divided into train, validation, query and database."""
+"""Open any data source as labelled rows, and divide it into train, validation, query and database."""
 
 from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark

@@ -1,4 +1,4 @@
-"""Choose the columns of a source: what is read as images, texts or features, as labels and as ids."""
+"""Choose which columns of a source are read as inputs, labels and ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from modeling_crh.data.source import DataSource
 from modeling_crh.data.tables import Part
 from modeling_crh.runtime.terminal import say
 
-_NAMED_AFTER_WEBDATASET = "cls"  # the file of a sample that holds its class
+_NAMED_AFTER_WEBDATASET = "cls"  # column of classes: WebDataset keeps the class of a sample in a file NAME.cls
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Columns:
     """The columns of a source that are read.
 
     Attributes:
-        kind: What the rows hold.
+        kind: Kind of the rows: image, text or features.
         value: Column of the images, texts or features.
-        label: How labels are read; None where there are none.
-        id: Column of the ids; None where rows are numbered.
+        label: Form of the labels; None without labels.
+        id: Column of the ids; None for numbered rows.
     """
 
     kind: Kind
@@ -34,7 +34,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """All columns that are read."""
+        """Names of all columns that are read."""
         label = None if self.label is None else self.label.column
         return [name for name in (self.value, label, self.id) if name is not None]
 
@@ -42,16 +42,16 @@ class Columns:
 def choose_columns(
     source: DataSource, part: Part, label_names: Sequence[str] | None = None, *, needs_label: bool = True
 ) -> Columns:
-    """Choose the columns to read: those that the source names, or else `image` and `label`, or the only ones that fit.
+    """Choose the columns to read: the named ones, or else `image` and `label`, or the only ones of fitting types.
 
     Args:
-        source: Names of columns.
-        part: Rows that have them.
-        label_names: Names of the classes, where they are known.
-        needs_label: Whether a column of labels that the source names must be there.
+        source: Data source, which may name columns.
+        part: Rows of the source.
+        label_names: Names of the classes, if known.
+        needs_label: Whether the column of labels that the source names must exist.
 
     Raises:
-        ValueError: If a column is missing or of another type, or two of them are the same.
+        ValueError: If a column is missing or of another type, or one column is named twice.
     """
     kind, value = _choose_value(source, part.rows.features)
     label = _choose_label(source, part.rows.features, needs_label)
@@ -74,7 +74,7 @@ def choose_columns(
 
 
 def holds_images(feature: Any) -> bool:
-    """Whether a column of this type can be read as images: images, paths, bytes, or structs of both."""
+    """Whether a column of this type can be read as images: images, paths, bytes, or structs of paths and bytes."""
     is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
     is_bytes = getattr(feature, "dtype", None) in ("binary", "large_binary")
     return isinstance(feature, Image) or is_struct or is_bytes or is_path_column(feature)
@@ -86,7 +86,7 @@ def is_path_column(feature: Any) -> bool:
 
 
 def stored_image(value: Any, base: Path | None) -> dict[str, Any]:
-    """An image as `datasets` stores one that is not decoded, with an absolute path."""
+    """Convert a cell to the form of an undecoded image in `datasets`, with an absolute path."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (None, value)

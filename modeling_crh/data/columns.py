@@ -1,4 +1,4 @@
-"""The columns of a prepared dataset, and how the rest of the library reads them."""
+"""Declare and read the columns of a prepared dataset: inputs, labels and levels of a taxonomy."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from modeling_crh.labels import NO_LABEL, has_label
 
 
 def label_feature(label_names: list[str], *, multi_label: bool = False) -> ClassLabel | List:
-    """The type of a prepared `label` column: one class, or a list of classes.
+    """Make the type of a prepared `label` column: one class, or a list of classes.
 
     Example:
         >>> label_feature(["cat", "dog"])
@@ -21,7 +21,7 @@ def label_feature(label_names: list[str], *, multi_label: bool = False) -> Class
 
 
 def canonical_features(label_names: list[str], *, multi_label: bool = False) -> Features:
-    """Features of a prepared dataset of images: `image`, and `label` as one class or a list of classes."""
+    """Make the features of a prepared dataset of images: `image`, and `label` as one class or a list of classes."""
     return Features(image=Image(), label=label_feature(label_names, multi_label=multi_label))
 
 
@@ -29,7 +29,7 @@ def check_dataset(dataset: Any) -> None:
     """Check that `dataset` is one split with at least one row.
 
     Raises:
-        ValueError: If it is something else, such as a `DatasetDict`, or empty.
+        ValueError: If `dataset` is empty, or of another type, such as a `DatasetDict`.
     """
     if not isinstance(dataset, Dataset):
         raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
@@ -43,18 +43,18 @@ def is_multi_label(dataset: Dataset) -> bool:
 
 
 def label_names(dataset: Dataset) -> list[str]:
-    """Names of the C classes, in the order of their ids."""
+    """Return the names of the C classes, in the order of their ids."""
     feature = _label_feature(dataset)
     names: list[str] = (feature.feature if isinstance(feature, List) else feature).names
     return names
 
 
 def label_tensor(dataset: Dataset) -> Tensor:
-    """Labels of all rows, read without decoding an image.
+    """Read the labels of all rows, without decoding an image.
 
     Returns:
-        `(N,)` int64 with one class a row, or `(N, C)` float32 of 0 and 1 with a list of classes a row. A row without a
-        label has -100, or zeros.
+        `(N,)` int64 for one class per row, or `(N, C)` float32 of 0 and 1 for a list of classes per row. A row without
+        a label has -100, or zeros.
 
     Raises:
         ValueError: If `dataset` has no `label` column of classes.
@@ -71,12 +71,12 @@ def label_tensor(dataset: Dataset) -> Tensor:
 
 
 def count_unlabelled(dataset: Dataset) -> int:
-    """Number of rows without a label, which have no loss and are relevant to no query."""
+    """Count the rows without a label, which have no loss and are relevant to no query."""
     return int((~has_label(label_tensor(dataset))).sum())
 
 
 def without_decoding(dataset: Dataset) -> Dataset:
-    """The column `image` alone, as `{"bytes": ..., "path": ...}`.
+    """Select only the column `image`, with undecoded cells `{"bytes": ..., "path": ...}`.
 
     Raises:
         ValueError: If `dataset` has no column `image` of images.
@@ -100,11 +100,11 @@ def _label_feature(dataset: Dataset) -> Any:
 
 
 LEVELS = ("subgroup", "group")
-"""Columns of a taxonomy, the nearest to the class first."""
+"""Columns of a taxonomy, from the level next to the class upwards."""
 
 
 def has_levels(dataset: Dataset) -> bool:
-    """Whether a prepared dataset has the columns of `LEVELS`, one class a row, and one of each level a class."""
+    """Whether a prepared dataset has the columns of `LEVELS`, one class per row, and one node per level and class."""
     if not set(LEVELS) <= set(dataset.column_names) or is_multi_label(dataset):
         return False
     columns = dataset.select_columns(["label", *LEVELS])[:]
@@ -113,7 +113,7 @@ def has_levels(dataset: Dataset) -> bool:
 
 
 def class_levels(dataset: Dataset) -> dict[str, list[str]]:
-    """The name of the subgroup and of the group that each class lies in.
+    """Return the names of the subgroup and the group of each class.
 
     Args:
         dataset: A prepared split with a row of every class, such as `database`, and with the columns of `LEVELS`, which

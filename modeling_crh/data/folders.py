@@ -1,4 +1,4 @@
-"""Folders of image files: which files are images, the class of each, and what is passed over."""
+"""Read folders of images: find the image files, their classes and their metadata."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from modeling_crh.images import SUFFIXES
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""Files that list images and their labels, as `datasets` documents them."""
+"""Names of files that list images and their labels, as documented by `datasets`."""
 
 PART_NAMES = {
     "train": "train",
@@ -27,9 +27,9 @@ PART_NAMES = {
     "test": "query",
     "query": "query",
 }
-"""Names of splits, and the part of an experiment that each is."""
+"""Part of an experiment by the name of a split."""
 
-_RUBBISH = {"thumbs.db", "desktop.ini"}  # what systems leave in folders; named as they are
+_RUBBISH = {"thumbs.db", "desktop.ini"}  # files of operating systems, reported by their full names
 
 
 @dataclass
@@ -37,10 +37,10 @@ class ImageFolder:
     """The image files below a folder.
 
     Attributes:
-        root: The folder, absolute.
-        files: Paths of the images below it, sorted.
-        metadata: Paths of the metadata files below it, sorted.
-        passed_over: Kinds of files and folders, and how many of each were passed over.
+        root: Absolute path of the folder.
+        files: Paths of the images relative to `root`, sorted.
+        metadata: Paths of the metadata files relative to `root`, sorted.
+        passed_over: Number of files and folders passed over, by kind.
     """
 
     root: Path
@@ -49,7 +49,7 @@ class ImageFolder:
     passed_over: Counter[str] = field(default_factory=Counter)
 
     def describe_passed_over(self) -> str | None:
-        """One sentence that counts what was passed over, or None where nothing was."""
+        """Count the files and folders passed over in one sentence; None if there are none."""
         if not self.passed_over:
             return None
         kinds = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(self.passed_over.items()))
@@ -59,11 +59,11 @@ class ImageFolder:
 def image_files(root: str | Path) -> ImageFolder:
     """Find all image files below a folder, at any depth.
 
-    Links to files and folders are followed, except those that lead back to a folder they lie in. Files of other kinds,
-    hidden ones, and folders without an image are passed over and counted.
+    Links to files and folders are followed, except links to a folder that contains them. Files of other kinds, hidden
+    files, and folders without an image are passed over and counted.
 
     Args:
-        root: The folder.
+        root: Folder to search.
 
     Raises:
         OSError: If a folder cannot be read.
@@ -79,7 +79,7 @@ def image_files(root: str | Path) -> ImageFolder:
 
 
 def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]) -> bool:
-    """Collect the images of one folder and those below it; whether there are any."""
+    """Collect the images of a folder and its sub-folders; return whether there are any."""
     place = found.root / below
     status = os.stat(place)
     own = (status.st_dev, status.st_ino)
@@ -92,7 +92,7 @@ def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]
             name = below + entry.name
             if entry.name.startswith("."):
                 found.passed_over["hidden files and folders"] += 1
-            elif os.path.isdir(entry.path):  # False, and no error, for a link to itself
+            elif os.path.isdir(entry.path):  # False, without an error, for a link to itself
                 is_used |= _walk(found, f"{name}/", (*ancestors, own))
             elif not os.path.isfile(entry.path):
                 found.passed_over["pipes, sockets or devices" if os.path.exists(entry.path) else "broken links"] += 1
@@ -112,13 +112,13 @@ def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]
 
 
 def divide_folder(found: ImageFolder) -> dict[str, str]:
-    """Part of an experiment to the sub-folder that holds it, where the sub-folders are named as splits are.
+    """Map the parts of an experiment to sub-folders, if the sub-folders are named after splits.
 
     Returns:
-        Such as `{"train": "train/", "query": "test/"}`; `{"all": ""}` for a folder that is not divided.
+        Sub-folders by part, such as `{"train": "train/", "query": "test/"}`; `{"all": ""}` for an undivided folder.
 
     Raises:
-        ValueError: If two folders are of one part.
+        ValueError: If two sub-folders belong to one part.
     """
     tops = {name.partition("/")[0] for name in [*found.files, *found.metadata] if "/" in name}
     named: dict[str, list[str]] = {part: [] for part in PART_NAMES.values()}
@@ -133,7 +133,7 @@ def divide_folder(found: ImageFolder) -> dict[str, str]:
 
 
 def class_of(file: str) -> str | None:
-    """The class of an image by its path below the part that it belongs to: the first folder; None without one.
+    """Return the class of an image: the first folder of its path within its part; None without a folder.
 
     Example:
         >>> class_of("cat/2023/07/1.jpg"), class_of("1.jpg")
@@ -144,11 +144,11 @@ def class_of(file: str) -> str | None:
 
 
 def read_metadata(found: ImageFolder) -> list[dict[str, Any]]:
-    """Rows of all metadata files of a folder, each with the path of its image below the folder as `image`.
+    """Read all metadata files of a folder; the entry `image` of a row is a path relative to the folder.
 
     Raises:
-        ValueError: If a file cannot be read or lists nothing, or a row names no image, one that lies outside of the
-            file's folder, or one that another row names.
+        ValueError: If a file cannot be read or lists nothing, or a row names no image, an image outside of the file's
+            folder, or an image that another row names.
     """
     place_of: dict[str, str] = {}
     rows = []
@@ -176,10 +176,10 @@ def read_metadata(found: ImageFolder) -> list[dict[str, Any]]:
 
 
 def check_file_name(file: str) -> str:
-    """Give `file` back if its path can be a string of a dataset.
+    """Check that a path is in UTF-8, as strings of a dataset must be, and return it.
 
     Raises:
-        ValueError: If it is not in UTF-8, which file systems allow.
+        ValueError: If `file` is not in UTF-8, which file systems allow.
     """
     if re.search("[\ud800-\udfff]", file):
         raise ValueError(f"The path of every image must be in UTF-8, but {file!r} is not.")
@@ -188,7 +188,7 @@ def check_file_name(file: str) -> str:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")  # an editor on Windows may begin it with a byte order mark
+        return file.read_text(encoding="utf-8-sig")  # editors on Windows may write a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} must be text in UTF-8, but is not: {error}.") from error
 
@@ -203,7 +203,7 @@ def _read_csv(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read_json_lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_read_text(file).split("\n"), start=1):  # `splitlines` would part at U+2028 too
+    for number, line in enumerate(_read_text(file).split("\n"), start=1):  # `splitlines` would also split at U+2028
         place = f"line {number} of {file}"
         if not line.strip():
             continue

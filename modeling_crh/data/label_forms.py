@@ -1,4 +1,4 @@
-"""Every form that labels come in, read by one rule: a class name, several of them, or no label."""
+"""Read labels of every form as a class name, several names, or None."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,24 +9,24 @@ from datasets import ClassLabel, Features, LargeList, List
 from modeling_crh.runtime.terminal import say
 
 Label = str | list[str] | None
-"""The class of a row by name, its classes by name, or None for a row without a label."""
+"""Class name of a row, several class names, or None for a row without a label."""
 
 _TYPES = ("int", "uint", "float", "string", "large_string", "bool", "null")
 
 
 @dataclass(frozen=True)
 class LabelForm:
-    """How one column of labels is read.
+    """Form of one column of labels.
 
-    None, -1 and an empty cell of a CSV file are no label. Whole numbers, also as floats, are named by their digits.
+    None, -1 and an empty cell of a CSV file mean no label. Whole numbers, also as floats, are named by their digits.
 
     Attributes:
         column: Name of the column.
         is_list: Whether each row holds several labels.
-        class_names: Names of a `ClassLabel` column in the order of the ids, or those that are known of the classes.
-        separator: What separates several labels in one cell; None for one label a cell.
-        flags: Number of classes of a multi-hot column; 0 for any other.
-        blank_is_none: Whether an empty cell is no label, as in a CSV file.
+        class_names: Names of the classes in the order of their ids, from a `ClassLabel` column or from the caller.
+        separator: Text between several labels of a cell; None for one label per cell.
+        flags: Number of classes of a multi-hot column; 0 for any other column.
+        blank_is_none: Whether an empty cell means no label, as in a CSV file.
     """
 
     column: str
@@ -37,14 +37,14 @@ class LabelForm:
     blank_is_none: bool = False
 
     def read(self, value: Any, place: object) -> Label:
-        """The class of a row, or its classes, sorted and without repetition, by name.
+        """Read a cell as a class name, or as sorted and distinct class names.
 
         Args:
-            value: The cell.
-            place: What a message calls the row.
+            value: Cell to read.
+            place: Name of the row in messages.
 
         Raises:
-            ValueError: If it is no label.
+            ValueError: If the cell is not a label.
         """
         if self.separator is not None:
             value = [] if value is None else [part.strip() for part in str(value).split(self.separator) if part.strip()]
@@ -60,7 +60,7 @@ class LabelForm:
         return [name for name in names if name is not None]
 
     def order(self, names: set[str]) -> list[str]:
-        """Class names in the order of their ids: as declared, or else numbers by value and other names by letters."""
+        """Return class names in the order of their ids: as declared, or else as `sort_names` orders them."""
         if self.class_names is not None:
             return list(self.class_names)
         if self.flags:
@@ -95,7 +95,7 @@ class LabelForm:
 
 
 def sort_names(names: set[str]) -> list[str]:
-    """Whole numbers by value, or else all names by letters.
+    """Sort names by value if all are whole numbers, or else alphabetically.
 
     Example:
         >>> sort_names({"10", "9"}), sort_names({"10", "9", "007"})
@@ -114,19 +114,19 @@ def find_label_form(
     label_names: Sequence[str] | None = None,
     is_csv: bool = False,
 ) -> LabelForm:
-    """Tell how a column of labels is to be read.
+    """Find the form of a column of labels.
 
     Args:
         features: Types of all columns.
         column: Name of the column of labels.
-        first_rows: The first cells of the column, by which a multi-hot column is known.
-        separator: See `LabelForm`.
-        multi_hot: Whether lists of 0 and 1 are one flag a class.
-        label_names: Names of the classes, where they are known.
-        is_csv: Whether the column is of a CSV file, in which every cell is text.
+        first_rows: First cells of the column, to detect multi-hot labels.
+        separator: Text between several labels of a cell; None for one label per cell.
+        multi_hot: Whether lists of 0 and 1 are one flag per class.
+        label_names: Names of the classes, if known.
+        is_csv: Whether the column comes from a CSV file, with text in every cell.
 
     Raises:
-        ValueError: If the column holds no labels, or lists of 0 and 1 that nobody has called multi-hot.
+        ValueError: If the column holds no labels, or holds lists of 0 and 1 that were not declared multi-hot.
     """
     feature = features[column]
     is_list = isinstance(feature, List | LargeList)
@@ -157,7 +157,7 @@ def find_label_form(
 
 
 def _count_flags(rows: Sequence[Any]) -> int:
-    """Length of all lists if every one of them holds only 0 and 1 and all have one length, at least 2; 0 otherwise."""
+    """Return the length of the lists if all hold only 0 and 1 and have one length, at least 2; 0 otherwise."""
     given = [row for row in rows if row is not None]
     lengths = {len(row) for row in given}
     if len(lengths) != 1 or max(lengths) < 2:

@@ -1,4 +1,4 @@
-"""Load data to train and evaluate on: the four splits of a retrieval experiment, with labels as ids of classes."""
+"""Load the four splits of a retrieval experiment, with labels as class ids."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,12 +20,12 @@ from modeling_crh.runtime.terminal import say
 
 @dataclass(frozen=True)
 class LoadedSplits:
-    """Data that were read and divided.
+    """The splits of a data source.
 
     Attributes:
         splits: `train`, `validation`, `query` and `database`, each with `label` and `image`, `text` or `features`.
         bad_rows: Rows that were left out.
-        rows: Of a benchmark: which rows each split holds, as `split_rows` numbers them; None for other data.
+        rows: Row numbers of each split of a benchmark, as `split_rows` gives them; None for other data.
     """
 
     splits: DatasetDict
@@ -36,21 +36,21 @@ class LoadedSplits:
 def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
     """Load data and divide them into the splits of a retrieval experiment.
 
-    Data that bring a division keep it: folders or tables named `train`, `val` (or `validation`) and `test` (or
+    Data that are already divided stay so: folders or tables named `train`, `val` (or `validation`) and `test` (or
     `query`), splits of a dataset, or the official sets of a benchmark. Otherwise a fifth of the rows become queries,
-    and a tenth of the others the validation set.
+    and a tenth of the other rows the validation set.
 
     Args:
         dataset: A benchmark, a folder, tables, a saved dataset, the Hub id of a dataset, or a dataset object.
-        **options: The other fields of `DataSource` and `Division`.
+        **options: Other fields of `DataSource` and `Division`.
 
     Returns:
         The splits, the rows that were left out, and the row numbers of a benchmark.
 
     Raises:
-        FileNotFoundError: If there is no such source.
-        ValueError: If the data cannot be read, have no labels, or cannot be divided; or a row cannot be read, unless
-            `skip_bad`.
+        FileNotFoundError: If `dataset` does not exist.
+        ValueError: If the data cannot be read, have no labels, or cannot be divided; or, without `skip_bad`, if a row
+            cannot be read.
 
     Example:
         >>> load_splits("fashion_mnist_sample").splits.num_rows
@@ -83,14 +83,14 @@ def read_parts(source: DataSource) -> tuple[dict[str, Dataset], list[BadRow]]:
     """Read data before any division.
 
     Args:
-        source: What to read.
+        source: Data source to read.
 
     Returns:
-        `{"all": ...}`; or `train` with `validation` or `query` or both. And the rows that were left out.
+        Prepared rows by part: `all`; or `train`, with `validation`, `query` or both. And the rows that were left out.
 
     Raises:
-        FileNotFoundError: See `load_splits`.
-        ValueError: See `load_splits`.
+        FileNotFoundError: If the source does not exist.
+        ValueError: If the source cannot be read, see `load_splits`.
     """
     opened = open_data(source)
     parts = {name: part for name, part in opened.parts.items() if name in ("all", "train", "validation", "query")}

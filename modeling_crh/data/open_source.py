@@ -1,4 +1,4 @@
-"""The door for data: open whatever a `DataSource` names as rows of images, texts or features with their labels."""
+"""Open what a `DataSource` names, as rows of images, texts or features with their labels."""
 
 import hashlib
 import os
@@ -21,13 +21,13 @@ from modeling_crh.data.tables import Part, no_rows, read_error
 
 
 class Row(NamedTuple):
-    """One item.
+    """One item of a source.
 
     Attributes:
-        id: Its number in the source, from 0, or what the column of ids says.
-        path: The file of its image, or its place such as "row 17 of reviews.csv".
-        label: The name of its class, the names of its classes, or None without one.
-        value: An image as `{"bytes": ..., "path": ...}`, a text, or numbers; None where it is missing.
+        id: Number of the item in the source, from 0, or its cell in the column of ids.
+        path: Path of the image file, or place of the row, such as "row 17 of reviews.csv".
+        label: Class name, several class names, or None without a label.
+        value: Image as `{"bytes": ..., "path": ...}`, text, or numbers; None if it is missing.
     """
 
     id: int | str
@@ -43,8 +43,8 @@ class OpenedSource:
     Attributes:
         name: Absolute path, or name of a benchmark or dataset.
         stored_version: Digest of the files that hold the rows.
-        parts: Name of a part (`train`, `validation`, `query`, `all`, or another split) to its rows.
-        columns: The columns that are read.
+        parts: Rows by name of the part: `train`, `validation`, `query`, `all`, or another split.
+        columns: Columns that are read.
     """
 
     name: str
@@ -54,7 +54,7 @@ class OpenedSource:
 
     @cached_property
     def version(self) -> str:
-        """Digest that changes when the source changes: its files, or local images that its cells name."""
+        """Digest that changes with the files of the source, and with local images that its cells name."""
         column, found = self.columns.value, hashlib.sha256(self.stored_version.encode())
         if self.kind != "image" or not is_path_column(self._all_rows.features[column]):
             return self.stored_version
@@ -65,12 +65,12 @@ class OpenedSource:
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows of all parts; None where only reading to the end would tell."""
+        """Number of rows of all parts; None if it is unknown before they are read to their end."""
         return self._all_rows.num_rows
 
     @property
     def kind(self) -> Kind:
-        """What the rows hold."""
+        """Kind of the rows: image, text or features."""
         return self.columns.kind
 
     @property
@@ -82,18 +82,18 @@ class OpenedSource:
     def shards(
         self, shard_size: int, wanted: Callable[[int], bool], first: int = 0
     ) -> Iterator[tuple[int, Iterator[Row]]]:
-        """The rows of some shards: shard `s` holds the rows from `s * shard_size` up to those of the next.
+        """Yield the rows of chosen shards: shard `s` holds `shard_size` rows, from row `s * shard_size` on.
 
         Args:
-            shard_size: Rows of a shard; the last one may have fewer.
-            wanted: Whether to give the shard of this number.
-            first: Shards before this one are passed over.
+            shard_size: Number of rows per shard; the last one may have fewer.
+            wanted: Function that tells by its number whether to yield a shard.
+            first: Number of the first shard to consider.
 
         Yields:
-            Number and rows of each shard that has rows; the rows are to be read before the next shard.
+            Number and rows of each non-empty shard; read the rows before the next shard.
 
         Raises:
-            ValueError: If the source cannot be read on, or a label or id breaks its rule.
+            ValueError: If the source, a label or an id cannot be read.
         """
         if self._all_rows.by_number and self.num_rows is not None:
             for shard in range(first, -(-self.num_rows // shard_size)):
@@ -111,11 +111,11 @@ class OpenedSource:
             deque(block, maxlen=0)
 
     def rows(self, start: int = 0, stop: int | None = None) -> Iterator[Row]:
-        """Rows of all parts, one after the other, from `start` up to `stop`, or to the end.
+        """Yield the rows of all parts in turn, from `start` to `stop` (exclusive), or to the end.
 
         Raises:
-            ValueError: If the source cannot be read on, or a label or id breaks its rule.
-            OSError: If the machine cannot read it, such as for a denied permission.
+            ValueError: If the source, a label or an id cannot be read.
+            OSError: If the operating system cannot read a file, such as for a denied permission.
         """
         chunks = self._all_rows.only(self.columns.names).chunks(start, stop)
         number = start
@@ -161,26 +161,26 @@ class OpenedSource:
 
 
 def _file_version(path: str | None) -> bytes:
-    """Path, size and time of a local file; the path alone of one that is elsewhere or missing."""
+    """Describe a local file by path, size and time, and a remote or missing one by its path."""
     try:
         status = None if path is None or "://" in path else os.stat(path)
-    except (OSError, ValueError):  # ValueError: a zero byte
+    except (OSError, ValueError):  # ValueError: the path has a zero byte
         status = None
     facts = "" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"
     return f"{path}\0{facts}\0".encode("utf-8", "surrogatepass")
 
 
 def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> OpenedSource:
-    """Open what is to be encoded or trained on; nothing but its first rows is read.
+    """Open data to encode or to train on; only the first rows are read.
 
     Args:
-        dataset: See `DataSource`.
-        needs_label: Whether a column of labels that `label_column` names must be there.
-        **options: The other fields of `DataSource`.
+        dataset: Name of a data source or a dataset object, see `DataSource`.
+        needs_label: Whether the column that `label_column` names must exist.
+        **options: Other fields of `DataSource`.
 
     Raises:
-        FileNotFoundError: If there is no such source.
-        ValueError: If it is empty, cannot be read, or has no such column.
+        FileNotFoundError: If `dataset` does not exist.
+        ValueError: If the source is empty, cannot be read, or lacks a named column.
 
     Example:
         >>> source = open_source("fashion_mnist_sample")
@@ -192,7 +192,7 @@ def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> Op
 
 
 def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
-    """Open a `DataSource`; see `open_source`."""
+    """Open a `DataSource`, see `open_source`."""
     stored = open_stored(source)
     parts = stored.parts(source.split)
     if all(part.rows.num_rows == 0 or not part.rows.features for part in parts.values()):

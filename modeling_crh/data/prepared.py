@@ -1,4 +1,4 @@
-"""Prepare labelled rows: inputs and labels in canonical columns, and every row read once before it is trained on."""
+"""Prepare labelled rows: bring inputs and labels into canonical columns, and read every row once before training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part, no_rows
 
 NO_CLASS = -1
-"""Id of the class of a row without a label, in a column of one class a row."""
+"""Class id of a row without a label, in a column of one class per row."""
 
 
 def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = None, **columns: Any) -> Dataset:
@@ -26,8 +26,8 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
 
     Args:
         dataset: Rows of images, texts or features, with labels in any form.
-        label_names: Names of the classes in the order of their ids; None takes those of the column, or all that occur.
-            Pass those of the training set to prepare its test set.
+        label_names: Names of the classes in the order of their ids; None takes the names of the column, or all that
+            occur. Pass the names of the training set to prepare its test set.
         **columns: `image_column`, `text_column`, `features_column`, `label_column` and the other fields of
             `DataSource`.
 
@@ -35,7 +35,7 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
         The rows in their order, with labels as `ClassLabel` or as lists of `ClassLabel`.
 
     Raises:
-        ValueError: If there is no row, a column is missing or of another type, or a label breaks its rule.
+        ValueError: If there is no row, a column is missing or of another type, or a label cannot be read.
 
     Example:
         >>> rows = Dataset.from_dict({"file": ["a.png", "b.png"], "kind": ["dog", "cat"]})
@@ -55,20 +55,20 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
 def prepare_part(
     part: Part, columns: Columns, name: str, label_names: Sequence[str] | None, *, skip_bad: bool
 ) -> tuple[Dataset, list[BadRow]]:
-    """Bring the rows of a part into the columns of `prepare_dataset`, and read every one of them once.
+    """Bring the rows of a part into the columns of `prepare_dataset`, and read every row once.
 
     Args:
         part: Rows as they are stored.
-        columns: Which columns to read.
-        name: What messages call the source.
-        label_names: See `prepare_dataset`.
-        skip_bad: Leave out rows that cannot be read.
+        columns: Columns to read.
+        name: Name of the source in messages.
+        label_names: Names of the classes, see `prepare_dataset`.
+        skip_bad: Whether to leave out unreadable rows.
 
     Returns:
-        The rows that can be read, and those that cannot.
+        The readable rows, and the unreadable ones.
 
     Raises:
-        ValueError: If a label breaks its rule, or a row cannot be read, unless `skip_bad`.
+        ValueError: If a label cannot be read; or, without `skip_bad`, if a row cannot be read.
     """
     prepared = _prepare(part, columns, name, label_names)
     values = without_decoding(prepared) if columns.kind == "image" else prepared.select_columns(columns.kind)
@@ -106,7 +106,7 @@ def _as_images(inputs: Dataset) -> Dataset:
 
 
 def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
-    """The column of images, texts or features alone, under that name; images with absolute paths."""
+    """Select only the column of inputs, renamed to `image`, `text` or `features`; images get absolute paths."""
     kind, column = columns.kind, columns.value
     if kind == "image" and _names_files(whole, column, rows):
         chunks = rows.only([column]).chunks()
@@ -119,7 +119,7 @@ def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
 
 
 def _names_files(whole: Dataset, column: str, rows: Rows) -> bool:
-    """Whether cells name images by paths that start from the folder of their table."""
+    """Whether cells name images by paths relative to the folder of their table."""
     feature = whole.features[column]
     if isinstance(feature, Image) or all(reader.base is None for reader in rows.readers):
         return False
@@ -131,7 +131,7 @@ def _names_files(whole: Dataset, column: str, rows: Rows) -> bool:
 def _class_ids(
     named: list[Label], names: list[str], rows: Rows, *, is_list: bool, is_given: bool
 ) -> NDArray[np.int64] | list[list[int]]:
-    """Ids of the classes of every row, sorted."""
+    """Convert class names to ids: one per row, or a sorted list per row."""
     id_of = {name: number for number, name in enumerate(names)}
     try:
         if is_list:

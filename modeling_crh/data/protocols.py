@@ -1,6 +1,6 @@
 """Protocols: named divisions of a benchmark's images into training images, queries and database.
 
-`official` is the default of every benchmark: the official test set queries the official training set. The two others
+`official` is the default of every benchmark: the official test set queries the official training set. The other two
 draw from the images of both official sets, evenly by class: `sampled` trains on images of the database, `disjoint` on
 images that are neither in the database nor queries.
 
@@ -28,8 +28,8 @@ images that are neither in the database nor queries.
 |                      | sampled  |   10,000 |   5,000 |  117,218 | papers     |
 |                      | disjoint |   10,000 |   5,000 |  107,218 | ours       |
 
-Training images are those of `train` and `validation` together. Papers agree on these sizes, not on which images they
-drew; ours depend on the seed alone.
+Training images count `train` and `validation` together. Papers agree on these sizes, but not on the images drawn; ours
+depend only on the seed.
 """
 
 from dataclasses import dataclass
@@ -37,11 +37,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Protocol:
-    """Sizes of a division; the default is the official one.
+    """Sizes of a division; the default is the official division.
 
     Args:
         num_query: Number of queries to draw from all images. None keeps the official test set.
-        num_train: Number of training images to draw from the other images. None takes all of them.
+        num_train: Number of training images to draw from the other images. None takes all other images.
         train_in_database: Whether the database holds the training images.
 
     Raises:
@@ -80,11 +80,11 @@ PROTOCOLS: dict[str, dict[str, Protocol]] = {
     "coco": _sizes(10_000, 5_000, "sampled", "disjoint"),
     "coco_2014": _sizes(10_000, 5_000, "sampled", "disjoint"),
 }
-"""Name of a benchmark to its protocols besides `official`."""
+"""Protocols besides `official`, by benchmark."""
 
 
 def find_protocol(benchmark: str, name: str) -> Protocol:
-    """Look up a protocol of a benchmark: `official`, or one that `PROTOCOLS` has for it.
+    """Look up a protocol of a benchmark: `official`, or an entry of `PROTOCOLS`.
 
     Raises:
         ValueError: If the benchmark has no such protocol.

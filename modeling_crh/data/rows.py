@@ -1,4 +1,4 @@
-"""Rows of one or several tables, read a few at a time, from any row on."""
+"""Read rows of one or several tables in small chunks, starting at any row."""
 
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported
 _AT_A_TIME = 64
 
 READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, httpx.HTTPError, tarfile.TarError)
-"""What reading a table raises where the table is damaged, or cannot be reached."""
+"""Errors of a damaged or unreachable table."""
 
 
 class Chunk(NamedTuple):
@@ -22,9 +22,9 @@ class Chunk(NamedTuple):
 
     Attributes:
         table: The rows.
-        source: The file or dataset that they are of.
-        first: Number of the first one there, from 0.
-        base: Folder that paths in cells start from; None where they are absolute.
+        source: File or dataset of the rows.
+        first: Number of the first row in it, from 0.
+        base: Folder that paths in cells are relative to; None for absolute paths.
     """
 
     table: pa.Table
@@ -33,19 +33,19 @@ class Chunk(NamedTuple):
     base: Path | None
 
     def place(self, row: int) -> str:
-        """What a message calls a row of the chunk."""
+        """Name of a row of the chunk in messages."""
         return f"row {self.first + row} of {self.source}"
 
 
 class TableReader:
-    """One table: a file, or a dataset. A subclass sets the attributes, and implements `only` and `batches`.
+    """Reader of one file or dataset. A subclass sets the attributes, and implements `only` and `batches`.
 
     Attributes:
-        source: What messages call it.
+        source: Name in messages.
         features: Names and types of the columns.
-        num_rows: Number of rows; None where only reading to the end would tell.
-        base: Folder that paths in cells start from; None where they are absolute.
-        by_number: Whether it costs nothing to begin with any row.
+        num_rows: Number of rows; None if it is unknown before the table is read to its end.
+        base: Folder that paths in cells are relative to; None for absolute paths.
+        by_number: Whether reading can start at any row at no cost.
     """
 
     source: str
@@ -55,11 +55,11 @@ class TableReader:
     by_number: bool = False
 
     def only(self, columns: list[str]) -> "TableReader":
-        """The same rows with at least these columns."""
+        """Make a reader of the same rows with at least these columns."""
         raise NotImplementedError
 
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
-        """Number of the first row, and rows: from `start` on at the latest, up to the end."""
+        """Yield number of the first row, and rows, up to the end; the first batch may begin before `start`."""
         raise NotImplementedError
 
 
@@ -67,7 +67,7 @@ class Rows:
     """The rows of several tables, one after the other.
 
     Args:
-        readers: At least one, with the same columns.
+        readers: Readers of the tables, at least one; all have the same columns.
     """
 
     def __init__(self, readers: Sequence[TableReader]) -> None:
@@ -81,29 +81,29 @@ class Rows:
 
     @property
     def num_rows(self) -> int | None:
-        """Number of rows; None where only reading to the end would tell."""
+        """Number of rows; None if it is unknown before the tables are read to their end."""
         known = [size for size in self._sizes if size is not None]
         return sum(known) if len(known) == len(self._sizes) else None
 
     @property
     def by_number(self) -> bool:
-        """Whether it costs nothing to begin with any row."""
+        """Whether reading can start at any row at no cost."""
         return all(reader.by_number for reader in self.readers)
 
     def only(self, columns: Sequence[str]) -> "Rows":
-        """The same rows with at least these columns, as far as a table has them."""
+        """Make a reader of the same rows with at least these columns, if a table has them."""
         wanted = list(dict.fromkeys(columns))
         return Rows([reader.only([name for name in wanted if name in reader.features]) for reader in self.readers])
 
     def chunks(self, start: int = 0, stop: int | None = None) -> Iterator[Chunk]:
-        """Rows from `start` up to `stop`, or up to the end, at most 64 at a time."""
+        """Yield rows from `start` to `stop` (exclusive), or to the end, at most 64 at a time."""
         before = 0
         for number, reader in enumerate(self.readers):
             size = self._sizes[number]
             if size is not None and before + size <= start:
                 before += size
                 continue
-            can_skip = size is not None or number == len(self.readers) - 1  # a stream does not tell what it passed over
+            can_skip = size is not None or number == len(self.readers) - 1  # a stream does not count the rows it skips
             count = max(start - before, 0) if can_skip else 0
             for first, table in reader.batches(count):
                 end = len(table) if stop is None else min(stop - before - first, len(table))
@@ -117,7 +117,7 @@ class Rows:
             before += count
 
     def place(self, row: int) -> str:
-        """What a message calls a row; of tables that do not tell their size, after all rows were read."""
+        """Name of a row in messages; tables of unknown size must have been read before."""
         for reader, size in zip(self.readers, self._sizes, strict=True):
             if size is None or row < size:
                 return f"row {row} of {reader.source}"
@@ -125,21 +125,21 @@ class Rows:
         raise IndexError(f"There are {self.num_rows} rows only.")
 
     def in_memory(self) -> pa.Table:
-        """All rows."""
+        """Read all rows into memory."""
         return pa.concat_tables([chunk.table for chunk in self.chunks()] or [self.features.arrow_schema.empty_table()])
 
     def first_cells(self, column: str) -> list[Any]:
-        """The first cells of a column, at most 256."""
+        """Read the first cells of a column, at most 256."""
         chunks = islice(self.only([column]).chunks(0, 4 * _AT_A_TIME), 4)
         return [cell for chunk in chunks for cell in chunk.table[column].to_pylist()]
 
 
 class Place:
-    """What a message calls a row, looked up when it is asked for.
+    """Name of a row in messages, made only when it is needed.
 
     Args:
-        rows: The rows.
-        row: Number of the row there.
+        rows: Rows that contain it.
+        row: Number of the row in `rows`.
     """
 
     def __init__(self, rows: Rows, row: int) -> None:

@@ -1,4 +1,4 @@
-"""Cut a labelled dataset into train, validation, query and database, the same way on every machine."""
+"""Divide a labelled dataset into train, validation, query and database, reproducibly on every machine."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ QUERY_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
 
 
 def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any) -> DatasetDict:
-    """Make the splits that `split_rows` decides on, with its arguments and errors."""
+    """Select the rows of each split, with the arguments and errors of `split_rows`."""
     rows = split_rows(dataset, query, **options)
     parts = [part for part in (dataset, options.get("validation"), query) if part is not None]
     together = concatenate_datasets(parts)
@@ -25,7 +25,7 @@ def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any
 
 
 def split_parts(parts: dict[str, Dataset], **options: Any) -> dict[str, NDArray[np.int64]]:
-    """Call `split_rows` on parts by name: `all`; or `train`, with `validation` or `query` or both."""
+    """Call `split_rows` on parts by name: `all`; or `train`, with `validation`, `query` or both."""
     training = parts["all"] if "all" in parts else parts["train"]
     return split_rows(training, parts.get("query"), validation=parts.get("validation"), **options)
 
@@ -42,14 +42,14 @@ def split_rows(
 ) -> dict[str, NDArray[np.int64]]:
     """Choose the rows of the splits `train`, `validation`, `query` and `database`.
 
-    `database` is everything but the queries, unless the protocol says otherwise. `train` and `validation` are the two
-    parts of the training items, so that model selection never sees a query. How rows are drawn: see `held_out_rows`.
+    `database` holds all items but the queries, unless the protocol says otherwise. `train` and `validation` divide the
+    training items, so that model selection never sees a query. `held_out_rows` describes how rows are drawn.
 
     Args:
         dataset: A prepared dataset; the training set if `query` or `validation` is given.
         query: The test set, with the features of `dataset`. None cuts queries from `dataset`.
         validation: The validation set, with the features of `dataset`. None cuts one from the training items.
-        protocol: Sizes to draw from both sets together; by default nothing is drawn and the two stay what they are.
+        protocol: Sizes to draw from both sets together; the default draws nothing and keeps the two sets.
         validation_fraction: Share of the training items to hold out for validation, above 0 and below 1. None is a
             tenth; it must be None with `validation`.
         query_fraction: Share of `dataset` to cut as queries, above 0 and below 1. None is a fifth; it must be None with
@@ -57,13 +57,13 @@ def split_rows(
         seed: Seed of the rows that are drawn and held out.
 
     Returns:
-        `train`, `validation`, `query` and `database` to row numbers, ascending. The rows of `validation`, and then
-        those of `query`, count on from the last one of `dataset`.
+        Ascending row numbers of `train`, `validation`, `query` and `database`. The rows of `validation`, and then the
+        rows of `query`, are numbered after the last row of `dataset`.
 
     Raises:
         ValueError: If the datasets differ in their features, there is only one class, a class has no item in `dataset`,
-            a split would be empty or `validation` have fewer than two rows (each is ranked against the others), a share
-            is given where nothing is cut by it, or `protocol` takes more items than there are.
+            a split would be empty, `validation` would have fewer than two rows (each is ranked against the others), a
+            share is given for a set that already exists, or `protocol` takes more items than there are.
     """
     _check_classes(dataset)
     sides = {"validation": validation, "query": query}
@@ -94,7 +94,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
     Rows are shuffled, sorted by class (classes in shuffled order too), and taken at even steps. The total is
     rounded, but at least 1, and each class gives its own share of it, rounded up or down. A row with several labels
     counts as its rarest label (the smaller id if two are equally rare), and rows without a label form a class of their
-    own. At the end every label that would have no row left gets one back, so a class of one sample is never held out.
+    own. Finally every label without a remaining row gets one back, so a class of one sample is never held out.
 
     Args:
         labels: `(N,)` class ids, or `(N, C)` of 0 and 1.
@@ -105,7 +105,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
         Row numbers, ascending.
 
     Raises:
-        ValueError: If `fraction` is not between 0 and 1, `seed` is no whole number from 0 up, or there are no rows.
+        ValueError: If `fraction` is not between 0 and 1, `seed` is not a whole number from 0 up, or there are no rows.
 
     Example:
         >>> held_out_rows(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.25, seed=0)
@@ -118,7 +118,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
 
 
 def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
-    """Choose a number of rows by the rule of `held_out_rows`."""
+    """Choose `total` rows by the rule of `held_out_rows`."""
     check_seed(seed)
     rows, ids = _pairs(labels)
     strata = _rarest_label(rows, ids, len(labels))
@@ -137,7 +137,7 @@ def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
 
 
 def _pairs(labels: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every label of every row, as row numbers (ascending) and label ids."""
+    """List every label of every row, as row numbers (ascending) and label ids."""
     if labels.ndim == 1:
         rows = np.flatnonzero(has_label(labels).numpy())
         return rows, labels.numpy()[rows]
@@ -146,10 +146,10 @@ def _pairs(labels: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _rarest_label(rows: NDArray[np.int64], ids: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
-    """Rarest label of each row, `(num_rows,)`; a row without one gets the id after the last."""
+    """Find the rarest label of each row, `(num_rows,)`; a row without a label gets the id after the last."""
     counts = np.bincount(ids)
     strata = np.full(num_rows, len(counts))
-    order = np.lexsort((ids, counts[ids]))[::-1]  # the rarest last, which is what assignment keeps
+    order = np.lexsort((ids, counts[ids]))[::-1]  # the rarest comes last, and assignment keeps the last
     strata[rows[order]] = ids[order]
     return strata
 
@@ -158,13 +158,13 @@ Parts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def _draw(labels: Tensor, rows: NDArray[np.int64], total: int, seed: int) -> Parts:
-    """Draw a number of `rows`: what is kept, with a row of every class, and what is drawn."""
+    """Draw `total` of `rows`; return the rows kept, with one of every class, and the rows drawn."""
     drawn = _choose(labels[torch.from_numpy(rows)], total, seed)
     return np.delete(rows, drawn), rows[drawn]
 
 
 def _cut(labels: Tensor, rows: NDArray[np.int64], fraction: float, name: str, seed: int, *, least: int) -> Parts:
-    """Draw a share of `rows`: what is kept, and what is held out."""
+    """Draw a share of `rows`; return the rows kept, and the rows held out."""
     kept, held_out = _draw(labels, rows, max(round(len(rows) * fraction), 1), seed)
     if len(held_out) < least:
         rule = f"must hold out at least {least} of the {len(rows)} rows and leave one of every class"

@@ -1,4 +1,4 @@
-"""Open what a name leads to, split by split: benchmarks, folders, tables, saved datasets, the Hub, dataset objects."""
+"""Open benchmarks, folders, tables, saved datasets, Hub datasets and dataset objects, split by split."""
 
 import hashlib
 import json
@@ -38,8 +38,8 @@ class Stored:
 
     Attributes:
         name: Absolute path, or name of a benchmark or dataset.
-        version: Digest that changes when the files change; empty for objects in memory.
-        splits: Name of a split to its rows; `all` where there is only one without a name.
+        version: Digest that changes with the files; empty for objects in memory.
+        splits: Rows by name of the split; a single split without a name is called `all`.
     """
 
     name: str
@@ -47,15 +47,15 @@ class Stored:
     splits: dict[str, Part]
 
     def parts(self, split: str | None = None) -> dict[str, Part]:
-        """Part of an experiment (`train`, `validation`, `query`; or `all`) to its rows.
+        """Return rows by part of an experiment: `train`, `validation`, `query`; or `all`.
 
-        Other splits follow, under their own names.
+        Other splits follow under their own names.
 
         Args:
-            split: The only split to take, by its own name or by that of the part.
+            split: Only split to take, by its own name or the name of its part; None takes all.
 
         Raises:
-            ValueError: If there is no such split, or two are of one part.
+            ValueError: If there is no such split, or two splits belong to one part.
         """
         if split is None and len(self.splits) == 1:
             return {"all": next(iter(self.splits.values()))}
@@ -81,7 +81,7 @@ def _place_of_part(name: str) -> int:
 
 
 def open_stored(source: DataSource) -> Stored:
-    """What a source names, before columns are chosen."""
+    """Open a source before its columns are chosen."""
     data = source.dataset
     if isinstance(data, Dataset | IterableDataset):
         return Stored("a dataset object", "", {"all": _part_of(data)})
@@ -115,19 +115,19 @@ def open_stored(source: DataSource) -> Stored:
 
 def _part_of(data: Dataset | IterableDataset, name: str = "the dataset", *, is_csv: bool = False) -> Part:
     if isinstance(data, Dataset):
-        rows = data.with_format(None)  # the rows themselves, and not what a transform makes of them
+        rows = data.with_format(None)  # without the user's transform
         return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
     return Part(Rows([StreamReader(data, name)]), partial(_read_stream, data))
 
 
 def _read_stream(stream: IterableDataset) -> Dataset:
-    """All rows of a stream, written to the cache of `datasets`; images as they are, and not encoded anew."""
+    """Write all rows of a stream to the cache of `datasets`, with images left encoded."""
     stored = stream.decode(False) if stream.features else stream
     return Dataset.from_generator(lambda: iter(stored), features=stored.features)
 
 
 def digest(files: Sequence[Path]) -> str:
-    """Digest of the absolute paths, sizes and times of files, which changes when one of them is replaced."""
+    """Compute a digest of the absolute paths, sizes and times of files; it changes when a file is replaced."""
     found = hashlib.sha256()
     for file in files:
         status = os.stat(file)
@@ -137,7 +137,7 @@ def digest(files: Sequence[Path]) -> str:
 
 
 def _open_folder(path: Path) -> Stored | None:
-    """A folder that `save_to_disk` made, or one of images; None for any other."""
+    """Open a `save_to_disk` folder or a folder of images; return None for any other."""
     root = path.absolute()
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
         saved = load_from_disk(str(root))
@@ -148,7 +148,7 @@ def _open_folder(path: Path) -> Stored | None:
 
 
 def _open_images(root: Path) -> Stored | None:
-    """A folder of images, with their labels from metadata files if there are some, or else by sub-folder."""
+    """Open a folder of images; labels come from metadata files, or else from sub-folders."""
     found = image_files(root)
     if not found.files and not found.metadata:
         return None
@@ -181,7 +181,7 @@ def _as_dataset(rows: list[dict[str, Any]], root: Path) -> Dataset:
 
 
 def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
-    """A dataset on the Hub, read as a stream until all of it is asked for."""
+    """Open a dataset on the Hub as a stream; it is downloaded only when all rows are needed."""
     try:
         builder = load_dataset_builder(name, config, revision=revision)
         streams: Any = builder.as_streaming_dataset()

@@ -21,8 +21,8 @@ class DatasetReader(TableReader):
     """Rows of a `Dataset`, whose files are mapped into memory.
 
     Args:
-        dataset: The rows.
-        source: What messages call it.
+        dataset: Dataset to read.
+        source: Name in messages.
     """
 
     by_number = True
@@ -43,10 +43,10 @@ class DatasetReader(TableReader):
 
 
 class ParquetReader(TableReader):
-    """Rows of a parquet file, of which a page a column is in memory, and not a whole row group.
+    """Rows of a parquet file, read page by page to save memory: a row group may hold gigabytes.
 
     Args:
-        path: The file.
+        path: Path of the file.
         columns: Columns to read; None reads all.
     """
 
@@ -76,10 +76,10 @@ class ParquetReader(TableReader):
 
 
 class CsvReader(TableReader):
-    """Rows of a CSV file, in which every cell is text: 007 stays 007, and NA is a name.
+    """Rows of a CSV file, with every cell read as text: 007 stays 007, and NA is a name.
 
     Args:
-        path: The file.
+        path: Path of the file.
         columns: Columns to read; None reads all.
     """
 
@@ -117,19 +117,19 @@ class CsvReader(TableReader):
 
 
 class NumpyReader(TableReader):
-    """Rows of features in `NAME.npy`, with their labels in `NAME.labels.npy` if there is such a file.
+    """Rows of features in `NAME.npy`, with their labels in `NAME.labels.npy` if that file exists.
 
     Args:
-        path: Array `(N, F)` or `(N, V, F)` of numbers, mapped into memory.
+        path: Path of an array `(N, F)` or `(N, V, F)` of numbers, mapped into memory.
 
     Raises:
-        ValueError: If the file is no such array, or its labels are not one a row.
+        ValueError: If the file holds no such array, or the number of labels differs from N.
     """
 
     by_number = True
 
     def __init__(self, path: Path) -> None:
-        self._array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # no archive, which `np.load` reads too
+        self._array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")  # `np.load` would accept archives
         if self._array.dtype.kind not in "biuf" or self._array.ndim not in (2, 3):
             raise ValueError(
                 f"it must hold numbers (N, F) or (N, V, F), but holds {self._array.dtype} {self._array.shape}"
@@ -139,7 +139,7 @@ class NumpyReader(TableReader):
         self.features = Features.from_arrow_schema(self._table(slice(0, 1)).schema) if self.num_rows else Features()
 
     def only(self, columns: list[str]) -> "NumpyReader":
-        """See `TableReader`; there are no other columns."""
+        """See `TableReader`; all columns are kept, `features` and `label`."""
         return self
 
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
@@ -168,13 +168,13 @@ def _read_labels(path: Path, num_rows: int) -> NDArray[Any] | None:
 
 
 class StreamReader(TableReader):
-    """Rows of an `IterableDataset`; those before the first wanted one are read and passed over.
+    """Rows of an `IterableDataset`; rows before the first wanted one are read and skipped.
 
     Args:
-        stream: The rows.
-        source: What messages call it.
-        features: Types of the columns, where they are known.
-        base: Folder that paths in cells start from; None where they are absolute.
+        stream: Stream to read.
+        source: Name in messages.
+        features: Types of the columns, if known.
+        base: Folder that paths in cells are relative to; None for absolute paths.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class StreamReader(TableReader):
     ) -> None:
         self._stream, self.source, self.base = stream, source, base
         found = features or stream.features
-        if found is None:  # a format that does not name its columns at the beginning
+        if found is None:  # the format does not declare its columns
             first = next(iter(stream.with_format("arrow").iter(batch_size=_AT_A_TIME)), None)
             found = Features() if first is None else Features.from_arrow_schema(first.schema)
         self.features = found

@@ -1,4 +1,4 @@
-"""Find the tables that a name leads to, and open them: parquet, CSV, JSON lines, WebDataset tars, NumPy's arrays."""
+"""Find tables by file, list, glob pattern or folder, and open them: parquet, CSV, JSON, WebDataset tars, NumPy."""
 
 import glob
 import re
@@ -15,7 +15,7 @@ from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
 
 SUFFIXES = (".parquet", ".csv", ".json", ".jsonl", ".npy", ".tar")
-"""Endings of the names of tables."""
+"""Suffixes of tables."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Part:
     """The rows of one split, as they are stored.
 
     Attributes:
-        rows: Reads them from any row on.
-        whole: Makes a `Dataset` of all of them.
+        rows: Reader that can start at any row.
+        whole: Function that loads all rows as a `Dataset`.
         is_csv: Whether every cell is text.
     """
 
@@ -34,13 +34,13 @@ class Part:
 
 
 def find_tables(name: str) -> list[Path] | None:
-    """The tables that a name leads to.
+    """Find the tables that a name stands for.
 
     Args:
-        name: A file, several that commas separate, a glob pattern, or a folder.
+        name: A file, several files separated by commas, a glob pattern, or a folder.
 
     Returns:
-        The files, sorted; None if there is none.
+        Paths of the tables, sorted unless they were listed; None if there is none.
     """
     path = Path(name)
     if path.is_dir():
@@ -56,10 +56,10 @@ def find_tables(name: str) -> list[Path] | None:
 
 
 def divide_tables(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Part of an experiment to the tables that hold it, by names such as `train-00000-of-00002.parquet`.
+    """Group tables by part of an experiment, by names such as `train-00000-of-00002.parquet`.
 
     Returns:
-        Such as `{"train": [...], "query": [...]}`; `{"all": [...]}` where not all files are named after splits.
+        Tables by part, such as `{"train": [...], "query": [...]}`; `{"all": [...]}` unless all are named after splits.
     """
     parts: dict[str, list[Path]] = {}
     for file in files:
@@ -72,15 +72,15 @@ def divide_tables(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def open_tables(files: Sequence[Path], name: str) -> Part:
-    """Open tables of one kind, one after the other.
+    """Open tables of one kind as consecutive rows.
 
     Args:
-        files: The files.
-        name: What messages call all of them.
+        files: Paths of the tables.
+        name: Name of all tables in messages.
 
     Raises:
-        ValueError: If they are of several kinds, or cannot be read.
-        OSError: If the machine cannot read them, such as for a denied permission.
+        ValueError: If the tables are of several kinds, or cannot be read.
+        OSError: If the operating system cannot read a file, such as for a denied permission.
     """
     kinds = sorted({".json" if file.suffix == ".jsonl" else file.suffix for file in files})
     if len(kinds) > 1:
@@ -95,7 +95,7 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
 
 
 def read_error(name: str, error: Exception) -> Exception:
-    """What to raise where a table cannot be read, or not to its end: the machine's own error, or else a sentence."""
+    """Choose the error for a table that cannot be read: the system's own, or a `ValueError` that names the table."""
     if isinstance(error, OSError) and error.errno is not None:
         return error
     cause = error.__cause__ or error
@@ -106,7 +106,7 @@ def read_error(name: str, error: Exception) -> Exception:
 
 
 def no_rows(name: str) -> ValueError:
-    """The error for a source without rows."""
+    """Make the error for a source without rows."""
     return ValueError(f"`dataset` must hold at least one row, but {name!r} holds none.")
 
 

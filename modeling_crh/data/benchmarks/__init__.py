@@ -1,4 +1,4 @@
-"""Published benchmarks by name, each as the four splits of a retrieval experiment."""
+"""Load published benchmarks by name, as the four splits of a retrieval experiment."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ BENCHMARKS = {
     "nabirds": load_nabirds,
     "stanford_cars": load_stanford_cars,
 }
-"""Name of a benchmark to the loader of its official training and test set, with the errors of `load_benchmark`."""
+"""Loader of the official training and test set by benchmark; errors are listed in `load_benchmark`."""
 
 
 def load_benchmark(
@@ -41,7 +41,7 @@ def load_benchmark(
     validation_fraction: float | None = None,
     seed: int = 0,
 ) -> DatasetDict:
-    """Load a benchmark; by default in its official division: test set as `query`, training set as `database`.
+    """Load a benchmark, by default in its official division: test set as `query`, training set as `database`.
 
     Args:
         name: A key of `BENCHMARKS`.
@@ -57,7 +57,7 @@ def load_benchmark(
 
     Raises:
         FileNotFoundError: If `data_dir` or a file in it is missing.
-        ValueError: If `name` is no benchmark, has no such `protocol`, or a file is damaged.
+        ValueError: If the benchmark or its `protocol` does not exist, or a file is damaged.
 
     Example:
         >>> splits = load_benchmark("fashion_mnist_sample")
@@ -79,11 +79,11 @@ def benchmark_rows(
     validation_fraction: float | None = None,
     seed: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
-    """Compute which rows `load_benchmark`, with the same arguments, puts into which split.
+    """Compute the row numbers of each split that `load_benchmark` makes with the same arguments.
 
     Returns:
-        Names of the splits to ascending row numbers. Rows 0 to N - 1 are the official training set, in its order; the
-        official test set follows from N on.
+        Ascending row numbers by split. Rows 0 to N - 1 are the official training set in its order, and the official
+        test set follows from row N on.
 
     Example:
         >>> benchmark_rows("fashion_mnist_sample", protocol="disjoint")["query"][:4]

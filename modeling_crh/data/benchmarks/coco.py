@@ -1,4 +1,4 @@
-"""MS COCO (Lin et al., 2014): photographs of everyday scenes, labelled with the objects of 80 kinds that they show."""
+"""MS COCO (Lin et al., 2014): photographs of everyday scenes, labelled with the objects that they show, of 80 kinds."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from modeling_crh.runtime.terminal import progress_bar
 
 HUB_ID = "detection-datasets/coco"
 
-_KEYS: dict[str, dict[str, type]] = {  # kinds of entry to the keys that are read, with their types
+_KEYS: dict[str, dict[str, type]] = {  # keys to read and their types, by kind of entry
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str},
     "annotations": {"image_id": int, "category_id": int},
@@ -24,9 +24,9 @@ _NEEDED = set(_KEYS).union(*_KEYS.values())
 
 
 def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load 117,266 and 4,952 images: the training and validation set of 2017, in the order of the official image ids.
+    """Load MS COCO 2017: 117,266 training and 4,952 validation images, in the order of the official image ids.
 
-    A label is the list of the kinds of object in an image; images that show none of the 80 are left out.
+    A label lists the kinds of objects in an image; images without any of the 80 kinds are left out.
 
     Args:
         data_dir: Folder of the official `annotations/instances_train2017.json`, `annotations/instances_val2017.json`,
@@ -39,10 +39,10 @@ def load_coco(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_coco_2014(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load 82,081 and 40,137 images: the training and validation set of 2014, the images of `load_coco` divided anew.
+    """Load MS COCO 2014: 82,081 training and 40,137 validation images, another division of the images of 2017.
 
     Args:
-        data_dir: Folder of the same files, of 2014. It must be given.
+        data_dir: Folder of the official files of 2014, named as in `load_coco`. It must be given.
     """
     if data_dir is None:
         raise ValueError("`data_dir` must be given for coco_2014, which is read from its official files, but got None.")
@@ -92,5 +92,5 @@ def _read_json(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _without_shapes(entry: dict[str, Any]) -> dict[str, Any]:
-    """Drop keys that are not read while the file is parsed: the outlines of objects would fill gigabytes."""
+    """Drop unused keys during parsing: the outlines of objects would fill gigabytes."""
     return {key: value for key, value in entry.items() if key in _NEEDED}

@@ -1,4 +1,4 @@
-"""Emoji as drawn by eleven vendors: a class is an emoji, an image is one vendor's drawing of it, 96 x 96 pixels."""
+"""Emoji as drawn by eleven vendors: a class is an emoji, an image is a vendor's drawing of 96 x 96 pixels."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ COMMAND = "python benchmarks/builders/emoji_build.py --out DIR"
 
 
 def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load 11,230 drawings as database and 3,222 as queries, two of each emoji, held in memory.
+    """Load the emoji benchmark into memory: 11,230 drawings as database and 3,222 as queries, two of each emoji.
 
     Args:
-        data_dir: Folder that `python benchmarks/builders/emoji_build.py --out DIR` made.
+        data_dir: Folder made by `python benchmarks/builders/emoji_build.py --out DIR`.
     """
     if data_dir is None:
         raise ValueError(f"`data_dir` must be the folder that `{COMMAND}` makes, but got None.")
@@ -25,14 +25,14 @@ def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the bundled 200 emoji by nine vendors, five of each of 40 subgroups, held in memory."""
+    """Load the bundled sample into memory: 200 emoji by nine vendors, five of each of 40 subgroups."""
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None for emoji_sample, which is bundled, but got {data_dir}.")
     return load_emoji(SAMPLE_DIR)
 
 
 def emoji_features(classes: list[str], vendors: list[str], groups: list[str], subgroups: list[str]) -> Features:
-    """Features of the emoji datasets; a class is named after the slug of its emoji."""
+    """Make the features of the emoji datasets; a class is named after the slug of its emoji."""
     names = {"label": classes, "vendor": vendors, "group": groups, "subgroup": subgroups}
     labels = {column: ClassLabel(names=values) for column, values in names.items()}
     return Features(image=Image(), **labels, name=Value("string"))

@@ -44,7 +44,7 @@ def load_stanford_cars(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def _read_annotations(path: Path, *fields: str) -> list[NDArray[Any]]:
-    """One array `(N,)` for each field of `annotations`."""
+    """Read fields of `annotations`, each as an array `(N,)`."""
     annotations = _read_variable(path, "annotations")
     absent = [field for field in fields if field not in (annotations.dtype.names or ())]
     if absent:
@@ -57,7 +57,7 @@ def _read_variable(path: Path, name: str) -> NDArray[Any]:
         content = scipy.io.loadmat(path, squeeze_me=True)
     except MemoryError:
         raise
-    except Exception as error:  # SciPy documents no base class of what it raises for a damaged file
+    except Exception as error:  # SciPy documents no base class of its errors for damaged files
         raise ValueError(f"{path} must be a complete MATLAB file, but reading it failed: {error}.") from error
     if name not in content:
         raise ValueError(f"{path} must hold the variable `{name}`, but does not.")
@@ -77,12 +77,12 @@ def _label_cars(folder: Path, files: NDArray[Any], classes: NDArray[Any], names:
 def load_nabirds(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     """Load NABirds: 23,929 and 24,633 photographs of North American birds in 555 classes.
 
-    The classes are those that have an image, in the order of their official numbers; a name that two classes have is
-    followed by the number.
+    Classes without an image are left out, and the others keep the order of their official numbers; the number is added
+    to a name that two classes share.
 
     Args:
         data_dir: Folder of the official `images.txt`, `image_class_labels.txt`, `train_test_split.txt`, `classes.txt`
-            and `images`, or the one around it. It must be given: the official archive is behind a form.
+            and `images`, or its parent. It must be given, since the official archive is behind a form.
     """
     root = _birds_root(data_dir)
     files, class_of, split_of = (
@@ -118,12 +118,12 @@ def nabirds_hierarchy(data_dir: str | Path) -> dict[str, list[str]]:
         data_dir: Folder of the official files of NABirds.
 
     Returns:
-        Each class of `load_nabirds`, in the order of the ids, to the names of its ancestors: the nearest first, the
-        root ("Birds") last.
+        Names of the ancestors of each class of `load_nabirds`, by class name in the order of the ids: the parent first,
+        the root ("Birds") last.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If no way leads from a class to a root.
+        ValueError: If a class has no path to a root.
     """
     root = _birds_root(Path(data_dir))
     names = _read_pairs(root, "classes.txt")
@@ -148,7 +148,7 @@ def _birds_root(data_dir: Path | None) -> Path:
 
 
 def _class_names(root: Path, class_of: dict[str, str]) -> dict[str, str]:
-    """Official numbers to names of the classes that have an image, ascending."""
+    """Return the names of the classes with an image by official number, ascending."""
     names = _read_pairs(root, "classes.txt")
     used = set(class_of.values())
     for number in used:

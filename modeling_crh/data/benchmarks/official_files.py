@@ -26,13 +26,13 @@ def find_file(data_dir: Path, *names: str) -> Path:
 
 
 def unpacked_folder(data_dir: Path, archive: str) -> Path:
-    """The folder that an archive unpacks to, whether `data_dir` is that folder or the one around it."""
+    """Return the folder that an archive unpacks to, if `data_dir` is that folder or its parent."""
     inner = data_dir / archive
     return inner if inner.is_dir() else data_dir
 
 
 def require_images(paths: Iterable[Path]) -> None:
-    """Check that every annotated image exists, which fails after an archive was unpacked in part.
+    """Check that every annotated image exists, since an archive may be unpacked only in part.
 
     Raises:
         FileNotFoundError: If a file is missing or empty.
@@ -58,13 +58,13 @@ def load_hub_pair(
     label_column: str = "label",
     rename: Callable[[list[str]], list[str]] = list,
 ) -> tuple[Dataset, Dataset]:
-    """Load the splits `train` and `test` of a dataset on the Hub, as the columns `image` and `label`.
+    """Load the splits `train` and `test` of a dataset on the Hub, with the columns `image` and `label`.
 
     Args:
-        hub_id: Id of a dataset with one class per row.
-        image_column: Name of its column of images.
-        label_column: Name of its column of labels.
-        rename: Turns the names of the classes on the Hub into the official ones, in the same order.
+        hub_id: Hub id of a dataset with one class per row.
+        image_column: Column of images on the Hub.
+        label_column: Column of labels on the Hub.
+        rename: Function from the class names on the Hub to the official ones, in the same order.
     """
     splits = datasets.load_dataset(hub_id)
     official = ClassLabel(names=rename(splits["train"].features[label_column].names))

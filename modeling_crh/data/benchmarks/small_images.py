@@ -29,8 +29,8 @@ def load_cifar10(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     """Load CIFAR-10: 50,000 and 10,000 photographs of 32 x 32 pixels in 10 classes.
 
     Args:
-        data_dir: Folder of the official `data_batch_1` to `data_batch_5`, `test_batch` and `batches.meta`, or the one
-            around it. None loads them from the Hub.
+        data_dir: Folder of the official `data_batch_1` to `data_batch_5`, `test_batch` and `batches.meta`, or its
+            parent. None loads them from the Hub.
     """
     if data_dir is None:
         return load_hub_pair(HUB_IDS["cifar10"], image_column="img")
@@ -41,7 +41,7 @@ def load_cifar100(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     """Load CIFAR-100: 50,000 and 10,000 photographs of 32 x 32 pixels in 100 fine classes.
 
     Args:
-        data_dir: Folder of the official `train`, `test` and `meta`, or the one around it. None loads them from the Hub.
+        data_dir: Folder of the official `train`, `test` and `meta`, or its parent. None loads them from the Hub.
     """
     if data_dir is None:
         return load_hub_pair(
@@ -67,7 +67,7 @@ def load_fashion_mnist(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 
 def load_fashion_mnist_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
-    """Load the bundled, balanced tenth of Fashion-MNIST: 6,000 and 1,000 rows, held in memory."""
+    """Load the bundled, balanced tenth of Fashion-MNIST into memory: 6,000 and 1,000 images."""
     if data_dir is not None:
         raise ValueError(f"`data_dir` must be None for fashion_mnist_sample, which is bundled, but got {data_dir}.")
     train, test = (pq.read_table(SAMPLE_DIR / f"{name}.parquet").to_pydict() for name in ("train", "test"))
@@ -76,7 +76,7 @@ def load_fashion_mnist_sample(data_dir: Path | None = None) -> tuple[Dataset, Da
 
 
 def _read_cifar(official: type[CIFAR10], data_dir: Path) -> tuple[Dataset, Dataset]:
-    """Read official files, which are pickles: torchvision opens one only after its checksum, as is tested."""
+    """Read the official files, which are pickles; torchvision checks the checksum of each before it opens it."""
     folder = unpacked_folder(data_dir, official.base_folder)
     meta = (official.meta["filename"], official.meta["md5"])
     for name, md5 in [meta, *official.train_list, *official.test_list]:
@@ -106,7 +106,7 @@ def _read_fashion(data_dir: Path, prefix: str) -> Dataset:
 
 
 def _read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
-    """Read one gzipped IDX file of unsigned bytes; torchvision reads only unpacked copies, in folders of its own."""
+    """Read a gzipped IDX file of unsigned bytes; torchvision reads only unpacked copies, in folders of its own."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
