@@ -12,7 +12,8 @@ from transformers import PreTrainedConfig, ViTImageProcessor
 
 from modeling_crh.checks import check_seed
 from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.data import DataSource, Division
+from modeling_crh.data import BENCHMARKS, DataSource, Division, options_of
+from modeling_crh.data.tables import find_tables
 from modeling_crh.encoding import Augmentation
 from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -38,6 +39,8 @@ FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
 
 MOST_VALUES = 10_000
 """Largest number of values in one mapping of a recipe."""
+
+_COLUMNS = ("image_column", "text_column", "features_column", "label_column", "label_separator", "multi_hot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +223,35 @@ def find_recipe(checkpoint: str | Path) -> Recipe | None:
         if path.is_file() and (path.parent == folder or folder.name == MODEL_FOLDER):
             return Recipe.load(path)
     return None
+
+
+def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool = False) -> dict[str, Any]:
+    """Read data options from the run that trained a checkpoint, as defaults for options that were not given.
+
+    All options apply to the run's own data, since another division would query with training items. Only the columns
+    (where the data have columns) and the rule for bad rows apply to other data.
+
+    Args:
+        checkpoint: Folder of the run; any other checkpoint has no options.
+        given: Options that were given.
+        columns_only: Whether the data are encoded and not divided.
+    """
+    recipe = find_recipe(checkpoint)
+    if recipe is None:
+        return {}
+    known = options_of(DataSource, recipe)
+    dataset = given.get("dataset", recipe.dataset)
+    if not columns_only and (dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()):
+        division = options_of(Division, recipe)
+        for name, value in division.items():
+            if name in given and given[name] != value:
+                raise ValueError(
+                    f"`{name}` must be that of the run, {value!r}, or queries would be items of its training, but got "
+                    f"{given[name]!r}."
+                )
+        return known | division
+    has_columns = dataset not in BENCHMARKS and (not Path(dataset).is_dir() or find_tables(dataset) is not None)
+    return {name: known[name] for name in (*_COLUMNS, "skip_bad") if has_columns or name == "skip_bad"}
 
 
 class _RecipeLoader(yaml.SafeLoader):
