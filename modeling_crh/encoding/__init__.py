@@ -1,4 +1,4 @@
-"""Encode items into codes or features: the encoder, inputs, batches, shards and the manifest of a folder of codes."""
+"""Encode items into codes or features, in memory or into folders of parquet files."""
 
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.encode import EncodedItems, EncodedSource, encode_items, encode_source

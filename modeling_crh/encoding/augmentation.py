@@ -1,4 +1,4 @@
-"""Augmentation whose every draw depends on the seed, the epoch and the number of the sample, and on nothing else."""
+"""Reproducible augmentation: each draw depends only on seed, epoch and sample number."""
 
 from dataclasses import dataclass, fields
 
@@ -15,18 +15,18 @@ NUM_DRAWS = 15
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What training does to an image before the image processor; the default is nothing.
+    """Settings of the augmentation before the image processor; the default changes nothing.
 
     Args:
-        padding: Shift the image by up to this share of its height and width, and fill with black.
-        min_area: Cut out a rectangle of this share of the area up to all of it, with sides from 3:4 to 4:3 as far as
-            the image allows, and resize it to what the model takes. 1 keeps the image as it is.
+        padding: Largest shift, as a share of height and width; the image is filled up with black.
+        min_area: Smallest area of a cut-out, as a share of the image. Its sides relate from 3:4 to 4:3 as far as the
+            image allows, and it is resized to the input size of the model. 1 cuts nothing.
         flip: Probability of swapping left and right.
-        jitter: Change brightness, contrast and saturation, each by a factor from `1 - jitter` to `1 + jitter`.
+        jitter: Brightness, contrast and saturation change by a factor from `1 - jitter` to `1 + jitter` each.
         erasing: Probability of blackening a rectangle of 2 to 20 % of the area.
 
     Raises:
-        ValueError: If a setting is no number from 0 to 1, or `min_area` is 0.
+        ValueError: If a setting is not a number from 0 to 1, or `min_area` is 0.
     """
 
     padding: float = 0.0
@@ -53,11 +53,11 @@ PRESETS = {
 
 
 def sample_draws(seed: int, epoch: int, index: int) -> NDArray[np.float64]:
-    """Uniform draws for one sample of one epoch, from a counter-based generator.
+    """Draw uniform numbers for one sample of one epoch, from a counter-based generator.
 
     Args:
-        seed: 0 or larger.
-        epoch: 0 or larger.
+        seed: Seed, 0 or larger.
+        epoch: Number of the epoch, 0 or larger.
         index: Number of the sample in its dataset.
 
     Returns:
@@ -69,7 +69,7 @@ def sample_draws(seed: int, epoch: int, index: int) -> NDArray[np.float64]:
         >>> bool((sample_draws(0, 1, 2) == sample_draws(0, 2, 1)).any())
         False
     """
-    counter = [0, index, epoch, 0]  # the generator itself counts in the first word
+    counter = [0, index, epoch, 0]  # the generator uses the first word as its own counter
     return np.random.Generator(np.random.Philox(key=seed, counter=counter)).random(NUM_DRAWS)
 
 
@@ -77,8 +77,8 @@ class TrainTransform:
     """Apply an `Augmentation` to single images.
 
     Args:
-        augmentation: Settings.
-        size: Height and width that a cut-out (`min_area` below 1) is resized to; no other setting changes the size.
+        augmentation: Settings of the augmentation.
+        size: Height and width of a resized cut-out (`min_area` below 1); no other setting changes the size.
 
     Example:
         >>> transform = TrainTransform(PRESETS["light"], size=(28, 28))
@@ -94,9 +94,9 @@ class TrainTransform:
         """Augment one image.
 
         Args:
-            image: `(3, H, W)` uint8.
-            draws: `(15,)` uniform, from `sample_draws`. Each setting has its own, so changing one does not change what
-                the others do.
+            image: Pixels, `(3, H, W)` uint8.
+            draws: Uniform numbers from `sample_draws`, `(15,)`. Each setting has its own draws, so changing one setting
+                does not affect the others.
 
         Returns:
             `(3, H, W)` uint8, or `(3, *size)` if `min_area` is below 1.
@@ -125,7 +125,7 @@ def _shift(image: Tensor, padding: float, draws: NDArray[np.float64]) -> Tensor:
 
 def _cut_out(image: Tensor, min_area: float, draws: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
     area = min_area + draws[0] * (1 - min_area)
-    ratio = (3 / 4) ** (1 - 2 * draws[1])  # width to height, even in its logarithm
+    ratio = (3 / 4) ** (1 - 2 * draws[1])  # width / height, uniform in its logarithm
     top, left, height, width = _place(image, area, ratio, draws[2:4])
     resized: Tensor = F.resized_crop(image, top, left, height, width, list(size), antialias=True)
     return resized
@@ -147,7 +147,7 @@ def _erase(image: Tensor, draws: NDArray[np.float64]) -> Tensor:
 
 
 def _place(image: Tensor, area: float, ratio: float, draws: NDArray[np.float64]) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a rectangle of this share of the area, cut off where the image is too narrow."""
+    """Return top, left, height and width of a rectangle of a share `area` of the image, cut off at its borders."""
     full_height, full_width = image.shape[-2:]
     pixels = area * full_height * full_width
     height = min(max(round((pixels / ratio) ** 0.5), 1), full_height)

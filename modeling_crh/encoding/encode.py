@@ -1,4 +1,4 @@
-"""Encode datasets in memory, and sources of any length into a folder of shards."""
+"""Encode datasets in memory, and sources of any length into folders of shards."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,7 +37,7 @@ class EncodedItems:
 
     Attributes:
         codes: `(N, K)` int8, every entry -1 or +1.
-        labels: `(N,)` int64, -100 for none; or `(N, C)` of 0 and 1.
+        labels: `(N,)` int64, -100 for no label; or `(N, C)` of 0 and 1.
         label_names: Names of the C classes.
     """
 
@@ -53,8 +53,8 @@ class EncodedSource:
     Attributes:
         folder: Folder of the shards.
         items: Number of codes.
-        left_out: Rows that cannot be read, also those that an earlier run has found.
-        was_complete: Whether there was nothing left to do.
+        left_out: Rows that cannot be read, including those found by an earlier run.
+        was_complete: Whether an earlier run had already written all codes.
     """
 
     folder: Path
@@ -69,8 +69,8 @@ def encode_items(
     """Encode a dataset in memory.
 
     Args:
-        model: The model; it is put into evaluation mode.
-        items: The items, not augmented.
+        model: Model to encode with; it is put into evaluation mode.
+        items: Dataset to encode, without augmentation.
         batch_size: Number of items that go through the model at a time.
         num_workers: Number of processes that prepare items; 0 prepares them in this process.
     """
@@ -93,21 +93,21 @@ def encode_source(
     """Write the codes of a source into a folder of parquet shards, see `CodeShards`.
 
     Every process that `accelerate` launched encodes its own shards, on its own device. A shard is kept in memory until
-    it is complete; a run that stops loses no more than that, and the next one, on any number of processes, goes on.
+    it is complete; an interrupted run loses at most that, and a later run, on any number of processes, continues it.
 
     Args:
-        encoder: The model, with what prepares its inputs.
-        source: The rows to encode.
-        folder: A new or empty folder, or one that an earlier run with the same model and source has begun.
-        model_name: What the metadata calls the model.
-        options: The options that `source` was opened with, which a run that goes on must have too.
-        shard_size: Rows of a shard.
-        skip_bad: Leave out rows that cannot be read.
+        encoder: Encoder of the model.
+        source: Opened source to encode.
+        folder: Folder of the codes: new, empty, or begun by an earlier run with the same model and source.
+        model_name: Name of the model in the metadata.
+        options: Options that `source` was opened with; a run that continues another one must have the same.
+        shard_size: Number of source rows per shard.
+        skip_bad: Whether to leave out unreadable rows.
 
     Raises:
-        ValueError: If the model reads something else than `source` holds, `folder` holds other codes or is in use, an
-            option is no positive number, or a row cannot be read, unless `skip_bad`.
-        OSError: If the machine cannot read a row, such as for a denied permission.
+        ValueError: If the kinds of model and `source` differ, `folder` holds other codes or is in use, or a size is not
+            a positive whole number; or, without `skip_bad`, if a row cannot be read.
+        OSError: If the operating system cannot read a row, such as for a denied permission.
     """
     for name, value in (("shard_size", shard_size), ("batch_size", encoder.batch_size)):
         if not is_whole(value) or value < 1:
@@ -135,14 +135,14 @@ def encode_source(
 
 
 def check_kind(reads: Kind, kind: Kind) -> None:
-    """Check that a model reads what a source holds.
+    """Check that the kinds of a model and a source match.
 
     Args:
-        reads: What the model reads.
-        kind: What the source holds.
+        reads: Kind of input of the model.
+        kind: Kind of the rows of the source.
 
     Raises:
-        ValueError: If they differ.
+        ValueError: If the kinds differ.
     """
     if kind != reads:
         rule = f"`{kind}_column` must be left out" if reads == "image" else f"`{reads}_column` must name a column"
@@ -158,7 +158,7 @@ def _label_type(source: OpenedSource) -> pa.DataType | None:
 
 @contextmanager
 def _locked(folder: Path, state: PartialState) -> Iterator[None]:
-    """Keep other runs out of a folder while this one writes; a folder that nothing was written to goes again."""
+    """Keep other runs out of a folder while this one writes; a new folder is removed again if it stays empty."""
     if not state.is_main_process:
         yield
         return
@@ -174,7 +174,7 @@ def _locked(folder: Path, state: PartialState) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / ".lock").unlink(missing_ok=True)  # while it is held, so that nobody else's is removed
+        (folder / ".lock").unlink(missing_ok=True)  # while it is held: afterwards it could be another run's lock
         lock.release()
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
@@ -183,7 +183,7 @@ def _locked(folder: Path, state: PartialState) -> Iterator[None]:
 def _own_batches(
     encoder: Encoder, source: OpenedSource, shards: CodeShards, state: PartialState, skip_bad: bool
 ) -> Iterator[InputBatch]:
-    """Batches of the shards of this process that are not there yet, with a progress bar in the main one."""
+    """Yield batches of this process's missing shards, with a progress bar in the main process."""
     size, done = shards.record.shard_size, shards.done()
     first = next(number for number in range(len(done) + 1) if number not in done)
     own = source.shards(

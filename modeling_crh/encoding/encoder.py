@@ -20,17 +20,17 @@ from modeling_crh.runtime.processes import choose_workers, own_state
 from modeling_crh.runtime.terminal import progress_bar
 
 Forward = Callable[..., Tensor]
-"""From the inputs of a batch to one tensor `(N, ...)`."""
+"""Function from a batch of inputs to one tensor `(N, ...)`."""
 
 
 class Encoder:
-    """A trained model with what prepares its inputs, on the device of this process.
+    """A trained model with its processor, on the device of this process.
 
     Args:
-        model: The model; it is put into evaluation mode and moved to the device.
-        processor: Image processor or tokenizer of the model; None where it reads features.
+        model: Trained model; it is put into evaluation mode and moved to the device.
+        processor: Image processor or tokenizer of the model; None for features.
         batch_size: Number of items that go through the model at a time.
-        num_workers: Number of processes that decode items; None chooses by the machine, see `choose_workers`.
+        num_workers: Number of processes that decode items; None lets `choose_workers` choose.
 
     Example:
         >>> from modeling_crh import DEFAULT_CHECKPOINT
@@ -62,18 +62,18 @@ class Encoder:
 
     @property
     def num_bits(self) -> int:
-        """Bits of a code, K."""
+        """Number of bits of a code, K."""
         return self.model.config.num_bits
 
     def hash_logits(self, items: Sequence[Any], *, desc: str = "Encoding") -> Tensor:
-        """Hash logits of items in memory, `(N, K)` float32 on the CPU.
+        """Compute the hash logits of items in memory, `(N, K)` float32 on the CPU.
 
         Args:
-            items: N paths, URLs, bytes, PIL images or arrays of pixels; or texts; or feature vectors.
-            desc: What the progress bar says.
+            items: N images as paths, URLs, bytes, PIL images or arrays of pixels; or N texts; or N feature vectors.
+            desc: Label of the progress bar.
 
         Raises:
-            ValueError: If an item cannot be read, or is not what the model reads.
+            ValueError: If an item cannot be read, or is of another kind than the model reads.
         """
         if isinstance(items, str | bytes | Path):
             raise ValueError(f"`items` must be a list, but got one {type(items).__name__}: put it into a list.")
@@ -86,7 +86,7 @@ class Encoder:
         return torch.cat(parts) if parts else torch.empty(0, self.num_bits)
 
     def packed(self, items: Sequence[Any], *, desc: str = "Encoding") -> NDArray[np.uint8]:
-        """Packed codes of items in memory, `(N, K / 8)`; see `hash_logits`."""
+        """Compute packed codes of items in memory, `(N, K / 8)`; see `hash_logits`."""
         return cast(NDArray[np.uint8], pack_codes(binarize(self.hash_logits(items, desc=desc))).numpy())
 
     def batches(
@@ -96,12 +96,12 @@ class Encoder:
         skip_bad: bool | None = False,
         num_rows: int | None = None,
     ) -> Iterator[InputBatch]:
-        """Batches of rows, prepared for the model; see `input_batches`.
+        """Yield batches of rows, prepared for the model; see `input_batches`.
 
         Args:
             shards: Numbers and rows of shards.
-            skip_bad: See `input_batches`.
-            num_rows: Number of all rows, if it is known: a few are prepared without worker processes.
+            skip_bad: Treatment of unreadable rows, see `input_batches`.
+            num_rows: Number of all rows, if known; up to two batches are prepared without worker processes.
         """
         is_small = num_rows is not None and num_rows <= 2 * self.batch_size
         return input_batches(
@@ -115,11 +115,11 @@ class Encoder:
         )
 
     def batch_logits(self, batch: InputBatch) -> Tensor:
-        """Hash logits of a batch, `(N, K)` float32 on the CPU.
+        """Compute the hash logits of a batch, `(N, K)` float32 on the CPU.
 
         Raises:
             ValueError: If the batch has a fault.
-            OSError: If the machine could not read one of its rows.
+            OSError: If the operating system could not read one of its rows.
         """
         if batch.fault is not None:
             raise batch.fault
@@ -138,10 +138,10 @@ def run_batches(
     """Run batches of inputs through a model, without gradients.
 
     Args:
-        model: The model, in evaluation mode; inputs are moved to its device and precision.
-        batches: Inputs by name, each `(N, ...)`; labels are left out.
-        forward: From inputs to the output that is wanted; None takes the hash logits.
-        desc: What a progress bar says; None shows none.
+        model: Model in evaluation mode; inputs are moved to its device and precision.
+        batches: Batches of inputs by name, each `(N, ...)`; labels are ignored.
+        forward: Function that computes the output; None computes hash logits.
+        desc: Label of the progress bar; None shows none.
 
     Yields:
         The output of each batch, float32 on the CPU.
@@ -154,5 +154,5 @@ def run_batches(
 
 
 def _name(item: Any, number: int) -> str:
-    """What a message calls an item: its path or text, shortened, or its number, from 0."""
+    """Name an item in a message: its shortened path or text, or its number from 0."""
     return (str(item).strip() if isinstance(item, str | Path) else "")[:300] or f"item {number}"

@@ -1,4 +1,4 @@
-"""Extract the features of a backbone once, with any number of augmented views: a head trains on them in minutes."""
+"""Extract a backbone's features into tables, with any number of augmented views, to train a head in minutes."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.runtime.atomic_files import whole_file
 
-FILE_NAMES = {"all": "features", "query": "test"}  # parts of other names are files of that name
+FILE_NAMES = {"all": "features", "query": "test"}  # other parts keep their names
 
 
 def store_features(
@@ -30,22 +30,22 @@ def store_features(
     num_views: int = 1,
     **settings: Any,
 ) -> list[Path]:
-    """Extract the features of a dataset into a folder, which names the same data with their features.
+    """Extract the features of a dataset into a folder of tables, which `load_splits` reads.
 
     Args:
-        backbone: The backbone, in evaluation mode.
+        backbone: Backbone in evaluation mode.
         processor: Image processor or tokenizer of the backbone.
         parts: Parts of the data, see `read_parts`: `all` becomes `features.parquet`, and `train`, `validation` and
             `query` become `train.parquet`, `validation.parquet` and `test.parquet`.
-        folder: Where the tables go; it is made if it is missing.
-        num_views: Number of views of each training item, V; other parts have one.
-        **settings: The other arguments of `extract_views`.
+        folder: Folder of the tables, created if missing.
+        num_views: Number of views of each training item, V; other parts have one view.
+        **settings: Other arguments of `extract_views`.
 
     Returns:
-        The files.
+        Paths of the tables.
 
     Raises:
-        ValueError: If a file is there already, or as `extract_views`.
+        ValueError: If a file exists already, or an argument breaks a rule of `extract_views`.
     """
     files = {name: Path(folder, f"{FILE_NAMES.get(name, name)}.parquet") for name in parts}
     _check_new(*files.values())
@@ -69,13 +69,13 @@ def extract_views(
     batch_size: int = 64,
     num_workers: int = 0,
 ) -> Tensor:
-    """Pooled features of items as they are, and of augmented views of them.
+    """Compute pooled features of items, and of augmented views of them.
 
     Args:
-        backbone: The backbone, in evaluation mode.
+        backbone: Backbone in evaluation mode.
         processor: Image processor or tokenizer of the backbone.
         split: A prepared dataset with the columns `image` or `text`, and `label`.
-        num_views: Number of views, V: the first is the item as it is; 1 for texts.
+        num_views: Number of views, V: the first is the unchanged item; 1 for texts.
         augment: Augmentation of the other views.
         seed: Seed of the augmentation.
         batch_size: Number of items that go through the backbone at a time.
@@ -107,19 +107,19 @@ def extract_views(
 def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_views: bool = True) -> Path:
     """Write features, and all columns of a split but the images, into a parquet file that `load_splits` reads.
 
-    The file appears when it is complete, and not before.
+    The file is written atomically.
 
     Args:
-        features: `(N, V, F)` float32.
-        split: N rows with the column `label`, and any others.
-        path: The file; its folder is made if it is missing.
-        has_views: Write a list of V views a row; False, which needs V = 1, writes the F numbers alone.
+        features: Features of N items in V views, `(N, V, F)` float32.
+        split: N rows with the column `label`, and any other columns.
+        path: Path of the file; its folder is created if missing.
+        has_views: Whether to write a list of V views per row; False, which needs V = 1, writes only the F numbers.
 
     Returns:
-        `path`.
+        Path of the file.
 
     Raises:
-        ValueError: If `features` and `split` differ in length, or the file is there already.
+        ValueError: If `features` and `split` differ in length, or the file exists already.
     """
     target = Path(path)
     if len(features) != len(split):
@@ -143,7 +143,7 @@ def _check_new(*files: Path) -> None:
 
 
 def _named(split: Dataset, column: str) -> pa.Array:
-    """A column, with classes by their names; a row without one has None."""
+    """Read a column, with class ids replaced by names, and None for a row without a class."""
     feature, values = split.features[column], split.select_columns(column)[:][column]
     if isinstance(feature, ClassLabel):
         return pa.array([None if value < 0 else feature.names[value] for value in values], pa.string())

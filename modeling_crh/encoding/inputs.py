@@ -1,4 +1,4 @@
-"""Turn rows of images, texts or features into the inputs of a model, in batches that worker processes prepare ahead."""
+"""Turn rows of images, texts or features into batches of model inputs, prepared by worker processes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -22,7 +22,7 @@ from modeling_crh.data.open_source import Row
 from modeling_crh.images import pixel_values
 
 Processor = BaseImageProcessor | PreTrainedTokenizerBase | None
-"""What prepares the inputs of a model: an image processor, a tokenizer, or nothing for stored features."""
+"""Preprocessor of a model: image processor, tokenizer, or None for stored features."""
 
 _KINDS: dict[str, Kind] = {"pixel_values": "image", "input_ids": "text", "features": "features"}
 
@@ -33,9 +33,9 @@ class InputBatch(NamedTuple):
     Attributes:
         shard: Number of the shard.
         rows: N rows, without their values.
-        inputs: Each `(N, ...)`; none where N is 0.
-        left_out: Ids of the rows that cannot be read, and what is wrong with them.
-        fault: Why the batch cannot be encoded, or None.
+        inputs: Inputs by name, each `(N, ...)`; empty if N is 0.
+        left_out: Ids and faults of the rows that cannot be read.
+        fault: Error if the batch cannot be encoded, or None.
     """
 
     shard: int
@@ -46,10 +46,10 @@ class InputBatch(NamedTuple):
 
 
 def kind_of(model: PreTrainedModel) -> Kind:
-    """What a model reads.
+    """Return the kind of input of a model: image, text or features.
 
     Raises:
-        ValueError: If it reads something else than images, texts or features.
+        ValueError: If the model reads another kind of input.
     """
     if model.main_input_name not in _KINDS:
         raise ValueError(f"`model` must read images, texts or features, but reads `{model.main_input_name}`.")
@@ -61,10 +61,10 @@ def load_processor(name: str | Path, kind: Kind) -> Processor:
 
     Args:
         name: Folder or Hub id of the model.
-        kind: What the model reads.
+        kind: Kind of input of the model.
 
     Raises:
-        OSError: If there is none.
+        OSError: If none was saved.
     """
     if kind == "features":
         return None
@@ -79,12 +79,12 @@ def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int 
     """Turn read values into the inputs of a model.
 
     Args:
-        values: N pixels, texts or features, as `read_value` gives them.
+        values: N images, texts or feature vectors, as `read_value` returns them.
         processor: Image processor or tokenizer of the model; None for features.
-        max_length: Tokens to keep of a text; None keeps as many as the tokenizer says that its model takes.
+        max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
 
     Returns:
-        `pixel_values`, or `input_ids` and what else the tokenizer gives, or `features`: each with N rows.
+        `pixel_values`, or `input_ids` and the tokenizer's other outputs, or `features`: each with N rows.
 
     Raises:
         ValueError: If the values cannot be put into one batch.
@@ -102,7 +102,7 @@ def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int 
 
 
 def model_inputs(batch: dict[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
-    """A batch without its labels, on the device and in the precision of a model."""
+    """Move a batch to the device and precision of a model, without its labels."""
     return {
         name: values.to(model.device, model.dtype if values.is_floating_point() else None)
         for name, values in batch.items()
@@ -124,13 +124,13 @@ def input_batches(
 
     Args:
         shards: Numbers and rows of shards, see `OpenedSource.shards`.
-        kind: What the rows hold.
+        kind: Kind of the rows: image, text or features.
         processor: Image processor or tokenizer of the model.
         batch_size: Largest number of rows of a batch; a batch never holds rows of two shards.
         num_workers: Number of worker processes; 0 prepares rows in this process.
-        skip_bad: Leave out rows that cannot be read; otherwise they are a fault, which tells how to skip them if this
-            is False, and does not if it is None.
-        pin_memory: Whether batches are copied to a GPU.
+        skip_bad: True leaves out unreadable rows; False and None report them as a fault, and only False mentions how
+            to skip them.
+        pin_memory: Whether to pin the batches in memory for a faster copy to a GPU.
 
     Yields:
         Batches in the order of the rows.
@@ -138,7 +138,7 @@ def input_batches(
     loader: DataLoader[InputBatch] = DataLoader(
         _RowInputs(kind, processor, skip_bad),
         sampler=_batches(shards, batch_size),
-        batch_size=None,  # a "sample" is a batch already
+        batch_size=None,  # a "sample" of this loader is a batch
         collate_fn=_unchanged,
         num_workers=num_workers,
         pin_memory=pin_memory,
@@ -157,7 +157,7 @@ def _unchanged(batch: Any) -> Any:
 
 
 class _RowInputs(torch.utils.data.Dataset[InputBatch]):
-    """What workers do: they "index" it with the rows of a batch."""
+    """Dataset whose items are whole batches, prepared in the worker processes."""
 
     def __init__(self, kind: Kind, processor: Processor, skip_bad: bool | None) -> None:
         self._kind: Kind = kind
@@ -165,7 +165,7 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
         self._skip_bad = skip_bad
 
     def __getitem__(self, batch: Any) -> InputBatch:
-        """The inputs of a batch. An error is kept in it, since a worker would hide its sentence in a traceback."""
+        """Prepare a batch; an error is stored in it, since a worker would hide its message in a traceback."""
         shard, rows = batch
         try:
             kept, values, left_out = self._read(rows)

@@ -1,4 +1,4 @@
-"""The manifest of a folder of codes: which model and source they are of, and whether they are complete."""
+"""The manifest of a folder of codes: the model and source of the codes, and whether the folder is complete."""
 
 import hashlib
 import json
@@ -22,14 +22,14 @@ class EncodingRecord:
 
     Attributes:
         model: Name of the model.
-        revision: Its commit on the Hub; empty for a folder.
-        weights: Digest of its weights and its processor.
-        num_bits: K.
+        revision: Commit of the model on the Hub; empty for a folder.
+        weights: Digest of the model's weights and processor.
+        num_bits: Number of bits of a code, K.
         source: Name of the source.
-        source_version: Differs after it has changed.
-        options: Options that say what is read of the source, to their values.
-        shard_size: Rows of the source that one shard is of.
-        num_shards: Of the whole source; None until all are there.
+        source_version: Digest that changes with the source.
+        options: Data options by name.
+        shard_size: Number of source rows per shard.
+        num_shards: Number of shards of the whole source; None until all are written.
     """
 
     model: str
@@ -44,32 +44,32 @@ class EncodingRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "EncodingRecord | None":
-        """The record in a folder, or None if there is none.
+        """Read the record of a folder; None if there is none.
 
         Raises:
-            ValueError: If it cannot be read.
+            ValueError: If the record cannot be read.
         """
         file = folder / RECORD_NAME
         if not file.is_file():
             return None
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            if "columns" in values:  # as version 0.1.0 called them
+            if "columns" in values:  # the name in version 0.1.0
                 values["options"] = values.pop("columns")
             return cls(**values)
         except (ValueError, TypeError) as error:  # TypeError: other fields than these
             raise ValueError(f"{file} must be what `crh encode` wrote, but cannot be read: {error}.") from error
 
     def write(self, folder: Path) -> None:
-        """Write it into a folder, or replace the one that is there."""
+        """Write the record into a folder, atomically; an older one is replaced."""
         with whole_file(folder / RECORD_NAME) as partial:
             partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     def check_same(self, begun: "EncodingRecord", folder: Path) -> None:
-        """Check that a run may go on with what another one has begun; a copy of the same model under any name may.
+        """Check that a run may continue a folder of codes; a copy of the same model under another name may.
 
         Raises:
-            ValueError: If its codes would be others.
+            ValueError: If this run would compute other codes.
         """
         rule = f"as it was when {str(folder)!r} was begun"
         for name, was, now, is_same in (
@@ -89,12 +89,12 @@ class EncodingRecord:
                 )
 
     def completed(self, num_shards: int) -> "EncodingRecord":
-        """The same, of a source that was read to its end."""
+        """Copy the record, marked as complete with this number of shards."""
         return replace(self, num_shards=num_shards)
 
 
 def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dict[str, Any]:
-    """`model`, `revision`, `weights` and `num_bits` of an `EncodingRecord`."""
+    """Compute `model`, `revision`, `weights` and `num_bits` of an `EncodingRecord`."""
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())

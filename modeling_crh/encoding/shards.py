@@ -1,4 +1,4 @@
-"""Codes in a folder of parquet shards: each is there whole or not at all, so that a run may stop at any point."""
+"""Write codes as parquet shards atomically, so that a run may stop at any point."""
 
 import json
 import re
@@ -16,25 +16,25 @@ from modeling_crh.data.open_source import Row
 from modeling_crh.encoding.manifest import EncodingRecord
 from modeling_crh.runtime.atomic_files import whole_file
 
-_MOST_SHARDS = 100_000  # five digits, so that files in the order of their names are in that of the rows
+_MOST_SHARDS = 100_000  # five digits, so that the order of the names is the order of the rows
 
 
 class CodeShards:
-    """A folder that codes are written to.
+    """A folder of codes to write.
 
-    Shard `s` holds the codes of `shard_size` rows of the source, from row `s * shard_size` on, but for images that were
-    left out: columns `id`, `path`, `code`, the packed code as fixed-size binary, and `label` where there are labels,
-    the name of the class or a list of names. The metadata of its schema names the `model`, its `revision` on the Hub,
-    the `num_bits`, and what was `left_out`. Which shards are there says where to go on.
+    Shard `s` holds the codes of `shard_size` rows of the source, from row `s * shard_size` on, without rows that were
+    left out. Its columns are `id`, `path`, `code` (the packed code as fixed-size binary) and, for labelled data,
+    `label` (a class name or a list of names). The metadata of its schema hold `model`, `revision` (on the Hub),
+    `num_bits` and `left_out`. A run continues with the shards that are missing.
 
     Args:
-        folder: New, empty, or begun by a run of the same record; nothing is written to it before the first shard.
-        record: Of this run.
-        label_type: Type of the column `label`, or None for no such column.
+        folder: Folder: new, empty, or begun by a run of the same record; nothing is written before the first shard.
+        record: Record of this run.
+        label_type: Type of the column `label`; None for no such column.
         id_type: Type of the column `id`: 64-bit integers or strings.
 
     Raises:
-        ValueError: If the folder holds other codes, or is none.
+        ValueError: If the folder holds other codes, or is a file.
     """
 
     def __init__(
@@ -53,20 +53,20 @@ class CodeShards:
             raise ValueError(f"`out` must hold no codes of another run, but {str(folder)!r} holds {others[0].name}.")
         if begun is not None:
             record.check_same(begun, self.folder)
-        self.record = begun or record  # a copy of the model may have another name: all shards have the first one
+        self.record = begun or record  # all shards name the model as the first run did
         self._label_type, self._id_type = label_type, id_type or pa.int64()
 
     @property
     def is_complete(self) -> bool:
-        """Whether the codes of the whole source are there."""
+        """Whether the codes of the whole source are written."""
         return self.record.num_shards is not None and len(self.done()) == self.record.num_shards
 
     def done(self) -> set[int]:
-        """Numbers of the shards that are there and can be read."""
+        """Return the numbers of the shards that exist and can be read."""
         return {number for number, file in shard_files(self.folder) if _footer(file) is not None}
 
     def count(self) -> tuple[int, list[BadRow]]:
-        """Number of codes that are there, and the images that were left out of them."""
+        """Return the number of codes written, and the rows left out."""
         items, left_out = 0, []
         for _, file in shard_files(self.folder):
             footer = _footer(file)
@@ -86,10 +86,10 @@ class CodeShards:
         """Write one shard.
 
         Args:
-            number: Of the shard.
-            rows: N rows in the order of the source; their values are not looked at.
-            packed: `(N, K / 8)`.
-            left_out: Id and fault of each image that was left out.
+            number: Number of the shard.
+            rows: N rows in the order of the source; their values are ignored.
+            packed: Packed codes, `(N, K / 8)`.
+            left_out: Id and fault of each row that was left out.
 
         Raises:
             ValueError: If the source has more than 100,000 shards.
@@ -115,10 +115,10 @@ class CodeShards:
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
     def complete(self) -> None:
-        """Note that all shards of the source are there.
+        """Record that all shards of the source are written.
 
         Raises:
-            ValueError: If one of them is missing, or there is none.
+            ValueError: If a shard is missing, or the source has no rows.
         """
         done = self.done()
         if not done:
@@ -127,7 +127,7 @@ class CodeShards:
             raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
         self.record = self.record.completed(len(done))
         self.record.write(self.folder)
-        for rest in self.folder.glob(".codes-*.partial"):  # of runs that were killed while they wrote
+        for rest in self.folder.glob(".codes-*.partial"):  # left by runs that were killed while writing
             rest.unlink(missing_ok=True)
 
     def _schema(self, left_out: Sequence[tuple[int | str, BadRow]]) -> pa.Schema:
@@ -143,7 +143,7 @@ class CodeShards:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """File of a shard.
+    """Return the path of a shard.
 
     Example:
         >>> shard_path(Path("codes"), 7).name
@@ -153,7 +153,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 
 def shard_files(folder: Path) -> Iterator[tuple[int, Path]]:
-    """Number and file of every shard in a folder, in their order."""
+    """Yield number and path of every shard in a folder, in order."""
     for file in sorted(folder.glob("codes-*.parquet")):
         match = re.fullmatch(r"codes-(\d{5})\.parquet", file.name)
         if match:
@@ -161,7 +161,7 @@ def shard_files(folder: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _footer(file: Path) -> pq.FileMetaData | None:
-    """Of a shard; None if it cannot be read, such as after a loss of power, and is to be encoded anew."""
+    """Read the schema and size of a shard; None if it is damaged, so that it is encoded again."""
     try:
         return pq.read_metadata(file)
     except (OSError, pa.ArrowException):
@@ -172,10 +172,10 @@ _NAMED = (b"model", b"revision", b"num_bits")
 
 
 def code_files(codes: Path) -> list[Path]:
-    """The parquet file itself, or all parquet files of a folder in the order of their names.
+    """Return the parquet file itself, or all parquet files of a folder in the order of their names.
 
     Raises:
-        ValueError: If there is none, or the folder is one that `crh encode` has not come to the end of.
+        ValueError: If there is no parquet file, or `crh encode` has not completed the folder.
     """
     if codes.is_file():
         return [codes]
@@ -191,10 +191,10 @@ def code_files(codes: Path) -> list[Path]:
 
 
 def read_code_schema(file: Path) -> pa.Schema:
-    """The schema of a file of codes.
+    """Read the schema of a file of codes.
 
     Raises:
-        ValueError: If it cannot be read, or has no column `code` of fixed-size binary.
+        ValueError: If the file cannot be read, or has no column `code` of fixed-size binary.
     """
     try:
         schema = pq.read_schema(file)
@@ -209,14 +209,14 @@ def read_code_schema(file: Path) -> pa.Schema:
 
 
 def one_model(schemas: list[pa.Schema], codes: Path) -> tuple[str, str, str]:
-    """Model, revision and number of bits that all files name; empty where they are not named.
+    """Return the model, revision and number of bits of all files; empty if the files do not name them.
 
     Args:
-        schemas: Of the files.
-        codes: Where they are, for the message.
+        schemas: Schemas of the files.
+        codes: Path of the codes, for the message.
 
     Raises:
-        ValueError: If they differ.
+        ValueError: If the files name different ones.
     """
     named = set()
     for schema in schemas:
