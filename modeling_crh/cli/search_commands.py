@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from modeling_crh.cli.options import Json
+from modeling_crh.cli.options import DataOptions, Json, with_data_options
+from modeling_crh.data import DataSource
 from modeling_crh.runtime.terminal import print_summary, print_table, say
 from modeling_crh.search import index_codes, near_duplicates, open_index, read_index
 from modeling_crh.search.code_index import CodeIndex, is_table_uri
@@ -25,6 +26,7 @@ from modeling_crh.search.queries import (
     text_queries,
     write_page,
 )
+from modeling_crh.training.recipe import options_of_run
 
 Index = Annotated[str, typer.Argument(help="Index from `crh index`: a file, or a table such as s3://bucket/a.lance.")]
 
@@ -73,11 +75,16 @@ def index(
     print_summary(summary | more, sentence, as_json)
 
 
+@with_data_options(
+    DataSource,
+    leave_out=("dataset", "data_dir", "label_column", "label_separator", "multi_hot", "id_column", "skip_bad"),
+)
 def search(
     index: Index,
+    data: DataOptions,
     query: Annotated[
         list[str] | None,
-        typer.Argument(help="Image files, folders of images, or codes in hexadecimal digits.", show_default=False),
+        typer.Argument(help="Image files, data sources, or codes in hexadecimal digits.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
@@ -127,7 +134,8 @@ def search(
     chosen: CodeIndex = opened if where is None else opened.where(where)
     if model is not None:
         check_model(chosen, model)
-    sources = [*find_queries(query or [], chosen.num_bits), *text_queries(text or [])]
+    known = {} if model is None else options_of_run(model, data, columns_only=True)
+    sources = find_queries(query or [], chosen.num_bits, columns_of_run=known, **data) + text_queries(text or [])
     to_encode = any(source.kind != "code" for source in sources)
     encoder = load_encoder(chosen, model) if model is not None and to_encode else None
     logits = query_logits(sources, encoder) if rerank else None

@@ -65,11 +65,14 @@ class Encoder:
         """Number of bits of a code, K."""
         return self.model.config.num_bits
 
-    def hash_logits(self, items: Sequence[Any], *, desc: str = "Encoding") -> Tensor:
+    def hash_logits(
+        self, items: Sequence[Any], *, names: Sequence[str] | None = None, desc: str = "Encoding"
+    ) -> Tensor:
         """Compute the hash logits of items in memory, `(N, K)` float32 on the CPU.
 
         Args:
             items: N images as paths, URLs, bytes, PIL images or arrays of pixels; or N texts; or N feature vectors.
+            names: Names of the N items in messages; None names paths, texts and positions.
             desc: Label of the progress bar.
 
         Raises:
@@ -77,7 +80,9 @@ class Encoder:
         """
         if isinstance(items, str | bytes | Path):
             raise ValueError(f"`items` must be a list, but got one {type(items).__name__}: put it into a list.")
-        rows = [Row(number, _name(item, number), None, item) for number, item in enumerate(items)]
+        if names is None:
+            names = [_name(item, number) for number, item in enumerate(items)]
+        rows = [Row(number, name, None, item) for number, (name, item) in enumerate(zip(names, items, strict=True))]
         parts = []
         with progress_bar(total=len(rows), desc=desc, unit="item") as bar:
             for batch in self.batches([(0, iter(rows))], skip_bad=None, num_rows=len(rows)):

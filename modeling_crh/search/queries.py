@@ -1,9 +1,10 @@
-"""Queries (image files, folders of images, texts, codes in hexadecimal digits), and what an index finds for them."""
+"""Queries (image files, data sources, texts, codes in hexadecimal digits), and what an index finds for them."""
 
 import errno
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,14 @@ from torch import Tensor
 
 from modeling_crh.checks import check_path
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data.folders import image_files
+from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.data import Row, open_source
+from modeling_crh.data.bad_rows import Kind
+from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding import Encoder
 from modeling_crh.encoding.loading import find_model
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_templates, thumbnail_within
-from modeling_crh.runtime.terminal import say
 from modeling_crh.search.code_index import CodeIndex, check_radius
 from modeling_crh.search.index_file import label_text
 
@@ -31,7 +34,7 @@ class QuerySource:
     """One query, before it is a code.
 
     Args:
-        name: The query as the user wrote it, or the path of a file in a folder that the user named.
+        name: The query as the user wrote it, or the file or row of a source that the user named.
         kind: Kind of `value`: an input that a model reads, or a `code`.
         value: An item as `Encoder` takes it, such as the path of an image or a text; or the `(K / 8,)` packed code.
     """
@@ -41,17 +44,21 @@ class QuerySource:
     value: Any
 
 
-def find_queries(queries: Sequence[str], num_bits: int) -> list[QuerySource]:
-    """Tell files, folders and codes apart; the name of a file or a folder is no code.
+def find_queries(
+    queries: Sequence[str], num_bits: int, *, columns_of_run: Mapping[str, Any] | None = None, **options: Any
+) -> list[QuerySource]:
+    """Tell image files, data sources and codes apart; a name that is there on this machine is no code.
 
     Args:
-        queries: Paths, or K / 4 hexadecimal digits. A folder stands for all image files below it, sorted by path.
+        queries: Image files, data sources or K / 4 hexadecimal digits. A source stands for all of its rows.
         num_bits: `K`.
+        columns_of_run: Columns that the model was trained on, which tables have unless `options` says otherwise.
+        **options: Fields of `DataSource` for all sources, such as `text_column`.
 
     Raises:
-        ValueError: If one of them is neither, or a folder holds no image.
+        ValueError: If one of them is neither, or a source cannot be read.
     """
-    return [source for query in queries for source in _find(query, num_bits)]
+    return [one for query in queries for one in _find(query, num_bits, columns_of_run or {}, options)]
 
 
 def text_queries(texts: Sequence[str]) -> list[QuerySource]:
@@ -142,35 +149,41 @@ def query_logits(sources: Sequence[QuerySource], encoder: Encoder | None = None)
     unread = [_KINDS[source.kind] for source in sources if source.kind != encoder.reads]
     if unread:
         raise ValueError(f"`model` must read {unread[0]}, but reads {_KINDS[encoder.reads]}.")
-    return encoder.hash_logits([source.value for source in sources], desc="Encoding queries")
+    names = [source.name for source in sources]
+    return encoder.hash_logits([source.value for source in sources], names=names, desc="Encoding queries")
 
 
-def _find(query: str, num_bits: int) -> list[QuerySource]:
-    path = Path(query)
+def _find(
+    query: str, num_bits: int, columns_of_run: Mapping[str, Any], options: Mapping[str, Any]
+) -> list[QuerySource]:
+    path, tables = Path(query), None
     try:
-        if query and path.is_dir():
-            return _find_in_folder(path)
-        if query and path.is_file():
+        if query and path.is_file() and path.suffix not in SUFFIXES:
             return [QuerySource(query, "image", path)]
+        tables = find_tables(query) if query else None
+        is_source = tables is not None or (bool(query) and path.is_dir())
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-    if re.fullmatch(rf"[0-9a-fA-F]{{{num_bits // 4}}}", query):
+        is_source = False
+    if not is_source and re.fullmatch(rf"[0-9a-fA-F]{{{num_bits // 4}}}", query):
         return [QuerySource(query, "code", np.frombuffer(bytes.fromhex(query), np.uint8))]
-    raise ValueError(
-        f"`query` must be an image file, a folder of images or a code of {num_bits // 4} hexadecimal digits, "
-        f"but got {query!r:.80}."
-    )
+    if not is_source and not ("/" in query and is_hub_id(query) and not path.suffix):
+        raise ValueError(
+            "`query` must be an image file, a folder of images, a table, the Hub id of a dataset or a code of "
+            f"{num_bits // 4} hexadecimal digits, but got {query!r:.80}."
+        )
+    inherited = {} if path.is_dir() and tables is None else columns_of_run
+    source = open_source(query, needs_label=False, **{**inherited, **options})
+    return [_query_of(row, source.kind, path) for row in source.rows()]
 
 
-def _find_in_folder(folder: Path) -> list[QuerySource]:
-    found = image_files(folder)
-    passed_over = found.describe_passed_over()
-    if passed_over is not None:
-        say(passed_over)
-    if not found.files:
-        raise ValueError(f"`query` must hold at least one image file, but the folder {str(folder)!r} holds none.")
-    return [QuerySource(str(folder / file), "image", folder / file) for file in found.files]
+def _query_of(row: Row, kind: Kind, root: Path) -> QuerySource:
+    if kind != "image" or row.value is None:
+        return QuerySource(row.path, kind, row.value)
+    value = row.value["path"] if row.value["bytes"] is None else row.value["bytes"]
+    name = os.path.join(root, os.path.relpath(row.path, root.absolute())) if root.is_dir() else row.path
+    return QuerySource(name, kind, value)
 
 
 DEFAULT_K = 10

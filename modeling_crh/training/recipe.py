@@ -234,13 +234,13 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     Args:
         checkpoint: Folder of the run; any other checkpoint has no options.
         given: Options that were given.
-        columns_only: Whether the data are encoded and not divided.
+        columns_only: Whether the data are encoded and not divided; without `dataset` in `given` they are any table.
     """
     recipe = find_recipe(checkpoint)
     if recipe is None:
         return {}
     known = options_of(DataSource, recipe)
-    dataset = given.get("dataset", recipe.dataset)
+    dataset = given.get("dataset", "" if columns_only else recipe.dataset)
     if not columns_only and (dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()):
         division = options_of(Division, recipe)
         for name, value in division.items():
@@ -250,7 +250,8 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
                     f"{given[name]!r}."
                 )
         return known | division
-    has_columns = dataset not in BENCHMARKS and (not Path(dataset).is_dir() or find_tables(dataset) is not None)
+    is_folder = dataset != "" and Path(dataset).is_dir()
+    has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
     return {name: known[name] for name in (*_COLUMNS, "skip_bad") if has_columns or name == "skip_bad"}
 
 

@@ -140,6 +140,10 @@ def test_texts_find_texts(crh, hits, refused, text_checkpoint, tmp_path):
     assert crh("encode", text_checkpoint, *source, "--out", tmp_path / "codes")[0] == 0
     assert crh("index", tmp_path / "codes", "--out", tmp_path / "texts.crh")[0] == 0
     query = [tmp_path / "texts.crh", "--model", text_checkpoint, "--text", texts[1], "--text", texts[2]]
+    tables = [tmp_path / "texts.crh", tmp_path / "texts.csv", "--text-column", "text", "--model", text_checkpoint]
+    assert [result[0]["id"] for result in hits(*tables)] == ["row the", "row a d", "row the"]
+    (tmp_path / "blank.csv").write_text("text\na cat\n  \n")
+    refused(["search", tables[0], tmp_path / "blank.csv", *tables[2:]], "blank.csv is not")
     for more in ([], ["--rerank"]):
         found = [(result[0]["id"], result[0]["distance"]) for result in hits(*query, *more)]
         assert found == [("row a d", 0), ("row the", 0)]
@@ -223,13 +227,13 @@ def test_dedupe_lists_groups_as_a_table_json_and_csv(crh, tmp_path):
         (["a.crh"], "`query` must be given, or `text`, but both are missing."),
         (["a.crh", "0000", "--model", "org/other"], "that made the codes of the index, 'org/m', but got 'org/other'."),
         (["a.crh", "0000", "--image-root", "."], "`image_root` must be given with `html` only, but got '.' without."),
-        (["a.crh", "000"], "an image file, a folder of images or a code of 4 hexadecimal digits, but got '000'."),
+        (["a.crh", "000"], "the Hub id of a dataset or a code of 4 hexadecimal digits, but got '000'."),
         (["a.crh", "0000", "-k", "0"], "`k` must be a whole number, 1 or larger, but got 0."),
         (["a.crh", "0000", "--radius", "17"], "`radius` must be a whole number of bits from 0 to 16, but got 17."),
         (["a.crh", "0000", "-k", "1", "--radius", "-1"], "`radius` must be a whole number of bits from 0 to 16, but"),
         (["a.crh", "0000", "--html", "p.html", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
         (["a.crh", "a.png"], "`model` must be given to search by images, such as 'a.png'."),
-        (["a.crh", "folder"], "`query` must hold at least one image file, but the folder 'folder' holds none."),
+        (["a.crh", "folder"], "must hold images or tables, but the folder 'folder' holds none."),
         (["s3://bucket", "00"], "`uri` must be FOLDER/NAME.lance"),
         (["nothing.lance", "00"], "`uri` must be a table of codes, but there is no folder 'nothing.lance'."),
         (["nothing", "0000"], "`path` must be the file of an index, but there is no file 'nothing'."),

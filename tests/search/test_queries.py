@@ -32,7 +32,10 @@ def test_what_is_there_as_a_file_is_no_code(tmp_path, monkeypatch):
 @pytest.mark.parametrize("query", ["", "00f", "00ff0", "00fg", "0x00", " 00ff", "nowhere.png", "long" * 2000])
 def test_anything_else_is_an_error(query, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="`query` must be an image file, a folder of images or a code of 4 hexa"):
+    with pytest.raises(
+        ValueError,
+        match="`query` must be an image file, a folder of images, a table, the Hub id of a dataset or a code of 4 hexa",
+    ):
         find_queries([query], 16)
 
 
