@@ -1,4 +1,4 @@
-"""Retrieval figures: every one a function of how many items, and how many relevant ones, lie at each distance."""
+"""Retrieval figures, computed from the numbers of items and relevant items at each distance."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from modeling_crh.metrics.semantics import (
 )
 
 HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
-"""Path of the `evaluate` module that gives every figure, for `evaluate.load`."""
+"""Path of the `evaluate` module of all figures, for `evaluate.load`."""
 
 __all__ = [
     "HAMMING_RETRIEVAL",

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.checks import check_tensor, is_whole
-from modeling_crh.codes import check_signs
-from modeling_crh.labels import NO_LABEL
+from modeling_crh.checks import is_whole
+from modeling_crh.codes import check_signs, check_tensor
+from modeling_crh.losses import NO_LABEL
 
-# A task of one thread is so small that the threads end together, and that Ctrl-C stops them.
+# Tasks of a thread are small, so that the threads end together and Ctrl-C stops them soon.
 QUERIES_AT_ONCE = 64
 PAIRS_AT_ONCE = 2**26
 MAX_THREADS = 16  # each holds 8 bytes for every relevant item of the queries that it ranks together
@@ -52,7 +52,7 @@ class RetrievalTask:
         words: Codes of both sides, `(W, Q)` and `(W, N)`, from `pack_words`.
         labels: Labels of both sides, from `pack_label_pair`.
         num_bits: Number of bits of a code, `K`.
-        leave_one_out: Whether a query is left out of its own ranking.
+        leave_one_out: Whether to leave each query out of its own ranking.
     """
 
     words: tuple[NDArray[np.uint64], NDArray[np.uint64]]
@@ -69,10 +69,10 @@ class RetrievalTask:
         """Rank the database for every query, in as many threads as torch may use, up to `MAX_THREADS`.
 
         Args:
-            cuts: Numbers of places to rank, each from 1 up.
+            cuts: Numbers of first places to average precision over, each from 1 up.
 
         Returns:
-            The counts by distance; and the average precision over the first places, up to each cut, as in
+            The counts by distance; and the average precision over the first places up to each cut, as in
             `convention_average_precision`: `(Q, len(cuts))` `float64`.
         """
         from modeling_crh.metrics.kernel import rank_queries  # here, since Numba is slow to import
@@ -91,7 +91,7 @@ class RetrievalTask:
 
         with ThreadPoolExecutor(min(torch.get_num_threads(), MAX_THREADS)) as pool:
             list(pool.map(rank_from, range(0, num_queries, step)))
-        # the last column has the item that was left out
+        # the last column counts the item that was left out
         counts = DistanceCounts(torch.from_numpy(items[:, :-1]), torch.from_numpy(relevant[:, :-1]))
         return counts, torch.from_numpy(scores)
 
@@ -121,7 +121,7 @@ def prepare_retrieval(
 
 
 def check_top(name: str, top: int, num_items: int) -> None:
-    """Raise `ValueError`, which calls it `name`, unless a ranking of `num_items` has `top` places."""
+    """Check that a ranking of `num_items` has `top` places, with `name` in the error."""
     if not is_whole(top) or not 1 <= top <= num_items:
         raise ValueError(f"`{name}` must be a whole number from 1 to N={num_items}, but got {top!r}.")
 
@@ -137,15 +137,15 @@ def count_by_distance(
     """Count the items, and the relevant ones, at each Hamming distance from each query.
 
     An item is relevant if it shares a label with the query. An item without a label, which has -100 or a row of zeros,
-    is relevant to nothing, and nothing is relevant to it. Counting runs on the CPU, whatever the device of the codes,
-    and takes some megabytes beyond the packed input and the result.
+    is relevant to no query, and as a query finds nothing relevant. Counting runs on the CPU, regardless of the device
+    of the codes, and takes some megabytes beyond the packed input and the result.
 
     Args:
-        query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
-        database_codes: `(N, K)`, every entry -1 or +1.
-        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
-        database_labels: `(N,)` or `(N, C)`, of the same kind.
-        leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
+        query_codes: Codes of the queries, `(Q, K)`, every entry -1 or +1, any `K`.
+        database_codes: Codes of the database, `(N, K)`, every entry -1 or +1.
+        query_labels: Class numbers `(Q,)`, -100 for no label, or multi-hot rows `(Q, C)` of 0 and 1.
+        database_labels: Labels of the database, `(N,)` or `(N, C)`, of the same kind.
+        leave_one_out: Whether to leave each query out of its own ranking; both sides must be one set in one order.
 
     Returns:
         The counts, on the CPU.
@@ -165,7 +165,7 @@ def count_by_distance(
 
 
 def check_codes(name: str, codes: Tensor) -> None:
-    """Raise `ValueError`, which calls it `name`, unless `codes` is an `(N, K)` table of -1 and +1 that is not empty."""
+    """Check that `codes` is a non-empty `(N, K)` table of -1 and +1, with `name` in the error."""
     check_tensor(name, codes)
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(
@@ -175,7 +175,7 @@ def check_codes(name: str, codes: Tensor) -> None:
 
 
 def pack_words(bits: Tensor) -> NDArray[np.uint64]:
-    """Pack the positive entries of the rows of an `(N, K)` table into words of 64 bits, the last filled up with zeros.
+    """Pack the signs of the rows of an `(N, K)` table into words of 64 bits, the last padded with zeros.
 
     Returns:
         `(W, N)` with `W` = `K / 64` rounded up: one contiguous row per word.
@@ -192,8 +192,8 @@ def pack_label_pair(
     """Check the labels of both sides, of `sizes` Q and N, and lay them out for the kernel; see `count_by_distance`.
 
     Returns:
-        For class numbers, `int64` arrays `(Q,)` and `(N,)`, in which every item without a label has a negative number
-        of its own; for multi-hot rows, the `uint64` words `(W, Q)` and `(W, N)` of `pack_words`.
+        For class numbers, `int64` arrays `(Q,)` and `(N,)`, in which every item without a label has its own negative
+        number; for multi-hot rows, the `uint64` words `(W, Q)` and `(W, N)` of `pack_words`.
     """
     _check_labels("query_labels", query_labels, sizes[0])
     _check_labels("database_labels", database_labels, sizes[1])
@@ -208,7 +208,7 @@ def pack_label_pair(
 
 
 def _own_numbers(labels: Tensor, first: int) -> NDArray[np.int64]:
-    """Class numbers, with -`first`, -`first` - 1, ... for the items without a label: no two of them are equal."""
+    """Return class numbers, with distinct -`first`, -`first` - 1, ... for the items without a label."""
     numbers = labels.long().contiguous().cpu().numpy()  # contiguous, or Numba would compile another version
     return np.where(numbers == NO_LABEL, -np.arange(first, first + len(numbers)), numbers)
 

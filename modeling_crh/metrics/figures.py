@@ -1,4 +1,4 @@
-"""All retrieval figures in one pass over the database, the figures of single bits, and the names of all in words."""
+"""Compute all retrieval figures in one pass over the database, and figures of single bits; explain them in words."""
 
 import re
 from collections.abc import Sequence
@@ -52,10 +52,10 @@ def bit_balance(codes: Tensor) -> float:
     """Compute how far bits are from being +1 half of the time: the mean over bits of |mean over rows|.
 
     Args:
-        codes: `(N, K)`, every entry -1 or +1.
+        codes: Codes `(N, K)`, every entry -1 or +1.
 
     Returns:
-        From 0, every bit balanced, to 1, every bit constant.
+        A number from 0 (every bit balanced) to 1 (every bit constant).
 
     Raises:
         ValueError: If `codes` has another shape, is empty, or has an entry other than -1 and +1.
@@ -72,13 +72,13 @@ def bit_balance(codes: Tensor) -> float:
 def bit_correlation(codes: Tensor) -> float:
     """Compute the mean absolute Pearson correlation between different bits.
 
-    A constant bit has no correlation; a pair with one counts 1, so that a collapsed code does not look independent.
+    A pair with a constant bit, which has no correlation, counts 1, so that a collapsed code does not look independent.
 
     Args:
-        codes: `(N, K)`, every entry -1 or +1, `K` at least 2.
+        codes: Codes `(N, K)`, every entry -1 or +1, `K` at least 2.
 
     Returns:
-        From 0, bits uncorrelated, to 1, every bit tells the same or nothing.
+        A number from 0 (bits uncorrelated) to 1 (all bits equal up to sign, or constant).
 
     Raises:
         ValueError: If `codes` has another shape, no row, fewer than two bits, or an entry other than -1 and +1.
@@ -118,7 +118,7 @@ def retrieval_figures(
 
     Tie-aware figures, which do not depend on the order of the database:
 
-    - `map`, the headline: expected average precision over all orders of the tied items.
+    - `map`, the main figure: expected average precision over all orders of the tied items.
     - `map_lower`, `map_upper`: every tie resolved against, or for, the query.
     - `precision_at_<k>`, `recall_at_<k>` for each k of `top_k`: expected values.
     - `precision_within_radius_<radius>`: a query that finds nothing counts 0.
@@ -132,11 +132,11 @@ def retrieval_figures(
     An item without a label, which has -100 or a row of zeros, is relevant to no query and finds nothing relevant.
 
     Args:
-        query_codes: `(Q, K)`, every entry -1 or +1, any `K`.
-        database_codes: `(N, K)`, every entry -1 or +1.
-        query_labels: `(Q,)` class numbers, -100 for no label, or `(Q, C)` multi-hot rows of 0 and 1.
-        database_labels: `(N,)` or `(N, C)`, of the same kind.
-        leave_one_out: Whether both sides are one set in one order, and a query is left out of its own ranking.
+        query_codes: Codes of the queries, `(Q, K)`, every entry -1 or +1, any `K`.
+        database_codes: Codes of the database, `(N, K)`, every entry -1 or +1.
+        query_labels: Class numbers `(Q,)`, -100 for no label, or multi-hot rows `(Q, C)` of 0 and 1.
+        database_labels: Labels of the database, `(N,)` or `(N, C)`, of the same kind.
+        leave_one_out: Whether to leave each query out of its own ranking; both sides must be one set in one order.
         top_k: Numbers of places for precision and recall, each from 1 to `database`.
         top_r: Numbers of places for the convention, each from 1 to `database`.
         radius: Radius in bits, from 0 up.
@@ -145,7 +145,7 @@ def retrieval_figures(
         The figures by name.
 
     Raises:
-        ValueError: If `top_k`, `top_r` or `radius` is out of range, or as `count_by_distance` raises it.
+        ValueError: If `top_k`, `top_r` or `radius` is out of range, or for a reason of `count_by_distance`.
 
     Example:
         >>> codes = torch.tensor([[1, 1], [1, -1], [-1, -1]])
@@ -168,7 +168,7 @@ def figures_with_counts(
     top_r: Sequence[int] = (),
     radius: int = 2,
 ) -> tuple[dict[str, float], DistanceCounts]:
-    """Compute every figure of `retrieval_figures`, and return the counts too, from which a curve can be drawn.
+    """Compute every figure of `retrieval_figures`, and return the counts too, for a precision-recall curve.
 
     Example:
         >>> codes = torch.tensor([[1, 1], [1, -1], [-1, -1]])
@@ -199,7 +199,7 @@ def figures_with_counts(
 def explain_figure(name: str) -> tuple[str, str]:
     """Name a figure of `retrieval_figures` or of an evaluation in words, and explain it in one line.
 
-    An unknown figure keeps its name and has an empty line.
+    An unknown figure keeps its name and has an empty explanation.
 
     Example:
         >>> explain_figure("recall_at_5")

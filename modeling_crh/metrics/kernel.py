@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-CHUNK, QUERIES = 4096, 8  # items and queries at a time; more were no faster
-DISTANCE_SHIFT = 40  # an item is noted as one number: its distance in the high bits, its rank there, from 0, in the low
+CHUNK, QUERIES = 4096, 8  # items and queries at a time; larger sizes were not faster
+DISTANCE_SHIFT = 40  # a note of an item: its distance in the high bits, its rank at that distance in the low
 RANK_MASK = 2**DISTANCE_SHIFT - 1
 
 _PAIRS, _QUADS, _BYTES = np.uint64(0x5555555555555555), np.uint64(0x3333333333333333), np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -28,7 +28,7 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     def compile_one(function: Function) -> Function:
         try:
             made: Function = njit(nogil=True, cache=True, **options)(function)
-        except RuntimeError:  # there is no folder to write
+        except RuntimeError:  # no folder can be written to
             made = njit(nogil=True, **options)(function)
         return made
 
@@ -53,12 +53,12 @@ def rank_queries(
         labels: Labels of both sides, from `pack_label_pair`.
         first: Number of the first query.
         leave_one_out: Whether query q is item q, and left out of its own ranking.
-        cuts: `(R,)`, places of a ranking.
-        items: `(B, K + 2)`, filled with the items at each distance; one left out counts at `K + 1`.
-        relevant: `(B, K + 2)` of 0, filled with the relevant items at each distance.
-        scores: `(B, R)`, filled with the average precision over the places up to each cut; 0 where none is relevant.
+        cuts: Places of a ranking, `(R,)`.
+        items: Output `(B, K + 2)`: items at each distance; an item left out counts at `K + 1`.
+        relevant: Output `(B, K + 2)`, zeros at first: relevant items at each distance.
+        scores: Output `(B, R)`: average precision over the places up to each cut; 0 without a relevant item.
     """
-    found = np.empty((min(QUERIES, len(items)), words[1].shape[1] + 1), np.int64)  # what is never written is no memory
+    found = np.empty((min(QUERIES, len(items)), words[1].shape[1] + 1), np.int64)  # unwritten pages take no memory
     num_found = np.empty(len(found), np.int64)
     for row in range(0, len(items), len(found)):
         some = items[row : row + len(found)]
@@ -72,10 +72,10 @@ def rank_queries(
 def _pass_over(
     words: Any, labels: Any, first: int, leave_one_out: bool, items: Any, found: Any, num_found: Any
 ) -> None:
-    """Count the items at each distance from some queries, and note those that are relevant."""
+    """Count the items at each distance from some queries, and note the relevant items."""
     distance, hit = np.empty(CHUNK, np.uint32), np.empty(CHUNK, np.uint8)
     for at in range(items.shape[1]):
-        items[:, at] = at << DISTANCE_SHIFT  # the note of the next item there
+        items[:, at] = at << DISTANCE_SHIFT  # note of the next item at this distance
     num_found[:] = 0
     for start in range(0, words[1].shape[1], CHUNK):
         size = min(CHUNK, words[1].shape[1] - start)
@@ -91,7 +91,7 @@ def _pass_over(
 
 
 @compiled()
-def _popcount(word: Any) -> Any:  # the form that LLVM makes one instruction of, where the processor has it
+def _popcount(word: Any) -> Any:  # LLVM compiles this form to one instruction
     word = word - ((word >> np.uint64(1)) & _PAIRS)
     word = (word & _QUADS) + ((word >> np.uint64(2)) & _QUADS)
     return (((word + (word >> np.uint64(4))) & _BYTES) * _ONES) >> np.uint64(56)
@@ -99,7 +99,7 @@ def _popcount(word: Any) -> Any:  # the form that LLVM makes one instruction of,
 
 @compiled()
 def _measure(query: Any, database: Any, start: int, distance: Any) -> None:
-    """Fill in the Hamming distances of some items from `start` on."""
+    """Compute the Hamming distances of some items from `start` on."""
     for number in range(len(query)):
         word, row = query[number], database[number][start : start + len(distance)]
         if number == 0:
@@ -112,7 +112,7 @@ def _measure(query: Any, database: Any, start: int, distance: Any) -> None:
 
 @compiled()
 def _compare(query: Any, own: int, database: Any, start: int, hit: Any) -> None:
-    """Fill in 1 where an item from `start` on shares a label with query `own`, else 0."""
+    """Set 1 for each item from `start` on that shares a label with query `own`, else 0."""
     if query.ndim == 1:  # class numbers; Numba compiles one of the two
         label, row = query[own], database[start : start + len(hit)]
         for item in range(len(hit)):
@@ -130,7 +130,7 @@ def _compare(query: Any, own: int, database: Any, start: int, hit: Any) -> None:
 
 @compiled()
 def _collect(distance: Any, hit: Any, following: Any, found: Any, num_found: int) -> np.int64:
-    """Count the items, and note the relevant ones: every item is written, but only a hit moves the pen on."""
+    """Count the items and note the relevant ones without a branch: only a hit advances the position to write."""
     pen = np.uint64(num_found)
     for item in range(len(distance)):
         at = distance[item]
@@ -141,7 +141,7 @@ def _collect(distance: Any, hit: Any, following: Any, found: Any, num_found: int
     return np.int64(pen)
 
 
-@compiled(fastmath={"reassoc"}, error_model="numpy")  # lets the processor add up several at a time
+@compiled(fastmath={"reassoc"}, error_model="numpy")  # lets the processor add several numbers at once
 def _score(found: Any, items: Any, relevant: Any, cuts: Any, scores: Any) -> None:
     """Count the relevant items of one query, and average the precision at their places."""
     for item in range(len(found)):

@@ -1,6 +1,6 @@
 """Average precision, tie-aware with bounds and by the convention of papers, and precision and recall.
 
-All but the convention are functions of the counts of `count_by_distance`.
+All figures but the convention are computed from the counts of `count_by_distance`.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def average_precision(counts: DistanceCounts) -> Tensor:
     """
     n, r, n0, r0 = _groups(counts)
     # Place i of the group is relevant with probability r / n, and then (i - 1) * slope relevant ones of the group are
-    # expected before it. The sum over i of (r0 + 1 + (i - 1) * slope) / (n0 + i) is what stands in the brackets.
+    # expected before it. The bracket is the sum over i of (r0 + 1 + (i - 1) * slope) / (n0 + i).
     slope = torch.where(n > 1, (r - 1) / (n - 1), 1.0)  # a group of one has no (i - 1); 1.0 keeps its sum exact
     expected = r / n.clamp(min=1) * (slope * n + (r0 + 1 - slope * (n0 + 1)) * _reciprocals(n0, n))
     return _per_relevant(expected, counts)
@@ -46,7 +46,7 @@ def average_precision_bounds(counts: DistanceCounts) -> tuple[Tensor, Tensor]:
     """
     n, r, n0, r0 = _groups(counts)
     bounds = []
-    for before in (n0 + n - r, n0):  # the relevant ones of the group stand last, then first
+    for before in (n0 + n - r, n0):  # the relevant items of the group come last, then first
         # The sum over i = 1..r of (r0 + i) / (before + i).
         bounds.append(_per_relevant(r + (r0 - before) * _reciprocals(before, r), counts))
     return bounds[0], bounds[1]
@@ -58,7 +58,7 @@ def _groups(counts: DistanceCounts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _reciprocals(start: Tensor, length: Tensor) -> Tensor:
-    """Sum 1 / (start + i) over i = 1..length: a difference of harmonic numbers, which digamma gives."""
+    """Sum 1 / (start + i) over i = 1..length, a difference of harmonic numbers, by the digamma function."""
     return torch.digamma(start + length + 1) - torch.digamma(start + 1)
 
 
@@ -77,15 +77,15 @@ def convention_average_precision(
 ) -> Tensor:
     """Compute the average precision of each query over the first `top_r` places of a stable sort by distance.
 
-    Ties keep the order of the database. The arguments are those of `count_by_distance`, and `top_r` goes from 1 to the
-    number of items that each query ranks, which is the default.
+    Ties keep the order of the database. The arguments are those of `count_by_distance`; `top_r` is from 1 to the number
+    of items that each query ranks, the default.
 
     Returns:
         `(Q,)` `float64`. The divisor is the number of relevant items in the first `top_r` places; a query that finds
         none there scores 0.
 
     Raises:
-        ValueError: If `top_r` is out of range, or as `count_by_distance` raises it.
+        ValueError: If `top_r` is out of range, or codes or labels are invalid, see `count_by_distance`.
 
     Example:
         >>> database = torch.tensor([[1, 1], [1, -1], [-1, -1]])
@@ -121,7 +121,7 @@ def precision_at(counts: DistanceCounts, top_k: int) -> Tensor:
         `(Q,)` `float64`.
 
     Raises:
-        ValueError: If `top_k` is no whole number from 1 to the number of items that each query ranks.
+        ValueError: If `top_k` is not a whole number from 1 to the number of items that each query ranks.
 
     Example:
         >>> precision_at(DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[1, 1]])), top_k=1)
@@ -131,13 +131,13 @@ def precision_at(counts: DistanceCounts, top_k: int) -> Tensor:
 
 
 def recall_at(counts: DistanceCounts, top_k: int) -> Tensor:
-    """Compute the expected share of the relevant items that stand among the `top_k` nearest.
+    """Compute the expected share of all relevant items that are among the `top_k` nearest.
 
     Returns:
         `(Q,)` `float64`, over all orders of the tied items; 0 for a query without a relevant item.
 
     Raises:
-        ValueError: As `precision_at`.
+        ValueError: If `top_k` is out of range, see `precision_at`.
 
     Example:
         >>> recall_at(DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[1, 1]])), top_k=1)

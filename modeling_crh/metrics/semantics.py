@@ -1,4 +1,4 @@
-"""Correlation between the similarity of class centers and a similarity of the classes, as in the paper."""
+"""Correlate the similarity of class centers with a reference similarity of the classes, as in the paper."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeling_crh.checks import check_seed, check_tensor, is_whole
+from modeling_crh.checks import check_seed, is_whole
+from modeling_crh.codes import check_tensor
 from modeling_crh.metrics.counting import check_codes
 
 BLOCK_ENTRIES = 2**22  # entries of shuffled centers to compare at a time
-EQUAL = 1e-6  # difference of tied correlations: float32 sums in another order differ by less than 1e-7
-ASYMMETRY = 1e-5  # differences that rounding leaves in a symmetric float32 table, relative to its largest entry
-CONSTANT = 1e-7  # range that rounding leaves in a constant table, likewise
+EQUAL = 1e-6  # tolerance of tied correlations: float32 sums in another order differ by less than 1e-7
+ASYMMETRY = 1e-5  # rounding differences in a symmetric float32 table, relative to its largest entry
+CONSTANT = 1e-7  # rounding differences in a constant table, relative to its largest entry
 
 
 class SemanticCorrelation(NamedTuple):
@@ -37,8 +38,8 @@ class CenterSemantics(NamedTuple):
 
     Attributes:
         reference: Name of the reference, such as "taxonomy".
-        before: Correlation of the centers that training started from.
-        after: Correlation of the centers that it ended with, over the same permutations.
+        before: Correlation of the centers at the start of training.
+        after: Correlation of the centers at the end of training, over the same permutations.
     """
 
     reference: str
@@ -50,10 +51,10 @@ def center_similarity(centers: Tensor) -> Tensor:
     """Compute the similarity z.z'/K of all pairs of centers.
 
     Args:
-        centers: `(C, K)`, every entry -1 or +1.
+        centers: Centers `(C, K)`, every entry -1 or +1.
 
     Returns:
-        `(C, C)` float64 on the CPU, from -1, opposite, to 1, equal.
+        `(C, C)` float64 on the CPU, from -1 (opposite) to 1 (equal).
 
     Raises:
         ValueError: If `centers` has another shape, is empty, or has an entry other than -1 and +1.
@@ -72,12 +73,12 @@ def center_correlation(
 ) -> SemanticCorrelation:
     """Correlate the similarity of two classes' centers with a reference similarity of the two classes.
 
-    The p value is that of a Mantel test, since the pairs of one class are not independent: the classes of one table are
+    The p value comes from a Mantel test, since the pairs of one class are not independent: the classes of one table are
     permuted, rows and columns alike, and p = (1 + permutations that correlate as much or more) / (1 + permutations).
 
     Args:
-        centers: `(C, K)`, every entry -1 or +1, C at least 3.
-        reference: `(C, C)`, symmetric, larger is more similar; the diagonal is ignored.
+        centers: Centers `(C, K)`, every entry -1 or +1, C at least 3.
+        reference: Similarity of the classes, `(C, C)`, symmetric, larger is more similar; the diagonal is ignored.
         num_permutations: Number of permutations of the test, 1 or larger.
         seed: Seed of the permutations.
 
@@ -118,16 +119,15 @@ def tree_similarity(paths: Iterable[Sequence[Hashable]]) -> Tensor:
     deeper than its nearest ancestor. Classes without a common ancestor have similarity 0.
 
     Args:
-        paths: For each class its ancestors, the nearest first and the root last, such as
-            `nabirds_hierarchy(...).values()`, or `zip(subgroups, groups)` for one label array per level. A node is
-            identified by its name and its ancestors, so names may recur in other branches. No class is another's
-            ancestor.
+        paths: Ancestors of each class, the parent first and the root last, such as `nabirds_hierarchy(...).values()`,
+            or `zip(subgroups, groups)` for one label array per level. A node is identified by its name and its
+            ancestors, so names may recur in other branches. No class is another's ancestor.
 
     Returns:
-        `(C, C)` float64, from 0 to 1; 1 on the diagonal alone.
+        `(C, C)` float64, from 0 to 1; 1 only on the diagonal.
 
     Raises:
-        ValueError: If there is no class, or a path is no list of nodes.
+        ValueError: If there is no class, or a path is not a list of nodes.
 
     Example:
         >>> tree_similarity([["dog", "animal"], ["dog", "animal"], ["cat", "animal"]]).tolist()[0]
@@ -165,7 +165,7 @@ def _check_reference(reference: Tensor, num_labels: int) -> None:
 
 
 def _standardize(name: str, table: Tensor) -> tuple[Tensor, float]:
-    """Scale a table to mean 0 and norm 1 off the diagonal, and 0 on it; also return its norm before that."""
+    """Scale a table to mean 0 and norm 1 off the diagonal, and 0 on it; also return its norm before scaling."""
     num_labels = len(table)
     other = ~torch.eye(num_labels, dtype=torch.bool)
     values = table[other]
@@ -182,7 +182,7 @@ def _standardize(name: str, table: Tensor) -> tuple[Tensor, float]:
 def _shuffled_correlations(centers: Tensor, reference: Tensor, num_permutations: int, seed: int) -> Tensor:
     """Sum z.z'/K times a standardized reference over all pairs, for each of P permutations of the centers: `(P,)`.
 
-    With R for the reference and Z for the shuffled centers, the sum is trace(Z' R Z) / K: one product of matrices for a
+    With R for the reference and Z for the shuffled centers, the sum is trace(Z' R Z) / K: one matrix product for a
     block of permutations. R has mean 0, so the mean of z.z'/K does not matter.
     """
     num_labels, num_bits = centers.shape

@@ -1,4 +1,4 @@
-"""CRHTrainingArguments: transformers' own with the paper's defaults; and the parameter groups that they ask for."""
+"""CRHTrainingArguments: transformers' arguments with the paper's defaults, and parameter groups of the optimizer."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from transformers.trainer_utils import SchedulerType, has_length
 from modeling_crh.checks import is_number, is_whole
 
 LEAST_LEARNING_RATE = 1.0e-7
-"""Where the paper's schedule ends."""
+"""Final learning rate of the paper's schedule."""
 
 _SCHEDULES_WITH_MIN_LR = ("cosine_with_min_lr", "cosine_warmup_with_min_lr", "reduce_lr_on_plateau", "greedy")
 
@@ -23,7 +23,7 @@ _NOT_FOR_HASHING: dict[str, tuple[Any, str]] = {
     "batch_eval_metrics": (False, "retrieval figures need the codes of the whole data set at once"),
     "eval_do_concat_batches": (True, "retrieval figures need the codes of the whole data set at once"),
 }
-"""Settings of transformers that must keep their default, and why."""
+"""Settings of transformers that must keep their default, with the default and the reason."""
 
 
 @dataclass
@@ -32,21 +32,21 @@ class CRHTrainingArguments(TrainingArguments):
 
     Args:
         lr_scheduler_kwargs: Settings of the learning rate schedule. None ends the schedules that take a `min_lr` at
-            1e-7, as the paper does, and leaves the others as they are.
-        head_learning_rate: Learning rate of the hash head; `learning_rate` is then that of the backbone alone. None
+            1e-7, as the paper does, and leaves the others unchanged.
+        head_learning_rate: Learning rate of the hash head; `learning_rate` then applies only to the backbone. None
             gives all weights `learning_rate`.
         decoupled_weight_decay: True for AdamW; False, as in the paper, for Adam, which adds the decay to the gradient.
         reassignment: `"hungarian"` for the assignment of least total cost, `"greedy"` for the paper's cheaper one,
-            `"none"` for centers that never move.
-        soft_statistics: Average tanh(v) instead of sign(v) over each class.
-        reassign_every_epoch_until: Number of first epochs after each of which centers move.
-        reassign_every: After those, centers move after every epoch whose number this divides.
+            `"none"` for fixed centers.
+        soft_statistics: Whether to average tanh(v) instead of sign(v) over each class.
+        reassign_every_epoch_until: Number of first epochs with a reassignment after each.
+        reassign_every: Later reassignments follow every epoch whose number this divides.
 
-    All other fields are those of `transformers.TrainingArguments`.
+    `transformers.TrainingArguments` documents all other fields.
 
     Raises:
-        ValueError: If a field breaks its rule, or is one that hashing has no use for: label smoothing, NEFTune, metrics
-            by the batch, and batches that one process reads for all.
+        ValueError: If a field has a value that its rule does not allow, or hashing cannot use it: label smoothing,
+            NEFTune, metrics per batch, and batches that one process reads for all.
     """
 
     learning_rate: float = 1.0e-4
@@ -80,7 +80,7 @@ class CRHTrainingArguments(TrainingArguments):
             )
 
     def reassigns_after(self, epoch: int) -> bool:
-        """Whether centers move after this many epochs.
+        """Whether centers are reassigned after this many epochs.
 
         Example:
             >>> args = CRHTrainingArguments(output_dir="unused")
@@ -108,7 +108,7 @@ class CRHTrainingArguments(TrainingArguments):
             raise ValueError(f"`head_learning_rate` must be a number, 0 or larger, but got {rate!r}.")
 
     def _schedule_defaults(self) -> dict[str, Any] | None:
-        """Default settings of the learning rate schedule."""
+        """Choose the default settings of the learning rate schedule."""
         schedule = SchedulerType(self.lr_scheduler_type)
         if schedule == SchedulerType.WARMUP_STABLE_DECAY:
             raise ValueError(
@@ -119,7 +119,7 @@ class CRHTrainingArguments(TrainingArguments):
 
 
 def changed_settings(args: TrainingArguments) -> dict[str, Any]:
-    """The settings that differ from their defaults and can be written as JSON.
+    """Collect the settings that differ from their defaults and can be written as JSON.
 
     Example:
         >>> changed_settings(CRHTrainingArguments(output_dir="unused", learning_rate=0.01))["learning_rate"]
@@ -136,7 +136,7 @@ def changed_settings(args: TrainingArguments) -> dict[str, Any]:
 
 
 def check_arguments(args: Any) -> CRHTrainingArguments:
-    """Return the settings of a trainer if they are of the right class, or else raise `ValueError`."""
+    """Check that the settings of a trainer are `CRHTrainingArguments`, and return them."""
     if not isinstance(args, CRHTrainingArguments):
         raise ValueError(
             "`args` must be CRHTrainingArguments, which take all that TrainingArguments take, but got "
@@ -146,7 +146,7 @@ def check_arguments(args: Any) -> CRHTrainingArguments:
 
 
 def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
-    """Raise `ValueError` if several data sets are evaluated and `metric_for_best_model` is a figure of none of them."""
+    """Check that `metric_for_best_model` names one of several evaluation datasets."""
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
     if not isinstance(eval_dataset, dict) or not metric or args.eval_strategy == "no":
         return
@@ -158,11 +158,11 @@ def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
 
 
 def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArguments) -> None:
-    """Refuse training batches, prepared by accelerate, that class statistics or a batch norm cannot work with.
+    """Check that class statistics and batch norm can use the training batches that accelerate prepared.
 
     Raises:
-        ValueError: If the data have no length and there are several processes; or the last batch would give a batch
-            norm one sample.
+        ValueError: If the data have no length and there are several processes, or the last batch would hold a single
+            sample for a batch norm.
     """
     loader: Any = batches
     if not has_length(batches):
@@ -184,9 +184,9 @@ def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArg
 def split_groups(
     optimizer: torch.optim.Optimizer, model: nn.Module, own: list[nn.Parameter], args: CRHTrainingArguments
 ) -> None:
-    """Split the groups of an optimizer, before its first step, into those of the backbone and of the hash head.
+    """Split the parameter groups of an optimizer, before its first step, into backbone and hash head.
 
-    The weights of an objective, `own`, join the hash head, whose weights get `head_learning_rate`.
+    The weights of an objective, `own`, join the hash head, which gets `head_learning_rate`.
     """
     for parameter in own:
         decay = args.weight_decay if parameter.ndim > 1 else 0.0

@@ -1,4 +1,4 @@
-"""Assign codewords to classes: class statistics, their cost, greedy and Hungarian assignment (Eqs. 5 to 7)."""
+"""Assign codewords to classes: class statistics, assignment costs, greedy and Hungarian assignment (Eqs. 5 to 7)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,27 +9,27 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from modeling_crh.codes import binarize
-from modeling_crh.labels import check_labels, label_weights
+from modeling_crh.losses import check_labels, label_weights
 
 AssignmentMethod = Literal["hungarian", "greedy"]
 
 GREEDY_ENTRIES = 2**23
-"""Largest number of products that greedy holds at a time: 32 MB where they are exact."""
+"""Largest number of products that greedy assignment holds at a time: 32 MB as float32."""
 
 HUNGARIAN_ENTRIES = 2**31
-"""Largest number of costs in the table of Hungarian: 16 GB."""
+"""Largest number of costs in the table of Hungarian assignment: 16 GB."""
 
 
 @dataclass
 class ClassStatistics:
-    """Weighted sums of the codes of every class, and the weights: all that reassignment needs of an epoch.
+    """Weighted sums of the codes of every class, and the weights, which reassignment needs of an epoch.
 
     Sums of signs are integers, which float64 adds exactly, so neither order nor number of processes changes them.
 
     Attributes:
         sums: Weighted sums of the codes, `(C, K)` float64.
         weights: Sums of the weights, `(C,)` float64.
-        soft: Whether tanh(v) is added instead of sign(v).
+        soft: Whether to add tanh(v) instead of sign(v).
     """
 
     sums: Tensor
@@ -38,7 +38,7 @@ class ClassStatistics:
 
     @classmethod
     def zeros(cls, num_labels: int, num_bits: int, soft: bool = False) -> "ClassStatistics":
-        """Statistics before the first batch."""
+        """Make empty statistics."""
         return cls(
             torch.zeros(num_labels, num_bits, dtype=torch.float64), torch.zeros(num_labels, dtype=torch.float64), soft
         )
@@ -47,11 +47,11 @@ class ClassStatistics:
         """Add a batch; samples without a label add nothing.
 
         Args:
-            hash_logits: `(N, K)`, on any device.
-            labels: `(N,)` or `(N, C)`, as in `check_labels`.
+            hash_logits: Hash logits `(N, K)`, on any device.
+            labels: Labels `(N,)` or `(N, C)`, as in `check_labels`.
 
         Raises:
-            ValueError: If labels are out of range, fractional, or not one row a sample, or a hash logit is NaN.
+            ValueError: If labels are out of range, fractional, or not one row per sample, or a hash logit is NaN.
         """
         check_labels(labels, len(self.weights))
         if len(labels) != len(hash_logits):
@@ -72,7 +72,7 @@ class ClassStatistics:
             self.weights += weights.sum(0)
 
     def means(self) -> Tensor:
-        """Mean code of every class, `(C, K)` float64; a class without samples has zeros."""
+        """Compute the mean code of every class, `(C, K)` float64; a class without samples has zeros."""
         return self.sums / torch.where(self.weights > 0, self.weights, 1.0).unsqueeze(1)
 
 
@@ -91,9 +91,9 @@ def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
 
 
 def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray:
-    """Visit the classes in the given order; each takes its cheapest word still free (Eq. 6). Ties: the lowest word.
+    """Let each class, in the given order, take its cheapest free word (Eq. 6). Ties: the lowest word.
 
-    The cheapest word is that of the largest mu . Z. These products are made for some classes at a time, so that no
+    The cheapest word has the largest mu . Z. These products are computed for some classes at a time, so that no
     `(C, M)` table is ever in memory. Sums of signs, and so the ties between them, are exact.
 
     Args:
@@ -110,10 +110,10 @@ def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray
         array([0, 1])
     """
     rows = means.double().numpy()
-    limit = np.abs(rows).sum(1).max(initial=0.0)  # no product is larger
+    limit = np.abs(rows).sum(1).max(initial=0.0)  # bound of all products
     is_exact = limit < 2**22 and np.array_equal(rows, np.rint(rows))
     dtype = np.float32 if is_exact else np.float64
-    taken = dtype(-(2 * limit + 1))  # added to the products of a word that is taken, makes them less than all others
+    taken = dtype(-(2 * limit + 1))  # added to the products of taken words, makes them smaller than all others
     rows = np.column_stack([rows, np.ones(len(rows))]).astype(dtype)
     table = np.vstack([words.numpy().T, np.zeros(len(words))]).astype(dtype)  # (d + 1, M)
     chosen = np.empty(len(rows), np.int64)
@@ -150,7 +150,7 @@ def check_method(method: str, codebook_size: int, num_labels: int) -> None:
     """Check the method of `reassign` for heads of M words and C classes.
 
     Raises:
-        ValueError: If `method` is no such, or Hungarian's table would be larger than `HUNGARIAN_ENTRIES`.
+        ValueError: If `method` is unknown, or the Hungarian table would be larger than `HUNGARIAN_ENTRIES`.
     """
     if method not in ("hungarian", "greedy"):
         raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
@@ -169,22 +169,22 @@ def reassign(
     method: AssignmentMethod = "hungarian",
     generator: np.random.Generator | None = None,
 ) -> Tensor:
-    """Give every class a word of its own in every head, near to the codes of its samples.
+    """Give every class a word of its own in every head, near the codes of its samples.
 
-    A class that had no sample keeps its words, and no other class may take them.
+    A class without samples keeps its words, and no other class may take them.
 
     Args:
         codebook: Words of all heads, `(H, M, d)`.
-        assignment: Word that each class holds so far, `(H, C)`.
+        assignment: Current word of each class, `(H, C)`.
         statistics: Class statistics of the epoch, over all processes.
         method: `"hungarian"` for the least total cost, `"greedy"` for the paper's cheaper choice.
-        generator: Generator of the order in which greedy visits the classes, anew for each head; Hungarian ignores it.
+        generator: Generator of the order of the classes in greedy assignment, drawn for each head.
 
     Returns:
         The new assignment `(H, C)` int64, on the device of `assignment`.
 
     Raises:
-        ValueError: If `method` is neither of the two or would not fit into memory, or greedy comes without a generator.
+        ValueError: If `method` is unknown or needs too much memory, or greedy assignment has no generator.
     """
     if method == "greedy" and generator is None:
         raise ValueError("`generator` must be given with `method='greedy'`, but got None.")

@@ -1,4 +1,4 @@
-"""Build what a recipe describes: its data, its model with what prepares the inputs, and its trainer."""
+"""Build the data, model, processor and trainer of a recipe."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from modeling_crh.data import (
 )
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
-from modeling_crh.labels import has_label
+from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
@@ -43,16 +43,16 @@ _TRAINING_DEFAULTS: dict[str, Any] = {
 
 
 def load_data(recipe: Recipe) -> LoadedSplits:
-    """Read and divide the data of a recipe, with the errors of `load_splits`; of several processes, one goes first."""
+    """Read and divide the data of a recipe, with the errors of `load_splits`; the main process goes first."""
     with PartialState().main_process_first():
         return load_splits(**options_of(DataSource, recipe), **options_of(Division, recipe))
 
 
 def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
-    """Build the model from the recipe's seed, with what prepares its inputs, and try it on two training rows.
+    """Build the model of a recipe, from its seed, and its processor, and try both on two training rows.
 
     Raises:
-        ValueError: If the settings make no model, or one that does not read these data.
+        ValueError: If the settings make no model, or one that cannot read the data.
     """
     set_seed(recipe.seed)
     names = label_names(train_split)
@@ -74,13 +74,13 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         model.freeze_backbone()
     processor = _build_processor(recipe, model)
     items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
-    batch = default_collate(items.__getitems__([0, 1]))  # at once: texts are padded together
+    batch = default_collate(items.__getitems__([0, 1]))  # together, since texts are padded to one length
     next(run_batches(model.train(False), [batch]))  # before anything is written
     return model, processor
 
 
 def _rival_fields(recipe: Recipe, num_labels: int, multi_label: bool) -> dict[str, Any]:
-    """Config fields for a rival: one head of C words, which can hold any centers, and those that it asks for."""
+    """Make config fields of a rival: one head of C codewords, which can hold any centers, and its `model_fields`."""
     rival = find_objective(recipe.method)
     if multi_label and rival is not None and not rival.has_multi_label:
         raise ValueError(
@@ -92,10 +92,10 @@ def _rival_fields(recipe: Recipe, num_labels: int, multi_label: bool) -> dict[st
 
 
 def build_objective(recipe: Recipe, model: CRHModel) -> Objective | None:
-    """Build what the recipe's method trains, from the recipe's seed; None for CRH and for what is not trained.
+    """Build the objective of a recipe, from its seed; None for CRH and for methods without training.
 
     Raises:
-        ValueError: If one of `method_settings` is unknown, or breaks its rule.
+        ValueError: If one of `method_settings` is unknown or has a wrong value.
     """
     rival: Any = find_objective(recipe.method)
     if rival is None:
@@ -114,7 +114,7 @@ def _from_backbone(name: str, fields: dict[str, Any]) -> CRHModel:
 
 
 def _check_depths(backbone_config: dict[str, Any]) -> None:
-    """Refuse stages of unequal number, which transformers builds without a word and cannot run."""
+    """Refuse backbones with lists of stages of unequal length, which transformers builds but cannot run."""
     depths, widths = backbone_config.get("depths"), backbone_config.get("hidden_sizes")
     if isinstance(depths, list) and isinstance(widths, list) and len(depths) != len(widths):
         raise ValueError(
@@ -130,13 +130,13 @@ def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
 
 
 def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Processor, splits: DatasetDict) -> CRHTrainer:
-    """Build the trainer of a run whose folder is `out`; it writes nothing before it trains, and shows nothing.
+    """Build the trainer of a run in the folder `out`; it writes nothing before training, and prints nothing.
 
-    The validation split is ranked against itself; or against the training split, where one of its rows shares no label
-    with another and would find nothing relevant.
+    Validation items are ranked against each other, or against the training split if one of them shares no label with
+    another and would find nothing relevant.
 
     Raises:
-        ValueError: If a setting of `training`, of the method or of the augmentation breaks a rule.
+        ValueError: If a setting of `training`, the method or the augmentation has a wrong value.
     """
     settings = _TRAINING_DEFAULTS | recipe.training
     arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
@@ -157,13 +157,13 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
 
 
 def hide_progress(trainer: CRHTrainer) -> None:
-    """Remove the callbacks by which transformers prints."""
+    """Remove the callbacks that print for transformers."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
 
 
 def _has_lone_rows(items: LabelledDataset) -> bool:
-    """Whether a row that has labels shares none of them with another row."""
+    """Whether a labelled row shares none of its labels with another row."""
     labels = items.labels[has_label(items.labels)]
     shared = (labels * labels.sum(0)).amax(1) if items.is_multi_label else labels.bincount()[labels]  # (N,)
     return bool((shared == 1).any())

@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: what data sets and objectives are told, reassignment of centers, and progress to see."""
+"""Callbacks of the trainer: progress of datasets and objectives, reassignment of centers, and a progress bar."""
 
 import time
 from collections.abc import Callable
@@ -27,25 +27,25 @@ class FollowTrainingCallback(TrainerCallback):
     """Tell a `LabelledDataset` its epoch, and an objective how much of the training is over.
 
     Args:
-        go_on: Called when transformers has set up its state, and before any other callback learns of it.
-        objective: What is trained in the place of CRH, if anything is.
+        go_on: Function called once transformers has set up its state, before other callbacks.
+        objective: Rival objective that is trained; None for CRH.
     """
 
     def __init__(self, go_on: Callable[[], None], objective: Objective | None) -> None:
         self.go_on, self.objective = go_on, objective
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Go on from a checkpoint, or start."""
+        """Start, or continue from a checkpoint."""
         self.go_on()
 
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Pass on the number of the epoch from 0; accelerate's loader does not where it is resumed or sharded."""
+        """Set the epoch, from 0, of the dataset; accelerate's loader does not if it is resumed or sharded."""
         dataset = kwargs["train_dataloader"].dataset
         if isinstance(dataset, LabelledDataset):
             dataset.set_epoch(int(state.epoch or 0))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Pass on the share of the steps that are done."""
+        """Tell the objective the share of steps that are done."""
         if self.objective is not None:
             self.objective.set_progress(state.global_step / state.max_steps)
 
@@ -56,19 +56,19 @@ class FollowTrainingCallback(TrainerCallback):
 
 
 class ReassignCentersCallback(TrainerCallback):
-    """Move every class to codewords near its samples, at the cadence of the training arguments (Eqs. 5 to 7).
+    """Reassign codewords near their samples to the classes, after the epochs that the arguments name (Eqs. 5 to 7).
 
-    Statistics come from the codes that training emits anyway, so there is no second pass. They are part of every
-    checkpoint: a run resumed in the middle of an epoch, or between an epoch's last step and its reassignment, goes on
-    as if it had never stopped. Where the training data have no length, an epoch is one pass over them.
+    Statistics come from the codes of the training steps, so there is no second pass. They are part of every checkpoint:
+    a run resumed in the middle of an epoch, or between an epoch's last step and its reassignment, continues as if it
+    had never stopped. For training data without a length, an epoch is one pass over them.
 
     Args:
-        args: Settings: cadence, way of assignment and seed.
+        args: Training arguments with epochs, method and seed of the reassignment.
         num_labels: Number of classes C.
         num_bits: Length K of a code.
 
     Attributes:
-        statistics: What this process has seen since the last end of an epoch.
+        statistics: Class statistics of this process in the current epoch.
         batches: Number of batches in `statistics`.
         moved_share: Share of the C classes whose center the last reassignment changed; None before the first.
     """
@@ -83,19 +83,18 @@ class ReassignCentersCallback(TrainerCallback):
         """Add a training batch.
 
         Args:
-            hash_logits: `(N, K)`.
-            labels: `(N,)` or `(N, C)`.
-            loader: Batches that this is one of, prepared by accelerate; repetitions that fill up the last one do not
-                count.
+            hash_logits: Hash logits, `(N, K)`.
+            labels: Labels, `(N,)` or `(N, C)`.
+            loader: Loader of the batch, prepared by accelerate; repeated samples that fill its last batch do not count.
         """
         own = len(labels) if loader is None else self._own_samples(len(labels), loader)
         self.statistics.update(hash_logits[:own], labels[:own])
         self.batches += 1
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Start from nothing, or make up for a reassignment that a checkpoint was saved just before."""
+        """Start with empty statistics, or carry out the reassignment that was due when the checkpoint was saved."""
         if state.global_step == 0:
-            self._shape = tuple(kwargs["model"].centers.shape)  # of a model that `model_init` may have made anew
+            self._shape = tuple(kwargs["model"].centers.shape)  # `model_init` may have made another model
             self.moved_share = None
             self._reset()
         elif has_length(kwargs["train_dataloader"]):
@@ -107,7 +106,7 @@ class ReassignCentersCallback(TrainerCallback):
             )
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Reassign the centers if this epoch is one of those, and start anew."""
+        """Reassign the centers if the arguments ask for it after this epoch, and reset the statistics."""
         self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
 
     def save(self, folder: str | Path) -> None:
@@ -119,7 +118,7 @@ class ReassignCentersCallback(TrainerCallback):
             save_file(tensors, Path(folder, STATISTICS_NAME))
 
     def load(self, folder: str | Path) -> None:
-        """Read the statistics of a checkpoint, if it has some; the first process takes them all, so they count once."""
+        """Read the statistics of a checkpoint, if any; the first process takes them all, so that they count once."""
         if not Path(folder, STATISTICS_NAME).exists():
             return
         saved = load_file(Path(folder, STATISTICS_NAME))
@@ -136,7 +135,7 @@ class ReassignCentersCallback(TrainerCallback):
         self.batches = 0
 
     def _own_samples(self, batch_size: int, loader: Any) -> int:
-        """Number of samples in a batch of this process that are no repetitions."""
+        """Count the samples in a batch of this process that are not repetitions."""
         args = self.args
         if args.world_size == 1 or args.dataloader_drop_last:
             return batch_size
@@ -150,10 +149,10 @@ class ReassignCentersCallback(TrainerCallback):
         epoch = round(state.epoch or 0)
         if not has_length(train_dataloader):
             if self.batches == 0 or state.global_step >= state.max_steps:
-                return  # nothing new was seen, or training stopped within a pass
+                return  # no new batch, or training stopped within a pass
             epoch = int(state.epoch or 0) + 1
         elif self.batches < len(train_dataloader):
-            return  # training stopped half-way, and a checkpoint of it keeps the statistics so far
+            return  # training stopped within an epoch, and its checkpoint keeps the statistics
         if self.args.reassigns_after(epoch):
             sums, weights, _ = self._total()
             totals = ClassStatistics(sums, weights)
@@ -165,7 +164,7 @@ class ReassignCentersCallback(TrainerCallback):
         self._reset()
 
     def _total(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums and weights over all processes, and the number of batches of one."""
+        """Return sums and weights over all processes, and the number of batches of one process."""
         state = PartialState()
         sums, weights = self.statistics.sums, self.statistics.weights
         if state.num_processes > 1:
@@ -174,25 +173,25 @@ class ReassignCentersCallback(TrainerCallback):
 
 
 class TrainingProgress(TrainerCallback):
-    """Show a bar of the steps, and a line for each evaluation, in the main process alone."""
+    """Show a progress bar of the steps, and a line for each evaluation, only in the main process."""
 
     _bar: Any = None
     _loss: float | None = None
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Start the bar."""
+        """Start the progress bar."""
         if state.is_local_process_zero:
             self._bar = progress_bar(desc="Training", total=state.max_steps, initial=state.global_step, unit="step")
             self._started, self._first_step = time.monotonic(), state.global_step
             self._speed = ""
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Move the bar."""
+        """Advance the progress bar."""
         if self._bar is not None:
             self._bar.update(state.global_step - self._bar.n)
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Measure the speed of the first epoch, without what evaluation and saving take."""
+        """Measure the speed of the first epoch, without evaluation and saving."""
         if self._bar is not None and not self._speed:
             items = (state.global_step - self._first_step) * args.gradient_accumulation_steps * args.train_batch_size
             items *= args.world_size
@@ -201,7 +200,7 @@ class TrainingProgress(TrainerCallback):
             self._speed = f"{items / max(time.monotonic() - self._started, 1e-9):,.0f} items a second"
 
     def on_log(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Remember the loss, and write a line when an evaluation is in."""
+        """Remember the loss, and print a line after each evaluation."""
         logs = kwargs["logs"]
         self._loss = logs.get("loss", self._loss)
         if self._bar is None or "eval_map" not in logs:
@@ -215,12 +214,12 @@ class TrainingProgress(TrainerCallback):
         parts.append(f"{time.monotonic() - self._started:.0f} s")
         if self._speed:
             parts.append(self._speed)
-            self._speed = " "  # in the first line alone
+            self._speed = " "  # only in the first line
         self._bar.clear()
         say(", ".join(part for part in parts if part.strip()))
 
     def stop(self) -> None:
-        """Remove the bar; to be called when training ends, also by an error."""
+        """Close the progress bar; call it when training ends, also by an error."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -1,4 +1,4 @@
-"""The folder of a run: checkpoints that are whole whenever a training is killed, the model, and who may write there."""
+"""Folder of a run: atomic checkpoints, the final model, and checks before writing."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ PRIVATE_HOOKS = {
     "_globalstep_last_logged": "a resumed run logs the losses that were not logged yet",
     "_tr_loss": "a resumed run logs the losses that were not logged yet",
 }
-"""Private parts of `transformers.Trainer` that `CRHTrainer` overrides or uses, and why; a test compares them."""
+"""Private members of `transformers.Trainer` that `CRHTrainer` overrides or uses, and why; a test compares them."""
 
 CHECKPOINTS_NAME = "checkpoints"
 ROWS_NAME = "rows.json"
@@ -46,18 +46,18 @@ STATISTICS_NAME = "class_statistics.safetensors"
 OBJECTIVE_NAME = "objective.safetensors"
 PROGRESS_NAME = "training_loss.safetensors"
 PARTIAL_NAME = ".partial"
-"""Folder beside the checkpoints that holds the one being written, and those being deleted."""
+"""Folder beside the checkpoints for those that are being written or deleted."""
 
 
 def find_last_checkpoint(folder: str | Path) -> str | None:
-    """Find the newest checkpoint that was saved whole in the `output_dir` of a run; None if there is none."""
+    """Find the newest complete checkpoint in the `output_dir` of a run; None if there is none."""
     numbered = [path for path in Path(folder).glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     newest_first = sorted(numbered, key=lambda path: int(path.name.partition("-")[2]), reverse=True)
     return next((str(path) for path in newest_first if _is_whole(path)), None)
 
 
 def _is_whole(checkpoint: Path) -> bool:
-    """Whether training can go on from there; only the heads of files are read."""
+    """Whether a checkpoint is complete; only the headers of its files are read."""
     try:
         for name in ("config.json", "trainer_state.json"):
             if not json.loads((checkpoint / name).read_text()):
@@ -74,18 +74,18 @@ def _is_whole(checkpoint: Path) -> bool:
 
 @contextmanager
 def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) -> Iterator[Path]:
-    """Give a folder to write a checkpoint into, which is moved to its place by renaming when it is complete.
+    """Yield a folder to write a checkpoint into; the complete checkpoint is renamed to its final path.
 
     Args:
-        folder: Place of the checkpoint, `.../checkpoint-N`; one that is there stays until it is replaced.
-        is_writer: Whether this is the process that moves and deletes folders.
-        wait: Called where all processes must have come as far.
+        folder: Final path of the checkpoint, `.../checkpoint-N`; an older one stays until it is replaced.
+        is_writer: Whether this process moves and deletes folders.
+        wait: Barrier of all processes.
 
     Yields:
-        The folder beside that place, in which `checkpoint-N` is to be written.
+        A folder beside the final path, in which the caller writes `checkpoint-N`.
 
     Raises:
-        OSError: If something goes wrong; what was written is then removed.
+        OSError: If writing fails; the partial checkpoint is then removed.
     """
     partial = folder.with_name(PARTIAL_NAME)
     if is_writer:
@@ -98,7 +98,7 @@ def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) ->
             if folder.exists():
                 os.replace(folder, partial / "replaced")
             os.replace(partial / folder.name, folder)
-    except Exception as error:  # safetensors and torch have classes of their own for a full disk, without a base
+    except Exception as error:  # safetensors and torch raise errors without a common base for a full disk
         raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
     finally:
         if is_writer:
@@ -107,7 +107,7 @@ def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) ->
 
 
 def save_progress(folder: str | Path, progress: dict[str, int | Tensor], objective: Objective | None) -> None:
-    """Write into a checkpoint the weights and centers of an objective, and what transformers keeps in memory alone.
+    """Write into a checkpoint the weights and centers of an objective, and values that transformers does not save.
 
     `progress` holds `loss`, the sum of the losses since the last log, averaged over all processes; `last_logged_step`;
     and the `batches` of `check_batches`.
@@ -118,13 +118,13 @@ def save_progress(folder: str | Path, progress: dict[str, int | Tensor], objecti
 
 
 def load_progress(folder: str | Path) -> dict[str, Tensor]:
-    """Read what `save_progress` wrote; empty if a checkpoint has nothing of it."""
+    """Read the `progress` that `save_progress` wrote; empty for a checkpoint without it."""
     path = Path(folder, PROGRESS_NAME)
     return load_file(path) if path.exists() else {}
 
 
 def check_batches(folder: str | Path, batches: dict[str, int]) -> None:
-    """Raise `ValueError` if a checkpoint was written with other batches than training is to resume with.
+    """Check that a checkpoint was written with the batches that training resumes with.
 
     `batches` holds `batch_size`, the number of samples over all processes, and `gradient_accumulation_steps`.
     """
@@ -139,7 +139,7 @@ def check_batches(folder: str | Path, batches: dict[str, int]) -> None:
 
 
 def load_objective(folder: str | Path, objective: Objective | None) -> None:
-    """Read the weights and centers of an objective, if there is one and the checkpoint has them."""
+    """Read the weights and centers of an objective, if the checkpoint has them."""
     path = Path(folder, OBJECTIVE_NAME)
     if objective is not None and path.exists():
         objective.load_state_dict(load_file(path), strict=True)
@@ -148,20 +148,19 @@ def load_objective(folder: str | Path, objective: Objective | None) -> None:
 def load_exactly(folder: str | Path, model: PreTrainedModel) -> None:
     """Read every weight and buffer of a checkpoint into a model.
 
-    Trainer's own loading is not strict: weights of ViT and DINOv2 are saved under other names, and would stay as they
-    are.
+    `Trainer` does not load strictly: weights of ViT and DINOv2 are saved under other names, and would not be loaded.
 
     Raises:
-        ValueError: If the checkpoint is damaged or of another model.
+        ValueError: If the checkpoint is damaged or belongs to another model.
     """
     saved = load_model(folder, dtype=model.dtype)
     model.load_state_dict(saved.state_dict(), strict=True)
 
 
 def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
-    """Delete the oldest checkpoints beside one that stays, so that at most `limit` are left; None and 0 keep all.
+    """Delete the oldest checkpoints, so that at most `limit` are left; None and 0 keep all.
 
-    The `best` checkpoint stays too. Each of the others is moved into the partial folder before any of its files goes.
+    The checkpoints `folder` and `best` always stay. A checkpoint is moved to the partial folder before it is deleted.
     """
     if not limit or limit < 0:
         return
@@ -176,18 +175,18 @@ def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
 
 
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
-    """Refuse a folder that holds another run or something else, or, unless `resume`, this run.
+    """Check that a run may write into a folder: it must be new or empty, or with `resume` may hold the same run.
 
     Returns:
-        Whether it holds this run, finished.
+        Whether the folder holds this run, finished.
 
     Raises:
-        ValueError: If the run must not write there.
+        ValueError: If the folder holds another run or other files, or, without `resume`, this run.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    found = {name for name in names if not name.endswith(".partial")}  # what a killed process was writing
+    found = {name for name in names if not name.endswith(".partial")}  # left by killed processes
     unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint
@@ -208,7 +207,7 @@ def save_model(model: CRHModel, processor: Processor, history: list[dict[str, An
     """Save a finished run in `out`: its history, then the folder `model`, whose presence marks the end of the run.
 
     Raises:
-        OSError: If it cannot be saved.
+        OSError: If the model cannot be saved.
     """
     partial = out / PARTIAL_NAME
     shutil.rmtree(partial, ignore_errors=True)

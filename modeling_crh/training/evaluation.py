@@ -1,4 +1,4 @@
-"""Measure what a trained model is worth: retrieval figures at every level of the classes, and PCC of its centers."""
+"""Evaluate a trained model: retrieval figures at every level of the classes, and PCC of its centers."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.hub.cards import RunRecord, public_recipe
-from modeling_crh.labels import NO_LABEL
+from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics import (
     CenterSemantics,
     average_precision,
@@ -31,7 +31,7 @@ from modeling_crh.training.arguments import changed_settings
 from modeling_crh.training.references import reference_similarity
 
 Levels = dict[str, list[str]]
-"""Level of a taxonomy to the name that each class has there."""
+"""Names of the nodes of all classes, by level of a taxonomy."""
 
 _NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
 
@@ -50,8 +50,8 @@ def encode_splits(
     """Encode the splits `query` and `database` of `load_splits`; the model is then in evaluation mode.
 
     Args:
-        model: The model.
-        processor: Image processor or tokenizer of the model; None where it reads features.
+        model: Trained model.
+        processor: Image processor or tokenizer of the model; None for features.
         splits: Prepared splits.
         batch_size: Number of items that go through the model at a time.
         num_workers: Number of processes that prepare items; 0 prepares them in this process.
@@ -64,7 +64,7 @@ def encode_splits(
 
 
 def levels_of(splits: DatasetDict) -> Levels:
-    """The taxonomy that comes with a dataset, as `class_levels` has it; empty if none does."""
+    """Return the taxonomy of a dataset from `class_levels`; empty without one."""
     return class_levels(splits["database"]) if has_levels(splits["database"]) else {}
 
 
@@ -73,8 +73,8 @@ def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -
 
     Args:
         encoded: Codes and labels from `encode_splits`.
-        levels: Level to the name that each class has there. Each gives one more figure, `map_<level>`: the tie-aware
-            mAP where items are relevant that share that name with the query.
+        levels: Names of the nodes of all classes, by level. Each level adds the figure `map_<level>`: the tie-aware mAP
+            with all items of the query's node as relevant.
     """
     query, database = encoded["query"], encoded["database"]
     top_k = [k for k in (1, 10, 100) if k <= len(database.codes)]
@@ -91,12 +91,12 @@ def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -
 def validation_figures(
     prediction: EvalPrediction, database: tuple[Tensor, Tensor] | None, centers: Tensor | None
 ) -> dict[str, Any]:
-    """Compute the figures of one evaluation while a model is trained.
+    """Compute the figures of one evaluation during training.
 
     Args:
         prediction: Hash logits `(N, K)` and labels of the queries.
         database: Codes and labels to search. None ranks the queries themselves, each left out of its own ranking.
-        centers: `(C, K)` centers of the model; None where its method has none.
+        centers: Centers of the model, `(C, K)`; None for a method without centers.
 
     Returns:
         The figures of `retrieval_figures`, with precision and recall at 10 (or at the size of a smaller database), the
@@ -116,13 +116,15 @@ def validation_figures(
 def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
     """Describe a training for a model card: figures of the best evaluation, or else of the last, and settings.
 
-    The settings are those that differ from their defaults and name no path and no account.
+    Only settings that differ from their defaults, and name no path and no account, are included.
     """
     evaluations = [row for row in state.log_history if "eval_map" in row]
     best = [row for row in evaluations if row["eval_map"] == state.best_metric]
     chosen = (best or evaluations[-1:] or [{}])[0]
     figures = {name.partition("eval_")[2]: value for name, value in chosen.items()}
-    settings = json.loads(json.dumps({"training": changed_settings(args), "seed": args.seed}))  # enums as their values
+    settings = json.loads(
+        json.dumps({"training": changed_settings(args), "seed": args.seed})
+    )  # enums by value
     return RunRecord(
         figures={name: value for name, value in figures.items() if name and name not in _NOT_FIGURES},
         split="validation",
@@ -143,15 +145,15 @@ def correlate_centers(
     """Compute the PCC of the centers of a model with a reference similarity of their classes, as in the paper.
 
     Args:
-        model: Model trained by CRH, whose config draws the centers that it started from.
+        model: Model trained by CRH; its config gives the centers at the start of training.
         database: A split with a row of every class of the model, in any order.
-        reference: What the classes are compared by, see `reference_similarity`.
+        reference: Reference similarity, see `reference_similarity`.
         data_dir: Folder of official files with a taxonomy.
-        items_per_class: Number of images of each class to look at; None looks at all.
+        items_per_class: Number of images of each class to compare; None takes all.
         batch_size: Number of items that go through the reference model at a time.
 
     Raises:
-        ValueError: If the classes are not those of the model, or `reference` breaks its rule.
+        ValueError: If the model has other classes than `database`, or `reference` cannot be used.
     """
     names, known = list(cast(dict[int, str], model.config.id2label).values()), label_names(database)
     if sorted(names) != sorted(known):

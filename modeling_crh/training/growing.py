@@ -14,16 +14,16 @@ from modeling_crh.training.assignment import ClassStatistics, assign_hungarian, 
 
 
 def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> CRHModel:
-    """Give new classes centers near the codes that a trained model has for their samples.
+    """Give new classes centers near the codes that a trained model computes for their samples.
 
     In every head each new class takes a free word, so that the total cost of Eq. 5 over the new classes is least (Eq.
-    7). Where there are fewer free words than new classes, the codebook grows to twice the number of classes, or to all
-    2^d words. No class moves and no weight changes, so all codes stay what they are; training can go on with both.
+    7). If there are fewer words than classes, the codebook grows to twice the number of classes, or to all 2^d words.
+    Old centers and weights do not change, so all codes stay the same; training may continue with all classes.
 
     Args:
-        model: Trained model, which is changed: `codebook`, `assignment` and `config`. A scale that follows the paper's
+        model: Trained model; its `codebook`, `assignment` and `config` are changed. A scale that follows the paper's
             rule keeps following it.
-        items: Samples of the new classes alone, not augmented; the model learns their `label_names`.
+        items: Samples of only the new classes, without augmentation; the model takes over their `label_names`.
         batch_size: Number of items that go through the model at a time.
 
     Returns:
@@ -76,7 +76,7 @@ def _check_names(names: list[str], new_names: list[str]) -> None:
 
 
 def _class_means(model: CRHModel, items: LabelledDataset, batch_size: int) -> Tensor:
-    """Mean codes `(C, K)` of the new classes."""
+    """Compute the mean codes `(C, K)` of the new classes."""
     statistics = ClassStatistics.zeros(items.num_labels, model.config.num_bits)
     statistics.update(encode_items(model, items, batch_size=batch_size).codes.float(), items.labels)
     if not statistics.weights.all():
@@ -86,7 +86,7 @@ def _class_means(model: CRHModel, items: LabelledDataset, batch_size: int) -> Te
 
 
 def _free_words(codebook: Tensor, assignment: Tensor, means: Tensor) -> Tensor:
-    """Words that nobody holds for the new classes, `(H, C)` int64."""
+    """Choose free codewords for the new classes, `(H, C)` int64."""
     chosen = []
     for words, held, head_means in zip(codebook, assignment, means.split(codebook.shape[2], dim=1), strict=True):
         free = np.setdiff1d(np.arange(len(words)), held.numpy())

@@ -32,10 +32,10 @@ _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 RECIPE_NAME = "recipe.yaml"
 
 DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
-"""Recipe of the bundled sample, which trains in minutes on a CPU: the default of `crh train`."""
+"""Default recipe of `crh train`, for the bundled sample; it trains in minutes on a CPU."""
 
 FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
-"""Recipe of a head on stored features: the default of `crh train` where the data hold features."""
+"""Default recipe of `crh train` for stored features, which trains a head on them."""
 
 MOST_VALUES = 10_000
 """Largest number of values in one mapping of a recipe."""
@@ -45,23 +45,22 @@ _COLUMNS = ("image_column", "text_column", "features_column", "label_column", "l
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Division, DataSource):
-    """Settings of a run: the fields of `DataSource` and `Division`, and these. `Recipe.load` reads them from YAML.
+    """Settings of a run: the fields of `DataSource`, `Division` and these. `Recipe.load` reads them from YAML.
 
     Args:
         dataset: A benchmark, a folder of images, tables, a saved dataset, or the Hub id of a dataset.
-        backbone: Hub id or folder of a pretrained backbone; or None, and `model` then holds a `backbone_config`.
-        freeze_backbone: Train the hash head alone.
+        backbone: Hub id or folder of a pretrained backbone; None needs a `backbone_config` in `model`.
+        freeze_backbone: Whether to train only the hash head.
         model: Fields of `CRHConfig`; labels come from the data.
         image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
-        augmentation: Image augmentation to apply while training: the name of one of `PRESETS`, or its settings.
+        augmentation: Image augmentation of training items: the name of one of `PRESETS`, or settings.
         training: Fields of `CRHTrainingArguments`.
-        method: `crh`, a rival of `modeling_crh.training.objectives`, or an `Objective` of one's own as
-            `module:Class`.
-        method_settings: Settings of a rival, such as `margin`; those of CRH stand under `model` and `training`.
+        method: `crh`, a rival of `modeling_crh.training.objectives`, or your own `Objective` as `module:Class`.
+        method_settings: Settings of a rival, such as `margin`; settings of CRH belong to `model` and `training`.
 
     Raises:
-        ValueError: If a field is missing, unknown, of another type or contradicts another; or if a number is a text,
-            as `1e-3` is in YAML.
+        ValueError: If a field is missing, unknown, of another type or contradicts another field; or if a number is
+            written as text, as YAML reads `1e-3`.
     """
 
     dataset: str = field()
@@ -96,7 +95,7 @@ class Recipe(Division, DataSource):
             check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
 
     def _check_method(self) -> None:
-        if ":" not in self.method:  # an objective of one's own is imported when it is built, and not before
+        if ":" not in self.method:  # the user's own objective is imported only when it is built
             if self.method not in METHODS:
                 raise ValueError(
                     f"`method` must be one of {', '.join(METHODS)}, or an objective of your own as `module:Class`, "
@@ -138,8 +137,8 @@ class Recipe(Division, DataSource):
         """Read a recipe from YAML.
 
         Args:
-            path: The file.
-            **overrides: Fields that take precedence over the file's; dicts are merged into the file's dicts.
+            path: Path of the file.
+            **overrides: Fields that override those of the file; dicts are merged into its dicts.
 
         Raises:
             ValueError: If the file is not a recipe.
@@ -185,18 +184,18 @@ _TYPES: dict[str, Any] = {entry.name: entry.type for entry in dataclasses.fields
 
 
 def _modernised(values: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a recipe that an older version may have written, under the names of today."""
+    """Rename fields that older versions have written."""
     if "skip_bad_images" not in values:
         return dict(values)
     renamed = {"skip_bad" if name == "skip_bad_images" else name: value for name, value in values.items()}
     for name, default in (("label_column", "label"), ("validation_fraction", 0.1)):
-        if renamed.get(name) == default:  # written although nobody had chosen it
+        if renamed.get(name) == default:  # older versions wrote defaults too
             del renamed[name]
     return renamed
 
 
 def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Leave out the settings of CRH in a file where another method replaces it; those in the overrides are checked."""
+    """Drop the settings of CRH in a file if another method overrides it; settings in the overrides stay."""
     heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
     for section, names in _OF_CRH_ALONE.items():
         dropped = [*names, *heads] if overrides["method"] in UNTRAINED else names
@@ -217,7 +216,7 @@ def _check_type(name: str, value: Any) -> None:
 
 
 def find_recipe(checkpoint: str | Path) -> Recipe | None:
-    """Find the recipe of a run by its folder or by that of its model; None for anything else that names a model."""
+    """Read the recipe of a run, given its folder or its model's folder; None for any other model."""
     folder = Path(checkpoint)
     for path in (folder / RECIPE_NAME, folder.parent / RECIPE_NAME):
         if path.is_file() and (path.parent == folder or folder.name == MODEL_FOLDER):
@@ -256,7 +255,7 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """YAML as `yaml.safe_load` reads it, but for merge keys: some lines of copies of copies would fill the memory."""
+    """Load YAML like `yaml.safe_load`, but refuse merge keys, since a few nested copies could fill the memory."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         for key, _ in node.value:
@@ -268,7 +267,7 @@ class _RecipeLoader(yaml.SafeLoader):
 
 
 def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
-    """Refuse a key of a mapping that is none of the known ones, and name the nearest of them."""
+    """Refuse an unknown key of a mapping, and name the most similar known key."""
     for key in value:
         if key not in known:
             close = difflib.get_close_matches(str(key), sorted(known), n=1)
@@ -277,7 +276,7 @@ def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
 
 
 def _refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
-    """Look at every value once, and stop where the anchors of YAML stand for very many values, or for a circle."""
+    """Refuse numbers given as text, and mappings that YAML's anchors make very large or circular."""
     values: list[tuple[str, Any]] = [(name, value)]
     for count, (place, inner) in enumerate(values):
         if count > MOST_VALUES:

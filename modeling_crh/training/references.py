@@ -1,4 +1,4 @@
-"""Reference similarities of classes: what `center_correlation` compares the centers with."""
+"""Reference similarities of classes, for `center_correlation`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ from modeling_crh.data import LEVELS, class_levels, label_names, label_tensor, n
 from modeling_crh.encoding import LabelledDataset, TextDataset, run_batches
 from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.items import labelled_dataset
-from modeling_crh.labels import label_weights
+from modeling_crh.losses import label_weights
 from modeling_crh.metrics import tree_similarity
 
 TAXONOMY = "taxonomy"
@@ -37,19 +37,19 @@ def reference_similarity(
 
     Args:
         reference: `"taxonomy"`, see `class_taxonomy` and `tree_similarity`; or the folder or Hub id of a model that
-            `AutoModel` loads. A model that reads images, also one that reads texts too, such as CLIP, which the paper
-            takes, compares the images of the classes, see `item_similarity`. A model that reads texts alone compares
-            their names, see `name_similarity`.
+            `AutoModel` loads. A model of images, or of images and texts such as the paper's CLIP, compares the images
+            of the classes, see `item_similarity`. A model of texts compares the names of the classes, see
+            `name_similarity`.
         dataset: A split with rows of every class, such as `database`.
         data_dir: Folder of official files with a taxonomy.
-        items_per_class: Number of images of each class to look at, the first ones. None looks at all.
+        items_per_class: Number of images of each class to compare, the first ones; None takes all.
         batch_size: Number of images or names that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, symmetric, larger is more similar.
 
     Raises:
-        ValueError: If `reference` is no such model and no taxonomy is known, or the data break a rule.
+        ValueError: If `reference` is neither a usable model nor a known taxonomy, or a class has no item.
     """
     if reference == TAXONOMY:
         return tree_similarity(class_taxonomy(dataset, data_dir))
@@ -63,17 +63,17 @@ def reference_similarity(
 
 
 def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list[tuple[str, ...]]:
-    """List the nodes above each class, the nearest first: Unicode's groups of emoji, or the hierarchy of NABirds.
+    """List the ancestors of each class, the parent first: Unicode's groups of emoji, or the hierarchy of NABirds.
 
     Args:
         dataset: A split with a row of every class. Emoji have the columns `group` and `subgroup`.
         data_dir: Folder of the official files of NABirds.
 
     Returns:
-        For each class the names of its ancestors, in the order of the ids.
+        Names of the ancestors of each class, in the order of the ids.
 
     Raises:
-        ValueError: If the dataset has no taxonomy, or one of other classes.
+        ValueError: If the dataset has no taxonomy, or the taxonomy has other classes.
     """
     if set(LEVELS) <= set(dataset.column_names):
         levels = class_levels(dataset)
@@ -93,7 +93,7 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
     """Load a model by its folder or Hub id, in float32 and evaluation mode, with its image processor or tokenizer.
 
     Raises:
-        ValueError: If there is no such model, it reads neither images nor texts, or its weights are not complete.
+        ValueError: If the model does not exist, reads neither images nor texts, or lacks weights.
     """
     try:
         config = AutoConfig.from_pretrained(name)
@@ -123,7 +123,7 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
 
 
 def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
-    """Select the first rows of each class, in the order of the dataset; a row of several labels counts for each.
+    """Select the first rows of each class, in the order of the dataset; a row with several labels counts for each.
 
     Raises:
         ValueError: If `items_per_class` is less than 1.
@@ -138,21 +138,21 @@ def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
 
 
 def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_size: int = 64) -> Tensor:
-    """Compute the cosine between the mean embeddings of classes, each item's embedding scaled to length 1 first.
+    """Compute the cosine between the mean embeddings of classes, over item embeddings of length 1.
 
     An item with several labels counts for each of them in equal parts, as in the statistics of reassignment.
 
     Args:
         model: Model in evaluation mode; its pooled output is the embedding, projected if it has towers for images and
             texts.
-        items: Items of every class, not augmented.
+        items: Items of every class, without augmentation.
         batch_size: Number of items that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, from -1 to 1.
 
     Raises:
-        ValueError: If a class has no item, or the model gives no vector of an item.
+        ValueError: If a class has no item, or the model outputs no vector per item.
     """
     weights = label_weights(items.labels, items.num_labels)  # (N, C)
     counts = weights.sum(0)
@@ -171,15 +171,15 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
 def name_similarity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str], *, batch_size: int = 64
 ) -> Tensor:
-    """Compute the cosine between the embeddings of names, each the mean over the tokens of the name.
+    """Compute the cosine between the embeddings of names, each averaged over the tokens of the name.
 
-    An underscore in one of the C names stands for a space. The model must be in evaluation mode.
+    Underscores in the C names are read as spaces. The model must be in evaluation mode.
 
     Returns:
         `(C, C)` float64 on the CPU, from -1 to 1.
 
     Raises:
-        ValueError: If the tokenizer cannot pad, or the model gives no vector of a text.
+        ValueError: If the tokenizer cannot pad, or the model outputs no vector per text.
     """
     kinds = Features(text=Value("string"), label=ClassLabel(names=names))
     rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}
@@ -190,7 +190,7 @@ def name_similarity(
 def _embeddings(
     model: PreTrainedModel, items: LabelledDataset, batch_size: int, pooling: str | None
 ) -> Iterator[Tensor]:
-    """Embeddings of the batches of a dataset, each `(N, D)` float64 on the CPU."""
+    """Yield the embeddings of the batches of a dataset, each `(N, D)` float64 on the CPU."""
     has_towers = _has_towers(model)
 
     def embed(**inputs: Tensor) -> Tensor:
@@ -201,7 +201,7 @@ def _embeddings(
             forward = towers.get_text_features if is_text else towers.get_image_features
         outputs = forward(**inputs, return_dict=True)
         vectors = outputs.get("pooler_output", outputs.get("last_hidden_state"))
-        if not isinstance(vectors, Tensor):  # CRH's own models give codes; those that write about images, tokens
+        if not isinstance(vectors, Tensor):  # CRH models output codes, and captioning models tokens
             raise ValueError(f"`model` must give a vector an item, but gives {', '.join(outputs) or 'nothing'}.")
         return pool(outputs, inputs.get("attention_mask"), None if has_towers else pooling, is_text)
 
@@ -211,7 +211,7 @@ def _embeddings(
 
 
 def _has_towers(model: PreTrainedModel) -> bool:
-    """Whether the model embeds images and texts apart, as CLIP does."""
+    """Whether the model embeds images and texts separately, as CLIP does."""
     return {"vision_config", "text_config"} <= set(model.config.sub_configs)
 
 

@@ -1,4 +1,4 @@
-"""Train from a recipe, in a folder of its own: what `crh train` calls."""
+"""Train from a recipe into a new folder, for `crh train`."""
 
 import copy
 import json
@@ -43,7 +43,7 @@ _ONE_STEP: dict[str, Any] = {
     "per_device_train_batch_size": FEW,
     "gradient_accumulation_steps": 1,
     "dataloader_drop_last": False,
-    "dataloader_num_workers": 0,  # to start some takes longer than to read these rows
+    "dataloader_num_workers": 0,  # starting workers takes longer than reading these rows
     "dataloader_prefetch_factor": None,
     "dataloader_persistent_workers": False,
     "eval_strategy": "epoch",
@@ -56,11 +56,11 @@ _ONE_STEP: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A training run that has ended.
+    """A finished training run.
 
     Attributes:
-        model: The best model on the validation split, in evaluation mode.
-        processor: Its image processor or tokenizer; None where it reads features.
+        model: Best model on the validation split, in evaluation mode.
+        processor: Image processor or tokenizer of the model; None for features.
         splits: `train`, `validation`, `query` and `database`.
         history: Log of the training, as `transformers.Trainer` keeps it.
         bad_rows: Rows of the data that were left out.
@@ -74,22 +74,22 @@ class TrainedRun:
 
 
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
-    """Train a model, choose its best epoch on the validation split, and save it in a folder of its own.
+    """Train a model, choose its best epoch on the validation split, and save it in a new folder.
 
-    The model lies in `out/model`, and beside it the recipe, the history, and for a benchmark the rows of its splits, as
-    `split_rows` numbers them. A method that is not trained, such as ITQ, is fitted to the training split, and has no
+    `out/model` holds the model; beside it are the recipe, the history, and for a benchmark the rows of its splits,
+    numbered as in `split_rows`. A method without training, such as ITQ, is fitted to the training split, and has no
     history.
 
     Args:
         recipe: Settings of the run.
-        out: Folder of the run: new or empty, or with `resume` that of the same recipe's run.
-        resume: Go on from the newest checkpoint in `out`, if there is one; a run that is finished is read back.
+        out: Folder of the run: new, empty, or with `resume` the folder of a run of the same recipe.
+        resume: Whether to continue from the newest checkpoint in `out`, if any; a finished run is read back.
 
     Returns:
-        The run.
+        The finished run.
 
     Raises:
-        ValueError: If `out` holds another run, or a setting or the data break a rule.
+        ValueError: If `out` holds another run, or a setting or the data cannot be used.
         OSError: If a checkpoint cannot be saved.
     """
     out = Path(out)
@@ -127,19 +127,19 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
 
 
 def dry_run(recipe: Recipe) -> dict[str, Any]:
-    """Go through all that `train` does with one step on a few rows of each split, and leave nothing behind.
+    """Try `train` with one step on a few rows of each split; nothing is kept.
 
     Args:
         recipe: Settings of the run.
 
     Returns:
-        What the run would be: `dataset` and, for a benchmark, its `protocol`; the number of rows in `train`,
-        `validation`, `query` and `database`, and of those `left_out`; the `backbone`, `parameters`, `num_labels`,
-        `num_bits` and `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None where
-        the method is not trained.
+        Summary of the run: `dataset` and, for a benchmark, its `protocol`; the number of rows in `train`, `validation`,
+        `query` and `database`, and of rows `left_out`; `backbone`, `parameters`, `num_labels`, `num_bits` and
+        `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None for a method without
+        training.
 
     Raises:
-        ValueError: As `train`.
+        ValueError: If `train` would raise it.
     """
     data = load_data(recipe)
     model, processor = build_model(recipe, data.splits["train"])
@@ -176,13 +176,13 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
 
 
 def run_first_stage(trainer: CRHTrainer) -> None:
-    """Train the classifier of a method such as SHC, and place the centers by the classes that it confuses.
+    """Train the classifier of a method such as SHC, and place the centers by the similarity of its classes.
 
     The classifier is a copy of the model with C outputs, trained with the settings of the trainer, for the objective's
     `classifier_epochs` or else half of the epochs or steps. The seed is set before, and again at the end.
 
     Args:
-        trainer: Trainer whose objective has a first stage; the centers become its objective's and its model's.
+        trainer: Trainer with an objective that has a first stage; its objective and model get the centers.
 
     Example:
         >>> trainer = CRHTrainer(model, args, objective=SHC(10, 64), train_dataset=items)  # doctest: +SKIP
@@ -219,9 +219,9 @@ def run_first_stage(trainer: CRHTrainer) -> None:
 
 
 def stage_arguments(args: CRHTrainingArguments, epochs: float | None) -> CRHTrainingArguments:
-    """Settings of a first stage: those of the training proper, but nothing is evaluated, saved or reported.
+    """Copy training arguments for a first stage, without evaluation, checkpoints and reports.
 
-    It takes that number of epochs; None stands for half of the epochs of the training proper, or of its `max_steps`.
+    The stage takes `epochs` epochs; None takes half of the epochs of `args`, or half of its `max_steps`.
     """
     stage = copy.copy(args)
     stage.eval_strategy, stage.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
@@ -236,7 +236,7 @@ def stage_arguments(args: CRHTrainingArguments, epochs: float | None) -> CRHTrai
 
 
 def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTrainingArguments) -> str:
-    """One line about the run: its data, model, length and device."""
+    """Describe data, model, length and device of a run in one line."""
     kind = {"pixel_values": "images", "input_ids": "texts"}.get(model.main_input_name, "feature vectors")
     rows = ", ".join(f"{count:,} {name}" for name, count in data.splits.num_rows.items())
     start = "pretrained" if recipe.backbone else "from scratch"
@@ -254,19 +254,19 @@ def _backbone_name(recipe: Recipe, model: CRHModel) -> str | None:
 
 
 def _few_rows(split: Dataset, most: int = FEW) -> Dataset:
-    """The first row, the last, and some between."""
+    """Select rows evenly from the first to the last."""
     few: Dataset = split.select(np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int))
     return few
 
 
 def _fit_features(recipe: Recipe, model: CRHModel, processor: Processor, train_split: Dataset) -> None:
-    """Fit a method that is not trained to the features of the training items; the model is then in evaluation mode."""
+    """Fit a method without training to the features of the training items; the model is then in evaluation mode."""
     features = collect_features(model, labelled_dataset(train_split, processor))
     fit_untrained(recipe.method, model, features, recipe.seed)
 
 
 def _use_fast_memory_format(model: CRHModel) -> None:
-    """Put the channels last, with which convolutions are faster on CPUs as on tensor cores."""
+    """Put the channels last, which makes convolutions faster on CPUs and on tensor cores."""
     widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
     if widths and min(widths) >= 16:  # with fewer channels, torch 2.14 crashes on large images
         nn.Module.to(model, memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""CRHTrainer: transformers' own, with centers that move, and with retrieval figures at every evaluation."""
+"""CRHTrainer: transformers' `Trainer` with center reassignment and retrieval figures at every evaluation."""
 
 import inspect
 from collections.abc import Callable
@@ -27,33 +27,33 @@ from modeling_crh.training.objectives import Objective
 
 
 class CRHTrainer(Trainer):
-    """Train a `CRHModel`, move its centers, and evaluate by retrieval.
+    """Train a `CRHModel`, reassign its centers, and evaluate by retrieval.
 
     Every evaluation ranks `eval_database` for each query of `eval_dataset`; without a database it ranks `eval_dataset`
     itself and leaves each query out of its own ranking. It logs the figures of `validation_figures`, the share of
-    classes that the last reassignment moved, and what `compute_metrics` gives.
+    classes that the last reassignment moved, and the figures of `compute_metrics`.
 
-    With an `objective` a rival method is trained: its loss takes the place of CRH's, its centers that of the model's,
-    if it has some, and no center moves. Every `checkpoint-N` is whole, since it is written beside its place and then
-    moved. Training that was killed and resumed ends with the same weights, centers and log.
+    An `objective` trains a rival method: its loss replaces CRH's, its centers (if any) replace the model's, and no
+    center moves. Checkpoints are written atomically. Training that was killed and resumed ends with the same weights,
+    centers and log.
 
     Args:
-        model: Model to train; None with `model_init`. For an objective with centers its codebook has one head of C
+        model: Model to train; None with `model_init`. An objective with centers needs a codebook of one head with C
             words.
         args: Training settings.
         *more: Data collator, training and evaluation data, in the order of `transformers.Trainer`, if not by name.
             Training data without a length need `max_steps`; class statistics are then collected over each pass. A dict
             of evaluation data is evaluated one by one, as `eval_NAME_map` and so on.
-        objective: Method to train in the place of CRH.
-        eval_database: What evaluations search. It is needed where a class has fewer than two items to evaluate on.
-        compute_metrics: Further figures of an evaluation, from hash logits and labels.
-        **kwargs: Further arguments of `transformers.Trainer`.
+        objective: Rival method to train instead of CRH.
+        eval_database: Items that evaluations search. Needed if a class has fewer than two evaluation items.
+        compute_metrics: Function that computes more figures from hash logits and labels.
+        **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
         ValueError: If `args` are not `CRHTrainingArguments`; if `objective` does not fit the model, or several
             processes; if the head's batch norm would get one sample; if a run is resumed with other batches; or if a
             loss is not finite, which stops the training and leaves the last checkpoint in place.
-        OSError: If a checkpoint cannot be saved; what was half-written is removed.
+        OSError: If a checkpoint cannot be saved; the partial checkpoint is removed.
     """
 
     model: CRHModel
@@ -90,10 +90,10 @@ class CRHTrainer(Trainer):
             objective.to(self.args.device)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train; `resume_from_checkpoint=True` goes on from the newest checkpoint that was saved whole.
+        """Train; `resume_from_checkpoint=True` continues from the newest complete checkpoint.
 
         Raises:
-            ValueError: If there is no such checkpoint, or it was written with other batches; or as the class says.
+            ValueError: If there is no such checkpoint, it was written with other batches, or for a reason of the class.
         """
         if resume_from_checkpoint is True:
             folder = cast(str, self.args.output_dir)
@@ -108,13 +108,13 @@ class CRHTrainer(Trainer):
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def go_on(self) -> None:
-        """Take up where the checkpoint left off that training resumes from; or else place the objective's centers."""
+        """Restore the state of the checkpoint to resume from; without one, place the objective's centers."""
         best = Path(super()._get_output_dir(None), f"checkpoint-{self.state.best_global_step}")
-        if best.is_dir():  # also where the run's folder was moved, or is named by another path
+        if best.is_dir():  # the run's folder may have moved, or have another path
             self.state.best_model_checkpoint = str(best)
         if self._resumed_from is None:
             if self.rival is not None:
-                self.rival.place_in(self.model)  # which `model_init` may have made anew
+                self.rival.place_in(self.model)  # `model_init` may have made another model
             return
         self.reassignment.load(self._resumed_from)
         checkpointing.load_objective(self._resumed_from, self.rival)
@@ -126,14 +126,14 @@ class CRHTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Evaluate by retrieval, see the class; takes what `transformers.Trainer.evaluate` takes."""
+        """Evaluate by retrieval, see the class; the arguments are those of `transformers.Trainer.evaluate`."""
         several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
         if self.eval_database is not None and not several:
             self._database = self._encode(self.eval_database)
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def figures(self, prediction: EvalPrediction) -> dict[str, Any]:
-        """Figures of an evaluation, from its hash logits and labels, beside those of `compute_metrics`."""
+        """Compute the figures of an evaluation from its hash logits and labels, with those of `compute_metrics`."""
         if not torch.as_tensor(prediction.predictions).isfinite().all():
             self._stop_as_not_finite("hash logits of the evaluation are not")
         has_centers = self.rival is None or self.rival.centers is not None
@@ -143,7 +143,7 @@ class CRHTrainer(Trainer):
         return found if self.own_metrics is None else found | self.own_metrics(prediction)
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
-        """Search settings as `transformers.Trainer` does; by default for the best `metric_for_best_model`."""
+        """Search settings like `transformers.Trainer`, by default for the best `metric_for_best_model`."""
         if len(args) < 2 and kwargs.get("compute_objective") is None:
             name = "eval_" + cast(str, self.args.metric_for_best_model).removeprefix("eval_")
             kwargs["compute_objective"] = itemgetter(name)
@@ -151,7 +151,7 @@ class CRHTrainer(Trainer):
         return super().hyperparameter_search(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """Batches of the training set; refuses those that class statistics or batch norm cannot work with."""
+        """Make the loader of training batches, and check it with `check_loader`."""
         loader = super().get_train_dataloader()
         arguments.check_loader(loader, self.model.hash_head, self.args)
         return loader
@@ -159,7 +159,7 @@ class CRHTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Eq. 4 of a batch, or the objective's loss; while CRH is trained, the codes enter the class statistics."""
+        """Compute Eq. 4 or the objective's loss; in training by CRH, the codes are added to the class statistics."""
         if self.rival is None:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
@@ -173,7 +173,7 @@ class CRHTrainer(Trainer):
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
-        """As in `transformers.Trainer`, but Adam for AdamW unless `decoupled_weight_decay` is set."""
+        """Choose the optimizer like `transformers.Trainer`, but Adam for AdamW unless `decoupled_weight_decay`."""
         optimizer, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
         if optimizer is torch.optim.AdamW:
             decoupled = cast(CRHTrainingArguments, args).decoupled_weight_decay
@@ -181,7 +181,7 @@ class CRHTrainer(Trainer):
         return optimizer, settings
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Any optimizer of transformers, with groups for backbone and hash head, which an objective's weights join."""
+        """Make an optimizer of transformers with groups of backbone and hash head; an objective belongs to the head."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if is_new:
@@ -196,8 +196,8 @@ class CRHTrainer(Trainer):
         """Push the model with its processor, code and card, but no pickle and no path; see `push_model`.
 
         `token`, `revision` and `private` are by default `args.hub_token`, `args.hub_revision` and
-        `args.hub_private_repo`. The upload is over when this returns, whatever `blocking` says. All processes but the
-        first return None.
+        `args.hub_private_repo`. The upload is complete on return, regardless of `blocking`. All processes but the first
+        return None.
         """
         defaults = {"token": "hub_token", "revision": "hub_revision", "private": "hub_private_repo"}
         for name, setting in defaults.items():
@@ -214,7 +214,7 @@ class CRHTrainer(Trainer):
         return push_model(model, name, commit_message=commit_message or "End of training", **settings)
 
     def _encode(self, dataset: Any) -> tuple[Tensor, Tensor]:
-        """Codes and labels of a dataset, gathered from all processes."""
+        """Encode a dataset; return codes and labels, gathered from all processes."""
         compute_metrics, self.compute_metrics = self.compute_metrics, None
         try:
             output = self.evaluation_loop(self.get_test_dataloader(dataset), "Encoding", prediction_loss_only=False)
@@ -265,7 +265,7 @@ class CRHTrainer(Trainer):
                 self.reassignment.save(self._partial / folder.name)
                 loss = self.accelerator.reduce(self._tr_loss.clone(), "mean")
                 if self.state.best_global_step == self.state.global_step:
-                    self.state.best_model_checkpoint = str(folder)  # and not where it is written
+                    self.state.best_model_checkpoint = str(folder)  # its final path
                 if writes:
                     progress = self._batches() | {"loss": loss, "last_logged_step": self._globalstep_last_logged}
                     checkpointing.save_progress(self._partial / folder.name, progress, self.rival)
@@ -278,7 +278,7 @@ class CRHTrainer(Trainer):
             self.push_to_hub(commit_message=f"Training in progress, step {self.state.global_step}")
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        pass  # `_save_checkpoint` pushes when the checkpoint is in its place, where it stays if that fails
+        pass  # `_save_checkpoint` pushes once the checkpoint has its final path, where it stays if pushing fails
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpointing.load_exactly(resume_from_checkpoint, self.model)
@@ -287,10 +287,10 @@ class CRHTrainer(Trainer):
         best = str(self.state.best_model_checkpoint)
         checkpointing.load_exactly(best, self.model)
         checkpointing.load_objective(best, self.rival)
-        if self.args.save_total_limit == 1 and self.args.should_save:  # else Trainer deletes them in their place
+        if self.args.save_total_limit == 1 and self.args.should_save:  # or Trainer would delete them file by file
             checkpointing.keep_newest(Path(best), 1, best)
 
 
 def _transform(transform: Callable[[Any], dict[str, Any]], names: set[str], batch: Any) -> dict[str, Any]:
-    """Apply the transform of a data set, and keep what the model reads."""
+    """Apply the transform of a dataset, and keep the columns that the model reads."""
     return {name: values for name, values in transform(batch).items() if name in names}

@@ -1,4 +1,4 @@
-"""The retrieval figures as a module of `evaluate`, loaded from this folder by `evaluate.load`."""
+"""Provide the retrieval figures as a module of `evaluate`, loaded from this folder by `evaluate.load`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ _CITATION = """
 
 
 class HammingRetrieval(evaluate.Metric):
-    """Every figure of `retrieval_figures`, over queries that may come batch by batch.
+    """All figures of `retrieval_figures`, for queries that may be added batch by batch.
 
     Example:
         >>> import evaluate

@@ -12,24 +12,24 @@ from modeling_crh.training.objectives.untrained import UNTRAINED, collect_featur
 OBJECTIVES: dict[str, type[Objective]] = {
     method.name: method for method in (CSQ, OrthoHash, MDS, SHC, HashNet, DTSH, GreedyHash)
 }
-"""Rivals that are trained, by the name that recipes call them."""
+"""Trained rivals by their names in recipes."""
 
 METHODS: tuple[str, ...] = ("crh", *OBJECTIVES, *UNTRAINED)
-"""Names that a recipe's `method` may have, beside `module:Class`."""
+"""Allowed names of a recipe's `method`, besides `module:Class`."""
 
 
 def find_objective(method: str) -> type[Objective] | None:
     """Find the objective that a method trains.
 
     Args:
-        method: A name of `METHODS`; or `module:Class` for a subclass of `Objective`, where the module is importable
-            from the working directory or from `sys.path`. Importing a module runs its code.
+        method: A name of `METHODS`; or `module:Class` for a subclass of `Objective`, in a module that can be imported
+            from the working directory or `sys.path`. Importing a module runs its code.
 
     Returns:
-        The class; None for CRH and for methods that are not trained.
+        The class; None for CRH and for methods without training.
 
     Raises:
-        ValueError: If there is no such module or class, or the class is no `Objective`.
+        ValueError: If the module or class does not exist, or the class is not an `Objective`.
     """
     module_name, separator, class_name = method.partition(":")
     if not separator:
@@ -40,7 +40,7 @@ def find_objective(method: str) -> type[Objective] | None:
         found = getattr(importlib.import_module(module_name), class_name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # a module that the module imports
+            raise  # another module, imported by this one, is missing
         raise ValueError(
             f"`method` must name a module that can be imported from here, but there is no {module_name!r}."
         ) from error

@@ -1,4 +1,4 @@
-"""Rivals that draw codes to hash centers or to a classifier: CSQ, OrthoHash, MDS, GreedyHash and SHC."""
+"""Rivals that pull codes to hash centers or train a classifier: CSQ, OrthoHash, MDS, GreedyHash and SHC."""
 
 import copy
 import math
@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling_crh.codes import binarize
-from modeling_crh.labels import has_label, label_weights
-from modeling_crh.losses import center_cosine, classification_loss
+from modeling_crh.losses import center_cosine, classification_loss, has_label, label_weights
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.objectives.hash_centers import (
     balanced_centers,
@@ -28,9 +27,8 @@ class CSQ(Objective):
     """Central similarity quantization (Yuan et al., CVPR 2020).
 
     With u = tanh(v), the loss is BCE((u+1)/2, (z_y+1)/2) + lambda mean (|u|-1)^2, both means over samples and bits.
-    Centers are Hadamard rows where there are enough, else random words with K/2 ones. The center of a sample of
-    several labels is the sign of the sum of the labels' centers, and where that sum is 0 the bit of one fixed random
-    word.
+    Centers are Hadamard rows if there are enough, else random words with K/2 ones. The center of a sample with several
+    labels is the sign of the sum of the labels' centers; a bit with a sum of 0 is taken from one fixed random word.
 
     Args:
         quantization_weight: Weight lambda of the second term.
@@ -55,14 +53,14 @@ class CSQ(Objective):
         self.register_buffer("tie_word", torch.from_numpy(random_signs(np.random.default_rng([seed, 1]), num_bits)))
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Binary cross-entropy to the targets, and the quantization gap."""
+        """Compute the binary cross-entropy to the targets, plus the quantization gap."""
         targets = self.targets(labels)
         # (tanh v + 1) / 2 is the sigmoid of 2 v
         central = F.binary_cross_entropy_with_logits(2 * hash_logits, (targets + 1) / 2)
         return central + self.quantization_weight * quantization_gap(hash_logits)
 
     def targets(self, labels: Tensor) -> Tensor:
-        """Center of each sample, `(N, K)` float32, every entry -1 or +1."""
+        """Return the center of each sample, `(N, K)` float32, every entry -1 or +1."""
         centers = self.require_centers()
         if labels.ndim == 1:
             return centers[labels.long()].float()
@@ -74,8 +72,8 @@ class OrthoHash(Objective):
     """One loss for all (Hoe et al., NeurIPS 2021).
 
     v = BatchNorm(W f) without a bias, which is the config's `hash_head_batch_norm`. The loss is the cross-entropy of
-    s (cos(v, z_c) - m [c = y]), for several labels with the target y / |y|_1. Centers are Hadamard rows where there
-    are enough, else random words.
+    s (cos(v, z_c) - m [c = y]), for several labels with the target y / |y|_1. Centers are Hadamard rows if there are
+    enough, else random words.
 
     Args:
         scale: Factor s of the cosines, above 0.
@@ -98,7 +96,7 @@ class OrthoHash(Objective):
         self.centers = bernoulli_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of CRH, Eqs. 1 and 2, on these centers."""
+        """Compute the cross-entropy of CRH, Eqs. 1 and 2, with these centers."""
         return classification_loss(hash_logits, labels, self.require_centers(), self.scale, self.margin)
 
 
@@ -128,7 +126,7 @@ class MDS(Objective):
         self.centers = spread_centers(num_labels, num_bits, seed)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Binary cross-entropy of the softmax over the centers, and the quantization gap."""
+        """Compute the binary cross-entropy of the softmax over the centers, plus the quantization gap."""
         cosine = center_cosine(hash_logits.tanh(), self.require_centers())  # (N, C)
         log_p = (math.sqrt(self.num_bits) * cosine).log_softmax(1)
         log_rest = torch.log(-torch.expm1(log_p.clamp(max=_CLOSE_TO_ONE)))
@@ -161,7 +159,7 @@ class GreedyHash(Objective):
             self.classifier = nn.Linear(num_bits, num_labels, bias=False)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of the classifier on signs, and the cubed distance of the logits from them."""
+        """Compute the cross-entropy of the classifier on signs, plus the cubed distance of the logits from them."""
         signs = binarize(hash_logits.detach()).float()
         codes = signs + (hash_logits - hash_logits.detach())  # the value of the signs, the gradient of the hash logits
         classification = F.cross_entropy(self.classifier(codes).float(), labels.long())
@@ -172,15 +170,14 @@ class SHC(CSQ):
     """Deep hashing with semantic hash centers (TOIS 2025), in two stages.
 
     First a classifier is trained: a copy of the model whose hash head ends in C outputs, see `with_class_outputs`. Its
-    outputs over the training set make the class similarity S, see `mean_probabilities` and `class_similarity`, and
-    `place_centers` minimises |S - Z Z^T / K|^2 subject to Z_i . Z_j <= K - 2 d_GV. Then CSQ's loss is trained on these
-    centers. `crh train --method shc` runs both stages, and `modeling_crh.training.run.run_first_stage` the first one
-    for a trainer. Single-label only, since S is.
+    outputs over the training set give the class similarity S, see `mean_probabilities` and `class_similarity`, and
+    `place_centers` minimises |S - Z Z^T / K|^2 subject to Z_i . Z_j <= K - 2 d_GV. Then CSQ's loss is trained with
+    these centers. `crh train --method shc` runs both stages, and `modeling_crh.training.run.run_first_stage` runs the
+    first stage for a trainer. S is defined only for one label per sample, and so is SHC.
 
     Args:
         quantization_weight: Weight lambda of CSQ's second term.
-        classifier_epochs: Number of epochs of the first stage. None stands for half of the epochs, or of the steps, of
-            the second.
+        classifier_epochs: Number of epochs of the first stage; None takes half of the epochs or steps of the second.
 
     The other arguments and errors are those of `Objective`.
     """
@@ -205,12 +202,12 @@ class SHC(CSQ):
         self.centers_placed = False
 
     def place_centers(self, similarity: Tensor) -> None:
-        """Take the centers that `fit_semantic_centers` finds for a `(C, C)` class similarity."""
+        """Place the centers with `fit_semantic_centers` for a `(C, C)` class similarity."""
         self.require_centers().copy_(fit_semantic_centers(similarity, self.num_bits, self.seed))
         self.centers_placed = True
 
     def check_ready(self) -> None:
-        """Raise `ValueError` unless `place_centers` was called."""
+        """Check that `place_centers` was called."""
         if not self.centers_placed:
             raise ValueError(
                 "`objective` must have its centers placed by the first stage of SHC before it is trained; run "
@@ -224,12 +221,12 @@ class Classification(Objective):
     name = "classification"
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of `(N, C)` outputs."""
+        """Compute the mean cross-entropy of `(N, C)` outputs."""
         return F.cross_entropy(hash_logits, labels.long())
 
 
 def with_class_outputs(model: CRHModel, num_labels: int) -> CRHModel:
-    """Copy a model, with a hash head that ends in a fresh linear layer of C outputs and no batch norm after it."""
+    """Copy a model, with a hash head that ends in a new linear layer of C outputs without batch norm after it."""
     classifier = copy.deepcopy(model)
     head = classifier.hash_head
     layers = list(head.children()) if isinstance(head, nn.Sequential) else [head]
@@ -243,14 +240,14 @@ def with_class_outputs(model: CRHModel, num_labels: int) -> CRHModel:
 
 
 def mean_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean softmax of the samples of each class, over the other classes alone.
+    """Average the softmax over the other classes, for the samples of each class.
 
     Args:
-        logits: `(N, C)` outputs of a classifier.
-        labels: `(N,)` integers from 0 to C - 1; a sample with -100 does not count.
+        logits: Outputs of a classifier, `(N, C)`.
+        labels: Class ids from 0 to C - 1, `(N,)`; samples with -100 are ignored.
 
     Returns:
-        `(C, C)` float64, with a diagonal of 0. The row of a class without samples is even.
+        `(C, C)` float64, with a diagonal of 0. The row of a class without samples is uniform.
 
     Example:
         >>> mean_probabilities(torch.zeros(2, 3), torch.tensor([0, 1]))
@@ -283,5 +280,5 @@ def class_similarity(probabilities: Tensor) -> Tensor:
     symmetric = (probabilities + probabilities.T).double() / 2
     pairs = symmetric[~torch.eye(len(symmetric), dtype=torch.bool)]
     least, most = pairs.min(), pairs.max()
-    scaled = 2 * (symmetric - least) / (most - least).clamp(min=1e-12) - 1  # all -1 where all pairs are alike
+    scaled = 2 * (symmetric - least) / (most - least).clamp(min=1e-12) - 1  # all -1 if all pairs are equal
     return scaled.fill_diagonal_(1)

@@ -1,4 +1,4 @@
-"""Hash centers: Hadamard rows, random, balanced and spread words, and words as similar as their classes (SHC)."""
+"""Construct hash centers: Hadamard rows, random, balanced and spread words, and SHC's semantic centers."""
 
 import math
 
@@ -13,17 +13,17 @@ from modeling_crh.codebook import center_distances, draw_codebook
 
 Array = NDArray[np.float64]
 
-_SOFT, _HARD = 0.01, 1.0e6  # cost of a pair that is one bit too near, squared for more: small, and above all else
+_SOFT, _HARD = 0.01, 1.0e6  # cost of a pair one bit too near, quadratic in bits: small, or larger than all else
 _MOST_SWEEPS = 30
 
 
 def hadamard_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor | None:
-    """Deal rows of Sylvester's Hadamard matrix, and of its negation where they are too few, to the classes at random.
+    """Give the classes random rows of Sylvester's Hadamard matrix, and of its negation if C is larger than K.
 
     Any two rows of the matrix differ in half of their bits.
 
     Returns:
-        `(C, K)` int8, every entry -1 or +1; None where K is no power of two, or C is larger than 2 K.
+        `(C, K)` int8, every entry -1 or +1; None if K is not a power of two, or C is larger than 2 K.
 
     Example:
         >>> hadamard_centers(2, 4)
@@ -54,7 +54,7 @@ def random_signs(generator: np.random.Generator, shape: int | tuple[int, ...]) -
 
 
 def balanced_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
-    """Draw C different words with K // 2 ones; where there are fewer such words, the rest have any number of ones.
+    """Draw C different words with K // 2 ones; if there are fewer such words, the rest have any number of ones.
 
     Raises:
         ValueError: If there are no C different words of K bits.
@@ -72,7 +72,7 @@ def balanced_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
 
 
 def gilbert_varshamov_distance(num_labels: int, num_bits: int) -> int:
-    """d_GV, the least d with 2^K / C <= sum_{i<d} binom(K, i): the distance that MDS and SHC ask of their centers.
+    """Compute d_GV, the least d with 2^K / C <= sum_{i<d} binom(K, i), the least center distance in MDS and SHC.
 
     Example:
         >>> [gilbert_varshamov_distance(100, num_bits) for num_bits in (16, 32, 64)]
@@ -89,10 +89,10 @@ def gilbert_varshamov_distance(num_labels: int, num_bits: int) -> int:
 def spread_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
     """Draw centers whose least distance is d_GV, or the largest distance below it that this construction reaches.
 
-    They are C different words, drawn at random, of a random linear code that is grown one generator at a time, as in
-    Varshamov's proof: a generator is taken if every word that it adds has at least d ones. The whole is then shifted
-    by one random word, which leaves the distances as they are. With the class counts and bits of the benchmarks d_GV
-    itself is reached. At a least distance of 1 the centers are just different.
+    The centers are C random words of a random linear code that grows by one generator at a time, as in Varshamov's
+    proof: a generator is taken if every word that it adds has at least d ones. One random word is then added to all,
+    which does not change the distances. For the class counts and bits of the benchmarks d_GV itself is reached. At a
+    least distance of 1 the centers are merely distinct.
 
     Raises:
         ValueError: If there are no C different words of K bits.
@@ -117,12 +117,12 @@ def fit_semantic_centers(similarity: Tensor, num_bits: int, seed: int = 0) -> Te
     search over single bits. It runs from two starts, and the better result is kept:
 
     1. the signs of the leading eigenvectors of S, scaled by the roots of their eigenvalues and rotated at random, which
-       are improved under a small penalty for pairs that are too near, and then under one that outweighs all else;
-    2. `spread_centers`, which keep the distance, dealt to the classes after the first start's bits, then dealt anew
-       after the words of similar classes as long as that helps, and improved by bits that do not break the distance.
+       are improved under a small penalty for pairs that are too near, and then under a penalty that outweighs all else;
+    2. `spread_centers`, which keep the distance, assigned to the classes by the bits of the first start, reassigned by
+       the words of similar classes as long as that helps, and improved by bits that do not break the distance.
 
-    The result keeps the distance d, since the second start does, and no single bit of it could be turned to its
-    advantage, unless 30 rounds over all classes were not enough. It need not be the best.
+    The result keeps the distance d, since the second start does, and no flip of a single bit would improve it, unless
+    30 rounds over all classes were not enough. It is not always the optimum.
 
     Args:
         similarity: Class similarity S, `(C, C)`, symmetric, from -1 to 1.
@@ -151,7 +151,7 @@ def fit_semantic_centers(similarity: Tensor, num_bits: int, seed: int = 0) -> Te
 
 
 def _spectral_start(wanted: Array, num_bits: int, seed: int) -> Array:
-    """Signs of a randomly rotated (C, K) root of S; at random where the root has fewer than K columns."""
+    """Compute the signs of a rotated (C, K) root of S, or of a random projection if it has fewer than K columns."""
     generator = np.random.default_rng([seed, 2])
     values, vectors = np.linalg.eigh(wanted)
     leading = np.argsort(values)[::-1][:num_bits]
@@ -163,7 +163,7 @@ def _spectral_start(wanted: Array, num_bits: int, seed: int) -> Array:
 
 
 def _deal(words: Array, wanted: Array, target: Array) -> Array:
-    """Deal words to the classes by their agreement with a target, then by steps of Frank and Wolfe's that help."""
+    """Assign words to classes by their agreement with a target, then by Frank-Wolfe steps that improve the fit."""
     best, fit = words, -np.inf
     for _ in range(_MOST_SWEEPS):
         _, chosen = linear_sum_assignment(target @ words.T, maximize=True)
@@ -176,13 +176,13 @@ def _deal(words: Array, wanted: Array, target: Array) -> Array:
 
 
 def _pair_costs(products: Array, wanted: Array, most: int, penalty: float) -> Array:
-    """(S - z_i.z_j / K)^2, with the penalty for pairs that are too near; K is divided out by the caller."""
+    """Compute (S - z_i.z_j / K)^2, plus the penalty for pairs that are too near; the caller divides by K^2."""
     excess = (products - most).clip(min=0) / 2  # bits
     return np.square(wanted - products) + penalty * np.square(excess)
 
 
 def _cost(centers: Array, wanted: Array, most: int) -> float:
-    """Cost of centers, summed over all pairs of different classes."""
+    """Sum the cost of centers over all pairs of different classes."""
     num_bits = centers.shape[1]
     costs = _pair_costs(centers @ centers.T, num_bits * wanted, most, num_bits**2 * _HARD)
     np.fill_diagonal(costs, 0)
@@ -190,10 +190,10 @@ def _cost(centers: Array, wanted: Array, most: int) -> float:
 
 
 def _improve(centers: Array, wanted: Array, most: int, penalty: float) -> Array:
-    """Turn, class after class, the bit that lowers the cost most, until no bit of any class does.
+    """Flip, class after class, the bit that lowers the cost most, until no flip lowers it.
 
-    Turning bit k of class i takes its product with class j from g to g - 2 where the two agree in k, and to g + 2 where
-    they differ. So the costs of all K turns are two vectors over j, and one product of theirs with the centers.
+    Flipping bit k of class i changes its product with class j from g to g - 2 if the two agree in k, and to g + 2 if
+    they differ. So the costs of all K flips follow from two vectors over j and one product with the centers.
     """
     centers = centers.copy()
     num_labels, num_bits = centers.shape
@@ -223,10 +223,10 @@ def _improve(centers: Array, wanted: Array, most: int, penalty: float) -> Array:
 def _grow_code(
     dimension: int, num_bits: int, distance: int, generator: np.random.Generator, even: bool, tries: int = 16
 ) -> NDArray[np.float32] | None:
-    """Grow a random linear code of at least that distance, `(2^dimension, K)`; None where it got stuck.
+    """Grow a random linear code of at least `distance`, `(2^dimension, K)`; None if no generator was found.
 
     Bits are -1 and +1, so that the sum of two words is their product. With `even` all words have an even number of
-    ones, without which the densest codes of an even distance are hardly ever met.
+    ones; otherwise the densest codes of an even distance are hardly ever found.
     """
     words = np.ones((1, num_bits), np.float32)
     for _ in range(dimension):
@@ -234,7 +234,7 @@ def _grow_code(
             drawn = (generator.integers(0, 2, (256, num_bits)) * 2 - 1).astype(np.float32)
             if even:
                 drawn[:, -1] *= drawn.prod(1)
-            ones = (num_bits - (drawn @ words.T).max(1)) / 2  # (256,), the fewest of the words that each would add
+            ones = (num_bits - (drawn @ words.T).max(1)) / 2  # (256,), least number of ones of the words that each adds
             far = np.flatnonzero(ones >= distance)
             if len(far):
                 words = np.concatenate([words, words * drawn[far[0]]])

@@ -1,4 +1,4 @@
-"""Objective: what a rival method trains in the place of CRH's loss."""
+"""Objective: base class of the losses of rival methods."""
 
 import inspect
 from typing import Any, ClassVar
@@ -8,32 +8,32 @@ from torch import Tensor, nn
 
 from modeling_crh.checks import check_seed, is_number, is_whole
 from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.labels import check_labels, has_label
+from modeling_crh.losses import check_labels, has_label
 from modeling_crh.modeling_crh import CRHModel
 
 
 class Objective(nn.Module):
-    """A loss on hash logits and labels, with the centers and weights that it needs besides.
+    """A loss on hash logits and labels, with its own centers and weights.
 
-    A subclass defines `loss`, and takes settings of its own as keyword-only arguments. Its parameters are trained
-    with the hash head, and its parameters and buffers are part of every checkpoint. `crh train --method
-    my_module:MyObjective` trains a subclass from a module of one's own.
+    A subclass defines `loss`, and takes its settings as keyword-only arguments. Its parameters are trained with the
+    hash head, and its parameters and buffers are part of every checkpoint. `crh train --method my_module:MyObjective`
+    trains a subclass from your own module.
 
     Args:
         num_labels: Number of classes C, at least 2.
         num_bits: Length K of a code, at least 1.
-        seed: Seed of everything that the objective draws.
+        seed: Seed of all random draws of the objective.
 
     Attributes:
         name: Name of the method in recipes.
-        has_multi_label: Whether the method defines a loss for samples of several labels.
-        has_first_stage: Whether a classifier is trained first, whose class similarity `place_centers` takes.
-        classifier_epochs: Number of epochs of the first stage. None stands for half of those of the second.
-        model_fields: Fields of `CRHConfig` that the method asks for.
+        has_multi_label: Whether the method defines a loss for samples with several labels.
+        has_first_stage: Whether a classifier is trained first, to give `place_centers` the class similarity.
+        classifier_epochs: Number of epochs of the first stage; None takes half of the second.
+        model_fields: Fields of `CRHConfig` that the method requires.
         centers: `(C, K)` int8, every entry -1 or +1; None for a method without centers.
 
     Raises:
-        ValueError: If an argument breaks its rule.
+        ValueError: If a number or the seed is out of range.
 
     Example:
         >>> class PullToSign(Objective):
@@ -64,7 +64,7 @@ class Objective(nn.Module):
 
     @classmethod
     def setting_names(cls) -> set[str]:
-        """Names of the settings that the method takes besides classes, bits and seed.
+        """Return the names of the method's own settings, besides classes, bits and seed.
 
         Example:
             >>> from modeling_crh.training.objectives import OBJECTIVES
@@ -75,18 +75,18 @@ class Objective(nn.Module):
         return {argument.name for argument in arguments if argument.kind == argument.KEYWORD_ONLY}
 
     def forward(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of a batch; samples that have no label are left out, as in `crh_loss`.
+        """Compute the loss of a batch; samples without a label are left out, as in `crh_loss`.
 
         Args:
-            hash_logits: `(N, K)`, of any precision.
-            labels: `(N,)` integers or `(N, C)` multi-hot, as in `check_labels`.
+            hash_logits: Hash logits `(N, K)`, of any precision.
+            labels: Class ids `(N,)` or multi-hot rows `(N, C)`, as in `check_labels`.
 
         Returns:
-            A float32 scalar; 0, with a gradient of 0, where no sample has a label.
+            A float32 scalar; 0, with a gradient of 0, if no sample has a label.
 
         Raises:
-            ValueError: If labels are out of range, fractional, not one row a sample, or multi-hot where the method
-                defines no loss for them.
+            ValueError: If labels are out of range, fractional, not one row per sample, or multi-hot for a method
+                without a multi-label loss.
         """
         check_labels(labels, self.num_labels)
         if len(labels) != len(hash_logits):
@@ -102,32 +102,31 @@ class Objective(nn.Module):
         return self.loss(hash_logits[labelled], labels[labelled])
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Loss of `(N, K)` float32 hash logits that all have a label. A subclass defines it."""
+        """Compute the loss of `(N, K)` float32 hash logits, all with a label. A subclass defines it."""
         raise NotImplementedError
 
     def set_progress(self, fraction: float) -> None:
-        """Note the share of the training that is over, from 0 to 1; called before every step."""
+        """Set the share of the training that is over, from 0 to 1; called before every step."""
 
     def place_centers(self, similarity: Tensor) -> None:
         """Place the centers by the `(C, C)` similarity of the classes, for a method with a first stage."""
         raise NotImplementedError
 
     def place_in(self, model: CRHModel) -> None:
-        """Make the centers, if there are some, those of a model: one head, in which class c holds word c."""
+        """Copy the centers, if any, into a model: into one head, in which class c holds word c."""
         if self.centers is not None:
             model.codebook.copy_(self.centers.unsqueeze(0))
             model.assignment.copy_(torch.arange(len(self.centers)).unsqueeze(0))
 
     def check_ready(self) -> None:
-        """Raise `ValueError` where a first stage has to run before this can be trained."""
+        """Check that the first stage, if any, has run before training."""
 
     def check_fits(self, config: CRHConfig, world_size: int, is_made_anew: bool = False) -> None:
-        """Refuse a model or a number of processes that this cannot be trained with.
+        """Check that the objective can be trained with a model and a number of processes.
 
         Raises:
-            ValueError: If the model has other classes, its codebook cannot hold the centers, or this has weights or a
-                first stage, which another process would not know of, and which a model that `model_init` makes anew
-                for every training would not start from.
+            ValueError: If the model has other classes, its codebook cannot hold the centers, or the objective has
+                weights or a first stage, which support neither several processes nor a new model from `model_init`.
         """
         if self.num_labels != config.num_labels:
             raise ValueError(
@@ -146,14 +145,14 @@ class Objective(nn.Module):
             )
 
     def require_centers(self) -> Tensor:
-        """The `(C, K)` int8 centers of a method that has some."""
+        """Return the `(C, K)` int8 centers of a method; a method without centers is an error."""
         if self.centers is None:
             raise ValueError(f"`centers` must be given by the objective, but {self.name} has none.")
         return self.centers
 
 
 def quantization_gap(hash_logits: Tensor) -> Tensor:
-    """Mean of (|tanh v| - 1)^2 over samples and bits, which CSQ and MDS add to their losses.
+    """Compute the mean of (|tanh v| - 1)^2 over samples and bits, which CSQ and MDS add to their losses.
 
     Example:
         >>> quantization_gap(torch.tensor([[0.0, 100.0]]))
@@ -163,7 +162,7 @@ def quantization_gap(hash_logits: Tensor) -> Tensor:
 
 
 def check_setting(name: str, value: Any, *, positive: bool = False) -> float:
-    """Return a setting if it is a finite number, 0 or larger, or with `positive` above 0; else raise `ValueError`."""
+    """Check that a setting is a finite number, 0 or larger, or with `positive` above 0, and return it."""
     if not is_number(value) or not 0 <= value < float("inf") or (positive and value == 0):
         raise ValueError(f"`{name}` must be a number {'above 0' if positive else '0 or larger'}, but got {value!r}.")
     return float(value)

@@ -15,14 +15,13 @@ class HashNet(Objective):
     """Deep learning to hash by continuation (Cao et al., ICCV 2017).
 
     With h = tanh(beta v) and s_ij = 1 where samples i and j share a label, the loss is the weighted mean over all
-    pairs of different samples of the batch of softplus(a h_i.h_j) - s_ij a h_i.h_j. The weights of similar and of
-    dissimilar pairs are the share of neither in the batch, |S| / |S_1| and |S| / |S_0|, so that the loss is the mean of
-    the similar ones plus the mean of the dissimilar ones. beta grows from 1 to `final_beta` as
-    sqrt(1 + (final_beta^2 - 1) t), t being the share of the training that is over.
+    pairs of different samples of the batch of softplus(a h_i.h_j) - s_ij a h_i.h_j. Similar pairs weigh |S| / |S_1| and
+    dissimilar ones |S| / |S_0|, so that the loss is the mean of the similar pairs plus the mean of the dissimilar ones.
+    beta grows from 1 to `final_beta` as sqrt(1 + (final_beta^2 - 1) t), t being the share of the training that is over.
 
     Args:
-        alpha: Factor a of the products. None stands for 10 / K.
-        final_beta: beta at the end of the training, at least 1.
+        alpha: Factor a of the products; None takes 10 / K.
+        final_beta: Value of beta at the end of the training, at least 1.
 
     The other arguments and errors are those of `Objective`.
     """
@@ -41,11 +40,11 @@ class HashNet(Objective):
         self.beta = 1.0
 
     def set_progress(self, fraction: float) -> None:
-        """Let beta grow, which sharpens the tanh."""
+        """Increase beta, which sharpens the tanh."""
         self.beta = math.sqrt(1 + (self.final_beta**2 - 1) * fraction)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Weighted pairwise cross-entropy, see `HashNet`."""
+        """Compute the weighted pairwise cross-entropy, see `HashNet`."""
         activations = (self.beta * hash_logits).tanh()
         products = self.alpha * (activations @ activations.T)  # (N, N)
         similar = share_a_label(labels)
@@ -58,7 +57,7 @@ class HashNet(Objective):
 
 
 def share_a_label(labels: Tensor) -> Tensor:
-    """Tell which samples have a label in common, `(N, N)` bool, for labels of either shape of `check_labels`.
+    """Find the pairs of samples that share a label, `(N, N)` bool, for labels of either shape of `check_labels`.
 
     Example:
         >>> share_a_label(torch.tensor([2, 0, 2]))
@@ -79,15 +78,15 @@ class DTSH(Objective):
     and i and n do not, of softplus(-(th_ip - th_in - margin)), plus lambda times the mean over samples and bits of
     (v - sign v)^2.
 
-    A batch of N samples with P similar pairs (i, p) has at most P N triplets. They are all taken while P is at most
-    `max_pairs`; of more, that many pairs are drawn anew in every batch, from torch's generator, each with all its n.
-    Without a triplet only the second part is left.
+    A batch of N samples with P similar pairs (i, p) has at most P N triplets. All are taken if P is at most
+    `max_pairs`; otherwise `max_pairs` pairs, each with all its n, are drawn in every batch from torch's generator.
+    Without a triplet only the second term is left.
 
     Args:
-        margin: Least lead of th_ip over th_in that costs little. None stands for K / 4: half of the lead that equal
-            codes have over codes that differ in half of the bits.
+        margin: Least lead of th_ip over th_in that costs little. None takes K / 4: half of the lead that equal codes
+            have over codes that differ in half of the bits.
         quantization_weight: Weight lambda of the second term.
-        max_pairs: Most similar pairs to take in a batch; each intermediate result then takes 4 N `max_pairs` bytes.
+        max_pairs: Largest number of similar pairs per batch; an intermediate result takes 4 N `max_pairs` bytes.
 
     The other arguments and errors are those of `Objective`.
     """
@@ -113,7 +112,7 @@ class DTSH(Objective):
         self.max_pairs = max_pairs
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        """Softplus over the triplets, and the squared distance of the logits from their signs."""
+        """Compute the softplus over the triplets, plus the squared distance of the logits from their signs."""
         signs = binarize(hash_logits.detach()).float()
         quantization = (hash_logits - signs).square().mean()
         return self._triplet_loss(hash_logits, share_a_label(labels)) + self.quantization_weight * quantization

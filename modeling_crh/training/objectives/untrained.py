@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from modeling_crh.checks import check_seed, check_tensor
+from modeling_crh.checks import check_seed
+from modeling_crh.codes import check_tensor
 from modeling_crh.encoding import LabelledDataset, run_batches
 from modeling_crh.modeling_crh import CRHModel
 
@@ -18,22 +19,22 @@ UNTRAINED: tuple[str, ...] = ("sign", "lsh", "itq")
 def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -> None:
     """Set weight and bias of a linear hash head so that the signs of its outputs are the codes of a method.
 
-    - `sign` is the sign of the features themselves; K must be their width.
-    - `lsh` is the sign of a random projection without a bias: FAISS's, whose Gaussian directions are made orthogonal.
-    - `itq` is PCA to K bits of the features less their mean, then the rotation that 50 rounds of iterative quantization
-      find (Gong and Lazebnik, CVPR 2011): FAISS's, which gives the features unit length after taking off their mean.
+    - `sign` takes the signs of the features themselves; K must be their width.
+    - `lsh` takes the signs of FAISS's random projection without a bias, whose Gaussian directions are orthogonalised.
+    - `itq` projects the centered features to K bits by PCA, then rotates them by 50 rounds of iterative quantization
+      (Gong and Lazebnik, CVPR 2011): FAISS's, which scales features to unit length after subtracting their mean.
 
     The last two need the extra `search`, which is `faiss-cpu`. Labels are not read, and the centers of the model do not
-    change; they mean nothing here.
+    change; they have no meaning here.
 
     Args:
         name: `sign`, `lsh` or `itq`.
         model: Model with a linear hash head and K = `num_bits` outputs.
-        features: `(N, F)` features of the training items, F being the width that the hash head reads.
+        features: Features of the training items, `(N, F)`, with the width F that the hash head reads.
         seed: Seed of the projection of `lsh`, and of the first rotation of `itq`.
 
     Raises:
-        ValueError: If the head is not linear, or K does not go with F or N.
+        ValueError: If the head is not linear, or K does not fit F or N.
         ImportError: If `faiss-cpu` is missing.
     """
     head = model.hash_head
@@ -55,7 +56,7 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
 
 
 def collect_features(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> Tensor:
-    """Collect what the hash head reads of every item, in the order of the items.
+    """Collect the inputs of the hash head for all items, in their order.
 
     Returns:
         `(N, F)` float32 on the CPU. The model is then in evaluation mode.
