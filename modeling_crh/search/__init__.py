@@ -28,11 +28,11 @@ def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":
     """Open an index that `crh index` wrote.
 
     Args:
-        uri: The file of a `HammingIndex`, or a table: `NAME.lance`, or a URI with a scheme such as `s3://`.
+        uri: File of a `HammingIndex`; or a table, `NAME.lance` or a URI with a scheme such as `s3://`.
 
     Raises:
-        FileNotFoundError: If there is none.
-        ValueError: If it is no index, or damaged.
+        FileNotFoundError: If there is no such file or table.
+        ValueError: If it is damaged, or not an index.
         ModuleNotFoundError: If it is a table, and LanceDB is not installed.
     """
     if not is_table_uri(uri):
@@ -46,11 +46,11 @@ def read_index(uri: str | Path, kind: str = "auto") -> HammingIndex:
     """Read an index that `crh index` wrote into memory.
 
     Args:
-        uri: The file or table, as `open_index` takes it.
-        kind: Kind of the index that is made of a table; that of a file stays as it is.
+        uri: File or table of the index, see `open_index`.
+        kind: Kind of the index that is made from a table; the kind of a file does not change.
 
     Raises:
-        ValueError: As `open_index`, and if a table holds no item.
+        ValueError: If the index cannot be opened, see `open_index`, or a table holds no item.
     """
     opened = open_index(uri)
     return opened if isinstance(opened, HammingIndex) else opened.in_memory(kind)

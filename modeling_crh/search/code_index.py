@@ -1,4 +1,4 @@
-"""`CodeIndex`: the searches that every index over packed codes offers, how their arguments are checked, re-ranking."""
+"""`CodeIndex`: search, argument checks and re-ranking shared by all indexes of packed codes."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -21,9 +21,9 @@ class Hits(NamedTuple):
     """Items that queries found, nearest first.
 
     Attributes:
-        ids: `(Q, k)`, or `(n,)` for the items within a radius of one query. Whole numbers, or strings as objects.
-        positions: In the database, in the same shape.
-        distances: In bits, in the same shape.
+        ids: Ids `(Q, k)`, or `(n,)` for the items within a radius of one query: whole numbers, or strings as objects.
+        positions: Positions in the database, in the same shape.
+        distances: Distances in bits, in the same shape.
     """
 
     ids: Ids
@@ -41,34 +41,34 @@ class CodeIndex(ABC):
     @property
     @abstractmethod
     def kind(self) -> str:
-        """How codes are found, such as `flat` or `ivf`."""
+        """Kind of the index, such as `flat` or `ivf`."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
-        """Id, label and path of the items at `(P,)` positions; None where there is none.
+        """Return id, label and path of the items at `(P,)` positions; None for a missing label or path.
 
         Raises:
             ValueError: If there is no item at one of the positions.
         """
 
     def where(self, condition: Any) -> "CodeIndex":
-        """The items that meet a condition, as an index of their own; only a table has one.
+        """Make an index of the items that meet a condition; only tables support conditions.
 
         Raises:
-            ValueError: If it is no condition on that table, or the index is none.
+            ValueError: If the table does not accept the condition, or the index is not a table.
         """
         raise ValueError(f"`where` must be given with a table (NAME{TABLE_SUFFIX}) only, but got {condition!r:.80}.")
 
     @abstractmethod
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
-        """The `min(k, N)` nearest items of each query, and their codes `(Q, min(k, N), K / 8)` if asked for."""
+        """Find the `min(k, N)` nearest items of each query, with their codes `(Q, min(k, N), K / 8)` if asked for."""
 
     @abstractmethod
     def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
-        """All items within `radius` bits, for each query."""
+        """Find all items within `radius` bits of each query."""
 
     def search(
         self, packed_queries: Packed, k: int = 10, *, rerank_logits: Logits = None, num_candidates: int | None = None
@@ -76,20 +76,19 @@ class CodeIndex(ABC):
         """Find the `k` nearest items of each query.
 
         Args:
-            packed_queries: `(Q, K / 8)` uint8; Q may be 0.
-            k: Number of items to find, 1 or larger; all items are found where there are fewer.
-            rerank_logits: `(Q, K)` hash logits of the same queries. The `num_candidates` nearest items are then put in
-                the order of the dot product of the logits with their codes, largest first, and their distances need
-                not ascend.
+            packed_queries: Packed codes `(Q, K / 8)` uint8; Q may be 0.
+            k: Number of items to find, 1 or larger; an index of fewer items returns all.
+            rerank_logits: Hash logits `(Q, K)` of the same queries. The `num_candidates` nearest items are then sorted
+                by the dot product of the logits with their codes, largest first, and distances need not ascend.
             num_candidates: Number of items to re-rank, at least `k`. None is ten times `k`.
 
         Returns:
             Ids (int64, or strings as objects) and distances in bits (int32), both `(Q, min(k, N))`, nearest first.
-            Items at the same distance stand in the order of their positions in a `HammingIndex`, and of their ids in a
-            table. `flat` is exact, also among the items that tie for the last place; other kinds may miss an item.
+            Items at the same distance are sorted by position in a `HammingIndex`, and by id in a table. `flat` is
+            exact, also among the items that tie for the last place; other kinds may miss an item.
 
         Raises:
-            ValueError: If an argument breaks its rule.
+            ValueError: If an argument has a wrong type, shape or value.
         """
         hits = self._search(packed_queries, k, rerank_logits, num_candidates)
         return hits.ids, hits.distances
@@ -97,28 +96,28 @@ class CodeIndex(ABC):
     def search_positions(
         self, packed_queries: Packed, k: int = 10, *, rerank_logits: Logits = None, num_candidates: int | None = None
     ) -> tuple[Positions, Distances]:
-        """As `search`, with positions in the database, which `records` takes, instead of ids."""
+        """Like `search`, but return positions in the database, which `records` takes, instead of ids."""
         hits = self._search(packed_queries, k, rerank_logits, num_candidates)
         return hits.positions, hits.distances
 
     def search_radius(self, packed_queries: Packed, radius: int) -> tuple[list[Ids], list[Distances]]:
-        """Find all items within `radius` bits of each query: exactly, whatever the kind.
+        """Find all items within `radius` bits of each query; every kind of index is exact here.
 
         Args:
-            packed_queries: `(Q, K / 8)` uint8; Q may be 0.
-            radius: Largest distance to find, from 0 to K bits.
+            packed_queries: Packed codes `(Q, K / 8)` uint8; Q may be 0.
+            radius: Largest distance of an item, from 0 to K bits.
 
         Returns:
             Ids and distances of each query, nearest first; ties as in `search`.
 
         Raises:
-            ValueError: If an argument breaks its rule.
+            ValueError: If an argument has a wrong type, shape or value.
         """
         found = self._search_radius(packed_queries, radius)
         return [hits.ids for hits in found], [hits.distances for hits in found]
 
     def search_radius_positions(self, packed_queries: Packed, radius: int) -> tuple[list[Positions], list[Distances]]:
-        """As `search_radius`, with positions in the database instead of ids."""
+        """Like `search_radius`, but return positions in the database instead of ids."""
         found = self._search_radius(packed_queries, radius)
         return [hits.positions for hits in found], [hits.distances for hits in found]
 
@@ -144,7 +143,7 @@ class CodeIndex(ABC):
 
 
 def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray[np.uint8]:
-    """Give codes `(N, K / 8)` uint8 back as a contiguous array; `num_bits` is K, where it is known."""
+    """Check codes `(N, K / 8)` uint8, and return them as a contiguous array; `num_bits` is K, if known."""
     array = packed.cpu().numpy() if isinstance(packed, Tensor) else packed
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"`{name}` must be (N, K / 8) uint8, but got {_describe(array)}.")
@@ -156,7 +155,7 @@ def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray
 
 
 def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Give the hash logits `(Q, K)` of queries back as an array; their signs must be `packed_queries`."""
+    """Check the hash logits `(Q, K)` of queries, whose signs must be `packed_queries`, and return them as an array."""
     logits = rerank_logits.detach().cpu().float().numpy() if isinstance(rerank_logits, Tensor) else rerank_logits
     shape = (len(packed_queries), 8 * packed_queries.shape[1])
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f" or logits.shape != shape:
@@ -175,33 +174,33 @@ def _describe(value: Any) -> str:
 
 
 def check_count(name: str, value: Any) -> int:
-    """Give `value` back if it is a whole number, 1 or larger; a ValueError says that it is not."""
+    """Check that `value` is a whole number, 1 or larger, and return it."""
     if not is_whole(value) or value < 1:
         raise ValueError(f"`{name}` must be a whole number, 1 or larger, but got {value!r:.80}.")
     return int(value)
 
 
 def check_radius(radius: Any, num_bits: int) -> int:
-    """Give `radius` back if it is a whole number of bits from 0 to `num_bits`; a ValueError says that it is not."""
+    """Check that `radius` is a whole number of bits from 0 to `num_bits`, and return it."""
     if not is_whole(radius) or not 0 <= radius <= num_bits:
         raise ValueError(f"`radius` must be a whole number of bits from 0 to {num_bits}, but got {radius!r:.80}.")
     return int(radius)
 
 
-_CANDIDATES = 10  # times k, that re-ranking looks at
-_BLOCK = 1 << 24  # bits of candidates that are unpacked at a time
+_CANDIDATES = 10  # candidates of re-ranking, as a multiple of k
+_BLOCK = 1 << 24  # bits of candidates unpacked at a time
 
 
 def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
     """Choose the `k` candidates of each query whose codes have the largest dot product with its hash logits.
 
     Args:
-        logits: `(Q, K)`.
-        candidates: `(Q, C, K / 8)` uint8 with `C >= k`; those at the same dot product stay in their order.
+        logits: Hash logits, `(Q, K)`.
+        candidates: Packed codes `(Q, C, K / 8)` uint8 with `C >= k`; ties keep their order.
         k: Number of candidates to choose.
 
     Returns:
-        `(Q, k)` numbers from 0 to C - 1, closest first.
+        Numbers of the candidates, `(Q, k)` from 0 to C - 1, closest first.
 
     Example:
         >>> logits = np.array([[0.1, 3, 3, 3, 3, 3, 3, 3]], np.float32)
@@ -214,7 +213,7 @@ def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -
     for start in range(0, len(logits), block):
         rows = slice(start, start + block)
         bits = np.unpackbits(candidates[rows], axis=2).astype(np.float32)  # (q, C, K)
-        scores = (bits @ logits[rows, :, None])[..., 0]  # (q, C), half of the dot product plus a constant of the query
+        scores = (bits @ logits[rows, :, None])[..., 0]  # (q, C), half of the dot product plus a constant per query
         chosen[rows] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return chosen
 

@@ -1,4 +1,4 @@
-"""Groups of near-duplicates: items whose codes are connected by steps of a few bits."""
+"""Find groups of near-duplicates: items whose codes are connected by steps of a few bits."""
 
 import csv
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ _MOST_WAITING = 1 << 21
 
 
 class Components:
-    """Components of a graph that grows.
+    """Connected components of a growing graph.
 
     Args:
-        size: Number of nodes; each is a component of its own at first.
+        size: Number of nodes; at first each is its own component.
 
     Example:
         >>> components = Components(4)
@@ -41,14 +41,14 @@ class Components:
         self._num_waiting = 0
 
     def connect(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
-        """Connect `(E,)` nodes with as many others; `settle` takes it into account."""
+        """Connect `(E,)` nodes with as many others; `settle` updates the components."""
         self._waiting.append((one, other))
         self._num_waiting += len(one)
-        if self._num_waiting > _MOST_WAITING:  # so that memory does not grow with the number of connections
+        if self._num_waiting > _MOST_WAITING:  # bounds the memory of connections
             self.settle()
 
     def settle(self) -> NDArray[np.int64]:
-        """Number of the component of each node, `(size,)`."""
+        """Return the number of the component of each node, `(size,)`."""
         if self._num_waiting:
             one, other = (self._labels[np.concatenate(side)] for side in zip(*self._waiting, strict=True))
             size = int(self._labels.max()) + 1
@@ -62,17 +62,17 @@ class Components:
 Words = list[NDArray[np.uint64]]
 """Codes as columns of 64 bits, `(N,)` each, with zeros after the last bit."""
 
-_REACH = 64  # rows of a bucket that each row is compared with before components are looked at
-_MOST_AT_ONCE = 1 << 20  # pairs of a large bucket that are compared at a time
+_REACH = 64  # following rows of its bucket that each row is compared with
+_MOST_AT_ONCE = 1 << 20  # pairs of a large bucket compared at a time
 _SETTLE_AFTER = 1 << 27  # compared pairs, about half a second
 
 
 def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
-    """Find groups of items: two are in one group if a chain of items leads from one to the other, each within `radius`.
+    """Find groups of items that are connected by chains of items, each within `radius` bits of the next.
 
-    Exact. The bits are split into `radius + 1` chunks: two codes that differ in at most `radius` bits agree in one of
-    them, so only codes that share a chunk are compared, and of those only pairs that are not connected yet. Equal codes
-    are put together first. Memory grows with N, not with the number of pairs; the time depends on how many codes share
+    The search is exact. The bits are split into `radius + 1` chunks: two codes that differ in at most `radius` bits
+    agree in one of them, so only codes that share a chunk are compared, and only if they are not connected yet. Equal
+    codes are joined first. Memory grows with N, not with the number of pairs; the time depends on how many codes share
     a chunk.
 
     Args:
@@ -80,10 +80,10 @@ def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
         radius: Largest step of a chain, from 0 (equal codes) to K bits.
 
     Returns:
-        Positions, ascending, of every group of two items or more; groups in the order of their first items.
+        Ascending positions of every group of two or more items; groups in the order of their first items.
 
     Raises:
-        ValueError: If `radius` breaks its rule.
+        ValueError: If `radius` is out of range.
 
     Example:
         >>> packed = np.array([[0b00000000], [0b11110000], [0b00000001], [0b00000011]], np.uint8)
@@ -100,7 +100,7 @@ def near_duplicates(index: HammingIndex, radius: int) -> list[Positions]:
 
 
 class _Buckets(NamedTuple):
-    """Rows ordered so that those which agree in some bits stand side by side, and where each bucket of them lies."""
+    """Buckets of rows that agree in some bits, as consecutive rows of an order."""
 
     order: Positions  # (D,) rows
     starts: Positions  # place of the first row of each bucket in `order`
@@ -115,7 +115,7 @@ def _to_words(packed: NDArray[np.uint8]) -> Words:
 
 
 def _share(words: Words, mask: list[int] | None = None) -> _Buckets:
-    """Buckets of the rows that agree in all bits, or in those of a mask."""
+    """Make buckets of the rows that agree in all bits, or in the bits of a mask."""
     if mask is not None:
         words = [word & np.uint64(bits) for word, bits in zip(words, mask, strict=True) if bits]
     order = np.argsort(words[0], kind="stable") if len(words) == 1 else np.lexsort(words[::-1])
@@ -129,7 +129,7 @@ def _share(words: Words, mask: list[int] | None = None) -> _Buckets:
 
 
 def _masks(num_bits: int, num_words: int, num_chunks: int) -> list[list[int]]:
-    """For each chunk of the bits, the bits of every word that it takes."""
+    """Make the masks of every word for each chunk of the bits."""
     bounds = [num_bits * chunk // num_chunks for chunk in range(num_chunks + 1)]
     masks = []
     for start, stop in pairwise(bounds):
@@ -139,7 +139,7 @@ def _masks(num_bits: int, num_words: int, num_chunks: int) -> list[list[int]]:
 
 
 def _connect(words: Words, num_bits: int, radius: int) -> NDArray[np.int64]:
-    """Number of the component of each of `D` distinct codes."""
+    """Find the number of the component of each of `D` distinct codes."""
     size = len(words[0])
     if radius == num_bits:
         return np.zeros(size, np.int64)
@@ -149,7 +149,7 @@ def _connect(words: Words, num_bits: int, radius: int) -> NDArray[np.int64]:
     buckets = [_share(words, mask) for mask in _masks(num_bits, len(words), radius + 1)]
     all_pairs = size * (size - 1) // 2
     if sum(int((bucket.sizes * (bucket.sizes - 1) // 2).sum()) for bucket in buckets) > all_pairs:
-        rows = np.arange(size)  # chunks so short tell little apart: compare all with all, once
+        rows = np.arange(size)  # buckets of such short chunks are large: compare all pairs once
         buckets = [_Buckets(rows, rows[:1], np.array([size]))]
     with progress_bar(total=size * len(buckets), desc="Comparing codes", unit="code", unit_scale=True) as bar:
         for bucket in buckets:
@@ -164,7 +164,7 @@ def _connect(words: Words, num_bits: int, radius: int) -> NDArray[np.int64]:
 def _compare_neighbours(words: Words, buckets: _Buckets, components: Components, radius: int) -> None:
     """Compare every row with the next `_REACH` rows of its bucket."""
     order, starts, sizes = buckets
-    number = np.repeat(np.arange(len(starts)), sizes)  # (D,), of the bucket of a row
+    number = np.repeat(np.arange(len(starts)), sizes)  # (D,), bucket of each row
     ends = (starts + sizes)[number]
     rows = np.arange(len(order))
     labels = components.settle()[order]
@@ -205,7 +205,7 @@ def _compare_large(
 
 
 def _distances(words: Words, left: Positions, right: Positions | slice) -> NDArray[np.uint16]:
-    """Bits in which rows differ, in the shape that the two selections broadcast to."""
+    """Count the bits in which rows differ, in the broadcast shape of the two selections."""
     total: NDArray[np.uint16] = np.bitwise_count(words[0][left] ^ words[0][right]).astype(np.uint16)
     for word in words[1:]:
         total += np.bitwise_count(word[left] ^ word[right])
@@ -213,7 +213,7 @@ def _distances(words: Words, left: Positions, right: Positions | slice) -> NDArr
 
 
 def _members(labels: NDArray[np.int64]) -> list[Positions]:
-    """Positions with each label that two or more have, in the order of the first ones."""
+    """Group the positions of labels that occur at least twice, in the order of their first positions."""
     sizes = np.bincount(labels)
     order = np.argsort(labels, kind="stable")
     order = order[np.repeat(sizes, sizes) > 1]
@@ -225,15 +225,15 @@ def _members(labels: NDArray[np.int64]) -> list[Positions]:
 
 
 def write_groups(path: str | Path, index: HammingIndex, groups: Sequence[Positions]) -> None:
-    """Write groups as CSV, atomically: a row an item, with the number of its group from 1.
+    """Write groups as CSV, atomically: one row per item, with the number of its group from 1.
 
     Args:
-        path: The file; one that is there is replaced.
-        index: The index whose items are grouped.
+        path: Path of the file; an older file is replaced.
+        index: Index of the items.
         groups: Groups from `near_duplicates`.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If the file cannot be written.
     """
     with whole_file(check_path("out", path)) as partial:
         with partial.open("w", newline="", encoding="utf-8", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""HammingIndex: packed codes and their items in memory, searched by distance in bits."""
+"""HammingIndex: search packed codes and their items in memory by distance in bits."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ class HammingIndex(CodeIndex):
     """An index over packed codes.
 
     Args:
-        packed: `(N, K / 8)` uint8, at least one code.
-        ids: `(N,)` ids of the caller: whole numbers of 64 bits, or strings. Without them an id is a position.
-        labels: `(N,)` names, numbers, or lists of names; None where an item has none.
-        paths: `(N,)` strings: where each item comes from. They are never opened here.
+        packed: Packed codes `(N, K / 8)` uint8, at least one.
+        ids: Ids of the caller, `(N,)`: whole numbers of 64 bits, or strings. None uses positions as ids.
+        labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
+        paths: Paths of the items, `(N,)` strings. They are never opened here.
         kind: `flat`, `ivf`, `hnsw`, `multihash`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
         model: Name of the model that made the codes.
-        revision: Git revision of that model.
+        revision: Git revision of the model that made the codes.
 
     Raises:
-        ValueError: If an argument breaks its rule.
+        ValueError: If an argument has a wrong type, shape or value.
 
     Example:
         >>> packed = np.array([[0b00000000], [0b00000001], [0b11111111]], np.uint8)
@@ -66,27 +66,27 @@ class HammingIndex(CodeIndex):
 
     @property
     def kind(self) -> str:
-        """`flat`, `ivf`, `hnsw` or `multihash`."""
+        """Kind of the index: `flat`, `ivf`, `hnsw` or `multihash`."""
         return self._store.kind
 
     @property
     def packed(self) -> NDArray[np.uint8]:
-        """A copy of all codes, `(N, K / 8)`, by position."""
+        """Copy of all packed codes, `(N, K / 8)`, by position."""
         return self._store.codes()
 
     def add(
         self, packed: Packed, ids: Column | None = None, *, labels: Column | None = None, paths: Column | None = None
     ) -> None:
-        """Put codes after those that are there. The kind stays, and the lists of `ivf` keep their centers.
+        """Append codes. The kind does not change, and the lists of `ivf` keep their centers.
 
         Args:
-            packed: `(M, K / 8)` uint8.
-            ids: `(M,)`, if and only if the index has ids; `labels` and `paths` likewise.
-            labels: `(M,)`.
-            paths: `(M,)`.
+            packed: Packed codes `(M, K / 8)` uint8.
+            ids: Ids `(M,)`, if and only if the index has ids.
+            labels: Labels `(M,)`, if and only if the index has labels.
+            paths: Paths `(M,)`, if and only if the index has paths.
 
         Raises:
-            ValueError: If an argument breaks its rule; the index is then as it was.
+            ValueError: If an argument has a wrong type, shape or value; the index is then unchanged.
         """
         codes = check_packed("packed", packed, self.num_bits)
         if not len(codes):
@@ -105,7 +105,7 @@ class HammingIndex(CodeIndex):
         return [Hits(self.items.ids(positions), positions, distances) for positions, distances in found]
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
-        """Id, label and path of the items at `(P,)` positions; see `CodeIndex`."""
+        """Return id, label and path of the items at `(P,)` positions; see `CodeIndex`."""
         numbers = np.asarray(positions, dtype=np.int64)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise ValueError(
@@ -117,7 +117,7 @@ class HammingIndex(CodeIndex):
         """Write the index into one file, atomically; `modeling_crh.search.index_file` describes the format.
 
         Raises:
-            OSError: If it cannot be written; an older file of the name is then as it was.
+            OSError: If the file cannot be written; an older file is then unchanged.
         """
         header: dict[str, Any] = {"kind": self.kind, "model": self.model, "revision": self.revision}
         header |= {"num_bits": self.num_bits, "num_items": len(self)}
@@ -127,12 +127,12 @@ class HammingIndex(CodeIndex):
     def load(cls, path: str | Path) -> "HammingIndex":
         """Read an index that `save` wrote.
 
-        A damaged file is refused. One that was made to do harm is not: FAISS itself reads all kinds but `flat`, so take
-        those only from whom you trust.
+        A damaged file is refused, but a malicious file is not: FAISS itself reads all kinds but `flat`, so load those
+        only from sources that you trust.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If it is no index, of another format version, or damaged.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is damaged, of another format version, or not an index.
         """
         header, parts = read_index_file(path)
         index = cls.__new__(cls)

@@ -1,4 +1,4 @@
-"""The items of an index, and the file that holds it: complete and unchanged, or refused.
+"""The items of an index, and its file, which is verified by a checksum.
 
     bytes 0..7     "CRHINDEX"
     bytes 8..11    format version, little-endian
@@ -7,7 +7,7 @@
     then           header: JSON with `num_bits`, `num_items`, `kind`, `model`, `revision`, and the lengths of the parts
     then           the parts, one after the other
 
-The checksum finds damage; it is no signature, and says nothing about who made the file.
+The checksum detects damage; it is not a signature, and does not tell who made the file.
 """
 
 import hashlib
@@ -29,20 +29,20 @@ from modeling_crh.search.code_index import Ids
 COLUMNS = ("id", "label", "path")
 
 Column = Collection[Any]
-"""A list, a NumPy array, an Arrow array or a range."""
+"""Values of a column: a list, a NumPy array, an Arrow array or a range."""
 
 
 class Items:
-    """Ids, labels and paths of `N` codes, each of them only if it was given.
+    """Ids, labels and paths of `N` codes, as far as given.
 
     Args:
-        num_items: `N`.
-        ids: `(N,)` whole numbers, or strings; without them an id is a position.
-        labels: `(N,)` names, numbers, or lists of names; None where an item has none.
-        paths: `(N,)` strings.
+        num_items: Number of items, N.
+        ids: Ids `(N,)`: whole numbers, or strings; None uses positions as ids.
+        labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
+        paths: Paths `(N,)`, strings.
 
     Raises:
-        ValueError: If one of them is of another length or type.
+        ValueError: If a column has another length or type.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Items:
         return self.num_items
 
     def ids(self, positions: NDArray[np.int64]) -> Ids:
-        """Ids at positions of any shape, in that shape: int64, or objects that are strings."""
+        """Return the ids at positions of any shape, in that shape: int64, or strings as objects."""
         if "id" not in self.table.column_names:
             return positions
         column = self.table["id"]
@@ -67,7 +67,7 @@ class Items:
         return np.asarray(names, dtype=object).reshape(positions.shape)
 
     def records(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """`{"id": ..., "label": ..., "path": ...}` in Python's types for `(P,)` positions; None where there is none."""
+        """Return `{"id": ..., "label": ..., "path": ...}` for each of `(P,)` positions; None for missing values."""
         rows = self.table.take(pa.array(positions)).to_pylist() if self.table.column_names else [{}] * len(positions)
         return [
             {"id": number, "label": None, "path": None} | row
@@ -98,10 +98,10 @@ class Items:
 
     @classmethod
     def from_bytes(cls, num_items: int, content: NDArray[np.uint8]) -> "Items":
-        """Undo `to_bytes`.
+        """Restore items from `to_bytes`.
 
         Raises:
-            ValueError: If `content` is no such stream.
+            ValueError: If `content` cannot be read.
         """
         try:
             with pa.ipc.open_stream(pa.py_buffer(content.tobytes())) as reader:
@@ -115,10 +115,10 @@ class Items:
 
 
 def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
-    """Check that new items have the columns of an index or a table, and of the same types.
+    """Check that new items have the columns and types of an index or a table.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If columns or types differ.
     """
     kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (found, expected))
     if kinds != wanted:
@@ -126,7 +126,7 @@ def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
 
 
 def label_text(label: str | int | list[str] | None, separator: str = ", ") -> str:
-    """The label of an item in one line; empty where there is none.
+    """Write the label of an item in one line; empty without a label.
 
     Example:
         >>> label_text(["cat", "dog"]), label_text(7), label_text(None)
@@ -136,15 +136,15 @@ def label_text(label: str | int | list[str] | None, separator: str = ", ") -> st
 
 
 def to_array(name: str, values: Any, rule: str) -> pa.Array:
-    """A column as one Arrow array.
+    """Convert a column to one Arrow array.
 
     Args:
-        name: Name of the argument, for the message.
-        values: A `Column`.
-        rule: Rule of the argument, for the message.
+        name: Name of the argument in the error.
+        values: Column to convert.
+        rule: Rule of the argument in the error.
 
     Raises:
-        ValueError: If `values` is no column, or its entries are of several types.
+        ValueError: If `values` is not a column, or its entries are of several types.
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
@@ -160,7 +160,7 @@ _RULES = {"id": "whole numbers or strings", "label": "names, numbers or lists of
 
 
 def _column(name: str, values: Column, num_items: int) -> pa.Array:
-    """A column of items, brought to the type in which an index holds it."""
+    """Check a column of items, and convert it to the type that an index stores."""
     column = to_array(f"{name}s", values, f"{_RULES[name]}, all of one type")
     if len(column) != num_items:
         raise ValueError(f"`{name}s` must have one entry a code, but got {len(column)} for {num_items} codes.")
@@ -201,16 +201,16 @@ Parts = dict[str, NDArray[np.uint8]]
 
 
 def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> None:
-    """Write the file of an index atomically: an older one of the name stays until the new one is complete.
+    """Write the file of an index atomically.
 
     Args:
-        path: The file; its folder must exist.
-        header: All fields but the lengths of the parts.
-        parts: Bytes by name.
+        path: Path of the file, in a folder that exists.
+        header: All fields of the header but the lengths of the parts.
+        parts: Bytes of the parts by name.
 
     Raises:
-        ValueError: If `path` is empty or no path.
-        OSError: If it cannot be written.
+        ValueError: If `path` is empty or not a path.
+        OSError: If the file cannot be written.
     """
     target = check_path("path", path)
     text = json.dumps(header | {"parts": {name: part.nbytes for name, part in parts.items()}}).encode()
@@ -229,14 +229,14 @@ def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
     """Read the file of an index; nothing in it is interpreted before its checksum is right.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
-        The header, every field of which has its type, and the parts.
+        The header, with checked types, and the parts.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is of another kind or format version, or damaged.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, of another format version, or not an index.
     """
     file = check_path("path", path)
     if not file.is_file():
@@ -255,12 +255,12 @@ def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
         raise ValueError(f"`path` must be an undamaged index, but the checksum of {str(path)!r} is wrong.")
     try:
         return _divide(content)
-    except (ValueError, RecursionError) as error:  # JSON that is none, or nested without end
+    except (ValueError, RecursionError) as error:  # invalid or too deeply nested JSON
         raise ValueError(f"`path` must be an index, but the header of {str(path)!r} is wrong: {error}.") from error
 
 
 def is_index_file(path: str | Path) -> bool:
-    """Whether a file starts as an index does."""
+    """Whether a file starts like an index."""
     with Path(path).open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 

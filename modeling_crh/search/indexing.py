@@ -19,11 +19,11 @@ from modeling_crh.search.lance_rows import CODE, LanceSettings, make_rows
 if TYPE_CHECKING:
     from modeling_crh.search.lance_index import LanceIndex
 
-_ROWS = 1 << 18  # of a part
+_ROWS = 1 << 18  # rows of a part
 
 
 CodePart = tuple[NDArray[np.uint8], dict[str, pa.Array]]
-"""Some rows of the files of codes: codes `(n, K / 8)`, and all other columns, `(n,)` each, by name."""
+"""Rows from files of codes: packed codes `(n, K / 8)`, and all other columns, `(n,)` each, by name."""
 
 
 def read_codes(
@@ -32,17 +32,17 @@ def read_codes(
     """Read the codes of a parquet file, or of all parquet files in a folder in the order of their names.
 
     Args:
-        codes: The file or folder. It has a column `code` of packed codes as fixed-size binary; the metadata of its
-            schema name the `model`, and may name its `revision` and the `num_bits`.
-        model: Name of the model to use instead, such as one that has moved to the Hub.
-        columns: Columns to read beside the codes, as far as they are there; None reads all.
+        codes: File or folder, with a column `code` of packed codes as fixed-size binary; the metadata of its schema
+            name the `model`, and may name its `revision` and the `num_bits`.
+        model: Name of the model that replaces the one in the metadata, such as for a model moved to the Hub.
+        columns: Columns to read besides the codes, if they exist; None reads all.
 
     Returns:
-        What the metadata say, and the rows part by part.
+        Settings from the metadata, and the rows part by part.
 
     Raises:
-        ValueError: If there is no such file, it holds no codes, the files of a folder are of different models or have
-            different columns, or `crh encode` has not come to its end.
+        ValueError: If there is no such file, it holds no codes, the files of a folder differ in model or columns, or
+            `crh encode` has not completed the folder.
     """
     path = check_path("codes", codes)
     files = code_files(path)
@@ -85,13 +85,13 @@ def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = No
     """Index codes in memory.
 
     Args:
-        codes: A parquet file or a folder of some, see `read_codes`. Its columns `id`, `label` and `path`, as far as
-            they are there, are those of the index.
+        codes: Parquet file or folder of parquet files, see `read_codes`. Its columns `id`, `label` and `path`, if they
+            exist, become those of the index.
         kind: Kind of the index, see `HammingIndex`.
-        model: Name of the model to use instead of the one that the codes name.
+        model: Name of the model that replaces the one in the metadata.
 
     Raises:
-        ValueError: See `read_codes`.
+        ValueError: If the codes cannot be read, see `read_codes`.
     """
     settings, parts = read_codes(codes, model, COLUMNS)
     packed, read = zip(*parts, strict=True)
@@ -108,18 +108,18 @@ def codes_to_table(
     append: bool = False,
     storage_options: dict[str, str] | None = None,
 ) -> "LanceIndex":
-    """Write codes as a table, as the new version of one that is there, or into one.
+    """Write codes as a table or as its new version, or append them to a table.
 
     Args:
-        codes: A parquet file or a folder of some, see `read_codes`. All of its columns are kept to filter by.
+        codes: Parquet file or folder of parquet files, see `read_codes`. All columns are kept to filter by.
         uri: URI of the table, see `LanceIndex`.
         kind: Kind of the table: `flat`, `ivf` or `auto`.
-        model: As in `index_codes`.
-        append: Whether to add to the table that is there; the ids must be new to it. All codes are then in memory.
+        model: Name of the model that replaces the one in the metadata.
+        append: Whether to add to an existing table, which must not hold the ids. All codes are then in memory.
         storage_options: Options of the object store, see `LanceIndex`.
 
     Raises:
-        ValueError: If `codes` or `uri` breaks its rule, or codes that are to be added are of another model or length.
+        ValueError: If `codes` or `uri` cannot be used, or appended codes are of another model or length.
     """
     from modeling_crh.search.lance_index import LanceIndex
     from modeling_crh.search.lance_table import LancePlace, check_table_kind, write_table
@@ -141,7 +141,7 @@ def codes_to_table(
 
 
 def _rows(parts: Iterator[CodePart]) -> Iterator[pa.Table]:
-    """Rows of a table; where there are no ids, they are numbered from 0 on."""
+    """Make rows of a table; codes without ids are numbered from 0."""
     start = 0
     for packed, columns in parts:
         ids = columns.pop("id", pa.array(np.arange(start, start + len(packed))))

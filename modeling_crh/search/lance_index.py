@@ -1,4 +1,4 @@
-"""LanceIndex: packed codes in a table of LanceDB, which outgrows memory and may lie in an object store."""
+"""LanceIndex: packed codes in a table of LanceDB, which may be larger than memory and lie in an object store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class TableVersion:
 
     Args:
         number: Number of the version, from 1.
-        time: When it was written, in local time.
+        time: Local time of writing.
         num_items: Number of rows.
     """
 
@@ -34,19 +34,19 @@ class TableVersion:
 
 
 class LanceIndex(LanceView):
-    """A table of packed codes with ids of the caller, searched as a `HammingIndex` is.
+    """A table of packed codes with ids of the caller, searched like a `HammingIndex`.
 
-    What is open is one version of the table, and stays that version whatever others write, until `refresh` or a change
-    of its own. Every change is a new version, written in one step. Several processes may read and write at once.
+    The index shows one version of the table, regardless of what others write, until `refresh` or its own next change.
+    Every change writes a new version atomically. Several processes may read and write at once.
 
     Args:
         uri: `FOLDER/NAME.lance`, on this machine or with a scheme, such as `s3://bucket/photos.lance`.
-        storage_options: Options of an object store, in LanceDB's words, such as `aws_endpoint`; what is not given is
-            taken from the environment.
+        storage_options: LanceDB's options of an object store, such as `aws_endpoint`; other options come from the
+            environment.
 
     Raises:
-        FileNotFoundError: If the folder is not there.
-        ValueError: If there is no such table, it is another table, or the object store does not give it.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the table does not exist, holds no codes, or the object store refuses access.
     """
 
     def __init__(self, uri: str | Path, *, storage_options: dict[str, str] | None = None) -> None:
@@ -73,19 +73,19 @@ class LanceIndex(LanceView):
 
         Args:
             uri: URI of the table, see the class.
-            packed: `(N, K / 8)` uint8, at least one code.
-            ids: `(N,)` distinct whole numbers of 64 bits or strings; None numbers the codes from 0.
-            labels: `(N,)`, as in a `HammingIndex`.
-            paths: `(N,)`, as in a `HammingIndex`.
+            packed: Packed codes `(N, K / 8)` uint8, at least one.
+            ids: Distinct ids `(N,)`: whole numbers of 64 bits, or strings; None numbers the codes from 0.
+            labels: Labels `(N,)`, as in a `HammingIndex`.
+            paths: Paths `(N,)`, as in a `HammingIndex`.
             columns: More columns to filter by, `(N,)` each, by name.
             kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_table.check_table_kind`.
             model: Name of the model that made the codes.
-            revision: Git revision of that model.
-            replace: Whether a table of codes that is there gets these as its new version.
+            revision: Git revision of the model that made the codes.
+            replace: Whether the codes become a new version of an existing table of codes.
             storage_options: Options of the object store, see the class.
 
         Raises:
-            ValueError: If an argument breaks its rule, or a table is there that is not to be replaced.
+            ValueError: If an argument has a wrong type, shape or value, or, without `replace`, the table exists.
         """
         codes = check_packed("packed", packed)
         if not len(codes):
@@ -106,20 +106,20 @@ class LanceIndex(LanceView):
         columns: Mapping[str, Column] | None = None,
         replace: bool = False,
     ) -> None:
-        """Put codes into the newest version of the table, as the next one, which is then open.
+        """Add codes to the newest version of the table; this writes and opens a new version.
 
-        With `ivf` they are found too, but compared one by one until `optimize` puts them into lists.
+        An `ivf` table scans added codes one by one until `optimize` puts them into lists.
 
         Args:
-            packed: `(M, K / 8)` uint8.
-            ids: `(M,)` distinct ids.
-            labels: `(M,)`, if and only if the table has labels; `paths` likewise.
-            paths: `(M,)`.
-            columns: The other columns of the table, `(M,)` each, by name.
-            replace: Whether an id that is there gets the new code and columns. Otherwise it is an error.
+            packed: Packed codes `(M, K / 8)` uint8.
+            ids: Distinct ids `(M,)`.
+            labels: Labels `(M,)`, if and only if the table has labels.
+            paths: Paths `(M,)`, if and only if the table has paths.
+            columns: Other columns of the table, `(M,)` each, by name.
+            replace: Whether existing ids get the new codes and columns; otherwise they are an error.
 
         Raises:
-            ValueError: If an argument breaks its rule; the table is then as it was.
+            ValueError: If an argument has a wrong type, shape or value; the table is then unchanged.
         """
         codes = check_packed("packed", packed, self.num_bits)
         if ids is None:
@@ -127,7 +127,7 @@ class LanceIndex(LanceView):
         self.add_rows(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
 
     def add_rows(self, rows: pa.Table, *, replace: bool = False) -> None:
-        """As `add`, with rows that `modeling_crh.search.lance_rows.make_rows` has made."""
+        """Like `add`, with rows from `modeling_crh.search.lance_rows.make_rows`."""
         self.refresh()
         rows = check_same_columns(rows, self._table.schema)
         if not replace:
@@ -135,7 +135,7 @@ class LanceIndex(LanceView):
         if not len(rows):
             return
         merge = self._table.merge_insert("id").when_not_matched_insert_all()
-        merge = merge.use_index(False)  # with an index of ids, two writers could add the same one
+        merge = merge.use_index(False)  # with an index of ids, two writers could add the same id
         with self._speaking():
             inserted = (merge.when_matched_update_all() if replace else merge).execute(rows).num_inserted_rows
         if not replace and inserted < len(rows):
@@ -145,10 +145,10 @@ class LanceIndex(LanceView):
             )
 
     def delete(self, where: Condition) -> int:
-        """Remove the items that meet a condition from the newest version, as the next one; returns their number.
+        """Remove the items that meet a condition, which writes a new version; return their number.
 
         Raises:
-            ValueError: If it is no condition on this table.
+            ValueError: If the table does not accept the condition.
         """
         self.refresh()
         sql = self._checked_sql(where)
@@ -156,10 +156,10 @@ class LanceIndex(LanceView):
             return int(self._table.delete(sql).num_deleted_rows)
 
     def optimize(self, kind: str = "auto") -> None:
-        """Join small files and put added codes into the lists, if there are any; make lists if `kind` says so.
+        """Join small files, add new codes to the lists of `ivf`, and make lists if `kind` asks for them.
 
         Args:
-            kind: `auto` and `flat` leave lists that are there as they are, `ivf` divides the codes anew.
+            kind: `auto` and `flat` keep existing lists; `ivf` makes new lists of all codes.
         """
         check_table_kind(kind)
         self.refresh()
@@ -169,13 +169,13 @@ class LanceIndex(LanceView):
                 make_lists(self._table, kind)
 
     def versions(self) -> list[TableVersion]:
-        """All versions that can be opened, oldest first."""
+        """List all versions that can be opened, oldest first."""
         with self._speaking():
             found = self._table.list_versions()
         return [TableVersion(one["version"], one["timestamp"], int(one["metadata"]["total_rows"])) for one in found]
 
     def at(self, version: int) -> LanceView:
-        """The items of an older version.
+        """Open an older version.
 
         Raises:
             ValueError: If there is no such version.

@@ -1,4 +1,4 @@
-"""The rows of a table of codes: schema, metadata, and conditions on rows."""
+"""Rows of a table of codes: schema, metadata, and conditions on rows."""
 
 import math
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ from modeling_crh.search.index_file import COLUMNS, Column, Items, check_same_ty
 Condition = str | Mapping[str, Any]
 """SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, all of which must hold.
 
-In a column of lists, such as several labels an item, a value is one that the list holds.
+In a column of lists, such as several labels per item, the list must contain the value.
 """
 
 
 def to_sql(condition: Condition, schema: pa.Schema) -> str:
-    """Write a condition as SQL; the values of a mapping are quoted, so they may come from anywhere.
+    """Write a condition as SQL; the values of a mapping are quoted, so they may be untrusted.
 
     Args:
         condition: SQL, which the table itself checks, or values by column; see `Condition`.
         schema: Schema of the table.
 
     Raises:
-        ValueError: If the condition is empty, or names a column that is not there or a value that no column holds.
+        ValueError: If the condition is empty, or names a missing column or a value that no column can hold.
 
     Example:
         >>> schema = pa.schema({"label": pa.string(), "year": pa.int64()})
@@ -36,7 +36,7 @@ def to_sql(condition: Condition, schema: pa.Schema) -> str:
         "`label` = 'cat''s' AND `year` IN (2024, 2025)"
     """
     if isinstance(condition, str) and condition.strip():
-        return f"({condition})"  # so that what follows a complete condition is not ignored, but an error
+        return f"({condition})"  # so that text after a complete condition is an error
     if not isinstance(condition, Mapping) or not condition:
         raise ValueError(f"`where` must be SQL or a mapping of columns to values, but got {condition!r:.80}.")
     return " AND ".join(_term(name, value, schema) for name, value in condition.items())
@@ -70,7 +70,7 @@ def _literal(value: Any) -> str:
 CODE = "code"
 FORMAT_VERSION = 1
 
-_KEY = {"lance-schema:unenforced-primary-key": "true"}  # Lance then lets no two writers add one id
+_KEY = {"lance-schema:unenforced-primary-key": "true"}  # prevents two writers from adding one id
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class LanceSettings:
     Args:
         num_bits: `K`.
         model: Name of the model that made the codes.
-        revision: Git revision of that model.
+        revision: Git revision of the model that made the codes.
     """
 
     num_bits: int
@@ -88,7 +88,7 @@ class LanceSettings:
     revision: str = ""
 
     def to_metadata(self) -> dict[str, str]:
-        """The metadata of a schema."""
+        """Make the metadata of a schema."""
         settings = {"num_bits": str(self.num_bits), "model": self.model, "revision": self.revision}
         return {"crh_format": str(FORMAT_VERSION)} | settings
 
@@ -97,7 +97,7 @@ class LanceSettings:
         """Read the settings of a schema.
 
         Raises:
-            ValueError: If the metadata are missing or of another format version, or the columns do not fit them.
+            ValueError: If the metadata are missing, of another format version, or do not fit the columns.
         """
         found = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
         version = found.get("crh_format")
@@ -115,15 +115,15 @@ class LanceSettings:
 
 
 def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Column] | None = None) -> pa.Table:
-    """Rows of `id`, `label` and `path`, as far as the items have them, of other columns, and of `code`.
+    """Make rows of `id`, `label` and `path`, if the items have them, other columns, and `code`.
 
     Args:
-        packed: `(N, K / 8)`, contiguous.
+        packed: Packed codes `(N, K / 8)`, contiguous.
         items: `N` items with ids.
         columns: Other columns by name, `(N,)` each.
 
     Raises:
-        ValueError: If two rows have one id, or a column breaks its rule.
+        ValueError: If two rows have one id, or a column has a wrong name, type or length.
     """
     table = items.table
     check_distinct(table["id"])
@@ -145,14 +145,14 @@ def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Col
 
 
 def check_distinct(ids: pa.ChunkedArray) -> None:
-    """Check that no id comes twice.
+    """Check that all ids are distinct.
 
     Raises:
-        ValueError: If one does.
+        ValueError: If an id occurs twice.
     """
     if pa.types.is_integer(ids.type):
         numbers = ids.to_numpy()
-        if (numbers[1:] > numbers[:-1]).all():  # as `crh encode` numbers them, and nothing has to be counted
+        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
             return
     counts = pc.value_counts(ids)
     doubles = counts.filter(pc.greater(counts.field("counts"), 1))
@@ -161,10 +161,10 @@ def check_distinct(ids: pa.ChunkedArray) -> None:
 
 
 def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give rows back in the order of a table's columns.
+    """Check that rows have the columns of a table, and return them in its order.
 
     Raises:
-        ValueError: If the columns are others, or of other types.
+        ValueError: If the columns differ in names or types.
     """
     found, expected = (one.remove(one.get_field_index(CODE)) for one in (rows.schema, schema))
     check_same_types(found, expected, "table")
@@ -172,7 +172,7 @@ def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def codes_of(table: pa.Table) -> NDArray[np.uint8]:
-    """The column of codes as `(N, K / 8)`."""
+    """Return the column of codes as an array `(N, K / 8)`."""
     column = table[CODE].combine_chunks()
     packed: NDArray[np.uint8] = column.flatten().to_numpy(zero_copy_only=False)
     return packed.reshape(len(table), column.type.list_size)

@@ -1,4 +1,4 @@
-"""The place of a table of codes, and how it is written."""
+"""Locate, open and write tables of codes."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import pyarrow as pa
 from modeling_crh.search.code_index import TABLE_SUFFIX
 from modeling_crh.search.lance_rows import CODE, LanceSettings, check_distinct, check_same_columns
 
-os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings tell of nothing that a caller could change
+os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings do not help a caller
 
 try:
     import lancedb
@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 
 TABLE_RULE = "a table that can be read and written"
 
-_FAULTS = {  # word in an object store's answer: what is wrong
+_FAULTS = {  # reasons by words in an object store's answer
     "Failed to get AWS credentials": "there are no credentials for the object store",
     "NoSuchBucket": "there is no such bucket",
     "kind: Connect": "the object store cannot be reached",
@@ -44,10 +44,10 @@ class LancePlace:
     """The place of a table.
 
     Args:
-        uri: The URI as the caller wrote it.
+        uri: URI as the caller wrote it.
         folder: Folder of the database that holds the table.
         name: Name of the table in the database.
-        storage_options: Options of the object store, in LanceDB's words.
+        storage_options: LanceDB's options of the object store.
     """
 
     uri: str
@@ -57,10 +57,10 @@ class LancePlace:
 
     @classmethod
     def of(cls, uri: str | Path, storage_options: dict[str, str] | None = None) -> "LancePlace":
-        """Divide a URI.
+        """Split a URI into folder and name.
 
         Raises:
-            ValueError: If it is no `FOLDER/NAME.lance`.
+            ValueError: If the URI is not `FOLDER/NAME.lance`.
         """
         text = str(uri)
         folder, _, last = text.rstrip("/").rpartition("/")
@@ -78,11 +78,11 @@ class LancePlace:
         return None if "://" in self.uri else Path(self.folder, self.name + TABLE_SUFFIX)
 
     def open(self) -> Any:
-        """The table as it is now.
+        """Open the newest version of the table.
 
         Raises:
-            FileNotFoundError: If its folder is not there.
-            ValueError: If there is no table, or the object store does not give it.
+            FileNotFoundError: If the folder does not exist.
+            ValueError: If the table does not exist, or the object store refuses access.
         """
         if self.local_path is not None and not self.local_path.is_dir():  # LanceDB would make the folder
             raise FileNotFoundError(f"`uri` must be a table of codes, but there is no folder {self.uri!r}.")
@@ -90,11 +90,11 @@ class LancePlace:
             return self._connect().open_table(self.name)
 
     def exists(self) -> bool:
-        """Whether a table of that name is there; what a write that was killed has left is none.
+        """Whether the table exists; the remains of an interrupted write do not count.
 
         Raises:
-            FileNotFoundError: If the folder of the database is not there.
-            ValueError: If something else is there, or the object store does not say.
+            FileNotFoundError: If the folder of the database does not exist.
+            ValueError: If other files are there, or the object store refuses access.
         """
         if self.local_path is not None:
             if not self.local_path.parent.is_dir():
@@ -116,11 +116,11 @@ class LancePlace:
         return "_versions" in files
 
     def write(self, batches: Any, *, replace: bool) -> Any:
-        """Write a table in one step: all of it is there or nothing.
+        """Write a table atomically.
 
         Args:
-            batches: A `pyarrow.RecordBatchReader`.
-            replace: Whether it is to be the new version of one that is there.
+            batches: Rows as a `pyarrow.RecordBatchReader`.
+            replace: Whether to write a new version of an existing table.
         """
         with one_sentence("uri", TABLE_RULE, self.uri):
             return self._connect().create_table(self.name, batches, mode="overwrite" if replace else "create")
@@ -131,16 +131,16 @@ class LancePlace:
 
 @contextmanager
 def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
-    """Say what LanceDB and object stores report in one sentence: `argument` must be `rule`, but got `value`.
+    """Turn errors of LanceDB and object stores into a `ValueError` of one sentence.
 
     Raises:
-        ValueError: Instead of an error that LanceDB raises.
+        ValueError: "`argument` must be `rule`, but `value` is not", with the reason.
     """
     try:
         yield
     except (ValueError, OSError) as error:
         raise _refusal(argument, rule, value, error) from error
-    except RuntimeError as error:  # LanceDB has no class of its own for what Lance and the object stores report
+    except RuntimeError as error:  # LanceDB has no own class for errors of Lance and object stores
         if type(error) is not RuntimeError:
             raise
         raise _refusal(argument, rule, value, error) from error
@@ -149,24 +149,24 @@ def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
 def _refusal(argument: str, rule: str, value: str, error: Exception) -> ValueError:
     text = str(error)
     known = [fault for word, fault in _FAULTS.items() if word in text]
-    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))  # no source file of Rust
+    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))  # drops the Rust source file
     reason = known[0] if known else line.removeprefix("Invalid input, ")[:200].rstrip(". ")
     return ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.")
 
 
 KINDS = ("flat", "ivf")
 FLAT_LIMIT = 200_000
-"""Most codes that `auto` scans: some ten milliseconds a query of 64 bits, `benchmarks/bench_lance.py`."""
+"""Most codes that `auto` scans: some ten milliseconds per query of 64 bits, `benchmarks/bench_lance.py`."""
 
 
 def check_table_kind(kind: str) -> None:
-    """Check that there is such a kind of table.
+    """Check the kind of a table.
 
-    `flat` compares all codes and is exact; `ivf` looks through the nearest lists of codes; `auto` is `flat` up to
+    `flat` compares all codes and is exact; `ivf` searches the nearest lists of codes; `auto` is `flat` up to
     `FLAT_LIMIT` codes and `ivf` above.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If the kind is unknown.
     """
     if kind not in ("auto", *KINDS):
         raise ValueError(f"`kind` must be auto, {' or '.join(KINDS)} for a table, but got {kind!r:.80}.")
@@ -175,19 +175,19 @@ def check_table_kind(kind: str) -> None:
 def write_table(
     place: LancePlace, parts: Iterable[pa.Table], settings: LanceSettings, *, kind: str = "auto", replace: bool = False
 ) -> None:
-    """Write rows as a table, or as the new version of one that is there.
+    """Write rows as a table, or as a new version of an existing table.
 
     Args:
         place: Place of the table.
-        parts: Rows from `make_rows`, at least one part. One part at a time is in memory, and the ids of all.
+        parts: Rows from `make_rows`, at least one part. Only one part at a time, and all ids, are in memory.
         settings: Settings of the codes, for the metadata of the table.
         kind: `flat`, `ivf` or `auto`, see `check_table_kind`.
-        replace: Whether a table of codes that is there gets these as its new version.
+        replace: Whether the rows become a new version of an existing table of codes.
 
     Raises:
-        FileNotFoundError: If there is no such place.
-        ValueError: If there is no such kind, a table is there that is not to be replaced, a part has other columns than
-            the first, or two rows have one id; nothing is then written.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the kind is unknown, the table exists and `replace` is False, a part has other columns than the
+            first, or two rows have one id; nothing is then written.
     """
     check_table_kind(kind)
     is_there = place.exists()
@@ -199,14 +199,14 @@ def write_table(
     try:
         table = place.write(_reader(parts, settings, failures), replace=is_there)
     except ValueError:
-        if failures:  # LanceDB passes on no more than its text
+        if failures:  # LanceDB passes on only the text of the error
             raise failures[0] from None
         raise
     make_lists(table, kind)
 
 
 def make_lists(table: Any, kind: str) -> None:
-    """Divide the codes of a table into lists of about 8,000 that lie near each other, if `kind` says so."""
+    """Divide the codes of a table into lists of about 8,000 neighbours, if `kind` asks for lists."""
     if kind == "ivf" or (kind == "auto" and table.count_rows() > FLAT_LIMIT):
         table.create_index(CODE, config=IvfFlat(distance_type="hamming"), replace=True)
 

@@ -1,4 +1,4 @@
-"""One version of a table of codes, searched as a `HammingIndex` is."""
+"""Search one version of a table of codes, like a `HammingIndex`."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,25 +15,25 @@ from modeling_crh.search.lance_rows import CODE, Condition, LanceSettings, codes
 from modeling_crh.search.lance_table import TABLE_RULE, one_sentence
 
 PROBES = 64
-"""Lists that a query looks through, of about 8,000 codes each: `benchmarks/bench_lance.py`."""
+"""Number of lists that a query searches, of about 8,000 codes each: `benchmarks/bench_lance.py`."""
 
-_AT_ONCE = 64  # queries
-_MORE = 64  # rows beyond k that are fetched, so that those which tie for the last place are seen
+_AT_ONCE = 64  # queries per call of LanceDB
+_MORE = 64  # rows fetched beyond k, to see which rows tie for the last place
 
 
 class LanceView(CodeIndex):
     """All items of a version of a table, or those that meet a condition; `LanceIndex` makes it.
 
-    Items at the same distance stand in the order of their ids. Positions number the rows of this version of the table;
-    they are not consecutive. `flat` is exact; `ivf` may miss an item, and another division into lists another one.
+    Items at the same distance are sorted by id. Positions number the rows of this version of the table; they are not
+    consecutive. `flat` is exact; `ivf` may miss items, and which ones depends on its lists.
 
     Args:
         uri: URI of the table, for messages.
-        table: LanceDB's table, at the version.
-        condition: SQL that the items meet; None stands for all items.
+        table: Table of LanceDB, at the version.
+        condition: SQL that the items meet; None takes all items.
 
     Raises:
-        ValueError: If it is no table of codes.
+        ValueError: If `table` is not a table of codes.
     """
 
     def __init__(self, uri: str, table: Any, condition: str | None = None) -> None:
@@ -57,7 +57,7 @@ class LanceView(CodeIndex):
 
     @property
     def version(self) -> int:
-        """Number of the version that is open."""
+        """Number of the open version."""
         return int(self._table.version)
 
     @property
@@ -66,20 +66,20 @@ class LanceView(CodeIndex):
         return "ivf" if any(CODE in index.columns for index in self._table.list_indices()) else "flat"
 
     def where(self, condition: Condition) -> "LanceView":
-        """The items that meet a condition, as an index of their own: they are chosen before codes are compared.
+        """Make an index of the items that meet a condition, which are chosen before codes are compared.
 
         Args:
             condition: SQL, or values by column; see `modeling_crh.search.lance_rows.Condition`.
 
         Raises:
-            ValueError: If it is no condition on this table.
+            ValueError: If the table does not accept the condition.
         """
         sql = self._checked_sql(condition)
         both = sql if self._condition is None else f"({self._condition}) AND ({sql})"
         return LanceView(self.uri, self._table, both)
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
-        """Id, label, path and all other columns but the code of the items at `(P,)` positions; see `CodeIndex`."""
+        """Return all columns but the code of the items at `(P,)` positions; see `CodeIndex`."""
         numbers = np.asarray(positions, dtype=np.int64).tolist()
         if not numbers:
             return []
@@ -93,7 +93,7 @@ class LanceView(CodeIndex):
         return [dict.fromkeys(COLUMNS) | found[number] for number in numbers]
 
     def in_memory(self, kind: str = "auto") -> HammingIndex:
-        """All items that meet the condition, in the order of their ids, as an index over FAISS."""
+        """Read all items that meet the condition into a FAISS index, in the order of their ids."""
         with self._speaking():
             query = self._table.search().select([*(c for c in COLUMNS if c in self._table.schema.names), CODE])
             table = (query if self._condition is None else query.where(self._condition)).to_arrow().sort_by("id")
@@ -112,7 +112,7 @@ class LanceView(CodeIndex):
         return hits, np.stack([codes_of(found) for found in tables]) if with_codes else np.empty(0, np.uint8)
 
     def _rows_up_to(self, queries: NDArray[np.uint8], k: int, exact: bool, with_codes: bool) -> list[pa.Table]:
-        """Rows of each query by distance and id: the `k` nearest and all that tie with the last, or more."""
+        """Fetch the `k` nearest rows of each query, all that tie with the last, or more, by distance and id."""
         found = self._fetch(queries, k + _MORE, exact=exact, with_codes=with_codes)
         for row, rows in enumerate(found):
             query = queries[row : row + 1]
@@ -135,7 +135,7 @@ class LanceView(CodeIndex):
         radius: int | None = None,
         with_codes: bool = False,
     ) -> list[pa.Table]:
-        """Rows of each query by distance and id: `limit` of them, or all; within `radius` bits where there is one."""
+        """Fetch `limit` rows of each query, or all, within `radius` bits if given, by distance and id."""
         most = max(1, self._table.count_rows()) if limit is None else limit
         columns = ["id", "_distance", *([CODE] if with_codes else [])]
         found: list[pa.Table] = []
@@ -163,7 +163,7 @@ class LanceView(CodeIndex):
 
 
 def _divide(table: pa.Table, num_queries: int) -> list[pa.Table]:
-    """Divide what LanceDB answers into a table for each query, in order."""
+    """Divide an answer of LanceDB into one table per query, in order."""
     table = table.append_column("distance", pc.cast(table["_distance"], pa.int32()))
     if "query_index" not in table.column_names:  # as LanceDB answers a single query
         table = table.append_column("query_index", pa.array(np.zeros(len(table), np.int32)))

@@ -122,9 +122,7 @@ def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
     best = [row for row in evaluations if row["eval_map"] == state.best_metric]
     chosen = (best or evaluations[-1:] or [{}])[0]
     figures = {name.partition("eval_")[2]: value for name, value in chosen.items()}
-    settings = json.loads(
-        json.dumps({"training": changed_settings(args), "seed": args.seed})
-    )  # enums by value
+    settings = json.loads(json.dumps({"training": changed_settings(args), "seed": args.seed}))  # enums by value
     return RunRecord(
         figures={name: value for name, value in figures.items() if name and name not in _NOT_FIGURES},
         split="validation",
