@@ -1,4 +1,4 @@
-"""The search page: Gradio around an index and its model. It talks to no other server."""
+"""The search page: Gradio around an index and its model. It contacts no other server."""
 
 import os
 

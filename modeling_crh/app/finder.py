@@ -1,4 +1,4 @@
-"""Find what lies near an image or an item, show pictures of items, and read images that strangers upload."""
+"""Answer the search page: encode uploaded images, search for codes, and give the pictures of items."""
 
 import base64
 import io
@@ -22,31 +22,31 @@ from modeling_crh.search.index_file import label_text
 from modeling_crh.search.queries import load_encoder
 
 Pictures = Callable[[int, str | None], Thumbnail]
-"""Gives the picture of an item by its position and its path."""
+"""Function from position and path of an item to its picture."""
 
-_KEPT = 4096  # thumbnails, of up to about 20 kB each
+_KEPT = 4096  # cached thumbnails, up to about 20 kB each
 
 
 def no_pictures(position: int, path: str | None) -> Thumbnail:
-    """No picture of any item."""
+    """Give no picture of any item."""
     return Thumbnail()
 
 
 def folder_pictures(root: str | Path) -> Pictures:
-    """Pictures from the images in a folder; no path of an index leads out of it.
+    """Give pictures of the images in a folder; paths of an index that lead out of it are refused.
 
     Raises:
-        FileNotFoundError: If `root` is no folder.
+        FileNotFoundError: If `root` is not a folder.
     """
     read = lru_cache(_KEPT)(partial(thumbnail_within, check_image_root(root)))
     return lambda position, path: Thumbnail() if path is None else read(path)
 
 
 def stored_pictures(file: str | Path) -> Pictures:
-    """Pictures from a file that `crh push --space` wrote, which is mapped into memory.
+    """Give pictures from a file that `crh push --space` wrote, mapped into memory.
 
     Raises:
-        ValueError: If it is no such file.
+        ValueError: If the file is not of this kind.
     """
     path = check_path("pictures", file)
     try:
@@ -68,12 +68,12 @@ class Item:
     """An item of the database, or an image to search with.
 
     Args:
-        name: Name of its file, or "item" and its id.
-        label: Label in one line; empty where there is none.
+        name: Name of the image file, or "item" and the id.
+        label: Label in one line; empty without a label.
         picture: Picture, which may be empty.
-        code: `(K / 8,)` packed code.
-        position: Position in the database; None for an image of one's own.
-        encoding: Milliseconds that it took to encode the image; None where the index holds its code.
+        code: Packed code, `(K / 8,)`.
+        position: Position in the database; None for an uploaded image.
+        encoding: Milliseconds to encode the image; None for an item of the index.
     """
 
     name: str
@@ -91,12 +91,12 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The answer to a query.
+    """A query with its nearest items.
 
     Args:
-        query: The item to search with.
+        query: Item to search with.
         hits: Items and their distances in bits, nearest first.
-        searching: Milliseconds that the search took.
+        searching: Milliseconds of the search.
     """
 
     query: Item
@@ -105,15 +105,15 @@ class Answer:
 
 
 class Finder:
-    """Encodes images, searches for codes and names what it finds.
+    """Encode images, search for codes, and describe the items found.
 
     Args:
-        index: Index over codes of images.
-        model: Folder or Hub id of the model that made them.
-        pictures: Gives the pictures of the items.
+        index: Index of codes of images.
+        model: Folder or Hub id of the model that made the codes.
+        pictures: Function that gives the pictures of the items.
 
     Raises:
-        ValueError: If there is no such model, another one made the index, or it reads no images.
+        ValueError: If the model does not exist, did not make the codes, or does not read images.
     """
 
     def __init__(self, index: HammingIndex, model: str, pictures: Pictures = no_pictures) -> None:
@@ -126,7 +126,7 @@ class Finder:
 
     @property
     def model_name(self) -> str:
-        """Name of the model; of a folder on this machine, its last part alone."""
+        """Name of the model; only the last part if it is a folder on this machine."""
         name = self.index.model
         return Path(name).resolve().name if Path(name).exists() else name
 
@@ -138,7 +138,7 @@ class Finder:
         return Item("Your image", "", Thumbnail.of(pixels), code, encoding=encoding)
 
     def of_item(self, position: Any) -> Item:
-        """Take an item of the database to search with.
+        """Return an item of the database to search with.
 
         Raises:
             ValueError: If there is no item at `position`.
@@ -157,7 +157,7 @@ class Finder:
         return Answer(query, list(zip(self.items(positions[near]), distances[near].tolist(), strict=True)), searching)
 
     def items(self, positions: NDArray[np.int64]) -> list[Item]:
-        """Items by their positions."""
+        """Return the items at some positions."""
         found = []
         for position, record in zip(positions.tolist(), self.index.records(positions), strict=True):
             path = record["path"]
@@ -169,30 +169,30 @@ class Finder:
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000
-"""A photograph of any phone; as RGB 150 MB."""
+"""Largest number of pixels of an uploaded image, as phones take them: 150 MB as RGB."""
 
 MAX_RATIO = 20
-"""Longer side over shorter side: many processors bring the shorter one to a size, whatever the other becomes."""
+"""Largest ratio of an image's sides: processors that fix the shorter side would make the other one huge."""
 
 _MAX_LENGTH = -(-MAX_BYTES // 3) * 4  # in base 64
 
 FORMATS = ("PNG", "JPEG", "WebP", "GIF", "AVIF", "BMP")
-"""What browsers show; Pillow reads far more, by code that few people look at."""
+"""Image formats that browsers show; Pillow's other decoders are less well examined."""
 
 
 def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
-    """Decode an image that came from a browser.
+    """Decode an image from a browser.
 
     Args:
-        content: The file in base 64, as the page sends it; but it may be anything.
-        size: Number of bytes that the page names; it sends no content of more than `MAX_BYTES`.
+        content: File in base 64; not trusted.
+        size: Size in bytes that the page reports; it sends no content of more than `MAX_BYTES`.
 
     Returns:
-        `(H, W, 3)`.
+        Pixels, `(H, W, 3)`.
 
     Raises:
-        ValueError: If it has more than `MAX_BYTES` or `MAX_PIXELS`, is longer than `MAX_RATIO` allows, or is no
-            complete image of one of the `FORMATS`: one sentence for the person who sent it.
+        ValueError: If the image exceeds `MAX_BYTES`, `MAX_PIXELS` or `MAX_RATIO`, or is not a complete image of one of
+            the `FORMATS`; the message is for the person who sent it.
     """
     if (isinstance(size, int) and size > MAX_BYTES) or (isinstance(content, str) and len(content) > _MAX_LENGTH):
         raise ValueError(f"An image may have {MAX_BYTES // 10**6} MB at most, but this file has more.")
@@ -220,7 +220,7 @@ def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
 
 
 def _open(data: bytes) -> PIL.Image.Image:
-    """Read the head of the file."""
+    """Open an image by its header, without decoding its pixels."""
     try:
         with decoding():
             return PIL.Image.open(io.BytesIO(data), formats=[name.upper() for name in FORMATS])

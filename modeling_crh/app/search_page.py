@@ -1,4 +1,4 @@
-"""The search page: its layout, its event handlers, and the HTML of its parts."""
+"""Build the search page: layout, event handlers, and the HTML of its parts."""
 
 from collections.abc import Callable
 from functools import cache
@@ -28,20 +28,20 @@ from modeling_crh.search import read_index
 LARGEST_K = 60
 GALLERY = 12  # images of the database to choose from
 _FIRST_K = 12
-_MOST_WAITING = 32  # requests; whoever comes later is told to try again
+_MOST_WAITING = 32  # requests in the queue; later ones are asked to try again
 _TEMPLATES = Path(__file__).parent / "templates"
 _CELL, _GAP = 8, 1
 
 Changes = tuple[Any, str, Any]
-"""The query, which Gradio keeps for each person apart; a message; and the answer."""
+"""A visitor's query, a message, and the answer as HTML."""
 
 
 def bit_pattern(code: NDArray[np.uint8], query: NDArray[np.uint8] | None = None) -> Markup:
     """Draw a code as an SVG of K cells, row by row from the first bit on, about four times as wide as high.
 
     Args:
-        code: `(K / 8,)` packed code.
-        query: `(K / 8,)` packed code, to mark the bits in which the two differ.
+        code: Packed code, `(K / 8,)`.
+        query: Packed code `(K / 8,)` to compare with; different bits are marked.
 
     Example:
         >>> print(bit_pattern(np.array([0b10000001], np.uint8), np.array([0b10000000], np.uint8)))
@@ -72,7 +72,7 @@ def bit_pattern(code: NDArray[np.uint8], query: NDArray[np.uint8] | None = None)
 
 
 def milliseconds(value: float) -> str:
-    """A duration with two digits that count.
+    """Write a duration with two significant digits.
 
     Example:
         >>> milliseconds(0.0734), milliseconds(3.21), milliseconds(123.4)
@@ -87,12 +87,12 @@ def _environment() -> Environment:
 
 
 def render(name: str, **values: Any) -> str:
-    """Fill in a template of the page, which escapes everything that an index says."""
+    """Fill in a template of the page, which escapes all values."""
     return _environment().get_template(f"{name}.html").render(**values)
 
 
 def render_answer(answer: Answer, num_items: int, k: int, radius: int, num_bits: int) -> str:
-    """A query and the `k` nearest of `num_items` items within `radius` of `num_bits` bits, as HTML."""
+    """Render a query and the `k` nearest of `num_items` items within `radius` of `num_bits` bits."""
     count = len(answer.hits)
     within = "" if radius == num_bits else f" within {radius} {'bit' if radius == 1 else 'bits'}"
     if not count:
@@ -105,46 +105,46 @@ def render_answer(answer: Answer, num_items: int, k: int, radius: int, num_bits:
 
 
 def source(name: str) -> str:
-    """A script or a style sheet of the page."""
+    """Read a script or a style sheet of the page."""
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 class Conversation:
-    """The functions behind the page. All that they keep of a person is the query that they return.
+    """Event handlers of the page. They keep nothing of a visitor but the query that they return.
 
     Args:
-        finder: Finder that answers.
+        finder: Finder that answers queries.
     """
 
     def __init__(self, finder: Finder) -> None:
         self.finder = finder
 
     def by_image(self, k: float, radius: float, event: gr.EventData) -> Changes:
-        """Ask by an image that has been sent."""
+        """Search with an uploaded image."""
         sent = _sent(event)
         return self._ask(lambda: self.finder.of_image(read_upload(sent.get("content"), sent.get("size"))), k, radius)
 
     def by_item(self, k: float, radius: float, event: gr.EventData) -> Changes:
-        """Ask by an item that has been clicked."""
+        """Search with an item that was clicked."""
         return self._ask(lambda: self.finder.of_item(_sent(event).get("position")), k, radius)
 
     def again(self, query: Item | None, k: float, radius: float) -> Any:
-        """Ask the same once more, after a slider has moved."""
+        """Repeat the query with new slider values."""
         return gr.skip() if query is None else self._answer(query, k, radius)
 
     def gallery(self) -> str:
-        """Items from the whole database, which often stands in the order of its classes."""
+        """Show items spread over the whole database, which is often sorted by class."""
         num_items = len(self.finder.index)
         return self._show(np.linspace(0, num_items - 1, min(GALLERY, num_items)).astype(np.int64))
 
     def others(self) -> str:
-        """Other items, at random."""
+        """Show other items, at random."""
         return self._show(np.random.default_rng().choice(len(self.finder.index), GALLERY, replace=False))
 
     def _ask(self, find: Callable[[], Item], k: float, radius: float) -> Changes:
         try:
             query = find()
-        except ValueError as error:  # its sentence is for the person who asks
+        except ValueError as error:  # its message is for the visitor
             return gr.skip(), render("message", text=str(error)), gr.skip()
         return query, render("message", text=""), self._answer(query, k, radius)
 
@@ -158,7 +158,7 @@ class Conversation:
 
 
 def _sent(event: gr.EventData) -> dict[str, Any]:
-    """The data of an event, which may come from a stranger instead of a script of the page."""
+    """Return the data of an event, which may not come from a script of the page."""
     return event._data if isinstance(event._data, dict) else {}
 
 
@@ -168,14 +168,14 @@ def build_page(
     """Build the search page of an index; `modeling_crh.app.server` shows it.
 
     Args:
-        index: The file or table that `crh index` wrote, over codes of images; it is read into memory.
-        model: Folder or Hub id of the model that made its codes.
-        image_root: Folder of the images of the database. Without it, and for paths that lead out of it, items are shown
-            by label and name.
-        pictures: File of thumbnails, as a Space holds it, to show instead of images.
+        index: File or table from `crh index`, of codes of images; it is read into memory.
+        model: Folder or Hub id of the model that made the codes.
+        image_root: Folder of the images of the database. Without it, and for paths that lead out of it, only label and
+            name of an item are shown.
+        pictures: File of thumbnails, as in a Space, to show instead of images.
 
     Raises:
-        ValueError: If an argument breaks its rule, or the model is not the one of the index.
+        ValueError: If an argument cannot be used, or another model made the codes.
     """
     if image_root is not None and pictures is not None:
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
@@ -214,6 +214,6 @@ def _lay_out(finder: Finder) -> gr.Blocks:
 
 
 def _html(content: str, *scripts: str, **settings: Any) -> Any:
-    """A part of the page, with scripts of ours and no style but ours."""
+    """Make a part of the page from HTML and our scripts, without Gradio's styles."""
     script = "\n".join(source(name) for name in scripts)
     return gr.HTML(content, js_on_load=script or None, apply_default_css=False, **settings)

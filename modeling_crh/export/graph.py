@@ -1,4 +1,4 @@
-"""The graph that is exported: images, texts or features in, packed codes out, in any precision and batch size."""
+"""Build the graph to export: images, texts or features in, packed codes out, in any precision and batch size."""
 
 import copy
 import json
@@ -29,9 +29,9 @@ class CodesGraph(nn.Module):
     """A copy of a model in float32 on the CPU, with normalization before it, and signs and packing after it.
 
     Args:
-        model: The model, which stays as it is.
+        model: Model to export, which is not changed.
         processor: Image processor of a model that reads images.
-        pixel_values: Whether to read `pixel_values` that the processor made, instead of `images`.
+        pixel_values: Whether to read `pixel_values` from the processor instead of `images`.
 
     Attributes:
         input_names: `images`, `(N, H, W, 3)` uint8; or `pixel_values`, `(N, 3, H, W)` float32; or `input_ids` and
@@ -39,8 +39,8 @@ class CodesGraph(nn.Module):
         image_size: Height and width that the processor resizes to; None for a model that reads no images.
 
     Raises:
-        ValueError: If the processor is missing, makes images of several sizes, or does more to an image of the right
-            size than normalizing it, which only a graph that reads `pixel_values` allows.
+        ValueError: If the processor is missing, makes images of several sizes, or, without `pixel_values`, does more
+            than normalize an image of the right size.
     """
 
     def __init__(self, model: CRHModel, processor: Processor = None, *, pixel_values: bool = False) -> None:
@@ -106,10 +106,10 @@ class CodesGraph(nn.Module):
         return (torch.randint(256, (size, height, width, 3), generator=generator, dtype=torch.uint8),)
 
     def read_images(self, images: Sequence[ImageSource], processor: BaseImageProcessor) -> Batch:
-        """Prepare images as the input of the graph, by its name; the graph itself normalizes `images`.
+        """Prepare images as an input of the graph, by name; the graph itself normalizes `images`.
 
         Args:
-            images: N images, see `modeling_crh.images.read_image`.
+            images: N images in any form of `modeling_crh.images.read_image`.
             processor: Image processor of the model.
 
         Raises:
@@ -123,10 +123,10 @@ class CodesGraph(nn.Module):
 
 
 def resized_size(processor: BaseImageProcessor) -> tuple[int, int]:
-    """Height and width that a processor makes of every image.
+    """Find the height and width that a processor resizes every image to.
 
     Raises:
-        ValueError: If images of several shapes come out in several sizes.
+        ValueError: If images of different shapes get different sizes.
     """
     sizes = [pixel_values(processor, [torch.zeros(3, *shape, dtype=torch.uint8)]).shape[-2:] for shape in _SHAPES]
     if len(set(sizes)) > 1:
@@ -135,7 +135,7 @@ def resized_size(processor: BaseImageProcessor) -> tuple[int, int]:
 
 
 def _normalization(processor: BaseImageProcessor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation `(3, 1, 1)` on the scale from 0 to 255, checked against the processor bit for bit."""
+    """Return mean and deviation `(3, 1, 1)` on the scale from 0 to 255, checked against the processor bit for bit."""
     settings = json.loads(processor.to_json_string())
     scale = torch.tensor(1.0 / settings["rescale_factor"] if settings.get("do_rescale") else 1.0)
     mean, std = torch.zeros(3), torch.ones(3)
@@ -163,10 +163,10 @@ _QUANTIZED = {"DynamicQuantizeLinear", "QuantizeLinear"}
 
 
 def store_halves(graph: onnx.ModelProto, precision: str) -> None:
-    """Store the weight matrices of a graph in `float16` or `bfloat16`; it casts them and computes in float32.
+    """Store the weight matrices of a graph in `float16` or `bfloat16`; the graph still computes in float32.
 
     Args:
-        graph: Graph in float32, which is changed.
+        graph: Graph in float32; it is changed.
         precision: `float16` or `bfloat16`.
 
     Raises:
@@ -190,7 +190,7 @@ def store_halves(graph: onnx.ModelProto, precision: str) -> None:
 
 
 def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.ModelProto:
-    """Compute convolutions and matrix products in int8, except the last of the hash head, whose signs are the code.
+    """Quantize convolutions and matrix products to int8, except the last of the hash head, whose signs are the code.
 
     Args:
         graph: Graph in float32.
@@ -198,12 +198,12 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
             then slower than in float32, and the code of an item depends on its batch.
 
     Raises:
-        ValueError: If there is no other such layer.
+        ValueError: If no layer can be quantized.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
     last = [node.name for node in graph.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
-    excluded = [last, f"{last}_MatMul"]  # its name after onnxruntime has split it
+    excluded = [last, f"{last}_MatMul"]  # the name after onnxruntime splits the layer
     settings: dict[str, Any] = {"op_types_to_quantize": _LAYERS, "nodes_to_exclude": excluded}
     with TemporaryDirectory() as folder, quiet_logs():
         target = Path(folder, "int8.onnx")

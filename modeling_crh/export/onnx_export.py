@@ -12,7 +12,7 @@ import torch
 try:
     import onnx
     import onnxruntime
-    import onnxscript  # noqa: F401 - what torch exports with
+    import onnxscript  # noqa: F401 - torch exports with it
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"Export needs {error.name}; run `pip install 'modeling-crh[onnx]'`.", name=error.name
@@ -47,28 +47,27 @@ def export_onnx(
     """Write a model as one ONNX file, from its inputs to packed codes, for any batch size.
 
     The output is `packed`, `(N, K / 8)` uint8. The input is `images`, `(N, H, W, 3)` uint8, which the graph normalizes
-    as the processor does; or `input_ids` and `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)`
-    float32. A hash logit that is NaN gives a 0. The metadata of the file names the model, its bits and the size and
-    normalization of images. The file is written after its codes were compared with those of the model.
+    like the processor; or `input_ids` and `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)` float32.
+    The bit of a NaN hash logit is 0. The metadata of the file name the model, its bits and the size and normalization
+    of images. The file is written only after its codes were compared with those of the model.
 
     Args:
-        model: The model, which stays as it is; the graph computes in float32, whatever its precision.
-        path: New file in a folder that exists.
+        model: Model to export, which is not changed; the graph computes in float32, regardless of the model's dtype.
+        path: Path of a new file, in a folder that exists.
         processor: Image processor of a model that reads images.
-        pixel_values: Whether to read `pixel_values`, `(N, 3, H, W)` float32, that the processor made, instead of
-            `images`.
+        pixel_values: Whether to read `pixel_values`, `(N, 3, H, W)` float32, from the processor instead of `images`.
         precision: `float16` and `bfloat16` store weights in half the bytes and compute in float32; `int8` computes all
             layers but the last of the hash head in int8.
-        calibration: Some hundreds of images of all kinds, which give the ranges of activations for `int8`. None takes
-            the ranges from every batch, see `quantize`.
+        calibration: Some hundred images of all kinds, which give the ranges of activations for `int8`. None takes the
+            ranges from every batch, see `quantize`.
         model_name: Name of the model in the metadata; None takes the Hub id that it was loaded from.
 
     Returns:
-        `path`.
+        Path of the file.
 
     Raises:
-        ValueError: If an argument has a value that its rule does not allow, or the model cannot be exported, has more
-            than the 2 GB of an ONNX file, or gives other codes under onnxruntime.
+        ValueError: If an argument has a value that its rule does not allow, or the model cannot be exported, exceeds
+            the 2 GB of an ONNX file, or computes other codes under onnxruntime.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -100,10 +99,10 @@ def export_onnx(
 
 
 def check_new_file(path: str | Path) -> Path:
-    """Return `path` as a `Path` if a new file can be written there.
+    """Check that a new file can be written to `path`, and return it as a `Path`.
 
     Raises:
-        ValueError: If it exists, or its folder does not exist or is read-only.
+        ValueError: If the file exists, or its folder does not exist or is read-only.
     """
     target = check_path("path", path)
     if target.exists() or target.is_symlink() or not target.parent.is_dir():
@@ -125,7 +124,7 @@ def _batches(graph: CodesGraph, images: Sequence[Any], processor: Any, precision
 
 
 def _trace(graph: CodesGraph) -> onnx.ModelProto:
-    """Export the graph in float32, and drop the paths of this machine that torch writes beside every node."""
+    """Export the graph in float32, without the local paths that torch writes into every node."""
     examples = graph.random_inputs(2, seed=0)
     shape = {0: "N", 1: "T"} if "attention_mask" in graph.input_names else {0: "N"}
     try:
@@ -151,7 +150,7 @@ def _trace(graph: CodesGraph) -> onnx.ModelProto:
 
 
 def _compare(graph: CodesGraph, exported: onnx.ModelProto) -> None:
-    """Check that onnxruntime gives the codes of the model for a batch of another size than it was traced with."""
+    """Check that onnxruntime computes the codes of the model, for another batch size than in the trace."""
     inputs = graph.random_inputs(3, seed=1)
     with torch.inference_mode():
         hash_logits = graph.hash_logits(*inputs)
@@ -173,7 +172,7 @@ def _compare(graph: CodesGraph, exported: onnx.ModelProto) -> None:
 def _metadata(
     model: CRHModel, graph: CodesGraph, processor: Any, precision: str, model_name: str | None
 ) -> dict[str, str]:
-    """Metadata of the file; values that are no strings are written as JSON."""
+    """Make the metadata of the file; values other than strings are written as JSON."""
     loaded_from = model.config._name_or_path
     metadata = {
         "model": model_name or (loaded_from if is_hub_id(loaded_from) else ""),

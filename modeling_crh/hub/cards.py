@@ -1,4 +1,4 @@
-"""The public record of a run, and the cards of models, codes and Spaces."""
+"""Read a run's folder and drop everything private; make the cards of models, codes and Spaces."""
 
 import json
 import math
@@ -29,16 +29,16 @@ BENCHMARKS: dict[str, tuple[str, str | None]] = {
     "nabirds": ("NABirds", None),
     "stanford_cars": ("Stanford Cars", "tanganke/stanford_cars"),
 }
-"""Name of a benchmark to its title and, where it has one, its id on the Hub."""
+"""Title and, if any, Hub id of each benchmark."""
 
 OWN_DATA = "your-data"
-"""Name that a public recipe has in place of a folder or a table."""
+"""Placeholder for a folder or table in a published recipe."""
 
 PICTURES = {
     "contact_sheet.png": "Queries, one per row, and the nearest items of the database.",
     "precision_recall.png": "Precision over recall, one point for each radius of the Hamming ball.",
 }
-"""Pictures of a run that a card may show, with their captions."""
+"""Captions of the pictures of a run that a card may show, by file name."""
 
 _PICTURES_OF_DATA = {"contact_sheet.png"}
 
@@ -47,15 +47,15 @@ _PRIVATE_SETTINGS = re.compile(r"hub_.*|push_to_hub.*|run_name|project|.*token.*
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The facts of a run that may be published.
+    """Public record of a run.
 
     Args:
-        figures: Names to values, as in `retrieval_figures`.
-        split: Split that the figures were measured on: `query` or `validation`.
+        figures: Figures by name, as in `retrieval_figures`.
+        split: Split of the figures: `query` or `validation`.
         recipe: Fields of the recipe, without paths, accounts and secrets.
-        history: Log of the training, as names to numbers.
-        pictures: Names of `PICTURES` to their files.
-        readme: Text of the model card in the run's folder.
+        history: Log of the training, as numbers by name.
+        pictures: Files by name in `PICTURES`.
+        readme: Text of the model card in the run's folder; None without one.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class RunRecord:
     readme: str | None = None
 
     def save(self, folder: Path) -> None:
-        """Write everything but the card into a folder, where `read_run` finds it."""
+        """Write everything but the card into a folder, as `read_run` reads it."""
         if self.figures and self.split == "query":
             (folder / "figures.json").write_text(json.dumps(dict(self.figures), indent=2) + "\n")
         if self.history:
@@ -85,7 +85,7 @@ def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
         with_pictures: Whether to read pictures of the data too.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If the folder does not exist.
         ValueError: If a file in it is damaged.
     """
     root = Path(folder)
@@ -108,7 +108,7 @@ def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
 
 
 def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the paths, names of runs, accounts and tokens of a recipe.
+    """Drop paths, names of runs, accounts and tokens from a recipe.
 
     Args:
         recipe: Fields of the recipe.
@@ -137,7 +137,7 @@ def _is_path(value: Any) -> bool:
 
 
 def _numbers(row: Any) -> dict[str, float]:
-    """The entries that are finite numbers."""
+    """Keep the entries that are finite numbers."""
     if not isinstance(row, Mapping):
         raise ValueError(f"it holds {row!r:.80} in the place of names and values")
     return {
@@ -162,30 +162,30 @@ MARK = "<!-- Written by modeling-crh, which writes it anew at every push; a card
 
 TAGS = ["hashing", "binary-codes", "modeling-crh"]
 
-# Words that a library or the Hub itself puts into the first card of a repository.
+# Words in a repository's first card, if a library or the Hub has written it.
 _GENERATED = re.compile("generated automatically|automatically generated|spaces-config-reference")
 
-# Input of a model to its name in words, its pipeline tag on the Hub, and the task of its figures.
+# Input in words, pipeline tag on the Hub, and task of the figures, by main input of a model.
 _KINDS = {
     "pixel_values": ("images", "image-feature-extraction", "Image retrieval"),
     "input_ids": ("texts", "feature-extraction", "Text retrieval"),
     "features": ("stored features", None, "Retrieval"),
 }
-_COUNTS = {"queries", "queries_without_relevant", "database", "query", "num_bits"}  # figures that measure nothing
+_COUNTS = {"queries", "queries_without_relevant", "database", "query", "num_bits"}  # figures that are only sizes
 
 
 def template(name: str) -> str:
-    """Path of a template, for `from_template` of a card class."""
+    """Return the path of a template, for `from_template` of a card class."""
     return str(Path(__file__).parent / "templates" / name)
 
 
 def revision_option(revision: str | None) -> str:
-    """The argument that a code example needs to load a branch; empty for the main branch."""
+    """Write the argument that loads a branch in a code example; empty for the main branch."""
     return "" if revision in (None, "main") else f'revision="{revision}", '
 
 
 def is_written(card: str | None) -> bool:
-    """Whether a person wrote a card: it has a text, and not one that a library wrote."""
+    """Whether a person wrote a card: it has text that no library wrote."""
     if card is None or MARK in card or _GENERATED.search(card):
         return False
     return re.sub(r"\A\s*---\n.*?^---$", "", card, flags=re.DOTALL | re.MULTILINE).strip() != ""
@@ -203,12 +203,12 @@ def model_card(
     """Write the card of a model.
 
     Args:
-        model: The `CRHModel`.
+        model: Trained `CRHModel`.
         repo_id: Repository of the model, for the code example.
         run: Record of the training.
-        license: Licence by its name on the Hub, such as `apache-2.0`.
+        license: Hub name of the licence, such as `apache-2.0`.
         revision: Branch for the code example; None means the main branch.
-        tags: Tags to add to those of every card.
+        tags: More tags, besides those of every card.
     """
     config = cast(CRHConfig, model.config)
     kind, pipeline_tag, task_name = _KINDS[model.main_input_name]
@@ -258,7 +258,7 @@ def model_card(
 
 
 def _story(config: CRHConfig, run: RunRecord) -> dict[str, Any]:
-    """The parts of a model's card that its config and its run tell."""
+    """Collect the values of a model's card from its config and run."""
     names = [" ".join(name.replace("`", "'").split()) for name in cast(dict[int, str], config.id2label).values()]
     settings = {name: value for name, value in run.recipe.items() if value not in (None, {}, False)}
     evaluations = [{"epoch": 0} | dict(row) for row in run.history if "eval_map" in row]

@@ -1,4 +1,4 @@
-"""Publish codes as a data set, or the search page of an index as a Space, on the Hub."""
+"""Publish codes as a dataset, or the search page of an index as a Space, on the Hub."""
 
 import importlib.metadata
 import os
@@ -40,16 +40,16 @@ def push_codes(
     license: str | None = None,
     **destination: Unpack[Destination],
 ) -> CommitInfo:
-    """Upload a folder that `crh encode` wrote as a data set.
+    """Upload a folder that `crh encode` wrote as a dataset.
 
-    Paths are cut to what lies below the folder that was encoded, and a model on this machine is not named.
+    Paths are published relative to the encoded folder, and a model on this machine is not named.
 
     Args:
-        folder: Folder with all its shards.
+        folder: Complete folder of codes.
         repo_id: Repository such as `org/name`, created if it does not exist.
-        model: Hub id of the model that made the codes; None takes the one that the shards name.
-        license: Licence by its name on the Hub, such as `cc-by-4.0`.
-        **destination: See `Destination`.
+        model: Hub id of the model that made the codes; None takes the name in the shards.
+        license: Hub name of the licence, such as `cc-by-4.0`.
+        **destination: Branch, access token and commit message, see `Destination`.
 
     Returns:
         The commit.
@@ -57,7 +57,7 @@ def push_codes(
     Raises:
         ValueError: If an argument has a value that its rule does not allow, or `private` is True and the repository
             exists and is public.
-        OSError: If the upload failed; the repository then holds nothing of it.
+        OSError: If the upload failed; nothing is then uploaded.
     """
     check_names(repo_id, model)
 
@@ -70,7 +70,7 @@ def push_codes(
 
 
 def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[pa.Schema, int]:
-    """Copy shards into `target` without the paths of this machine; returns their schema and the number of all rows."""
+    """Copy shards into `target` without the paths of this machine; return their schema and the number of rows."""
     files = code_files(folder)
     schema = _public_schema([read_code_schema(file) for file in files], folder, model)
     root, rows = _common_folder(files), 0
@@ -99,7 +99,7 @@ def _public_schema(schemas: list[pa.Schema], folder: Path, model: str | None) ->
 
 
 def _common_folder(files: list[Path]) -> str | None:
-    """The folder above all absolute paths; None if there is only the top of the file system."""
+    """Find the common folder of all absolute paths; None if it is only the root of the file system."""
     common: str | None = None
     for file in files:
         paths = pq.read_table(file, columns=["path"])["path"].to_pylist()
@@ -110,7 +110,7 @@ def _common_folder(files: list[Path]) -> str | None:
 
 
 def _below(root: str | None, path: str) -> str:
-    """An absolute path as seen from `root`, or its last part without one; other paths as they are."""
+    """Make an absolute path relative to `root`, or keep only its last part without one; keep other paths."""
     if not os.path.isabs(path):
         return path
     return os.path.basename(path) if root is None else PurePath(path).relative_to(root).as_posix()
@@ -139,7 +139,7 @@ def _codes_card(schema: pa.Schema, rows: int, repo_id: str, license: str | None,
 
 
 MAX_PICTURES = 100_000
-"""Largest number of items of a Space with thumbnails, which are about 1 GB for photographs."""
+"""Largest number of items of a Space with thumbnails, about 1 GB for photographs."""
 
 _BATCH = 256
 _SCHEMA = pa.schema([pa.field("uri", pa.large_string()), pa.field("sharp", pa.bool_())])
@@ -167,23 +167,23 @@ def push_space(
     license: str | None = None,
     **destination: Unpack[Destination],
 ) -> CommitInfo:
-    """Upload a Space: the search page, the index, requirements and a card, and thumbnails if asked for.
+    """Upload a Space: the search page, the index, requirements and a card, and optionally thumbnails.
 
-    Paths of this machine are not published, and neither are the images: thumbnails have at most 200 pixels a side.
+    Neither paths of this machine nor the images are published: thumbnails have at most 200 pixels a side.
 
     Args:
-        index: The file or table of codes of images that `crh index` wrote.
-        repo_id: Repository such as `org/name`; `license` and the result are also those of `push_codes`.
+        index: File or table of codes of images, from `crh index`.
+        repo_id: Repository such as `org/name`, created if it does not exist.
         model: Hub id of the model that made the codes.
-        image_root: Folder of the images of the database, to make thumbnails of.
+        image_root: Folder of the images of the database, to make thumbnails from.
         with_pictures: Whether to publish thumbnails; without them the page shows labels and ids.
-        license: Licence of the Space.
-        **destination: See `Destination`. A Space runs on its main branch.
+        license: Hub name of the licence, such as `cc-by-4.0`.
+        **destination: Access token and commit message, see `Destination`. A Space runs on its main branch.
 
     Raises:
-        ValueError: As `push_codes`, or if `model` cannot encode queries for the index.
-        ModuleNotFoundError: If Gradio is not installed, whose version the Space names.
-        OSError: If the upload failed; the repository then holds nothing of it.
+        ValueError: If an argument breaks a rule of `push_codes`, or `model` cannot encode queries for the index.
+        ModuleNotFoundError: If Gradio, whose version the Space names, is not installed.
+        OSError: If the upload failed; nothing is then uploaded.
     """
     check_names(repo_id, model)
     if with_pictures != (image_root is not None):
@@ -207,10 +207,10 @@ def push_space(
 
 
 def store_pictures(file: Path, index: "HammingIndex", image_root: str | Path) -> int:
-    """Write thumbnails of all items, by position, in the format that the search page reads; returns their number.
+    """Write thumbnails of all items, by position, in the format of the search page; return their number.
 
     Raises:
-        FileNotFoundError: If `image_root` is no folder.
+        FileNotFoundError: If `image_root` is not a folder.
         ValueError: If the index has more than `MAX_PICTURES` items, or `image_root` holds none of their images.
     """
     root = check_image_root(image_root)
@@ -236,7 +236,7 @@ def store_pictures(file: Path, index: "HammingIndex", image_root: str | Path) ->
 
 
 def _open_index(uri: str | Path, name: str) -> tuple["HammingIndex", "HammingIndex"]:
-    """An index, and the same without paths of this machine, made by a model of the Hub that can encode queries."""
+    """Open an index, check its model, and return the index and a copy without paths of this machine."""
     from modeling_crh.search import HammingIndex, read_index  # FAISS is optional
     from modeling_crh.search.queries import check_model
 

@@ -24,14 +24,14 @@ _SPACE_FIELDS = ("sdk", "sdk_version", "python_version", "app_file", "models")  
 
 
 class Destination(TypedDict, total=False):
-    """Keyword arguments of every push: where it goes, and the message of its commit.
+    """Keyword arguments of every push: branch, access and commit message.
 
     Attributes:
         private: Whether a new repository is private; None means the default of the account.
         revision: Branch, created if it does not exist; None means the main branch.
-        token: Access token; None means the one that `hf auth login` has stored.
+        token: Access token; None means the token that `hf auth login` has stored.
         create_pr: Whether to open a pull request instead.
-        commit_message: First line of the commit message; by default what was uploaded.
+        commit_message: First line of the commit message; by default the kind of upload.
         commit_description: Rest of the commit message.
     """
 
@@ -60,15 +60,15 @@ def push_model(
     A card that a person wrote, in the run's folder or in the repository, stays as it is.
 
     Args:
-        model: The `CRHModel`.
+        model: Trained `CRHModel`.
         repo_id: Repository such as `org/name`, created if it does not exist.
-        processor: Image processor or tokenizer. None takes the one saved where the model was loaded from.
-        run: Folder of the run that trained the model, for the card; None leaves the card without figures.
+        processor: Image processor or tokenizer; None takes the one saved with the loaded model.
+        run: Folder of the run that trained the model, for the card; None makes a card without figures.
         with_pictures: Whether to publish the run's contact sheet, which shows images of the data.
-        license: Licence by its name on the Hub, such as `apache-2.0`.
-        tags: Tags to add to the card.
+        license: Hub name of the licence, such as `apache-2.0`.
+        tags: More tags of the card.
         max_shard_size: Size above which the weights are split into several files.
-        **destination: See `Destination`.
+        **destination: Branch, access token and commit message, see `Destination`.
 
     Returns:
         The commit.
@@ -76,7 +76,7 @@ def push_model(
     Raises:
         ValueError: If an argument has a value that its rule does not allow, or `private` is True and the repository
             exists and is public.
-        OSError: If the upload failed; the repository then holds nothing of it.
+        OSError: If the upload failed; nothing is then uploaded.
     """
     check_names(repo_id)
     if run is None:
@@ -107,14 +107,14 @@ def upload(
     """Upload files in one commit.
 
     Args:
-        stage: Writes the files and the card, `README.md`, into a folder.
+        stage: Function that writes the files and the card, `README.md`, into a folder.
         repo_id: Repository such as `org/name`, created if it does not exist.
-        destination: Where the files go, and the message of the commit.
+        destination: Branch, access token and commit message.
         repo_type: Kind of the repository.
-        delete_patterns: Names of files of earlier pushes to delete, such as `codes*.parquet`.
+        delete_patterns: Patterns of files of earlier pushes to delete, such as `codes*.parquet`.
 
     Raises:
-        ValueError: If `private` is True and the repository exists and is public, or as `stage` raises it.
+        ValueError: If `private` is True and the repository exists and is public, or `stage` raises it.
         OSError: If the upload failed.
     """
     commit: dict[str, Any] = {"commit_message": _MESSAGES[repo_type], **destination}
@@ -137,7 +137,7 @@ def upload(
             )
         except (OSError, httpx.HTTPError) as error:
             raise _failure(error, repo_id, files) from error
-        except RuntimeError as error:  # which the client makes of a connection that broke in a large file
+        except RuntimeError as error:  # the client raises it for a connection that broke in a large file
             if not isinstance(error.__cause__, OSError | httpx.HTTPError):
                 raise
             raise _failure(error, repo_id, files) from error
@@ -145,10 +145,10 @@ def upload(
 
 
 def check_names(repo_id: str, model: str | None = None) -> None:
-    """Check that a repository can have the name `repo_id`, and that `model` is no folder of this machine.
+    """Check that `repo_id` is a valid name of a repository, and `model` is a Hub id.
 
     Raises:
-        ValueError: If one of them breaks the rule.
+        ValueError: If `repo_id` or `model` is invalid.
     """
     if model is not None and not is_hub_id(model):
         raise ValueError(f"`model` must be the id of a model on the Hub, such as 'org/name', but got {model!r}.")
@@ -162,7 +162,7 @@ def _keep_card(api: HfApi, card: Path, repo_id: str, repo_type: str, revision: s
     """Keep the text of the repository's card if a person wrote it; of any other card, keep the licence."""
     own = RepoCard(card.read_text(encoding="utf-8"))
     if is_written(own.content):
-        return  # it is the card of the run's folder
+        return  # the card comes from the run's folder
     try:
         file = api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=revision)
     except EntryNotFoundError:
@@ -180,7 +180,7 @@ def _keep_card(api: HfApi, card: Path, repo_id: str, repo_type: str, revision: s
 
 
 def _find_processor(model: PreTrainedModel, token: str | bool | None) -> Any:
-    """Image processor or tokenizer of the model, or else of its backbone; None for a model of features."""
+    """Load the image processor or tokenizer of the model, or else of its backbone; None for a model of features."""
     if model.main_input_name == "features":
         return None
     config: Any = model.config
@@ -204,7 +204,7 @@ def _failure(error: Exception, repo_id: str, files: list[str]) -> OSError:
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words why an upload failed."""
+    """Describe in a few words why an upload failed."""
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that holds everything, and its pictures as PNG files beside it."""
+"""The report of a run: one self-contained HTML page, with its pictures as PNG files beside it."""
 
 try:
     import jinja2  # noqa: F401

@@ -1,4 +1,4 @@
-"""The similarity of centers before and after training, as tables in one order and as a plot."""
+"""Compare the similarity of centers before and after training, in tables of one order and in a plot."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,16 +17,16 @@ from modeling_crh.report.content import ReportContent
 from modeling_crh.report.plots import Palette, draw_png, shorten
 
 MOST_CLASSES = 40
-"""Most classes that have a row each where there is a taxonomy; more are drawn as the nodes that they lie under."""
+"""Most classes with a taxonomy that are drawn as rows; if there are more, their parent nodes are drawn."""
 
-MOST_FLIPPED = 300  # classes whose tree is turned so that neighbours are alike, which takes the cube of their number
+MOST_FLIPPED = 300  # most classes with an optimal order of leaves, which takes cubic time
 
 
 class Branch(NamedTuple):
-    """Classes that stand together in a table, since they lie under one node of a taxonomy.
+    """Consecutive classes in a table that lie under one node of a taxonomy.
 
     Attributes:
-        name: Name of the node; empty for classes that lie under nothing.
+        name: Name of the node; empty for classes without a node.
         size: Number of classes.
     """
 
@@ -38,11 +38,11 @@ class CenterTables(NamedTuple):
     """Similarities of centers before the first and after the last reassignment, in one order.
 
     Attributes:
-        before: `(R, R)`, NaN where a row and a column have no pair of different classes.
-        after: `(R, R)`, likewise.
-        names: Names of the R rows: classes, or the nodes that they lie under.
-        branches: Branches that lines part, in the order of the rows; none without a taxonomy.
-        has_nodes: Whether a row is a node of the taxonomy: a cell is then the mean over the pairs of different classes.
+        before: Similarities `(R, R)`; NaN where a row and a column have no pair of different classes.
+        after: Similarities `(R, R)`, with the same NaN.
+        names: Names of the R rows: classes, or nodes above them.
+        branches: Branches that lines separate, in the order of the rows; empty without a taxonomy.
+        has_nodes: Whether rows are nodes of the taxonomy, and cells means over pairs of different classes.
     """
 
     before: NDArray[np.float64]
@@ -53,7 +53,7 @@ class CenterTables(NamedTuple):
 
 
 def center_tables(content: ReportContent) -> CenterTables:
-    """Both tables of a report: in the order of the taxonomy, or of similarity at the end where there is none."""
+    """Make both tables of a report, in the order of the taxonomy, or else of the final similarity."""
     order, branches = taxonomy_order(content.taxonomy or [()] * len(content.centers_after))
     if content.taxonomy is None:
         order, branches = cluster_order(content.centers_after), []
@@ -71,14 +71,14 @@ def center_tables(content: ReportContent) -> CenterTables:
 
 
 def mean_by_node(table: NDArray[np.float64], nodes: Sequence[tuple[str, ...]]) -> NDArray[np.float64]:
-    """Mean of a table over the rows and columns of each node, without the diagonal.
+    """Average a table over the rows and columns of each node, without the diagonal.
 
     Args:
-        table: `(C, C)`.
-        nodes: Node of each of the C rows; equal ones stand side by side.
+        table: Table to average, `(C, C)`.
+        nodes: Node of each of the C rows; equal nodes are consecutive.
 
     Returns:
-        `(R, R)` for R different nodes, NaN for a node of one row with itself.
+        `(R, R)` for R different nodes; NaN for a node of one row with itself.
 
     Example:
         >>> mean_by_node(np.array([[1.0, 0.5, 0.1], [0.5, 1.0, 0.3], [0.1, 0.3, 1.0]]), [("a",), ("a",), ("b",)])
@@ -89,17 +89,17 @@ def mean_by_node(table: NDArray[np.float64], nodes: Sequence[tuple[str, ...]]) -
     member = np.zeros((len(ids), len(nodes)))
     member[[ids[node] for node in nodes], np.arange(len(nodes))] = 1
     sizes = member.sum(1)
-    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # (R, R), of different rows
+    pairs = np.outer(sizes, sizes) - np.diag(sizes)  # (R, R), pairs of different rows
     sums = member @ np.where(np.eye(len(nodes)), 0.0, table) @ member.T
     means: NDArray[np.float64] = np.where(pairs > 0, sums / np.maximum(pairs, 1), np.nan)
     return means
 
 
 def cluster_order(centers: Tensor) -> list[int]:
-    """Order the classes so that similar ones stand together: the leaves of average linkage by Hamming distance.
+    """Order the classes so that similar ones are neighbours: the leaves of average linkage by Hamming distance.
 
     Args:
-        centers: `(C, K)`, every entry -1 or +1.
+        centers: Centers `(C, K)`, every entry -1 or +1.
 
     Returns:
         The C rows in that order.
@@ -119,10 +119,10 @@ def taxonomy_order(taxonomy: Sequence[Sequence[str]]) -> tuple[list[int], list[B
     """Order the classes by a taxonomy: branches, and the branches in them, in the order of their first class.
 
     Args:
-        taxonomy: For each class the names of the nodes that it lies under, the nearest first.
+        taxonomy: Names of the nodes above each class, the parent first.
 
     Returns:
-        The C rows in that order, and the branches of the highest level that has more than one.
+        The C rows in that order, and the branches of the highest level with more than one.
 
     Example:
         >>> taxonomy_order([["birds", "animals"], ["cars", "things"], ["cats", "animals"], ["birds", "animals"]])
@@ -140,7 +140,7 @@ def taxonomy_order(taxonomy: Sequence[Sequence[str]]) -> tuple[list[int], list[B
     return order, [Branch(key[level] if len(key) > level else "", size) for key, size in sizes.items()]
 
 
-MOST_NAMES = {False: 40, True: 20}  # rows with a name each, by `narrow`
+MOST_NAMES = {False: 40, True: 20}  # most rows that are all named, by `narrow`
 
 
 def draw_centers(tables: CenterTables, palette: Palette, *, narrow: bool) -> bytes:
@@ -177,14 +177,14 @@ def draw_centers(tables: CenterTables, palette: Palette, *, narrow: bool) -> byt
 
 
 def color_limit(tables: Sequence[NDArray[np.float64]]) -> float:
-    """Largest similarity in magnitude but NaN, rounded up to a tenth: above 0 and at most 1."""
+    """Find the largest absolute similarity, without NaN, rounded up to a tenth: above 0 and at most 1."""
     values = np.abs(np.stack(tables))
     largest = float(values[~np.isnan(values)].max(initial=0.0))
     return min(1.0, np.ceil(10 * largest - 1e-9) / 10) or 1.0
 
 
 def _name_branches(branches: list[Branch], narrow: bool) -> list[tuple[float, str]]:
-    """Middle and name of each branch that is large enough for a line of text."""
+    """Return the middle and name of each branch that is large enough for a line of text."""
     ends = np.cumsum([branch.size for branch in branches]).tolist()
     return [
         (end - (branch.size + 1) / 2, branch.name)

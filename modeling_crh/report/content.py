@@ -1,4 +1,4 @@
-"""The content of a report."""
+"""Hold and check the content of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Neighbour:
     """An item of the database that a query found.
 
     Args:
-        image: `(H, W, 3)` uint8.
-        labels: Names of its labels; any text.
+        image: Pixels, `(H, W, 3)` uint8.
+        labels: Names of the item's labels; any text.
         distance: Distance from the query, in bits.
-        relevant: Whether it shares a label with the query.
+        relevant: Whether the item shares a label with the query.
 
     Raises:
-        ValueError: If `image` or `distance` breaks its rule.
+        ValueError: If `image` has another shape or type, or `distance` is negative.
     """
 
     image: NDArray[np.uint8]
@@ -42,12 +42,12 @@ class SearchResult:
     """A query and its nearest items.
 
     Args:
-        image: `(H, W, 3)` uint8.
-        labels: Names of its labels; any text.
-        neighbours: At least one, nearest first.
+        image: Pixels of the query, `(H, W, 3)` uint8.
+        labels: Names of the query's labels; any text.
+        neighbours: Nearest items, at least one, nearest first.
 
     Raises:
-        ValueError: If `image` or `neighbours` breaks its rule.
+        ValueError: If `image` has another shape or type, or `neighbours` are empty or not sorted.
 
     Example:
         >>> black = np.zeros((28, 28, 3), np.uint8)
@@ -75,11 +75,11 @@ class SearchResult:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The same experiment with one thing changed, shown beside the one that the report is about.
+    """The same experiment with one thing changed, shown beside the report's own experiment.
 
     Args:
-        own_name: What the page calls the experiment that the report is about, such as "reassigned centers".
-        name: What it calls this one, such as "centers that never move".
+        own_name: Name of the report's own experiment, such as "reassigned centers".
+        name: Name of the other experiment, such as "centers that never move".
         figures: Figures from `retrieval_figures`, as in `ReportContent`.
         results: Searches by the same queries as in `ReportContent`, in the same order.
     """
@@ -95,23 +95,22 @@ class ReportContent:
     """Everything that a report shows.
 
     Args:
-        title: Headline of the page.
-        summary: Facts of the run: data set, backbone, seed, seconds and so on, in the order to show them.
-        figures: Figures from `retrieval_figures`. Those that are missing are not shown.
+        title: Title of the page.
+        summary: Facts of the run, such as dataset, backbone, seed and seconds, in the order to show them.
+        figures: Figures from `retrieval_figures`; missing figures are not shown.
         history: `log_history` of the trainer's state; may be empty.
         curve: Curve from `precision_recall_curve`.
-        centers_before: `(C, K)`, every entry -1 or +1: the centers before the first reassignment.
-        centers_after: `(C, K)`, after the last one; equal to `centers_before` if no class moved.
-        label_names: C names, in the order of the centers; any text.
-        results: Searches to show, at least one; some ten queries with ten neighbours each read best.
-        taxonomy: For each of the C classes the names of the nodes that it lies under, the nearest first, as
-            `tree_similarity` takes them. The tables of centers then follow it, with thin lines between its branches;
-            None puts classes together whose centers are similar.
-        semantics: Correlations to show below the tables of centers; None if nothing was compared.
-        comparison: Another experiment to show beside this one; None if there is none.
+        centers_before: Centers before the first reassignment, `(C, K)`, every entry -1 or +1.
+        centers_after: Centers after the last reassignment, `(C, K)`; equal to `centers_before` if no class moved.
+        label_names: Names of the C classes, in the order of the centers; any text.
+        results: Searches to show, at least one; ten queries with ten neighbours each fit the page best.
+        taxonomy: Names of the nodes above each of the C classes, the parent first, as in `tree_similarity`. It orders
+            the tables of centers, with thin lines between its branches; None orders them by similarity of the centers.
+        semantics: Correlations to show below the tables of centers; None shows none.
+        comparison: Other experiment to show beside this one; None shows none.
 
     Raises:
-        ValueError: If centers, names, taxonomy, curve and comparison do not belong together, or `results` is empty.
+        ValueError: If centers, names, taxonomy, curve and comparison do not fit together, or `results` is empty.
     """
 
     title: str
@@ -153,7 +152,7 @@ class ReportContent:
 
     @property
     def num_bits(self) -> int:
-        """K."""
+        """Number of bits of a code, K."""
         return self.centers_after.shape[1]
 
 

@@ -1,4 +1,4 @@
-"""Plots of a report: precision and recall, training, and the contact sheet, in two palettes as PNG files."""
+"""Draw the plots of a report as PNG files in two palettes: precision and recall, training, and the contact sheet."""
 
 import io
 import math
@@ -19,22 +19,22 @@ from modeling_crh.metrics import PrecisionRecallCurve
 from modeling_crh.report.content import SearchResult
 from modeling_crh.runtime.html import SMALL_SIDE
 
-PIXELS_PER_INCH = 100  # of the page's own pixels; files have twice as many, for dense screens
+PIXELS_PER_INCH = 100  # pixels of the page; files have twice as many, for dense screens
 
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours of plots; the stylesheet of the pages has the same ones.
+    """Colours of plots, the same as in the stylesheet of the pages.
 
     Args:
-        surface: Background.
-        ink: Text that matters.
-        muted: Text of axes.
-        line: Grids and frames.
-        accent: First series.
-        second: Second series.
-        hit: Frame of a relevant item.
-        miss: Frame of any other item.
+        surface: Colour of the background.
+        ink: Colour of important text.
+        muted: Colour of the text of axes.
+        line: Colour of grids and frames.
+        accent: Colour of the first series.
+        second: Colour of the second series.
+        hit: Colour of the frame of a relevant item.
+        miss: Colour of the frame of any other item.
     """
 
     surface: str
@@ -60,13 +60,13 @@ def draw_png(
     """Draw a figure as a PNG file.
 
     Args:
-        draw: Function that adds axes to the figure it is given.
+        draw: Function that adds axes to a given figure.
         size: Width and height in pixels of the page.
         palette: Colours of the figure.
-        layout: How matplotlib places the axes; None where `draw` places them.
+        layout: Layout engine of matplotlib; None if `draw` places the axes.
 
     Returns:
-        A PNG file of twice that size.
+        Bytes of a PNG file of twice that size.
     """
     with style.context(["default", _settings(palette)]):
         width, height = size
@@ -78,7 +78,7 @@ def draw_png(
 
 
 def shorten(text: str, limit: int) -> str:
-    r"""Fit a label into one line of a plot, of at most `limit` characters, without what no font can draw.
+    r"""Fit a label into one line of at most `limit` characters, without characters that no font can draw.
 
     Example:
         >>> shorten("a label\nof two lines", 9)
@@ -118,7 +118,7 @@ def _settings(palette: Palette) -> dict[str, Any]:
     }
 
 
-LEAST_GAP = 0.13  # between two points that are labelled, so that their labels do not touch
+LEAST_GAP = 0.13  # between labelled points, so that their labels do not touch
 
 
 def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narrow: bool) -> bytes:
@@ -127,10 +127,10 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
     Args:
         curve: Curve from `precision_recall_curve`.
         palette: Colours of the plot.
-        narrow: For a phone rather than a desk; panels then stand below one another.
+        narrow: Whether to draw for a phone, with panels below one another.
 
     Returns:
-        A PNG file.
+        Bytes of a PNG file.
     """
     recall, precision = curve.recall.tolist(), curve.precision.tolist()
 
@@ -150,7 +150,7 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
 
 
 def labelled_radii(recall: list[float], precision: list[float]) -> list[int]:
-    """Choose the radii, 0 first, that have room for a label: each far enough from the one labelled before.
+    """Choose the radii to label, 0 first: each far enough from the last labelled one.
 
     Args:
         recall: Mean recall by radius.
@@ -168,11 +168,11 @@ def labelled_radii(recall: list[float], precision: list[float]) -> list[int]:
     return chosen
 
 
-MARKED_POINTS = 40  # a series with more has no markers
+MARKED_POINTS = 40  # longer series have no markers
 
 
 def draw_training(history: Sequence[Mapping[str, Any]], palette: Palette, *, narrow: bool) -> bytes:
-    """Draw three panels from the `log_history` of the trainer's state; one whose keys are nowhere in it says so.
+    """Draw three panels from the `log_history` of the trainer's state; a panel without data says "not logged".
 
     The other arguments and the result are those of `draw_precision_recall`.
     """
@@ -210,7 +210,7 @@ def draw_training(history: Sequence[Mapping[str, Any]], palette: Palette, *, nar
 
 
 def read_series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of the entries of a trainer's log that have a key such as `loss`.
+    """Read the epochs and values of a key, such as `loss`, from a trainer's log.
 
     Example:
         >>> read_series([{"loss": 2.0, "epoch": 1.0}, {"eval_map": 0.5, "epoch": 1.0}], "loss")
@@ -221,7 +221,7 @@ def read_series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[fl
 
 
 def _plot(axes: Axes, history: Sequence[Mapping[str, Any]], key: str, **look: Any) -> bool:
-    """Draw a series of the log; whether there is one."""
+    """Draw a series of the log; return whether there is one."""
     epochs, values = read_series(history, key)
     if epochs:
         axes.plot(epochs, values, marker="o" if len(epochs) <= MARKED_POINTS else None, markersize=4, **look)
@@ -235,7 +235,7 @@ LABEL_LENGTH = 16
 
 
 def draw_contact_sheet(results: Sequence[SearchResult], palette: Palette) -> bytes:
-    """Draw a row for each of at least one search, as PNG: hits ticked in a solid frame, misses crossed in a dashed."""
+    """Draw a row of pictures per search as PNG; hits have ticks and solid frames, misses crosses and dashed ones."""
     columns = max(len(result.neighbours) for result in results)
     width, height = (columns + 1) * COLUMN + GAP + 14, len(results) * ROW + 14
 

@@ -1,4 +1,4 @@
-"""The HTML page of a report, and the files beside it."""
+"""Write the HTML page of a report, and the files beside it."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """One plot as PNG files, for light and dark pages, for desks and phones."""
+    """One plot as PNG files: for light and dark pages, in wide and narrow form."""
 
     light: bytes
     dark: bytes
@@ -46,7 +46,7 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
         plots: Plots from `draw_plots`.
 
     Returns:
-        A page that holds all of its pictures and asks for no other file.
+        HTML with all pictures embedded.
     """
     functions = {"thumbnail": Thumbnail.of, "png_uri": _png_uri, "format_fact": _format_fact}
     return (
@@ -69,7 +69,7 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
 
 
 def _headline_precision(content: ReportContent) -> tuple[str, str, float] | None:
-    """Words, meaning and value of precision@10, or of the first precision@k that there is."""
+    """Return words, meaning and value of precision@10, or else of the first precision@k."""
     names = [name for name in content.figures if name.startswith("precision_at_")]
     if not names:
         return None
@@ -91,7 +91,7 @@ def _count_hits(results: Sequence[SearchResult]) -> tuple[int, int]:
 
 
 def _format_values(content: ReportContent, name: str) -> list[str]:
-    """The figure of the report and, where there is a comparison, of the other experiment."""
+    """Format a figure of the report and, with a comparison, of the other experiment."""
     sides = [content.figures] + ([content.comparison.figures] if content.comparison is not None else [])
     return [format_figure(side[name]) if name in side else "" for side in sides]
 
@@ -106,7 +106,7 @@ def _describe_curve(content: ReportContent) -> str:
 
 
 def _describe_order(content: ReportContent, tables: CenterTables) -> str:
-    """What a cell of the tables of centers is, and which order they have."""
+    """Caption of the tables of centers: meaning of a cell, and order of the rows."""
     scale = "1 if two centers are equal, 0 if they agree in half of the bits, \N{MINUS SIGN}1 if they are opposite"
     if tables.has_nodes:
         cells = f"A cell is the mean similarity over the pairs of different classes in two branches: {scale}."
@@ -126,7 +126,7 @@ def _describe_centers(content: ReportContent) -> str:
     moved = f"Classes that hold another center than at the start: {changed} of {len(content.label_names)}."
     if len(content.label_names) < 2:
         return moved
-    table = center_similarity(content.centers_after).fill_diagonal_(-2)  # a class and itself are no pair
+    table = center_similarity(content.centers_after).fill_diagonal_(-2)  # excludes pairs of a class with itself
     one, other = divmod(int(table.argmax()), len(table))
     bits = round(content.num_bits * (1 - table[one, other].item()) / 2)
     names = f"{content.label_names[one]} and {content.label_names[other]}"
@@ -134,7 +134,7 @@ def _describe_centers(content: ReportContent) -> str:
 
 
 def _describe_semantics(item: CenterSemantics) -> tuple[str, str, str]:
-    """Reference, both correlations, and their p-values."""
+    """Return reference, both correlations, and their p values as text."""
     before, after = item.before, item.after
     values = " → ".join(f"{round(side.pcc, 3) + 0.0:.3f}" for side in (before, after))  # + 0.0 makes 0 of -0
     values = values.replace("-", "\N{MINUS SIGN}")
@@ -169,17 +169,17 @@ def _png_uri(content: bytes) -> str:
 
 
 def write_report(content: ReportContent, folder: str | Path) -> Path:
-    """Write `report.html`, which needs nothing else, and its pictures as PNG files beside it.
+    """Write the self-contained `report.html`, and its pictures as PNG files beside it.
 
-    Everything is drawn before anything is written, and every file takes its place only once all are complete; files of
-    these names that are already there are replaced.
+    Everything is drawn before anything is written, and the files appear only when all are complete; older files of
+    these names are replaced.
 
     Args:
         content: Content of the report.
-        folder: Folder of the report; it is made if it is not there.
+        folder: Folder of the report, created if missing.
 
     Returns:
-        The path of `report.html`.
+        Path of `report.html`.
 
     Raises:
         ValueError: If `folder` is a file.

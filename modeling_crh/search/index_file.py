@@ -75,10 +75,10 @@ class Items:
         ]
 
     def extended(self, others: "Items") -> "Items":
-        """These items, and then `others`.
+        """Append `others` to these items.
 
         Raises:
-            ValueError: If the two differ in what they have, or in its type.
+            ValueError: If the two differ in their columns or types.
         """
         check_same_types(others.table.schema, self.table.schema, "index")
         return Items._of_table(len(self) + len(others), pa.concat_tables([self.table, others.table]))

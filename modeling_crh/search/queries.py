@@ -1,4 +1,4 @@
-"""Queries (image files, data sources, texts, codes in hexadecimal digits), and what an index finds for them."""
+"""Read queries (image files, data sources, texts, codes in hexadecimal digits), encode them, and search an index."""
 
 import errno
 import os
@@ -31,12 +31,12 @@ _KINDS = {"image": "images", "text": "texts", "features": "features"}
 
 @dataclass(frozen=True, eq=False)
 class QuerySource:
-    """One query, before it is a code.
+    """One query before it is encoded.
 
     Args:
-        name: The query as the user wrote it, or the file or row of a source that the user named.
-        kind: Kind of `value`: an input that a model reads, or a `code`.
-        value: An item as `Encoder` takes it, such as the path of an image or a text; or the `(K / 8,)` packed code.
+        name: Query as the user wrote it, or the file or row of a source that the user named.
+        kind: Kind of `value`: an input of the model, or `code`.
+        value: Item as `Encoder` takes it, such as the path of an image or a text; or the `(K / 8,)` packed code.
     """
 
     name: str
@@ -47,25 +47,25 @@ class QuerySource:
 def find_queries(
     queries: Sequence[str], num_bits: int, *, columns_of_run: Mapping[str, Any] | None = None, **options: Any
 ) -> list[QuerySource]:
-    """Tell image files, data sources and codes apart; a name that is there on this machine is no code.
+    """Recognise image files, data sources and codes; the name of an existing file or folder is not a code.
 
     Args:
-        queries: Image files, data sources or K / 4 hexadecimal digits. A source stands for all of its rows.
-        num_bits: `K`.
-        columns_of_run: Columns that the model was trained on, which tables have unless `options` says otherwise.
+        queries: Image files, data sources, or codes of K / 4 hexadecimal digits. A source stands for all its rows.
+        num_bits: Number of bits of a code, K.
+        columns_of_run: Columns that the model was trained on, the default columns of tables.
         **options: Fields of `DataSource` for all sources, such as `text_column`.
 
     Raises:
-        ValueError: If one of them is neither, or a source cannot be read.
+        ValueError: If a query is none of these, or a source cannot be read.
     """
     return [one for query in queries for one in _find(query, num_bits, columns_of_run or {}, options)]
 
 
 def text_queries(texts: Sequence[str]) -> list[QuerySource]:
-    """Queries that are texts.
+    """Make queries from texts.
 
     Raises:
-        ValueError: If one is empty.
+        ValueError: If a text is empty.
     """
     for text in texts:
         if not text.strip():
@@ -74,10 +74,10 @@ def text_queries(texts: Sequence[str]) -> list[QuerySource]:
 
 
 def check_model(index: CodeIndex, model: str) -> None:
-    """Check that a model made the codes of an index: by its name, or by the folder that both names lead to.
+    """Check that a model made the codes of an index, by its name, or by the folder that both names stand for.
 
     Raises:
-        ValueError: If another model made them, or the index does not say which one.
+        ValueError: If another model made the codes, or the index does not name its model.
     """
     if not index.model:
         raise ValueError(f"`index` must name the model of its codes to be searched by {model!r}, but names none.")
@@ -93,12 +93,12 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
     """Load the model that made the codes of an index.
 
     Args:
-        index: The index to search.
+        index: Index to search.
         model: Folder or Hub id of the model.
         **settings: Settings of the `Encoder`, such as `num_workers`.
 
     Raises:
-        ValueError: If there is no such model, another one made the codes, or it makes codes of another length.
+        ValueError: If the model does not exist, did not make the codes, or makes codes of another length.
     """
     check_model(index, model)
     encoder = Encoder.load(model, **settings)
@@ -116,15 +116,15 @@ def encode_queries(
 
     Args:
         sources: Q queries.
-        num_bits: `K` of the index.
-        encoder: Encoder of the model that made the codes of the index; needed only where a query is no code.
-        logits: `(Q, K)` hash logits of the queries from `query_logits`; None computes them where they are needed.
+        num_bits: Number of bits of the index, K.
+        encoder: Encoder of the model that made the codes of the index; None if all queries are codes.
+        logits: Hash logits `(Q, K)` of the queries from `query_logits`; None computes them if needed.
 
     Returns:
         `(Q, K / 8)` packed codes.
 
     Raises:
-        ValueError: If a query cannot be read, or there is no model that reads such queries and has K bits.
+        ValueError: If a query cannot be read, or `encoder` is missing or reads another kind of input.
     """
     others = [source for source in sources if source.kind != "code"]
     if logits is None and others:
@@ -135,10 +135,10 @@ def encode_queries(
 
 
 def query_logits(sources: Sequence[QuerySource], encoder: Encoder | None = None) -> Tensor:
-    """Hash logits of queries, `(Q, K)` on the CPU, whose signs are their codes.
+    """Compute the hash logits of queries, `(Q, K)` on the CPU, whose signs are their codes.
 
     Raises:
-        ValueError: As `encode_queries`; and if a query is a code, which has no logits.
+        ValueError: If a query is a code, which has no logits, or for a reason of `encode_queries`.
     """
     codes = [source.name for source in sources if source.kind == "code"]
     if codes:
@@ -195,10 +195,10 @@ class Hit:
 
     Args:
         rank: Place among the items of the query, from 1.
-        id: Id of the caller, or position in the database.
+        id: Id of the item, or its position in the database.
         distance: Distance from the query, in bits.
-        label: A name, a number, or several names; None where there is none.
-        path: Where the item comes from, as the index says; None where it does not.
+        label: Name, number, or several names; None without a label.
+        path: Path of the item in the index; None without paths.
     """
 
     rank: int
@@ -213,9 +213,9 @@ class Result:
     """A query and its hits.
 
     Args:
-        source: The query.
-        code: Its code in hexadecimal digits.
-        hits: The items, nearest first; there may be none within a radius.
+        source: Query.
+        code: Code of the query in hexadecimal digits.
+        hits: Items, nearest first; a radius may contain none.
     """
 
     source: QuerySource
@@ -223,7 +223,7 @@ class Result:
     hits: tuple[Hit, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """In JSON's types."""
+        """Convert to types of JSON."""
         return {"query": self.source.name, "code": self.code, "hits": [asdict(hit) for hit in self.hits]}
 
 
@@ -239,16 +239,16 @@ def find_results(
     """Search for queries.
 
     Args:
-        index: The index to search.
+        index: Index to search.
         sources: Q queries.
-        packed_queries: `(Q, K / 8)` uint8.
-        k: Number of nearest items to find; 10 where neither `k` nor `radius` is given.
-        radius: Largest distance to find, in bits. With both, these are the `k` nearest within the radius.
-        rerank_logits: `(Q, K)` hash logits of the queries. The order is then that of their dot products with the codes
-            of the 10 k nearest, and a radius cannot be asked for.
+        packed_queries: Packed codes `(Q, K / 8)` uint8.
+        k: Number of nearest items to find; 10 if neither `k` nor `radius` is given.
+        radius: Largest distance of a hit, in bits. With `k`, the hits are the `k` nearest within the radius.
+        rerank_logits: Hash logits `(Q, K)` of the queries, to sort the 10 k nearest by the dot products with their
+            codes; it excludes `radius`.
 
     Raises:
-        ValueError: If `k`, `radius` or `rerank_logits` breaks its rule.
+        ValueError: If `k`, `radius` or `rerank_logits` has a wrong value.
     """
     if rerank_logits is not None and radius is not None:
         raise ValueError(
@@ -285,16 +285,16 @@ def write_page(
     """Write a page of results, atomically.
 
     Args:
-        path: The file; one that is there is replaced.
-        index: The index that was searched.
+        path: Path of the file; an older file is replaced.
+        index: Index that was searched.
         results: Results from `find_results`.
-        image_root: Folder of the images of the database. Without one their paths are text.
+        image_root: Folder of the images of the database. None shows their paths as text.
 
     Returns:
-        Number of pictures of the database that are not in the page, by what is wrong with them.
+        Number of pictures of the database that are missing in the page, by reason.
 
     Raises:
-        ValueError: If `image_root` is no folder.
+        FileNotFoundError: If `image_root` is not a folder.
     """
     target = check_path("html", path)
     pictures = {}
