@@ -36,8 +36,8 @@ class EncodedItems:
     """Codes and labels of a dataset.
 
     Attributes:
-        codes: `(N, K)` int8, every entry -1 or +1.
-        labels: `(N,)` int64, -100 for no label; or `(N, C)` of 0 and 1.
+        codes: Codes `(N, K)` int8, every entry -1 or +1.
+        labels: Class ids `(N,)` int64, -100 for no label; or multi-hot rows `(N, C)` of 0 and 1.
         label_names: Names of the C classes.
     """
 

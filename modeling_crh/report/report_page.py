@@ -106,7 +106,7 @@ def _describe_curve(content: ReportContent) -> str:
 
 
 def _describe_order(content: ReportContent, tables: CenterTables) -> str:
-    """Caption of the tables of centers: meaning of a cell, and order of the rows."""
+    """Describe the tables of centers: the meaning of a cell, and the order of the rows."""
     scale = "1 if two centers are equal, 0 if they agree in half of the bits, \N{MINUS SIGN}1 if they are opposite"
     if tables.has_nodes:
         cells = f"A cell is the mean similarity over the pairs of different classes in two branches: {scale}."

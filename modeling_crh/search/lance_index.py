@@ -46,7 +46,7 @@ class LanceIndex(LanceView):
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        ValueError: If the table does not exist, holds no codes, or the object store refuses access.
+        ValueError: If the table does not exist, is not a table of codes, or the object store refuses access.
     """
 
     def __init__(self, uri: str | Path, *, storage_options: dict[str, str] | None = None) -> None:

@@ -56,7 +56,7 @@ class FollowTrainingCallback(TrainerCallback):
 
 
 class ReassignCentersCallback(TrainerCallback):
-    """Reassign codewords near their samples to the classes, after the epochs that the arguments name (Eqs. 5 to 7).
+    """Give every class codewords near its samples, after the epochs that the training arguments set (Eqs. 5 to 7).
 
     Statistics come from the codes of the training steps, so there is no second pass. They are part of every checkpoint:
     a run resumed in the middle of an epoch, or between an epoch's last step and its reassignment, continues as if it

@@ -21,15 +21,15 @@ _INPUTS = """
 Args:
     predictions: Codes of the queries, each K entries -1 or +1, or K / 8 bytes with `packed=True`.
     references: Labels of the queries, each a class number, or C entries 0 or 1.
-    database_codes: `(N, K)` or `(N, K / 8)`, array or tensor. Without it every query ranks the other queries.
-    database_labels: `(N,)` or `(N, C)`, array or tensor.
-    packed: Whether codes come as bytes, in the bit order of `numpy.packbits`.
+    database_codes: Codes of the database, `(N, K)` or `(N, K / 8)`. Without it every query ranks the other queries.
+    database_labels: Labels of the database, `(N,)` or `(N, C)`.
+    packed: Whether codes are bytes, in the bit order of `numpy.packbits`.
     top_k: Numbers of places for precision and recall.
     top_r: Numbers of places for the convention.
     radius: Radius in bits, for the precision of a lookup.
 
 Returns:
-    What `modeling_crh.metrics.retrieval_figures` returns: `map`, `map_lower`, `map_upper`, `map_convention`,
+    Figures of `modeling_crh.metrics.retrieval_figures`: `map`, `map_lower`, `map_upper`, `map_convention`,
     `precision_at_10`, `recall_at_10`, `precision_within_radius_2`, `queries`, `queries_without_relevant`, `database`.
 """
 
