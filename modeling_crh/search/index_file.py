@@ -90,7 +90,7 @@ class Items:
         return items
 
     def to_bytes(self) -> NDArray[np.uint8]:
-        """The table as an Arrow stream."""
+        """Serialize the table as an Arrow stream."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.table.schema) as writer:
             writer.write_table(self.table)
