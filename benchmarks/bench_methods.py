@@ -189,7 +189,7 @@ def _pcc(trained: Any) -> float | None:
     import torch
 
     from modeling_crh.encoding import labelled_dataset
-    from modeling_crh.labels import label_weights
+    from modeling_crh.losses import label_weights
     from modeling_crh.metrics import center_correlation, center_similarity
 
     split = trained.splits["train"]

@@ -4,8 +4,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 
 def is_number(value: Any) -> bool:
     """Whether `value` is a real number of Python or NumPy, and not a boolean."""
@@ -15,17 +13,6 @@ def is_number(value: Any) -> bool:
 def is_whole(value: Any) -> bool:
     """Whether `value` is a whole number of Python or NumPy, and not a boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def check_tensor(name: str, value: Any) -> Tensor:
-    """Return `value` if it is a tensor; `name` is the argument's, for the message.
-
-    Raises:
-        ValueError: If it is something else, such as an array or a list.
-    """
-    if not isinstance(value, Tensor):
-        raise ValueError(f"`{name}` must be a torch.Tensor, but got {type(value).__name__}.")
-    return value
 
 
 def check_seed(seed: Any) -> None:

@@ -1,9 +1,9 @@
 """Turn hash logits into codes, pack codes into bytes, and compute Hamming distances."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
-
-from .checks import check_tensor
 
 
 def binarize(hash_logits: Tensor) -> Tensor:
@@ -106,6 +106,17 @@ def hamming_distance(query_codes: Tensor, database_codes: Tensor) -> Tensor:
         check_signs(name, codes)
     agreement = query_codes.float() @ database_codes.float().T  # (Q, N), K - 2 distance
     return ((query_codes.shape[1] - agreement) / 2).to(torch.int16)
+
+
+def check_tensor(name: str, value: Any) -> Tensor:
+    """Return `value` if it is a tensor; `name` is the argument's, for the message.
+
+    Raises:
+        ValueError: If it is something else, such as an array or a list.
+    """
+    if not isinstance(value, Tensor):
+        raise ValueError(f"`{name}` must be a torch.Tensor, but got {type(value).__name__}.")
+    return value
 
 
 def check_signs(name: str, codes: Tensor) -> None:

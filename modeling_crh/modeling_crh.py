@@ -10,9 +10,8 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from .backbones import pool, pooled_width, pooling_arguments
-from .checks import check_tensor
 from .codebook import compose_centers, draw_centers
-from .codes import binarize
+from .codes import binarize, check_tensor
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
 from .pipeline_crh import TASK  # the import also makes transformers save the pipeline's code beside a model

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from modeling_crh.labels import NO_LABEL, check_labels, has_label, label_weights
+from modeling_crh.losses import NO_LABEL, check_labels, has_label, label_weights
 
 
 def test_which_samples_have_a_label():

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import multi_hot_rows, random_batch
 
-from modeling_crh.labels import NO_LABEL
-from modeling_crh.losses import center_cosine, crh_loss, default_scale
+from modeling_crh.losses import NO_LABEL, center_cosine, crh_loss, default_scale
 
 SETTINGS = {"scale": 5.0, "margin": 0.2, "quantization_weight": 0.1}
 

@@ -6,7 +6,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List
 from torch import Tensor
 
-from modeling_crh.labels import NO_LABEL, has_label
+from modeling_crh.losses import NO_LABEL, has_label
 
 
 def label_feature(label_names: list[str], *, multi_label: bool = False) -> ClassLabel | List:

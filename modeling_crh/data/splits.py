@@ -11,7 +11,7 @@ from torch import Tensor
 from modeling_crh.checks import check_seed, is_number
 from modeling_crh.data.columns import count_unlabelled, label_names, label_tensor
 from modeling_crh.data.protocols import OFFICIAL, Protocol
-from modeling_crh.labels import has_label, label_weights
+from modeling_crh.losses import has_label, label_weights
 
 QUERY_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
 

@@ -37,7 +37,7 @@ def test_a_push_that_fails_says_what_was_not_uploaded_and_the_next_one_completes
     code, output, errors = crh("push", checkpoint, name)
     assert (code, output) == (2, "")
     sentence = errors.strip().splitlines()[-1]
-    assert sentence.startswith(f"Error: Nothing was uploaded to '{name}', none of the 14 files (README.md, ")
+    assert sentence.startswith(f"Error: Nothing was uploaded to '{name}', none of the 12 files (README.md, ")
     assert reason in sentence
     assert fingerprint(checkpoint) == before
     assert api.list_repo_files(name) == [".gitattributes"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from modeling_crh.labels import NO_LABEL
+from modeling_crh.losses import NO_LABEL
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_crh.codes import hamming_distance
-from modeling_crh.labels import NO_LABEL
+from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics import count_by_distance, counting
 from modeling_crh.metrics.counting import prepare_retrieval
 from modeling_crh.metrics.kernel import CHUNK, QUERIES

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from modeling_crh.codebook import draw_assignment, draw_codebook
 from modeling_crh.codes import binarize
-from modeling_crh.labels import NO_LABEL
+from modeling_crh.losses import NO_LABEL
 from modeling_crh.training import assignment
 from modeling_crh.training.assignment import (
     ClassStatistics,

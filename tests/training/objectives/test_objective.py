@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny_runs import random_batch
 
-from modeling_crh.labels import NO_LABEL
+from modeling_crh.losses import NO_LABEL
 from modeling_crh.training.objectives import OBJECTIVES
 
 ALL = sorted(OBJECTIVES)
