@@ -38,8 +38,7 @@ from modeling_crh.data import label_tensor, load_benchmark
 from modeling_crh.encoding import labelled_dataset
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.export import export_onnx
-from modeling_crh.export.graph import CodesGraph
-from modeling_crh.export.graph import Precision
+from modeling_crh.export.graph import CodesGraph, Precision
 from modeling_crh.metrics import average_precision, count_by_distance
 from modeling_crh.modeling_crh import CRHModel
 
