@@ -135,7 +135,7 @@ def search(
     if model is not None:
         check_model(chosen, model)
     known = {} if model is None else options_of_run(model, data, columns_only=True)
-    sources = find_queries(query or [], chosen.num_bits, columns_of_run=known, **data) + text_queries(text or [])
+    sources = find_queries(query or [], chosen.num_bits, **{**known, **data}) + text_queries(text or [])
     to_encode = any(source.kind != "code" for source in sources)
     encoder = load_encoder(chosen, model) if model is not None and to_encode else None
     logits = query_logits(sources, encoder) if rerank else None

@@ -287,15 +287,14 @@ def labelled_dataset(
 
 
 def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:
-    """All images as `(N, 3, H, W)` uint8, or None if they differ in size or take more than `cache_bytes`."""
-    first = read_pixels(images[0]["image"], "row 0")
-    if first.numel() * len(images) > cache_bytes:
+    """Decode all images, `(N, 3, H, W)` uint8; None if they differ in size or take more than `cache_bytes`."""
+    shape = read_pixels(images[0]["image"], "row 0").shape
+    if shape.numel() * len(images) > cache_bytes:
         return None
-    cache = torch.empty(len(images), *first.shape, dtype=torch.uint8)
+    cache = torch.empty(len(images), *shape, dtype=torch.uint8)
     for start in progress_bar(range(0, len(images), 256), desc="Decoding images", unit="batch"):
         for row, value in enumerate(images[start : start + 256]["image"], start):
-            image = read_pixels(value, f"row {row}")
-            if image.shape != first.shape:
+            if (image := read_pixels(value, f"row {row}")).shape != shape:
                 return None
             cache[row] = image
     return cache

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,8 @@ from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_tem
 from modeling_crh.search.code_index import CodeIndex, check_radius
 from modeling_crh.search.index_file import label_text
 
+_TEMPLATES = Path(__file__).parent / "templates"
+DEFAULT_K = 10
 _KINDS = {"image": "images", "text": "texts", "features": "features"}
 
 
@@ -44,21 +46,18 @@ class QuerySource:
     value: Any
 
 
-def find_queries(
-    queries: Sequence[str], num_bits: int, *, columns_of_run: Mapping[str, Any] | None = None, **options: Any
-) -> list[QuerySource]:
+def find_queries(queries: Sequence[str], num_bits: int, **options: Any) -> list[QuerySource]:
     """Recognise image files, data sources and codes; the name of an existing file or folder is not a code.
 
     Args:
         queries: Image files, data sources, or codes of K / 4 hexadecimal digits. A source stands for all its rows.
         num_bits: Number of bits of a code, K.
-        columns_of_run: Columns that the model was trained on, the default columns of tables.
-        **options: Fields of `DataSource` for all sources, such as `text_column`.
+        **options: Fields of `DataSource` for all sources but folders of images, such as `text_column`.
 
     Raises:
         ValueError: If a query is none of these, or a source cannot be read.
     """
-    return [one for query in queries for one in _find(query, num_bits, columns_of_run or {}, options)]
+    return [one for query in queries for one in _find(query, num_bits, options)]
 
 
 def text_queries(texts: Sequence[str]) -> list[QuerySource]:
@@ -153,9 +152,7 @@ def query_logits(sources: Sequence[QuerySource], encoder: Encoder | None = None)
     return encoder.hash_logits([source.value for source in sources], names=names, desc="Encoding queries")
 
 
-def _find(
-    query: str, num_bits: int, columns_of_run: Mapping[str, Any], options: Mapping[str, Any]
-) -> list[QuerySource]:
+def _find(query: str, num_bits: int, options: dict[str, Any]) -> list[QuerySource]:
     path, tables = Path(query), None
     try:
         if query and path.is_file() and path.suffix not in SUFFIXES:
@@ -173,8 +170,7 @@ def _find(
             "`query` must be an image file, a folder of images, a table, the Hub id of a dataset or a code of "
             f"{num_bits // 4} hexadecimal digits, but got {query!r:.80}."
         )
-    inherited = {} if path.is_dir() and tables is None else columns_of_run
-    source = open_source(query, needs_label=False, **{**inherited, **options})
+    source = open_source(query, needs_label=False, **({} if path.is_dir() and tables is None else options))
     return [_query_of(row, source.kind, path) for row in source.rows()]
 
 
@@ -184,9 +180,6 @@ def _query_of(row: Row, kind: Kind, root: Path) -> QuerySource:
     value = row.value["path"] if row.value["bytes"] is None else row.value["bytes"]
     name = os.path.join(root, os.path.relpath(row.path, root.absolute())) if root.is_dir() else row.path
     return QuerySource(name, kind, value)
-
-
-DEFAULT_K = 10
 
 
 @dataclass(frozen=True)
@@ -274,9 +267,6 @@ def _hits(index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.
         Hit(rank, record["id"], distance, record["label"], record["path"])
         for rank, (record, distance) in enumerate(zip(index.records(positions), distances.tolist(), strict=True), 1)
     )
-
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
