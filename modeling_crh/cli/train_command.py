@@ -11,7 +11,7 @@ from modeling_crh.cli.options import DataOptions, Json, with_data_options
 from modeling_crh.data import BENCHMARKS, DataSource, Division, open_source
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.processes import choose_workers, leave_processes
-from modeling_crh.runtime.terminal import name_bad_rows, print_figures, say
+from modeling_crh.runtime.terminal import print_figures, say
 from modeling_crh.training import run as experiment
 from modeling_crh.training.evaluation import evaluate_splits
 from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
@@ -84,7 +84,6 @@ def _train_and_evaluate(recipe: Recipe, out: Path, resume: bool, as_json: bool) 
         raise typer.Exit(130) from None
     if not PartialState().is_main_process:
         return
-    name_bad_rows(run.bad_rows)
     workers = choose_workers(run.model.main_input_name)
     figures = evaluate_splits(run.model, run.processor, run.splits, num_workers=workers)
     write_json(out / experiment.FIGURES_NAME, figures)

@@ -139,7 +139,3 @@ def _quiet_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-errors = stderr_console()
-report_bad_images = name_bad_rows

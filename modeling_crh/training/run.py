@@ -22,7 +22,7 @@ from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import write_text
-from modeling_crh.runtime.terminal import say
+from modeling_crh.runtime.terminal import name_bad_rows, say
 from modeling_crh.training import checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.build import build_model, build_trainer, hide_progress, load_data
@@ -96,6 +96,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     state = PartialState()
     finished = checkpointing.check_folder(out, recipe, resume)
     data = load_data(recipe)
+    name_bad_rows(data.bad_rows)
     if finished:
         model, processor = load_checkpoint(out)
         nn.Module.to(model, state.device)
@@ -142,6 +143,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         ValueError: If `train` would raise it.
     """
     data = load_data(recipe)
+    name_bad_rows(data.bad_rows)
     model, processor = build_model(recipe, data.splits["train"])
     untrained = recipe.method in UNTRAINED
     enough = max(FEW, 2 * model.config.num_bits) if untrained else FEW
@@ -241,7 +243,8 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
     rows = ", ".join(f"{count:,} {name}" for name, count in data.splits.num_rows.items())
     start = "pretrained" if recipe.backbone else "from scratch"
     backbone = _backbone_name(recipe, model)
-    length = f"{args.max_steps:,} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    count, unit = (args.max_steps, "step") if args.max_steps > 0 else (args.num_train_epochs, "epoch")
+    length = f"{count:.10g} {unit}{'s' if count != 1 else ''}"
     return (
         f"Read {recipe.dataset}: {kind} of {model.config.num_labels:,} classes, {rows}. {recipe.method}: "
         f"{f'{backbone} {start}' if backbone else 'a head alone'}, {model.num_parameters():,} parameters, "
