@@ -3,11 +3,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hub.loopback_hub import LoopbackHub
 
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_models_codes_and_pages_go_to_a_hub_and_come_back(tmp_path):
     """The client reads the Hub's address when it is imported, so these tests have a process of their own."""
     with LoopbackHub() as hub:
