@@ -172,12 +172,14 @@ def test_every_command_explains_itself():
         "pipelines/search.py",
     ],
 )
+@pytest.mark.slow
 def test_the_scripts_are_the_same_commands(script):
     shown = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
     assert "--json" in shown.stdout
 
 
+@pytest.mark.slow
 def test_accelerate_launches_training_on_two_processes(recipe_file, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     arguments = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "training/train.py"]
