@@ -171,6 +171,8 @@ class CRHModel(PreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        input_values: Tensor | None = None,
+        input_features: Tensor | None = None,
         features: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
@@ -182,8 +184,10 @@ class CRHModel(PreTrainedModel):
         Args:
             pixel_values: `(N, 3, H, W)`, floating point of any precision, for an image backbone.
             input_ids: `(N, T)`, for a text backbone.
-            attention_mask: `(N, T)`, 1 for real tokens.
+            attention_mask: `(N, T)`, 1 for real tokens, samples or frames.
             token_type_ids: `(N, T)`.
+            input_values: `(N, T)` samples of sound or `(N, T, mel bins)`, for a backbone such as Wav2Vec2 or AST.
+            input_features: `(N, mel bins, T)` or as the backbone's feature extractor makes it, for one such as Whisper.
             features: `(N, num_features)`, floating point of any precision, for a model without a backbone.
             labels: `(N,)` integers from 0 to C - 1, or `(N, C)` of 0 and 1. Samples with -100, or with a row of zeros,
                 have no label and no loss.
@@ -202,6 +206,8 @@ class CRHModel(PreTrainedModel):
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
+            "input_values": input_values,
+            "input_features": input_features,
             "features": features,
             "output_hidden_states": output_hidden_states,
             "output_attentions": output_attentions,
