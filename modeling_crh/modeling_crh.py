@@ -1,5 +1,6 @@
 """CRHModel: a backbone, a hash head, and the codebook and assignment that make the hash centers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -73,7 +74,7 @@ class CRHModel(PreTrainedModel):
 
     def __init__(self, config: CRHConfig) -> None:
         super().__init__(config)
-        self._backbone_frozen = False
+        self._trained_parts: list[nn.Module] | None = None  # of a frozen backbone
         self.backbone: PreTrainedModel | None = None
         if config.backbone_config is None:
             num_features = config.num_features or 0
@@ -150,20 +151,30 @@ class CRHModel(PreTrainedModel):
         """Hash centers of the classes, `(C, K)` int8: their codewords, concatenated (Eq. 8)."""
         return compose_centers(self.codebook, self.assignment)
 
-    def freeze_backbone(self) -> "CRHModel":
-        """Train only the hash head: the backbone gets no gradient and stays in evaluation mode."""
+    def freeze_backbone(self, except_for: Sequence[nn.Module] = ()) -> "CRHModel":
+        """Train only the hash head and the parts `except_for` of the backbone; the rest stays in evaluation mode."""
         if self.backbone is None:
             raise ValueError("`freeze_backbone` needs a backbone, but this model reads stored features.")
         self.backbone.requires_grad_(False)
-        self._backbone_frozen = True
+        self._trained_parts = list(except_for)
+        for part in self._trained_parts:
+            part.requires_grad_(True)
         return self.train(self.training)
 
     def train(self, mode: bool = True) -> "CRHModel":
-        """Set training mode; a frozen backbone stays in evaluation mode."""
+        """Set training mode; a frozen backbone stays in evaluation mode, but for its trained parts."""
         super().train(mode)
-        if self._backbone_frozen and self.backbone is not None:
+        if self._trained_parts is not None and self.backbone is not None:
             self.backbone.eval()
+            for part in self._trained_parts:
+                part.train(mode)
         return self
+
+    def _set_gradient_checkpointing(self, *args: Any, **settings: Any) -> None:
+        # transformers' own method, called on the backbone so that an error names its class and not this one
+        if self.backbone is None:
+            raise ValueError("`gradient_checkpointing` needs a backbone, but this model reads stored features.")
+        self.backbone._set_gradient_checkpointing(*args, **settings)  # type: ignore[no-untyped-call]
 
     def forward(
         self,
