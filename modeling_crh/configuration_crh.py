@@ -62,10 +62,15 @@ class CRHConfig(PreTrainedConfig):
     Args:
         backbone_config: Config of any model that `AutoModel` can build, or its dict with a `model_type`. The default
             is a ViT. None means no backbone: the model then reads stored `features`.
-        num_features: Width of the stored features. Required without a backbone, and None with one.
-        pooling: How the backbone's output becomes one vector: `"pooler"` takes its own pooled output, `"cls"` the first
-            token, `"mean"` the mean over tokens or positions without padding. None takes the pooler where the backbone
-            has one (not counting dense tanh layers such as ViT's), else the mean for texts and `"cls"` for images.
+        num_features: Width of the stored features, required without a backbone. With one it is the width of the
+            backbone's vectors, which the model finds out.
+        tower: Tower of a dual encoder such as CLIP that is the backbone: `"vision"`, `"text"` or `"audio"`. None means
+            vision, or audio for one of sounds and texts.
+        pooling: How the backbone's output becomes one vector. None is the way of the backbone's authors: the embedding
+            of a dual encoder, with its projection; a pooled output that is no dense layer; the first token of images
+            with a token for the whole image; the last token of decoders; else the mean. `"pooler"` takes the pooled
+            output, of a dual encoder's tower without its projection, `"cls"` the first token, `"mean"` the mean over
+            tokens, patches or frames without padding, and `"last"` the last token without padding.
         num_bits: Number of bits of a code, K, a multiple of 8.
         codebook_size: Number of codewords of each head, M. None means 2 C.
         head_dim: Number of bits of each head, d: a divisor of K with 2^d at least M. None means `choose_head_dim`, the
@@ -99,7 +104,8 @@ class CRHConfig(PreTrainedConfig):
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = field(default_factory=ViTConfig)
     num_features: int | None = None
-    pooling: Literal["pooler", "cls", "mean"] | None = None
+    tower: Literal["vision", "text", "audio"] | None = None
+    pooling: Literal["pooler", "cls", "mean", "last"] | None = None
     num_bits: int = 64
     codebook_size: int | None = None
     head_dim: int | None = None
@@ -194,7 +200,10 @@ class CRHConfig(PreTrainedConfig):
             if self.transformers_version is None:  # or it was saved, and may hold keys of transformers' own
                 _refuse_misspelt_keys(self.backbone_config, model_type)
             self.backbone_config = AutoConfig.for_model(**self.backbone_config)
-        if (self.backbone_config is None) == (self.num_features is None):
+        if self.backbone_config is None and self.tower is not None:
+            raise ValueError(f"`tower` must be None where `backbone_config` is, but got {self.tower!r}.")
+        is_wrong = self.transformers_version is None and self.num_features is not None  # a saved config holds it
+        if self.num_features is None if self.backbone_config is None else is_wrong:
             rule = "must be given where `backbone_config` is None, and only there"
             raise ValueError(f"`num_features` {rule}, but got {self.num_features}.")
 

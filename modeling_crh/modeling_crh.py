@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from .backbones import pool, pooled_width, pooling_arguments
+from .backbones import FINDING_ARGUMENTS, build_backbone, embed, load_config, load_pretrained, pooled_width
 from .codebook import compose_centers, draw_centers
 from .codes import binarize, check_tensor
 from .configuration_crh import CRHConfig
@@ -72,45 +72,52 @@ class CRHModel(PreTrainedModel):
     codebook: Tensor
     assignment: Tensor
 
-    def __init__(self, config: CRHConfig) -> None:
+    def __init__(self, config: CRHConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         self._trained_parts: list[nn.Module] | None = None  # of a frozen backbone
-        self.backbone: PreTrainedModel | None = None
-        if config.backbone_config is None:
-            num_features = config.num_features or 0
-            self.main_input_name = "features"
-        else:
-            backbone_config = cast(PreTrainedConfig, config.backbone_config)
-            settings = {"dtype": torch.get_default_dtype()}  # as the hash head, whatever the backbone was saved in
-            self.backbone = AutoModel.from_config(backbone_config, **settings, **pooling_arguments(backbone_config))
-            num_features = pooled_width(backbone_config, self.backbone)
+        self.backbone: PreTrainedModel | None = backbone
+        self.main_input_name = "features"
+        if config.backbone_config is not None:
+            if self.backbone is None:
+                whole = cast(PreTrainedConfig, config.backbone_config)
+                self.backbone = build_backbone(whole, tower=config.tower, pooling=config.pooling)
+            if config.num_features is None:
+                config.num_features = pooled_width(self.backbone)
             self.main_input_name = self.backbone.main_input_name
-        self.hash_head = build_hash_head(num_features, config)
+        self.hash_head = build_hash_head(cast(int, config.num_features), config)
         assignment_shape = config.num_heads, cast(int, config.num_labels)
         self.register_buffer("codebook", torch.zeros(config.codebook_shape, dtype=torch.int8))
         self.register_buffer("assignment", torch.zeros(assignment_shape, dtype=torch.int64))
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
-    def from_backbone(cls, backbone: str, *, revision: str = "main", **config: Any) -> "CRHModel":
-        """Make a model with a pretrained backbone, in float32, and a new hash head and new centers.
+    def from_backbone(cls, backbone: str, **settings: Any) -> "CRHModel":
+        """Make a model with a pretrained backbone, and a new hash head and new centers.
 
         Args:
-            backbone: Hub id or folder of any model that `AutoModel` loads.
-            revision: Git revision of the backbone on the Hub.
-            **config: Fields of `CRHConfig`, such as `num_bits` and `num_labels`.
+            backbone: Hub id or folder of a model of images, texts or sounds that `AutoModel` loads, of transformers or
+                timm. docs/backbones.md lists those that were tried.
+            **settings: Fields of `CRHConfig`, such as `num_bits`, `num_labels` and, for a dual encoder, `tower`; and
+                arguments of `from_pretrained` for the backbone: `revision`, `token`, `cache_dir`, `local_files_only`,
+                `force_download`, `subfolder`, `trust_remote_code`, `attn_implementation`, `device_map` of one device,
+                and `dtype`, which is float32 unless given and the hash head has too.
 
         Returns:
             The model, in evaluation mode as `from_pretrained` leaves it.
 
         Raises:
-            ValueError: If a field has a value that its rule does not allow.
+            ValueError: If a field has a value that its rule does not allow, the backbone is not of such a kind, or its
+                checkpoint lacks weights.
             OSError: If the backbone cannot be found.
         """
-        backbone_config = AutoConfig.from_pretrained(backbone, revision=revision)
-        model = cls(CRHConfig(backbone_config=backbone_config, **config))
-        settings = {"config": backbone_config, "revision": revision, "dtype": model.dtype, "use_safetensors": True}
-        model.backbone = AutoModel.from_pretrained(backbone, **settings, **pooling_arguments(backbone_config))
+        loading = {name: settings.pop(name) for name in FINDING_ARGUMENTS if name in settings}
+        placing = {name: settings.pop(name) for name in ("attn_implementation", "device_map") if name in settings}
+        dtype = settings.pop("dtype", None) or torch.float32
+        config = CRHConfig(backbone_config=load_config(backbone, **loading), **settings)
+        placing |= {"tower": config.tower, "pooling": config.pooling, "dtype": dtype}
+        loaded = load_pretrained(backbone, loading=loading, **placing)
+        model = cls(config, loaded)
+        nn.Module.to(model, loaded.device, loaded.dtype)
         model.eval()  # type: ignore[no-untyped-call]
         return model
 
@@ -274,9 +281,7 @@ class CRHModel(PreTrainedModel):
             if features.ndim != 2 or features.shape[1] != width:
                 raise ValueError(f"`features` must be (N, {width}), but got shape {tuple(features.shape)}.")
             return features, {}
-        outputs = self.backbone(**inputs, return_dict=True)
-        pooled = pool(outputs, inputs.get("attention_mask"), self.config.pooling, "input_ids" in inputs)
-        return pooled, outputs
+        return embed(self.backbone, inputs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

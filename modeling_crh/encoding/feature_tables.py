@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from modeling_crh.backbones import pool
+from modeling_crh.backbones import embed
 from modeling_crh.encoding.augmentation import Augmentation
 from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor
@@ -92,7 +92,7 @@ def extract_views(
         raise ValueError(f"`num_views` must be {'1 for texts' if is_text else 'at least 1'}, but got {num_views}.")
 
     def pooled(**inputs: Tensor) -> Tensor:
-        return pool(backbone(**inputs), inputs.get("attention_mask"), None, is_text=is_text)
+        return embed(backbone, inputs)[0]
 
     views = []
     for view in range(num_views):

@@ -8,10 +8,10 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from modeling_crh.backbones import pooling_arguments
+from modeling_crh.backbones import load_pretrained
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
@@ -100,9 +100,8 @@ def load_backbone(name: str | Path) -> tuple[PreTrainedModel, Processor]:
     """
     place = find_model(name)
     try:
-        config = AutoConfig.from_pretrained(place)
-        model = AutoModel.from_pretrained(place, use_safetensors=True, **pooling_arguments(config))
-        backbone: PreTrainedModel | None = model.backbone if isinstance(model, CRHModel) else model
+        is_crh = PreTrainedConfig.get_config_dict(place)[0].get("model_type") == CRHConfig.model_type
+        backbone = load_model(place).backbone if is_crh else load_pretrained(str(place))
         if backbone is None:
             raise ValueError("it reads stored features")
         return backbone, load_processor(place, kind_of(backbone))

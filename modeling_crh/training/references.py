@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +11,9 @@ from datasets import ClassLabel, Dataset, Features, Value
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_crh.backbones import pool, pooling_arguments
+from modeling_crh.backbones import embed, load_pretrained
 from modeling_crh.checks import is_whole
 from modeling_crh.data import LEVELS, class_levels, label_names, label_tensor, nabirds_hierarchy
 from modeling_crh.encoding import LabelledDataset, TextDataset, run_batches
@@ -96,25 +96,10 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
         ValueError: If the model does not exist, reads neither images nor texts, or lacks weights.
     """
     try:
-        config = AutoConfig.from_pretrained(name)
-        model, report = cast(
-            tuple[PreTrainedModel, dict[str, Any]],
-            AutoModel.from_pretrained(
-                name,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-                **pooling_arguments(config),
-            ),
-        )
-        missing = sorted(report["missing_keys"])
-        if missing:
-            raise ValueError(f"it lacks the weights {', '.join(missing[:3])}")
-        reads = "pixel_values" if _has_towers(model) else model.main_input_name
-        if reads not in ("pixel_values", "input_ids"):
-            raise ValueError(f"it reads {reads}, and neither images nor texts")
-        return model, load_processor(name, "image" if reads == "pixel_values" else "text")
+        model = load_pretrained(name, dtype=torch.float32)
+        if model.main_input_name not in ("pixel_values", "input_ids"):
+            raise ValueError(f"it reads {model.main_input_name}, and neither images nor texts")
+        return model, load_processor(name, "image" if model.main_input_name == "pixel_values" else "text")
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
@@ -143,8 +128,7 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
     An item with several labels counts for each of them in equal parts, as in the statistics of reassignment.
 
     Args:
-        model: Model in evaluation mode; its pooled output is the embedding, projected if it has towers for images and
-            texts.
+        model: Backbone in evaluation mode, as `load_pretrained` returns it.
         items: Items of every class, without augmentation.
         batch_size: Number of items that go through the model at a time.
 
@@ -162,7 +146,7 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
         )
     sums: Tensor | float = 0.0
     start = 0
-    for vectors in _embeddings(model, items, batch_size, pooling=None):
+    for vectors in _embeddings(model, items, batch_size):
         sums = sums + weights[start : start + len(vectors)].double().T @ F.normalize(vectors)
         start += len(vectors)
     return _cosine(cast(Tensor, sums))
@@ -171,7 +155,7 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
 def name_similarity(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str], *, batch_size: int = 64
 ) -> Tensor:
-    """Compute the cosine between the embeddings of names, each averaged over the tokens of the name.
+    """Compute the cosine between the embeddings of names, each of the whole name.
 
     Underscores in the C names are read as spaces. The model must be in evaluation mode.
 
@@ -184,35 +168,18 @@ def name_similarity(
     kinds = Features(text=Value("string"), label=ClassLabel(names=names))
     rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}
     items = TextDataset(Dataset.from_dict(rows, features=kinds), tokenizer)
-    return _cosine(torch.cat(list(_embeddings(model, items, batch_size, pooling="mean"))))
+    return _cosine(torch.cat(list(_embeddings(model, items, batch_size))))
 
 
-def _embeddings(
-    model: PreTrainedModel, items: LabelledDataset, batch_size: int, pooling: str | None
-) -> Iterator[Tensor]:
+def _embeddings(model: PreTrainedModel, items: LabelledDataset, batch_size: int) -> Iterator[Tensor]:
     """Yield the embeddings of the batches of a dataset, each `(N, D)` float64 on the CPU."""
-    has_towers = _has_towers(model)
 
-    def embed(**inputs: Tensor) -> Tensor:
-        is_text = "input_ids" in inputs
-        forward = model
-        if has_towers:
-            towers = cast(Any, model)
-            forward = towers.get_text_features if is_text else towers.get_image_features
-        outputs = forward(**inputs, return_dict=True)
-        vectors = outputs.get("pooler_output", outputs.get("last_hidden_state"))
-        if not isinstance(vectors, Tensor):  # CRH models output codes, and captioning models tokens
-            raise ValueError(f"`model` must give a vector an item, but gives {', '.join(outputs) or 'nothing'}.")
-        return pool(outputs, inputs.get("attention_mask"), None if has_towers else pooling, is_text)
+    def pooled(**inputs: Tensor) -> Tensor:
+        return embed(model, inputs)[0]
 
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
-    for vectors in run_batches(model, loader, embed, desc="Embedding"):
+    for vectors in run_batches(model, loader, pooled, desc="Embedding"):
         yield vectors.double()
-
-
-def _has_towers(model: PreTrainedModel) -> bool:
-    """Whether the model embeds images and texts separately, as CLIP does."""
-    return {"vision_config", "text_config"} <= set(model.config.sub_configs)
 
 
 def _cosine(vectors: Tensor) -> Tensor:
