@@ -1,11 +1,5 @@
 """Decode images: any source to upright RGB pixels, and pixels to what a model's image processor makes of them."""
 
-import base64
-import binascii
-import errno
-import os
-import re
-import stat
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,15 +9,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import torch
-from huggingface_hub import get_session
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported by its `__getattr__`
 from numpy.typing import NDArray
 from transformers import BaseImageProcessor
+
+from .file_bytes import UnreadableError, read_bytes
 
 ImageSource = str | Path | bytes | PIL.Image.Image | NDArray[Any]
 """A path, a URL, base64 text, the bytes of a file, an opened image, or an array of pixels."""
@@ -46,19 +39,10 @@ _PIXELS_A_BYTE = 10_000  # PNG holds 8,000 white pixels in a byte, and GIF 3,000
 _HEIF_BRANDS = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")
 
 
-class UnreadableImageError(ValueError):
-    """An image that does not decode. A failure of the machine, such as a denied permission, is no such error.
+class UnreadableImageError(UnreadableError):
+    """An image that does not decode. A failure of the machine, such as a denied permission, is no such error."""
 
-    Attributes:
-        reason: What is wrong with it, in a few words.
-    """
-
-    def __init__(self, reason: str, name: str = "") -> None:
-        self.reason, self.name = reason, name
-        super().__init__(f"`image` must be a complete image, but {name or 'it'} is not: {reason}.")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return UnreadableImageError, (self.reason, self.name)  # a worker process may send it
+    rule = "`image` must be a complete image"
 
 
 def read_image(source: ImageSource) -> NDArray[np.uint8]:
@@ -94,8 +78,8 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     try:
         if isinstance(source, np.ndarray):
             return to_rgb(_from_array(source))
-        return to_rgb(source if isinstance(source, PIL.Image.Image) else _open(_content(source)))
-    except UnreadableImageError as error:
+        return to_rgb(source if isinstance(source, PIL.Image.Image) else _open(read_bytes(source)))
+    except UnreadableError as error:
         raise UnreadableImageError(error.reason, name) from error
 
 
@@ -170,69 +154,6 @@ def pixel_values(processor: BaseImageProcessor, images: Sequence[torch.Tensor], 
     if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4:
         raise ValueError("`image_processor` must make pixels of one size, but makes several.")
     return pixels
-
-
-def _content(source: str | Path | bytes) -> bytes:
-    """The bytes of an image file, wherever they are."""
-    if isinstance(source, bytes):
-        return source
-    text = str(source)
-    if text.startswith(("http://", "https://")):
-        return _download(text)
-    if text.startswith("data:image/"):
-        return _from_base64(text.partition(",")[2])
-    if "://" in text:
-        return _fetch(text)
-    try:
-        if not stat.S_ISREG(os.stat(text).st_mode):  # a pipe would wait for ever
-            raise UnreadableImageError("it is a folder" if os.path.isdir(text) else "it is a pipe, socket or device")
-        return Path(text).read_bytes()
-    except OSError as error:
-        if isinstance(source, str) and _is_base64(text):
-            return _from_base64(text)
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP):
-            raise UnreadableImageError(error.strerror or "no such file") from error
-        raise
-    except ValueError as error:  # a name with a zero byte
-        raise error if isinstance(error, UnreadableImageError) else UnreadableImageError(str(error)) from error
-
-
-def _is_base64(text: str) -> bool:
-    return len(text) >= 64 and re.fullmatch(r"[A-Za-z0-9+/\s]+={0,2}\s*", text) is not None
-
-
-def _download(url: str) -> bytes:
-    try:
-        response = get_session().get(url, follow_redirects=True, timeout=30)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnreadableImageError(f"the server could not be reached: {error}") from error
-    if response.is_error:
-        raise UnreadableImageError(f"the server answered {response.status_code}")
-    content: bytes = response.content
-    return content
-
-
-def _fetch(url: str) -> bytes:
-    """The bytes behind a URL of another kind than http."""
-    try:
-        with fsspec.open(url) as file:
-            content: bytes = file.read()
-    except FileNotFoundError as error:
-        raise UnreadableImageError(error.strerror or "No such file or directory") from error
-    except ImportError as error:  # fsspec knows the scheme, but its package is missing
-        raise ModuleNotFoundError(f"{url} cannot be read: {error}") from error
-    except ValueError as error:  # a scheme that nobody knows
-        raise UnreadableImageError(str(error).rstrip(".")) from error
-    except httpx.HTTPError as error:
-        raise UnreadableImageError(f"the server could not be reached: {error}") from error
-    return content
-
-
-def _from_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(re.sub(r"\s", "", text), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UnreadableImageError("its base64 text is damaged") from error
 
 
 def _open(content: bytes) -> PIL.Image.Image:

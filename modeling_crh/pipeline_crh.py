@@ -1,4 +1,4 @@
-"""CRHPipeline: the task "crh-hashing", from images or texts to binary codes."""
+"""CRHPipeline: the task "crh-hashing", from images, sounds or texts to binary codes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,33 +6,40 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import BaseImageProcessor, Pipeline, PreTrainedModel
+from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, SequenceFeatureExtractor
 
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
 from .images import pixel_values, read_image
+from .sounds import forward_evenly, read_sound, sound_inputs
 
 TASK = "crh-hashing"
 
 CodeFormat = Literal["packed", "bits", "hex"]
 
-_PROCESSORS = {"pixel_values": "image_processor", "input_ids": "tokenizer"}  # by what the model reads
+_PROCESSORS = {  # by what the model reads
+    "pixel_values": "image_processor",
+    "input_values": "feature_extractor",
+    "input_features": "feature_extractor",
+    "input_ids": "tokenizer",
+}
 
 
 class CRHPipeline(Pipeline):
-    """Binary codes of images, or of texts if the model reads text: one dict `{"code": ...}` per item.
+    """Binary codes of images, sounds or texts, whichever the model reads: one dict `{"code": ...}` per item.
 
-    Call it on an image, which may be a path, a URL, base64 text, bytes, a PIL image or an array of pixels, or on a
-    text; or on a list, a generator or a `KeyDataset` of them. `batch_size` is the number of items at a time, and
-    `code_format` one of:
+    Call it on an image, which may be a path, a URL, base64 text, bytes, a PIL image or an array of pixels; on a sound,
+    which may be a path, a URL, base64 text, bytes, an array of samples at the model's rate, or `{"array": ...,
+    "sampling_rate": ...}`; or on a text; or on a list, a generator or a `KeyDataset` of them. `batch_size` is the
+    number of items at a time, and `code_format` one of:
 
     - `"packed"` (the default): `(K / 8,)` uint8, bit order of `numpy.packbits`;
     - `"bits"`: `(K,)` uint8 of 0 and 1;
     - `"hex"`: a string of K / 4 hexadecimal digits.
 
     Raises:
-        ValueError: If `model` is no `CRHModel` of images or texts or has no processor, `code_format` is another, or an
-            input has another type or is an image that cannot be read.
+        ValueError: If `model` is no `CRHModel` of images, sounds or texts or has no processor, `code_format` is
+            another, or an input has another type or is an image or a sound that cannot be read.
 
     Example:
         >>> from PIL import Image
@@ -44,16 +51,16 @@ class CRHPipeline(Pipeline):
     """
 
     _load_processor = False
-    _load_image_processor = None  # loaded where it is there; which of the two is needed, the model tells
+    _load_image_processor = None  # loaded where it is there; which of the three is needed, the model tells
     _load_video_processor = False
-    _load_feature_extractor = False
+    _load_feature_extractor = None
     _load_tokenizer = None
 
     def __init__(self, model: PreTrainedModel, **settings: Any) -> None:
         needed = _needed_processor(model)
         if settings.get(needed) is None:
             raise ValueError(f"`{needed}` must be given, or saved with the model, but is missing.")
-        for other in _PROCESSORS.values():
+        for other in set(_PROCESSORS.values()):
             if other != needed:
                 settings.pop(other, None)
         super().__init__(model, **settings)
@@ -69,15 +76,15 @@ class CRHPipeline(Pipeline):
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Save the model and its processor; the pipeline's code goes with the model's."""
         self.model.save_pretrained(save_directory, **kwargs)
-        for processor in (self.image_processor, self.tokenizer):
-            if processor is not None:
-                processor.save_pretrained(save_directory, **kwargs)
+        self._processor().save_pretrained(save_directory, **kwargs)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> Any:
         """Upload the model and its processor to the Hub, see `CRHModel.push_to_hub`."""
-        processor = self.image_processor if self.tokenizer is None else self.tokenizer
         model: Any = self.model
-        return model.push_to_hub(repo_id, processor=processor, **settings)
+        return model.push_to_hub(repo_id, processor=self._processor(), **settings)
+
+    def _processor(self) -> Any:
+        return getattr(self, _needed_processor(self.model))
 
     def _sanitize_parameters(
         self, code_format: CodeFormat | None = None, **unknown: Any
@@ -91,7 +98,9 @@ class CRHPipeline(Pipeline):
         return {}, {}, {"code_format": code_format}
 
     def preprocess(self, item: Any) -> dict[str, Any]:
-        """Turn one image or one text into the inputs of the model, by the processor of the checkpoint."""
+        """Turn one image, sound or text into the inputs of the model, by the processor of the checkpoint."""
+        if self.feature_extractor is not None:
+            return dict(sound_inputs(cast(SequenceFeatureExtractor, self.feature_extractor), [read_sound(item)]))
         if self.tokenizer is None:
             image = torch.from_numpy(read_image(item)).permute(2, 0, 1)  # (3, H, W)
             return {"pixel_values": pixel_values(cast(BaseImageProcessor, self.image_processor), [image])}
@@ -100,7 +109,10 @@ class CRHPipeline(Pipeline):
         return dict(self.tokenizer(item, truncation=True, return_tensors="pt"))
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        return {"hash_logits": self.model(**model_inputs).hash_logits}
+        def hash_logits(**inputs: torch.Tensor) -> torch.Tensor:
+            return cast(torch.Tensor, self.model(**inputs).hash_logits)
+
+        return {"hash_logits": forward_evenly(hash_logits, self.model, model_inputs)}
 
     def postprocess(self, model_outputs: dict[str, Any], code_format: CodeFormat = "packed") -> dict[str, Any]:
         """Turn the hash logits of one item into its code."""
@@ -111,10 +123,12 @@ class CRHPipeline(Pipeline):
 
 
 def _needed_processor(model: Any) -> str:
-    """Name of the argument that the model needs: `image_processor` or `tokenizer`."""
+    """Name of the argument that the model needs: `image_processor`, `feature_extractor` or `tokenizer`."""
     if not isinstance(model, PreTrainedModel) or model.config.model_type != CRHConfig.model_type:
         raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
     reads = model.main_input_name
     if reads not in _PROCESSORS:
-        raise ValueError(f"`model` must read images or texts, but reads `{reads}`; call `model.encode` on those.")
+        raise ValueError(
+            f"`model` must read images, sounds or texts, but reads `{reads}`; call `model.encode` on those."
+        )
     return _PROCESSORS[reads]

@@ -209,7 +209,7 @@ def test_a_model_that_the_pipeline_cannot_run_is_an_error(tiny_model, tiny_backb
         pipeline("crh-hashing", model=BertModel(tiny_backbone("bert")))
     with pytest.raises(ValueError, match="`model` must be a CRHModel, but got str"):
         CRHPipeline("org/name")
-    with pytest.raises(ValueError, match="`model` must read images or texts, but reads `features`"):
+    with pytest.raises(ValueError, match="`model` must read images, sounds or texts, but reads `features`"):
         pipeline("crh-hashing", model=tiny_model(None))
     for backbone, missing in [("vit", "image_processor"), ("bert", "tokenizer")]:
         tiny_model(backbone).save_pretrained(tmp_path / backbone)

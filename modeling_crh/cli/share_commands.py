@@ -9,7 +9,7 @@ import typer
 
 from modeling_crh.cli.options import Json
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.data.folders import image_files
+from modeling_crh.data.folders import media_files
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.hub.published import push_codes, push_space
 from modeling_crh.hub.push import push_model
@@ -60,7 +60,7 @@ def export(
 
 def _some_images(folder: Path) -> list[Path]:
     """Draw a fixed random sample of the image files of a folder: the first ones might all be of one class."""
-    files = [folder / file for file in image_files(folder).files] if folder.is_dir() else []
+    files = [folder / file for file in media_files(folder, "image").files] if folder.is_dir() else []
     if not files:
         raise ValueError(f"`calibration` must be a folder with images, but got {str(folder)!r}.")
     return random.Random(0).sample(files, min(_CALIBRATION_IMAGES, len(files)))

@@ -1,4 +1,4 @@
-"""The one rule of what a readable row is: images that decode, texts that say something, finite features."""
+"""The one rule of what a readable row is: images and sounds that decode, texts that say something, finite features."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,15 +9,23 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Audio, Dataset, Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.images import UnreadableImageError, read_pixels
+from modeling_crh.file_bytes import UnreadableError
+from modeling_crh.images import read_pixels
 from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.sounds import Sound, read_sound
 
-Kind = Literal["image", "text", "features"]
+Kind = Literal["image", "audio", "text", "features"]
 """What the rows of a source hold."""
+
+PLURALS: dict[Kind, str] = {"image": "images", "audio": "sounds", "text": "texts", "features": "features"}
+"""Words for the rows of a source, by kind."""
+
+FILE_KINDS: dict[Kind, Any] = {"image": Image, "audio": Audio}
+"""Types of the columns of files, by kind; where no column is named, the first kind is preferred."""
 
 _AT_A_TIME = 1024
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -41,28 +49,29 @@ class BadRow:
         return ValueError(f"Every row must be readable, but {self.path} is not: {self.reason}{how}.")
 
 
-def read_value(kind: Kind, value: Any, place: object) -> Tensor | str | NDArray[np.float32] | BadRow:
+def read_value(kind: Kind, value: Any, place: object) -> Tensor | Sound | str | NDArray[np.float32] | BadRow:
     """Read the value of one row.
 
     Args:
         kind: What the row holds.
-        value: An image as `{"bytes": ..., "path": ...}` or anything that `read_image` takes, a text, or numbers; None
-            where it is missing.
+        value: An image or a sound as `{"bytes": ..., "path": ...}` or anything that `read_image` or `read_sound` takes,
+            a text, or numbers; None where it is missing.
         place: What a message calls the row.
 
     Returns:
-        Pixels `(3, H, W)` uint8, a text, or features `(F,)` or `(V, F)`; or the bad row that it is.
+        Pixels `(3, H, W)` uint8, a `Sound`, a text, or features `(F,)` or `(V, F)`; or the bad row that it is.
 
     Raises:
         ValueError: If the value is of another type, which no row of the column can have.
-        OSError: If the machine cannot read an image, such as for a denied permission.
+        OSError: If the machine cannot read an image or a sound, such as for a denied permission.
+        ModuleNotFoundError: If the package that decodes sound is not installed.
     """
     if value is None:
         return BadRow(str(place), "it is missing")
-    if kind == "image":
+    if kind in FILE_KINDS:
         try:
-            return read_pixels(value, place)
-        except UnreadableImageError as error:
+            return read_pixels(value, place) if kind == "image" else read_sound(value, place)
+        except UnreadableError as error:
             return BadRow(error.name, error.reason)
     if kind == "text":
         if not isinstance(value, str):
@@ -78,7 +87,7 @@ def find_bad_rows(
 
     Args:
         kind: What the rows hold.
-        rows: N rows with one column, which is called by the kind; images are not decoded.
+        rows: N rows with one column, which is called by the kind; images and sounds are not decoded.
         places: N names of the rows.
         stop_at_first: Stop where a bad row is found.
         num_threads: Rows to read at a time.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Features, Image
+from datasets import ClassLabel, Features
 
-from modeling_crh.data.bad_rows import Kind
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.label_forms import LabelForm, find_label_form
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.tables import Part
@@ -21,8 +21,8 @@ class Columns:
     """The columns of a source that are read.
 
     Attributes:
-        kind: Kind of the rows: image, text or features.
-        value: Column of the images, texts or features.
+        kind: Kind of the rows: image, audio, text or features.
+        value: Column of the images, sounds, texts or features.
         label: Form of the labels; None without labels.
         id: Column of the ids; None for numbered rows.
     """
@@ -73,11 +73,11 @@ def choose_columns(
     return Columns(kind, value, form, source.id_column)
 
 
-def holds_images(feature: Any) -> bool:
-    """Whether a column of this type can be read as images: images, paths, bytes, or structs of paths and bytes."""
+def holds_files(feature: Any, kind: Kind) -> bool:
+    """Whether a column can be read as images or as sounds: of their type, paths, bytes, or structs of these two."""
     is_struct = isinstance(feature, dict) and bool(feature.keys() & {"bytes", "path"})
     is_bytes = getattr(feature, "dtype", None) in ("binary", "large_binary")
-    return isinstance(feature, Image) or is_struct or is_bytes or is_path_column(feature)
+    return isinstance(feature, FILE_KINDS[kind]) or is_struct or is_bytes or is_path_column(feature)
 
 
 def is_path_column(feature: Any) -> bool:
@@ -85,8 +85,8 @@ def is_path_column(feature: Any) -> bool:
     return getattr(feature, "dtype", None) in ("string", "large_string")
 
 
-def stored_image(value: Any, base: Path | None) -> dict[str, Any]:
-    """Convert a cell to the form of an undecoded image in `datasets`, with an absolute path."""
+def stored_file(value: Any, base: Path | None) -> dict[str, Any]:
+    """Convert a cell to the form of an undecoded image or sound in `datasets`, with an absolute path."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (None, value)
@@ -96,7 +96,7 @@ def stored_image(value: Any, base: Path | None) -> dict[str, Any]:
 
 
 def _choose_value(source: DataSource, features: Features) -> tuple[Kind, str]:
-    kinds: tuple[Kind, ...] = ("image", "text", "features")
+    kinds: tuple[Kind, ...] = ("image", "audio", "text", "features")
     named = [(kind, name) for kind in kinds if (name := getattr(source, f"{kind}_column")) is not None]
     if len(named) > 1:
         first, second = named[:2]
@@ -104,21 +104,25 @@ def _choose_value(source: DataSource, features: Features) -> tuple[Kind, str]:
     if named:
         kind, column = named[0]
         _check_column(f"{kind}_column", column, features)
-    elif "image" in features:
-        kind, column = "image", "image"
+    elif found := next((kind for kind in FILE_KINDS if kind in features), None):
+        kind, column = found, found
     elif set(features) <= {"features", "label"} and "features" in features:
         kind, column = "features", "features"
     else:
-        images = [name for name, feature in features.items() if isinstance(feature, Image)]
-        if len(images) != 1:
+        typed = [
+            (kind, name) for kind, type_ in FILE_KINDS.items() for name in features if isinstance(features[name], type_)
+        ]
+        if len(typed) != 1:
             raise ValueError(
-                "One of `image_column`, `text_column` and `features_column` must name a column of the data, which "
-                f"are {list(features)}."
+                "One of `image_column`, `audio_column`, `text_column` and `features_column` must name a column of the "
+                f"data, which are {list(features)}."
             )
-        kind, column = "image", images[0]
-        say(f"Images are read from the column {column!r}.")
-    if kind == "image" and not holds_images(features[column]):
-        raise ValueError(f"`image_column` {column!r} must hold images, paths or bytes, but holds {features[column]}.")
+        kind, column = typed[0]
+        say(f"{PLURALS[kind].capitalize()} are read from the column {column!r}.")
+    if kind in FILE_KINDS and not holds_files(features[column], kind):
+        raise ValueError(
+            f"`{kind}_column` {column!r} must hold {PLURALS[kind]}, paths or bytes, but holds {features[column]}."
+        )
     return kind, column
 
 

@@ -6,6 +6,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, List
 from torch import Tensor
 
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.losses import NO_LABEL, has_label
 
 
@@ -75,17 +76,17 @@ def count_unlabelled(dataset: Dataset) -> int:
     return int((~has_label(label_tensor(dataset))).sum())
 
 
-def without_decoding(dataset: Dataset) -> Dataset:
-    """Select only the column `image`, with undecoded cells `{"bytes": ..., "path": ...}`.
+def without_decoding(dataset: Dataset, kind: Kind) -> Dataset:
+    """Select only the column `image` or `audio`, with undecoded cells `{"bytes": ..., "path": ...}`.
 
     Raises:
-        ValueError: If `dataset` has no column `image` of images.
+        ValueError: If `dataset` has no such column of images or sounds.
     """
-    feature = dataset.features.get("image")
-    if not isinstance(feature, Image):
-        raise ValueError(f"`dataset` must have a column `image` of images, but has {feature}.")
-    images: Dataset = dataset.select_columns("image").cast_column("image", Image(decode=False))
-    return images
+    feature = dataset.features.get(kind)
+    if not isinstance(feature, FILE_KINDS[kind]):
+        raise ValueError(f"`dataset` must have a column `{kind}` of {PLURALS[kind]}, but has {feature}.")
+    cells: Dataset = dataset.select_columns(kind).cast_column(kind, FILE_KINDS[kind](decode=False))
+    return cells
 
 
 def _label_feature(dataset: Dataset) -> Any:

@@ -1,4 +1,4 @@
-"""Read folders of images: find the image files, their classes and their metadata."""
+"""Read folders of images or sounds: find the files, their classes and their metadata."""
 
 import csv
 import io
@@ -13,10 +13,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from modeling_crh.images import SUFFIXES
+from modeling_crh.data.bad_rows import PLURALS, Kind
+from modeling_crh.images import SUFFIXES as IMAGE_SUFFIXES
+from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-"""Names of files that list images and their labels, as documented by `datasets`."""
+"""Names of files that list images or sounds and their labels, as documented by `datasets`."""
 
 PART_NAMES = {
     "train": "train",
@@ -29,21 +31,26 @@ PART_NAMES = {
 }
 """Part of an experiment by the name of a split."""
 
+_SUFFIXES: dict[Kind, frozenset[str]] = {"image": IMAGE_SUFFIXES, "audio": SOUND_SUFFIXES}
+_ONE: dict[Kind, str] = {"image": "an image", "audio": "a sound"}
+_EMPTY = "folders without a file"  # until the kind of the folder is known
 _RUBBISH = {"thumbs.db", "desktop.ini"}  # files of operating systems, reported by their full names
 
 
 @dataclass
-class ImageFolder:
-    """The image files below a folder.
+class MediaFolder:
+    """The image files or the sound files below a folder.
 
     Attributes:
         root: Absolute path of the folder.
-        files: Paths of the images relative to `root`, sorted.
+        kind: Kind of the files: image or audio.
+        files: Paths of the files relative to `root`, sorted.
         metadata: Paths of the metadata files relative to `root`, sorted.
         passed_over: Number of files and folders passed over, by kind.
     """
 
     root: Path
+    kind: Kind = "image"
     files: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -56,21 +63,28 @@ class ImageFolder:
         return f"Passed over in {self.root}: {kinds}."
 
 
-def image_files(root: str | Path) -> ImageFolder:
-    """Find all image files below a folder, at any depth.
+def media_files(root: str | Path, kind: Kind | None = None) -> MediaFolder:
+    """Find all image files or all sound files below a folder, at any depth.
 
     Links to files and folders are followed, except links to a folder that contains them. Files of other kinds, hidden
-    files, and folders without an image are passed over and counted.
+    files, and folders without a file of the kind are passed over and counted.
 
     Args:
         root: Folder to search.
+        kind: Kind of the files: image or audio; None takes that of the folder, which must then hold only one.
 
     Raises:
         OSError: If a folder cannot be read.
-        ValueError: If the path of an image is not in UTF-8.
+        ValueError: If the path of a file is not in UTF-8, or the folder holds images and sounds and `kind` is None.
     """
-    found = ImageFolder(Path(root).absolute())
-    _walk(found, "", ())
+    found = MediaFolder(Path(root).absolute(), kind or "image")
+    suffixes = IMAGE_SUFFIXES | SOUND_SUFFIXES if kind is None else _SUFFIXES[kind]
+    _walk(found, suffixes, "", ())
+    if kind is None:
+        found.kind = _only_kind(found)
+    empty = found.passed_over.pop(_EMPTY, 0)
+    if empty:
+        found.passed_over[f"folders without {_ONE[found.kind]}"] = empty
     found.files.sort()
     found.metadata.sort()
     for file in found.files:
@@ -78,8 +92,24 @@ def image_files(root: str | Path) -> ImageFolder:
     return found
 
 
-def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]) -> bool:
-    """Collect the images of a folder and its sub-folders; return whether there are any."""
+def _only_kind(found: MediaFolder) -> Kind:
+    """The kind of the files of a folder: image or audio; a folder without any is one of images."""
+    counts = {kind: sum(_suffix(file) in suffixes for file in found.files) for kind, suffixes in _SUFFIXES.items()}
+    if all(counts.values()):
+        held = " and ".join(f"{count:,} {PLURALS[kind]}" for kind, count in counts.items())
+        raise ValueError(
+            f"`image_column` or `audio_column` must be named for a folder of both, such as {str(found.root)!r}, which "
+            f"holds {held}: `--audio-column audio` reads only the sounds."
+        )
+    return "audio" if counts["audio"] else "image"
+
+
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
+
+
+def _walk(found: MediaFolder, suffixes: frozenset[str], below: str, ancestors: tuple[tuple[int, int], ...]) -> bool:
+    """Collect the files of a folder and its sub-folders; return whether there are any."""
     place = found.root / below
     status = os.stat(place)
     own = (status.st_dev, status.st_ino)
@@ -93,25 +123,25 @@ def _walk(found: ImageFolder, below: str, ancestors: tuple[tuple[int, int], ...]
             if entry.name.startswith("."):
                 found.passed_over["hidden files and folders"] += 1
             elif os.path.isdir(entry.path):  # False, without an error, for a link to itself
-                is_used |= _walk(found, f"{name}/", (*ancestors, own))
+                is_used |= _walk(found, suffixes, f"{name}/", (*ancestors, own))
             elif not os.path.isfile(entry.path):
                 found.passed_over["pipes, sockets or devices" if os.path.exists(entry.path) else "broken links"] += 1
             elif entry.name in METADATA:
                 found.metadata.append(name)
                 is_used = True
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif _suffix(entry.name) in suffixes:
                 found.files.append(name)
                 is_used = True
             else:
-                suffix = os.path.splitext(entry.name)[1].lower()
+                suffix = _suffix(entry.name)
                 is_known = entry.name.lower() in _RUBBISH or not suffix
                 found.passed_over[entry.name if is_known else f"{suffix} files"] += 1
     if not is_used and below:
-        found.passed_over["folders without an image"] += 1
+        found.passed_over[_EMPTY] += 1
     return is_used
 
 
-def divide_folder(found: ImageFolder) -> dict[str, str]:
+def divide_folder(found: MediaFolder) -> dict[str, str]:
     """Map the parts of an experiment to sub-folders, if the sub-folders are named after splits.
 
     Returns:
@@ -133,7 +163,7 @@ def divide_folder(found: ImageFolder) -> dict[str, str]:
 
 
 def class_of(file: str) -> str | None:
-    """Return the class of an image: the first folder of its path within its part; None without a folder.
+    """Return the class of a file: the first folder of its path within its part; None without a folder.
 
     Example:
         >>> class_of("cat/2023/07/1.jpg"), class_of("1.jpg")
@@ -143,12 +173,12 @@ def class_of(file: str) -> str | None:
     return top if slash else None
 
 
-def read_metadata(found: ImageFolder) -> list[dict[str, Any]]:
-    """Read all metadata files of a folder; the entry `image` of a row is a path relative to the folder.
+def read_metadata(found: MediaFolder) -> list[dict[str, Any]]:
+    """Read all metadata files of a folder; the entry `image` or `audio` of a row is a relative path.
 
     Raises:
-        ValueError: If a file cannot be read or lists nothing, or a row names no image, an image outside of the file's
-            folder, or an image that another row names.
+        ValueError: If a file cannot be read or lists nothing, or a row names no file, a file outside of its folder, or
+            one that another row names.
     """
     place_of: dict[str, str] = {}
     rows = []
@@ -158,20 +188,20 @@ def read_metadata(found: ImageFolder) -> list[dict[str, Any]]:
         folder = os.path.join(os.path.normpath(path.parent), "")
         listed = list({".csv": _read_csv, ".jsonl": _read_json_lines, ".parquet": _read_parquet}[path.suffix](path))
         if not listed:
-            raise ValueError(f"{path} must list at least one image, but lists none.")
+            raise ValueError(f"{path} must list at least one {_ONE[found.kind].split()[1]}, but lists none.")
         for place, row in listed:
             name = row.pop("file_name", None)
             if not isinstance(name, str):
                 raise ValueError(f'Every row must have a "file_name", but {place} is {str(row)[:80]}.')
-            image = os.path.normpath(os.path.join(folder, name))
-            if not image.startswith(folder):
+            file_name = os.path.normpath(os.path.join(folder, name))
+            if not file_name.startswith(folder):
                 raise ValueError(f"Every row must name a file in {path.parent}, but {place} names {name!r}.")
-            if image in place_of:
+            if file_name in place_of:
                 raise ValueError(
-                    f"Every row must name a file of its own, but {place} names {name!r} as {place_of[image]} does."
+                    f"Every row must name a file of its own, but {place} names {name!r} as {place_of[file_name]} does."
                 )
-            place_of[image] = place
-            rows.append(row | {"image": check_file_name(image).removeprefix(root)})
+            place_of[file_name] = place
+            rows.append(row | {found.kind: check_file_name(file_name).removeprefix(root)})
     return rows
 
 
@@ -182,7 +212,7 @@ def check_file_name(file: str) -> str:
         ValueError: If `file` is not in UTF-8, which file systems allow.
     """
     if re.search("[\ud800-\udfff]", file):
-        raise ValueError(f"The path of every image must be in UTF-8, but {file!r} is not.")
+        raise ValueError(f"The path of every file must be in UTF-8, but {file!r} is not.")
     return file
 
 

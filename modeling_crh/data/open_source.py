@@ -1,4 +1,4 @@
-"""Open what a `DataSource` names, as rows of images, texts or features with their labels."""
+"""Open what a `DataSource` names, as rows of images, sounds, texts or features with their labels."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from modeling_crh.data.bad_rows import Kind
-from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_image
+from modeling_crh.data.bad_rows import FILE_KINDS, Kind
+from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_file
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import READ_ERRORS, Chunk, Rows
 from modeling_crh.data.source import DataSource
@@ -25,9 +25,9 @@ class Row(NamedTuple):
 
     Attributes:
         id: Number of the item in the source, from 0, or its cell in the column of ids.
-        path: Path of the image file, or place of the row, such as "row 17 of reviews.csv".
+        path: Path of the image or sound file, or place of the row, such as "row 17 of reviews.csv".
         label: Class name, several class names, or None without a label.
-        value: Image as `{"bytes": ..., "path": ...}`, text, or numbers; None if it is missing.
+        value: Image or sound as `{"bytes": ..., "path": ...}`, text, or numbers; None if it is missing.
     """
 
     id: int | str
@@ -54,13 +54,13 @@ class OpenedSource:
 
     @cached_property
     def version(self) -> str:
-        """Digest that changes with the files of the source, and with local images that its cells name."""
+        """Digest that changes with the files of the source, and with local images and sounds that its cells name."""
         column, found = self.columns.value, hashlib.sha256(self.stored_version.encode())
-        if self.kind != "image" or not is_path_column(self._all_rows.features[column]):
+        if self.kind not in FILE_KINDS or not is_path_column(self._all_rows.features[column]):
             return self.stored_version
         for chunk in self._all_rows.only([column]).chunks():
             for value in chunk.table[column].to_pylist():
-                found.update(_file_version(stored_image(value, chunk.base)["path"]))
+                found.update(_file_version(stored_file(value, chunk.base)["path"]))
         return found.hexdigest()
 
     @property
@@ -70,7 +70,7 @@ class OpenedSource:
 
     @property
     def kind(self) -> Kind:
-        """Kind of the rows: image, text or features."""
+        """Kind of the rows: image, audio, text or features."""
         return self.columns.kind
 
     @property
@@ -136,8 +136,8 @@ class OpenedSource:
     def _read(self, chunk: Chunk, number: int) -> Iterator[Row]:
         for row, (value, cell, given) in enumerate(zip(*self._cells(chunk.table), strict=True)):
             path = place = chunk.place(row)
-            if self.kind == "image" and value is not None:
-                value = stored_image(value, chunk.base)
+            if self.kind in FILE_KINDS and value is not None:
+                value = stored_file(value, chunk.base)
                 path = value["path"] or place
             label = None if self.columns.label is None else self.columns.label.read(cell, place)
             yield Row(self._id(given, number + row, place), path, label, value)

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset, Image, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 from numpy.typing import NDArray
 
-from modeling_crh.data.bad_rows import BadRow, find_bad_rows
-from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_image
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind, find_bad_rows
+from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_file
 from modeling_crh.data.columns import LEVELS, label_feature, without_decoding
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import Place, Rows
@@ -22,14 +22,14 @@ NO_CLASS = -1
 
 
 def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = None, **columns: Any) -> Dataset:
-    """Bring one labelled split into the columns `image`, `text` or `features`, and `label`.
+    """Bring one labelled split into the columns `image`, `audio`, `text` or `features`, and `label`.
 
     Args:
-        dataset: Rows of images, texts or features, with labels in any form.
+        dataset: Rows of images, sounds, texts or features, with labels in any form.
         label_names: Names of the classes in the order of their ids; None takes the names of the column, or all that
             occur. Pass the names of the training set to prepare its test set.
-        **columns: `image_column`, `text_column`, `features_column`, `label_column` and the other fields of
-            `DataSource`.
+        **columns: `image_column`, `audio_column`, `text_column`, `features_column`, `label_column` and the other fields
+            of `DataSource`.
 
     Returns:
         The rows in their order, with labels as `ClassLabel` or as lists of `ClassLabel`.
@@ -71,7 +71,8 @@ def prepare_part(
         ValueError: If a label cannot be read; or, without `skip_bad`, if a row cannot be read.
     """
     prepared = _prepare(part, columns, name, label_names)
-    values = without_decoding(prepared) if columns.kind == "image" else prepared.select_columns(columns.kind)
+    is_file = columns.kind in FILE_KINDS
+    values = without_decoding(prepared, columns.kind) if is_file else prepared.select_columns(columns.kind)
     places = [Place(part.rows, row) for row in range(len(prepared))]
     bad = find_bad_rows(columns.kind, values, places, stop_at_first=not skip_bad)
     if bad and not skip_bad:
@@ -100,28 +101,29 @@ def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | Non
     return prepared
 
 
-def _as_images(inputs: Dataset) -> Dataset:
-    images: Dataset = inputs.cast_column("image", Image())
-    return images
+def _as_files(inputs: Dataset, kind: Kind) -> Dataset:
+    """Give a column of files its type; sound stays undecoded, since `datasets` decodes it by another package."""
+    files: Dataset = inputs.cast_column(kind, FILE_KINDS[kind](decode=kind != "audio"))
+    return files
 
 
 def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
-    """Select only the column of inputs, renamed to `image`, `text` or `features`; images get absolute paths."""
+    """Select only the column of inputs, renamed to its kind; images and sounds get absolute paths."""
     kind, column = columns.kind, columns.value
-    if kind == "image" and _names_files(whole, column, rows):
+    if kind in FILE_KINDS and _names_files(whole, columns, rows):
         chunks = rows.only([column]).chunks()
-        images = [stored_image(value, chunk.base) for chunk in chunks for value in chunk.table[column].to_pylist()]
-        return _as_images(Dataset.from_dict({"image": images}))
+        files = [stored_file(value, chunk.base) for chunk in chunks for value in chunk.table[column].to_pylist()]
+        return _as_files(Dataset.from_dict({kind: files}), kind)
     inputs: Dataset = whole.select_columns(column)
     if column != kind:
         inputs = inputs.rename_column(column, kind)
-    return inputs if kind != "image" else _as_images(inputs)
+    return _as_files(inputs, kind) if kind in FILE_KINDS else inputs
 
 
-def _names_files(whole: Dataset, column: str, rows: Rows) -> bool:
-    """Whether cells name images by paths relative to the folder of their table."""
-    feature = whole.features[column]
-    if isinstance(feature, Image) or all(reader.base is None for reader in rows.readers):
+def _names_files(whole: Dataset, columns: Columns, rows: Rows) -> bool:
+    """Whether cells name files by paths relative to the folder of their table."""
+    column, feature = columns.value, whole.features[columns.value]
+    if isinstance(feature, FILE_KINDS[columns.kind]) or all(reader.base is None for reader in rows.readers):
         return False
     if not isinstance(feature, dict):
         return is_path_column(feature)
@@ -150,9 +152,9 @@ def _all_names(named: list[Label]) -> set[str]:
 def _no_labels(columns: Columns, name: str, found: list[str]) -> str:
     if name.endswith(".npy"):
         return f"Training needs labels: put them into {name.removesuffix('.npy')}.labels.npy, one a row."
-    if found == ["image"]:
+    if columns.kind in FILE_KINDS and found == [columns.kind]:
         return (
-            f"Training needs labels, but the images of {name} have none: put them into one folder a class, or list "
-            "them with their labels in a metadata.csv."
+            f"Training needs labels, but the {PLURALS[columns.kind]} of {name} have none: put them into one folder a "
+            "class, or list them with their labels in a metadata.csv."
         )
     return f"Training needs labels: `label_column` must name a column of the data, which are {found}."

@@ -21,12 +21,14 @@ class DataSource:
     To add an option, add a field here: the commands, recipes and `load_splits` take it from this class.
 
     Args:
-        dataset: A benchmark, a folder of images, tables, a saved dataset, the Hub id of a dataset, or a dataset object.
+        dataset: A benchmark, a folder of images or sounds, tables, a saved dataset, a dataset's Hub id, or a dataset
+            object.
         data_dir: Folder of a benchmark's official files; None reads the Hub, or the sample that ships.
         config: Configuration of a dataset on the Hub.
         split: The only split to read. None reads all; in training each serves as its name says.
         revision: Git revision of a dataset on the Hub.
         image_column: Column of images. None reads `image`.
+        audio_column: Column of sounds. None reads `audio` where there is no `image`.
         text_column: Column of texts, to read texts instead of images.
         features_column: Column of stored features, to read features instead of images.
         label_column: Column of labels. None reads `label`, if it exists.
@@ -36,12 +38,15 @@ class DataSource:
         skip_bad: Whether to leave out and report unreadable rows; otherwise the first one ends the run.
     """
 
-    dataset: Data = field(default="", metadata={"help": "Benchmark, folder of images, table, saved dataset or Hub id."})
+    dataset: Data = field(
+        default="", metadata={"help": "Benchmark, folder of images or sounds, table, saved dataset or Hub id."}
+    )
     data_dir: str | None = _option("Folder of a benchmark's official files.", "from the Hub, or the bundled sample")
     config: str | None = _option("Configuration of a dataset on the Hub.", "the only one")
     split: str | None = _option("The only split to read.", "all")
     revision: str | None = _option("Git revision of a dataset on the Hub.", "main")
     image_column: str | None = _option("Column of images: files, bytes or URLs.", "image")
+    audio_column: str | None = _option("Column of sounds: files, bytes or URLs.", "audio, where there is no image")
     text_column: str | None = _option("Column of texts, to read texts instead of images.", "none")
     features_column: str | None = _option("Column of stored features, to read features instead of images.", "none")
     label_column: str | None = _option("Column of labels.", "label")

@@ -23,8 +23,9 @@ from datasets import (
 
 from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
-from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, image_files, read_metadata
+from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, media_files, read_metadata
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.table_readers import DatasetReader, StreamReader
@@ -95,7 +96,7 @@ def open_stored(source: DataSource) -> Stored:
     if source.data_dir is not None:
         raise ValueError(f"`data_dir` must be given with a benchmark only, but got {source.data_dir!r} with {name!r}.")
     if path.is_dir():
-        opened = _open_folder(path)
+        opened = _open_folder(path, source)
         if opened is not None:
             return opened
     files = find_tables(name)
@@ -104,7 +105,7 @@ def open_stored(source: DataSource) -> Stored:
         shown = str(path.absolute()) if path.exists() else name
         return Stored(shown, digest(files), parts)
     if path.is_dir():
-        raise ValueError(f"`dataset` must hold images or tables, but the folder {name!r} holds none.")
+        raise ValueError(f"`dataset` must hold images, sounds or tables, but the folder {name!r} holds none.")
     if path.exists() or not is_hub_id(name) or path.suffix in SUFFIXES:
         rule = f"a folder, a table, the Hub id of a dataset, or one of the benchmarks {', '.join(sorted(BENCHMARKS))}"
         if path.exists():
@@ -121,7 +122,7 @@ def _part_of(data: Dataset | IterableDataset, name: str = "the dataset", *, is_c
 
 
 def _read_stream(stream: IterableDataset) -> Dataset:
-    """Write all rows of a stream to the cache of `datasets`, with images left encoded."""
+    """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded."""
     stored = stream.decode(False) if stream.features else stream
     return Dataset.from_generator(lambda: iter(stored), features=stored.features)
 
@@ -136,34 +137,37 @@ def digest(files: Sequence[Path]) -> str:
     return found.hexdigest()
 
 
-def _open_folder(path: Path) -> Stored | None:
-    """Open a `save_to_disk` folder or a folder of images; return None for any other."""
+def _open_folder(path: Path, source: DataSource) -> Stored | None:
+    """Open a `save_to_disk` folder or a folder of images or sounds; return None for any other."""
     root = path.absolute()
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
         saved = load_from_disk(str(root))
         splits = saved if isinstance(saved, DatasetDict) else {"all": saved}
         parts = {str(name): _part_of(split, str(path)) for name, split in splits.items()}
         return Stored(str(root), digest(sorted(root.rglob("*.arrow"))), parts)
-    return _open_images(root)
+    named: tuple[Kind, ...] = tuple(kind for kind in FILE_KINDS if getattr(source, f"{kind}_column") is not None)
+    return _open_files(root, named[0] if len(named) == 1 else None)
 
 
-def _open_images(root: Path) -> Stored | None:
-    """Open a folder of images; labels come from metadata files, or else from sub-folders."""
-    found = image_files(root)
+def _open_files(root: Path, kind: Kind | None) -> Stored | None:
+    """Open a folder of images or sounds; labels come from metadata files, or else from sub-folders."""
+    found = media_files(root, kind)
     if not found.files and not found.metadata:
         return None
-    listed = read_metadata(found) if found.metadata else [{"image": file} for file in found.files]
+    listed = read_metadata(found) if found.metadata else [{found.kind: file} for file in found.files]
     is_csv = bool(found.metadata) and all(file.endswith(".csv") for file in found.metadata)
     outside, parts = len(listed), {}
     for part, below in divide_folder(found).items():
-        rows = [row for row in listed if row["image"].startswith(below)]
+        rows = [row for row in listed if row[found.kind].startswith(below)]
         outside -= len(rows)
-        if not found.metadata and any(class_of(row["image"].removeprefix(below)) for row in rows):
-            rows = [row | {"label": class_of(row["image"].removeprefix(below))} for row in rows]
-        rows = [row | {"image": os.path.join(root, row["image"])} for row in rows]
+        if not found.metadata and any(class_of(row[found.kind].removeprefix(below)) for row in rows):
+            rows = [row | {"label": class_of(row[found.kind].removeprefix(below))} for row in rows]
+        rows = [row | {found.kind: os.path.join(root, row[found.kind])} for row in rows]
         parts[part] = _part_of(_as_dataset(rows, root), str(root), is_csv=is_csv)
-    unlisted = len({*found.files} - {row["image"] for row in listed})
-    found.passed_over += Counter({"images outside of the splits": outside, "images that no metadata lists": unlisted})
+    kinds, unlisted = PLURALS[found.kind], len({*found.files} - {row[found.kind] for row in listed})
+    found.passed_over += Counter(
+        {f"{kinds} outside of the splits": outside, f"{kinds} that no metadata lists": unlisted}
+    )
     passed_over = found.describe_passed_over()
     if passed_over is not None:
         say(passed_over)

@@ -3,7 +3,8 @@
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.encode import EncodedItems, EncodedSource, encode_items, encode_source
 from modeling_crh.encoding.encoder import Encoder, run_batches
-from modeling_crh.encoding.items import FeatureDataset, ImageDataset, LabelledDataset, TextDataset, labelled_dataset
+from modeling_crh.encoding.items import FeatureDataset, ImageDataset, SoundDataset, TextDataset, labelled_dataset
+from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.encoding.loading import load_backbone, load_checkpoint, load_model
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FeatureDataset",
     "ImageDataset",
     "LabelledDataset",
+    "SoundDataset",
     "TextDataset",
     "TrainTransform",
     "encode_items",

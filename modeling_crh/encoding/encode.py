@@ -17,18 +17,16 @@ from torch.utils.data import DataLoader
 
 from modeling_crh.checks import is_whole
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data.bad_rows import BadRow, Kind
+from modeling_crh.data.bad_rows import PLURALS, BadRow, Kind
 from modeling_crh.data.open_source import OpenedSource, Row
 from modeling_crh.encoding.encoder import Encoder, run_batches
 from modeling_crh.encoding.inputs import InputBatch
-from modeling_crh.encoding.items import LabelledDataset
+from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.encoding.manifest import EncodingRecord, model_fields
 from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.processes import own_state
 from modeling_crh.runtime.terminal import progress_bar
-
-_PLURALS = {"image": "images", "text": "texts", "features": "features"}
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def check_kind(reads: Kind, kind: Kind) -> None:
     """
     if kind != reads:
         rule = f"`{kind}_column` must be left out" if reads == "image" else f"`{reads}_column` must name a column"
-        raise ValueError(f"{rule}, since the model reads {_PLURALS[reads]} and not {_PLURALS[kind]}.")
+        raise ValueError(f"{rule}, since the model reads {PLURALS[reads]} and not {PLURALS[kind]}.")
 
 
 def _label_type(source: OpenedSource) -> pa.DataType | None:

@@ -1,4 +1,4 @@
-"""Encoder: the one path from images, texts or features to hash logits and codes."""
+"""Encoder: the one path from images, sounds, texts or features to hash logits and codes."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +18,7 @@ from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.processes import choose_workers, own_state
 from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.sounds import forward_evenly
 
 Forward = Callable[..., Tensor]
 """Function from a batch of inputs to one tensor `(N, ...)`."""
@@ -28,7 +29,7 @@ class Encoder:
 
     Args:
         model: Trained model; it is put into evaluation mode and moved to the device.
-        processor: Image processor or tokenizer of the model; None for features.
+        processor: Image processor, feature extractor or tokenizer of the model; None for features.
         batch_size: Number of items that go through the model at a time.
         num_workers: Number of processes that decode items; None lets `choose_workers` choose.
 
@@ -71,7 +72,8 @@ class Encoder:
         """Compute the hash logits of items in memory, `(N, K)` float32 on the CPU.
 
         Args:
-            items: N images as paths, URLs, bytes, PIL images or arrays of pixels; or N texts; or N feature vectors.
+            items: N images as paths, URLs, bytes, PIL images or arrays of pixels; or N sounds as `read_sound` takes
+                them; or N texts; or N feature vectors.
             names: Names of the N items in messages; None names paths, texts and positions.
             desc: Label of the progress bar.
 
@@ -155,7 +157,7 @@ def run_batches(
     bar = batches if desc is None else progress_bar(batches, desc=desc, unit="batch")
     for batch in bar:
         with torch.inference_mode():
-            yield call(**model_inputs(batch, model)).float().cpu()
+            yield forward_evenly(call, model, model_inputs(batch, model)).float().cpu()
 
 
 def _name(item: Any, number: int) -> str:

@@ -1,4 +1,4 @@
-"""Turn rows of images, texts or features into batches of model inputs, prepared by worker processes."""
+"""Turn rows of images, sounds, texts or features into batches of model inputs, prepared by worker processes."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,21 +10,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoTokenizer,
     BaseImageProcessor,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    SequenceFeatureExtractor,
 )
 
 from modeling_crh.data.bad_rows import BadRow, Kind, read_value
 from modeling_crh.data.open_source import Row
 from modeling_crh.images import pixel_values
+from modeling_crh.sounds import sound_inputs
 
-Processor = BaseImageProcessor | PreTrainedTokenizerBase | None
-"""Preprocessor of a model: image processor, tokenizer, or None for stored features."""
+Processor = BaseImageProcessor | SequenceFeatureExtractor | PreTrainedTokenizerBase | None
+"""Preprocessor of a model: image processor, feature extractor of sound, tokenizer, or None for stored features."""
 
-_KINDS: dict[str, Kind] = {"pixel_values": "image", "input_ids": "text", "features": "features"}
+_KINDS: dict[str, Kind] = {
+    "pixel_values": "image",
+    "input_values": "audio",
+    "input_features": "audio",
+    "input_ids": "text",
+    "features": "features",
+}
 
 
 class InputBatch(NamedTuple):
@@ -46,18 +55,18 @@ class InputBatch(NamedTuple):
 
 
 def kind_of(model: PreTrainedModel) -> Kind:
-    """Return the kind of input of a model: image, text or features.
+    """Return the kind of input of a model: image, audio, text or features.
 
     Raises:
         ValueError: If the model reads another kind of input.
     """
     if model.main_input_name not in _KINDS:
-        raise ValueError(f"`model` must read images, texts or features, but reads `{model.main_input_name}`.")
+        raise ValueError(f"`model` must read images, sounds, texts or features, but reads `{model.main_input_name}`.")
     return _KINDS[model.main_input_name]
 
 
 def load_processor(name: str | Path, kind: Kind) -> Processor:
-    """Load the image processor or tokenizer that was saved with a model; None for features.
+    """Load the image processor, feature extractor or tokenizer that was saved with a model; None for features.
 
     Args:
         name: Folder or Hub id of the model.
@@ -71,6 +80,9 @@ def load_processor(name: str | Path, kind: Kind) -> Processor:
     if kind == "text":
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
         return tokenizer
+    if kind == "audio":
+        extractor: SequenceFeatureExtractor = AutoFeatureExtractor.from_pretrained(name)
+        return extractor
     image_processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(name, do_convert_rgb=True)
     return image_processor
 
@@ -79,18 +91,21 @@ def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int 
     """Turn read values into the inputs of a model.
 
     Args:
-        values: N images, texts or feature vectors, as `read_value` returns them.
-        processor: Image processor or tokenizer of the model; None for features.
+        values: N images, sounds, texts or feature vectors, as `read_value` returns them.
+        processor: Image processor, feature extractor or tokenizer of the model; None for features.
         max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
 
     Returns:
-        `pixel_values`, or `input_ids` and the tokenizer's other outputs, or `features`: each with N rows.
+        `pixel_values`, or what `sound_inputs` makes, or `input_ids` and the tokenizer's other outputs, or `features`:
+        each with N rows.
 
     Raises:
         ValueError: If the values cannot be put into one batch.
     """
     if isinstance(processor, BaseImageProcessor):
         return {"pixel_values": pixel_values(processor, values)}
+    if isinstance(processor, SequenceFeatureExtractor):
+        return sound_inputs(processor, values)
     if isinstance(processor, PreTrainedTokenizerBase):
         settings: dict[str, Any] = {"padding": True, "truncation": True, "max_length": max_length}
         return dict(processor(list(values), return_tensors="pt", **settings))
@@ -124,8 +139,8 @@ def input_batches(
 
     Args:
         shards: Numbers and rows of shards, see `OpenedSource.shards`.
-        kind: Kind of the rows: image, text or features.
-        processor: Image processor or tokenizer of the model.
+        kind: Kind of the rows: image, audio, text or features.
+        processor: Image processor, feature extractor or tokenizer of the model.
         batch_size: Largest number of rows of a batch; a batch never holds rows of two shards.
         num_workers: Number of worker processes; 0 prepares rows in this process.
         skip_bad: True leaves out unreadable rows; False and None report them as a fault, and only False mentions how
@@ -170,7 +185,7 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
         try:
             kept, values, left_out = self._read(rows)
             inputs = make_inputs(values, self._processor) if values else {}
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, ModuleNotFoundError) as error:
             return InputBatch(shard, [], {}, [], error)
         return InputBatch(shard, [row._replace(value=None) for row in kept], inputs, left_out)
 

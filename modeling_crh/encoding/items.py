@@ -2,92 +2,22 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+from transformers import BaseImageProcessor, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-from modeling_crh.checks import check_seed, is_whole
+from modeling_crh.checks import check_seed
 from modeling_crh.data.bad_rows import numbers_of
-from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor, without_decoding
+from modeling_crh.data.columns import without_decoding
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.inputs import Processor, make_inputs
+from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.images import read_pixels
 from modeling_crh.runtime.terminal import progress_bar
-
-
-class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
-    """Map-style dataset of the inputs of a model and `labels`: base of `ImageDataset` and its siblings.
-
-    The samples of a batch are made at once: torch's `DataLoader` calls `__getitems__`, and a subclass implements
-    `inputs`. The epoch lies in shared memory, so worker processes that outlive an epoch see `set_epoch` too.
-
-    Args:
-        dataset: A prepared dataset, with a column `label` beside the one that the subclass reads.
-
-    Attributes:
-        labels: `(N,)` int64 with one class a row, -100 for none; or `(N, C)` float32 of 0 and 1.
-        label_names: Names of the C classes, in the order of their ids.
-        is_multi_label: Whether labels are `(N, C)`.
-
-    Raises:
-        ValueError: If `dataset` is no single split, is empty, or has no such column.
-    """
-
-    def __init__(self, dataset: Dataset) -> None:
-        check_dataset(dataset)
-        self.labels: Tensor = label_tensor(dataset)
-        self.label_names = label_names(dataset)
-        self.is_multi_label = is_multi_label(dataset)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    @property
-    def num_labels(self) -> int:
-        """Number of classes, C."""
-        return len(self.label_names)
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that samples are made for, from 0."""
-        return int(self._epoch)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next samples are made for; `accelerate` and `CRHTrainer` call this."""
-        if not is_whole(epoch) or epoch < 0:
-            raise ValueError(f"`epoch` must be a whole number, 0 or larger, but got {epoch!r}.")
-        self._epoch.fill_(epoch)
-
-    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Inputs of the model for some rows: each a tensor of `len(indices)` rows."""
-        raise NotImplementedError
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample: see `__getitems__`."""
-        return self.__getitems__([index])[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """Several samples, made at once.
-
-        Returns:
-            For each index its inputs, and `labels` as an int64 scalar or `(C,)` float32.
-
-        Raises:
-            IndexError: If an index is not from 0 to N-1.
-        """
-        for index in indices:
-            if not 0 <= index < len(self):
-                raise IndexError(f"`index` must be from 0 to N-1={len(self) - 1}, but got {index}.")
-        inputs = self.inputs(indices)
-        return [
-            {name: values[row] for name, values in inputs.items()} | {"labels": self.labels[index]}
-            for row, index in enumerate(indices)
-        ]
+from modeling_crh.sounds import read_sound
 
 
 class ImageDataset(LabelledDataset):
@@ -134,7 +64,7 @@ class ImageDataset(LabelledDataset):
         check_seed(seed)
         super().__init__(dataset)
         self.seed = seed
-        self._images = without_decoding(dataset)
+        self._images = without_decoding(dataset, "image")
         self._cache = _decode_all(self._images, cache_bytes)
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
@@ -164,6 +94,35 @@ class ImageDataset(LabelledDataset):
         if self._cache is not None:
             return self._cache[index]
         return read_pixels(self._images[index]["image"], f"row {index}")
+
+
+class SoundDataset(LabelledDataset):
+    """Map-style dataset of what a feature extractor makes of sounds, and `labels`; see `sound_inputs` for its padding.
+
+    Args:
+        dataset: A prepared dataset with the columns `audio` and `label`.
+        feature_extractor: Feature extractor of the model.
+
+    Raises:
+        ValueError: If `dataset` is empty or has no sounds, the first of them is broken, or `feature_extractor` cannot
+            work.
+        ModuleNotFoundError: If the package that decodes sound is not installed.
+    """
+
+    def __init__(self, dataset: Dataset, feature_extractor: SequenceFeatureExtractor) -> None:
+        super().__init__(dataset)
+        self._sounds = without_decoding(dataset, "audio")
+        self._feature_extractor = feature_extractor
+        self.inputs([0])  # wrong settings fail here
+
+    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """`input_values` or `input_features`, and perhaps `attention_mask`, each of `len(indices)` rows.
+
+        Raises:
+            ValueError: If a sound cannot be decoded.
+        """
+        sounds = [read_sound(self._sounds[index]["audio"], f"row {index}") for index in indices]
+        return make_inputs(sounds, self._feature_extractor)
 
 
 class TextDataset(LabelledDataset):
@@ -267,8 +226,8 @@ def labelled_dataset(
     """Make a split the dataset that a model reads.
 
     Args:
-        split: A prepared dataset with a column `image`, `text` or `features`, and `label`.
-        processor: Image processor or tokenizer of the model; None where it reads features.
+        split: A prepared dataset with a column `image`, `audio`, `text` or `features`, and `label`.
+        processor: Image processor, feature extractor or tokenizer of the model; None where it reads features.
         augment: Augmentation of images.
         training: Whether features with several views a row are to be seen in all of them.
         seed: Seed of augmentation and views.
@@ -282,7 +241,10 @@ def labelled_dataset(
         return TextDataset(split, processor)
     if "image" in split.column_names and isinstance(processor, BaseImageProcessor):
         return ImageDataset(split, processor, augment=augment, seed=seed)
-    reads = "features" if processor is None else "text" if isinstance(processor, PreTrainedTokenizerBase) else "image"
+    if "audio" in split.column_names and isinstance(processor, SequenceFeatureExtractor):
+        return SoundDataset(split, processor)
+    kinds = {PreTrainedTokenizerBase: "text", BaseImageProcessor: "image", SequenceFeatureExtractor: "audio"}
+    reads = next((kind for class_, kind in kinds.items() if isinstance(processor, class_)), "features")
     raise ValueError(f"`dataset` must have a column {reads!r}, which the model reads, but has {split.column_names}.")
 
 

@@ -69,11 +69,11 @@ def test_an_interruption_before_the_first_shard_leaves_nothing(encode, image_fol
             [],
             "`dataset` must be a folder, a table, the Hub id of a dataset, or one of the",
         ),
-        ("empty", [], "`dataset` must hold images or tables, but the folder 'empty' holds none."),
+        ("empty", [], "`dataset` must hold images, sounds or tables, but the folder 'empty' holds none."),
         (
             "rows.csv",
             [],
-            "One of `image_column`, `text_column` and `features_column` must name a column",
+            "One of `image_column`, `audio_column`, `text_column` and `features_column` must name a column",
         ),
         ("rows.csv", ["--text-column", "text"], "`text_column` must be left out, since the model reads images and not"),
         ("photos", ["--label-column", "kind"], "`label_column` must be one of ['image'], but got 'kind'."),

@@ -151,7 +151,7 @@ ONE = '{"file_name": "1.png", "label": 1}'
         ('{"file_name": ""}', "must name a file in .*, but line 1 of .* names ''"),
         (json.dumps({"file_name": "1.png", "label": 2**70}), "must hold values of one type a column, but do not"),
         ('{"file_name": "1.png", "label": "\\ud800"}', "must hold values of one type a column, but do not"),
-        ('{"file_name": "\\udcff.png"}', r"The path of every image must be in UTF-8, but .*\\udcff\.png' is not"),
+        ('{"file_name": "\\udcff.png"}', r"The path of every file must be in UTF-8, but .*\\udcff\.png' is not"),
         ("[" * 100_000, "Every line must be one JSON object, but line 1 of .* is not: maximum recursion depth"),
     ],
 )
@@ -197,7 +197,7 @@ def test_links_are_followed_and_loops_pipes_and_broken_links_passed_over(tmp_pat
 def test_a_file_name_that_is_no_unicode_is_an_error_that_names_it(tmp_path):
     write_pictures(tmp_path, 1)
     os.rename(tmp_path / "cat" / "00.png", os.fsencode(tmp_path / "cat") + b"/\xff.png")
-    with pytest.raises(ValueError, match=r"The path of every image must be in UTF-8, but 'cat/\\udcff\.png' is not"):
+    with pytest.raises(ValueError, match=r"The path of every file must be in UTF-8, but 'cat/\\udcff\.png' is not"):
         open_source(tmp_path)
 
 
@@ -245,7 +245,7 @@ def test_one_class_an_empty_folder_and_a_test_class_of_its_own_are_errors(tmp_pa
     with pytest.raises(ValueError, match=r"at least two classes, but has only \['cat'\]"):
         load_splits(tmp_path / "train")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"`dataset` must hold images or tables, but the folder '.*empty' holds none"):
+    with pytest.raises(ValueError, match=r"must hold images, sounds or tables, but the folder '.*empty' holds none"):
         load_splits(tmp_path / "empty")
     write_pictures(tmp_path / "train", 8)
     write_pictures(tmp_path / "test", 8, classes=("cat", "fox"))

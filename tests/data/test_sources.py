@@ -203,7 +203,7 @@ def test_columns_that_datasets_do_not_name_are_found_only_where_one_fits():
         open_source(rows)
     images = Features({"a": Image(), "b": Image(), "x": ClassLabel(names=["p"]), "y": ClassLabel(names=["q"])})
     two = Dataset.from_dict({"a": [None], "b": [None], "x": [0], "y": [0]}, features=images)
-    with pytest.raises(ValueError, match="One of `image_column`, `text_column` and `features_column` must name"):
+    with pytest.raises(ValueError, match="`audio_column`, `text_column` and `features_column` must name"):
         open_source(two)
     assert open_source(two, image_column="b").columns.label is None
     assert open_source(two, image_column="b", label_column="y").columns.names == ["b", "y"]

@@ -329,7 +329,7 @@ def test_columns_that_are_not_there_are_errors(tmp_path, write_parquet):
         columns = {"text_column": "review", option: "nothing"} if option != "features_column" else {option: "nothing"}
         with pytest.raises(ValueError, match=rf"`{option}` must be one of \['review', 'stars'\], but got 'nothing'"):
             open_source(path, **columns)
-    with pytest.raises(ValueError, match="One of `image_column`, `text_column` and `features_column` must name"):
+    with pytest.raises(ValueError, match="`audio_column`, `text_column` and `features_column` must name"):
         open_source(path)
     with pytest.raises(ValueError, match="Only one of `text_column` and `features_column` may be named"):
         open_source(path, text_column="review", features_column="stars")

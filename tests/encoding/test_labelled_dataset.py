@@ -3,7 +3,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from torch.utils.data import DataLoader
 
-from modeling_crh.encoding.items import LabelledDataset
+from modeling_crh.encoding.labelled_items import LabelledDataset
 
 CLASSES = ClassLabel(names=["ant", "bee", "cow"])
 

@@ -233,7 +233,7 @@ def test_dedupe_lists_groups_as_a_table_json_and_csv(crh, tmp_path):
         (["a.crh", "0000", "-k", "1", "--radius", "-1"], "`radius` must be a whole number of bits from 0 to 16, but"),
         (["a.crh", "0000", "--html", "p.html", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
         (["a.crh", "a.png"], "`model` must be given to search by images, such as 'a.png'."),
-        (["a.crh", "folder"], "must hold images or tables, but the folder 'folder' holds none."),
+        (["a.crh", "folder"], "must hold images, sounds or tables, but the folder 'folder' holds none."),
         (["s3://bucket", "00"], "`uri` must be FOLDER/NAME.lance"),
         (["nothing.lance", "00"], "`uri` must be a table of codes, but there is no folder 'nothing.lance'."),
         (["nothing", "0000"], "`path` must be the file of an index, but there is no file 'nothing'."),
