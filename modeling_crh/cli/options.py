@@ -14,7 +14,7 @@ NumWorkers = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Number of processes that decode images.",
+        help="Number of processes that decode images or sounds.",
         show_default="one per core with a GPU, one per four cores without",
     ),
 ]

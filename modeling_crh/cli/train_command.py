@@ -114,9 +114,17 @@ def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[
 
 
 def _found_features(options: dict[str, Any]) -> dict[str, str]:
-    """Return `features_column` for data that hold features and no image, else no option."""
+    """Return `features_column` for data that hold features and no image, else no option.
+
+    Raises:
+        ValueError: If the data hold sounds, which no default recipe reads.
+    """
     if options["dataset"] in BENCHMARKS:
         return {}
     names = {entry.name for entry in dataclasses.fields(DataSource)}
     opened = open_source(**{name: value for name, value in options.items() if name in names})
+    if opened.kind == "audio":
+        raise ValueError(
+            "`backbone` must be given to train on sounds, or a recipe such as training/recipes/audio.yaml."
+        )
     return {"features_column": opened.columns.value} if opened.kind == "features" else {}

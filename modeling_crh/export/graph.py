@@ -39,14 +39,18 @@ class CodesGraph(nn.Module):
         image_size: Height and width that the processor resizes to; None for a model that reads no images.
 
     Raises:
-        ValueError: If the processor is missing, makes images of several sizes, or, without `pixel_values`, does more
-            than normalize an image of the right size.
+        ValueError: If the model reads sound; or the processor is missing, makes images of several sizes, or, without
+            `pixel_values`, does more than normalize an image of the right size.
     """
 
     def __init__(self, model: CRHModel, processor: Processor = None, *, pixel_values: bool = False) -> None:
         super().__init__()
         if not isinstance(model, CRHModel):
             raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
+        if model.main_input_name in ("input_values", "input_features"):
+            raise ValueError(
+                f"`model` must read images, texts or features to be exported, but reads `{model.main_input_name}`."
+            )
         reads_images = model.main_input_name == "pixel_values"
         if pixel_values and not reads_images:
             raise ValueError(

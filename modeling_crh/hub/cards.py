@@ -168,6 +168,8 @@ _GENERATED = re.compile("generated automatically|automatically generated|spaces-
 # Input in words, pipeline tag on the Hub, and task of the figures, by main input of a model.
 _KINDS = {
     "pixel_values": ("images", "image-feature-extraction", "Image retrieval"),
+    "input_values": ("sounds", "feature-extraction", "Audio retrieval"),
+    "input_features": ("sounds", "feature-extraction", "Audio retrieval"),
     "input_ids": ("texts", "feature-extraction", "Text retrieval"),
     "features": ("stored features", None, "Retrieval"),
 }

@@ -28,15 +28,15 @@ def count_cores() -> int:
 
 
 def choose_workers(main_input_name: str, num_workers: int | None = None) -> int:
-    """Choose the number of worker processes that decode images: one per core with a GPU, one per four cores without.
+    """Choose the number of worker processes that decode items: one per core with a GPU, one per four cores without.
 
     Args:
-        main_input_name: Input of the model; only `pixel_values` take long enough to be worth a process.
+        main_input_name: Input of the model; only images and sounds take long enough to be worth a process.
         num_workers: Number given by the user, which is returned unchanged; None chooses.
     """
     if num_workers is not None:
         return num_workers
-    if main_input_name != "pixel_values":
+    if main_input_name in ("input_ids", "features"):
         return 0
     share = count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if own_state().device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Read queries (image files, data sources, texts, codes in hexadecimal digits), encode them, and search an index."""
+"""Read queries (files, data sources, texts, codes in hexadecimal digits), encode them, and search an index."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data import Row, open_source
-from modeling_crh.data.bad_rows import Kind
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding import Encoder
 from modeling_crh.encoding.loading import find_model
@@ -25,10 +25,10 @@ from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_templates, thumbnail_within
 from modeling_crh.search.code_index import CodeIndex, check_radius
 from modeling_crh.search.index_file import label_text
+from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 DEFAULT_K = 10
-_KINDS = {"image": "images", "text": "texts", "features": "features"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,21 +38,21 @@ class QuerySource:
     Args:
         name: Query as the user wrote it, or the file or row of a source that the user named.
         kind: Kind of `value`: an input of the model, or `code`.
-        value: Item as `Encoder` takes it, such as the path of an image or a text; or the `(K / 8,)` packed code.
+        value: Item as `Encoder` takes it, such as a text or the path of an image; or the `(K / 8,)` packed code.
     """
 
     name: str
-    kind: Literal["image", "text", "features", "code"]
+    kind: Literal["image", "audio", "text", "features", "code"]
     value: Any
 
 
 def find_queries(queries: Sequence[str], num_bits: int, **options: Any) -> list[QuerySource]:
-    """Recognise image files, data sources and codes; the name of an existing file or folder is not a code.
+    """Recognise image and sound files, data sources and codes; the name of an existing file or folder is not a code.
 
     Args:
-        queries: Image files, data sources, or codes of K / 4 hexadecimal digits. A source stands for all its rows.
+        queries: Image or sound files, data sources, or codes of K / 4 hexadecimal digits. A source stands for its rows.
         num_bits: Number of bits of a code, K.
-        **options: Fields of `DataSource` for all sources but folders of images, such as `text_column`.
+        **options: Fields of `DataSource` for all sources but folders of files, such as `text_column`.
 
     Raises:
         ValueError: If a query is none of these, or a source cannot be read.
@@ -61,11 +61,7 @@ def find_queries(queries: Sequence[str], num_bits: int, **options: Any) -> list[
 
 
 def text_queries(texts: Sequence[str]) -> list[QuerySource]:
-    """Make queries from texts.
-
-    Raises:
-        ValueError: If a text is empty.
-    """
+    """Make queries from texts, of which none may be empty."""
     for text in texts:
         if not text.strip():
             raise ValueError(f"`text` must hold a word, but got {text!r}.")
@@ -141,13 +137,13 @@ def query_logits(sources: Sequence[QuerySource], encoder: Encoder | None = None)
     """
     codes = [source.name for source in sources if source.kind == "code"]
     if codes:
-        raise ValueError(f"`query` must be an image or a text to have hash logits, but {codes[0]!r} is a code.")
+        raise ValueError(f"`query` must be an input of the model to have hash logits, but {codes[0]!r} is a code.")
     if encoder is None:
-        kind = _KINDS[sources[0].kind]
-        raise ValueError(f"`model` must be given to search by {kind}, such as {sources[0].name!r:.80}.")
-    unread = [_KINDS[source.kind] for source in sources if source.kind != encoder.reads]
+        plural = PLURALS[cast(Kind, sources[0].kind)]
+        raise ValueError(f"`model` must be given to search by {plural}, such as {sources[0].name!r:.80}.")
+    unread = [PLURALS[cast(Kind, source.kind)] for source in sources if source.kind != encoder.reads]
     if unread:
-        raise ValueError(f"`model` must read {unread[0]}, but reads {_KINDS[encoder.reads]}.")
+        raise ValueError(f"`model` must read {unread[0]}, but reads {PLURALS[encoder.reads]}.")
     names = [source.name for source in sources]
     return encoder.hash_logits([source.value for source in sources], names=names, desc="Encoding queries")
 
@@ -156,7 +152,7 @@ def _find(query: str, num_bits: int, options: dict[str, Any]) -> list[QuerySourc
     path, tables = Path(query), None
     try:
         if query and path.is_file() and path.suffix not in SUFFIXES:
-            return [QuerySource(query, "image", path)]
+            return [QuerySource(query, "audio" if path.suffix.lower() in SOUND_SUFFIXES else "image", path)]
         tables = find_tables(query) if query else None
         is_source = tables is not None or (bool(query) and path.is_dir())
     except OSError as error:
@@ -167,15 +163,17 @@ def _find(query: str, num_bits: int, options: dict[str, Any]) -> list[QuerySourc
         return [QuerySource(query, "code", np.frombuffer(bytes.fromhex(query), np.uint8))]
     if not is_source and not ("/" in query and is_hub_id(query) and not path.suffix):
         raise ValueError(
-            "`query` must be an image file, a folder of images, a table, the Hub id of a dataset or a code of "
+            "`query` must be an image or sound file, a folder of them, a table, the Hub id of a dataset or a code of "
             f"{num_bits // 4} hexadecimal digits, but got {query!r:.80}."
         )
-    source = open_source(query, needs_label=False, **({} if path.is_dir() and tables is None else options))
+    if path.is_dir() and tables is None:  # the column of a folder is called by its kind
+        options = {name: kind for name, kind in options.items() if name == f"{kind}_column"}
+    source = open_source(query, needs_label=False, **options)
     return [_query_of(row, source.kind, path) for row in source.rows()]
 
 
 def _query_of(row: Row, kind: Kind, root: Path) -> QuerySource:
-    if kind != "image" or row.value is None:
+    if kind not in FILE_KINDS or row.value is None:
         return QuerySource(row.path, kind, row.value)
     value = row.value["path"] if row.value["bytes"] is None else row.value["bytes"]
     name = os.path.join(root, os.path.relpath(row.path, root.absolute())) if root.is_dir() else row.path

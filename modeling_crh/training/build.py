@@ -1,15 +1,17 @@
 """Build the data, model, processor and trainer of a recipe."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import HFValidationError
 from torch.utils.data import default_collate
-from transformers import ViTImageProcessor, set_seed
+from transformers import SequenceFeatureExtractor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from modeling_crh.configuration_crh import CRHConfig
@@ -124,9 +126,24 @@ def _check_depths(backbone_config: dict[str, Any]) -> None:
 
 
 def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
+    if recipe.feature_extractor is not None:
+        return _build_feature_extractor(recipe.feature_extractor)
     if recipe.image_processor is None:
         return load_processor(recipe.backbone or "", kind_of(model))
     return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+
+
+def _build_feature_extractor(fields: dict[str, Any]) -> SequenceFeatureExtractor:
+    settings = {key: value for key, value in fields.items() if key != "feature_extractor_type"}
+    name = str(fields.get("feature_extractor_type"))
+    kind: Any = getattr(transformers, name, None)
+    if not name.endswith("FeatureExtractor") or kind is None:
+        raise ValueError(
+            f"`feature_extractor_type` must be a class of transformers, such as ASTFeatureExtractor, but got {name!r}."
+        )
+    check_keys("`feature_extractor`", settings, set(inspect.signature(kind).parameters) - {"kwargs"})
+    extractor: SequenceFeatureExtractor = kind(**settings)
+    return extractor
 
 
 def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Processor, splits: DatasetDict) -> CRHTrainer:

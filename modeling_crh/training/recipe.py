@@ -18,6 +18,7 @@ from modeling_crh.encoding import Augmentation
 from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
+from modeling_crh.training.recipe_values import RecipeLoader, refuse_numbers_as_text
 
 _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
     entry.name for entry in dataclasses.fields(PreTrainedConfig)
@@ -37,10 +38,15 @@ DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
 FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
 """Default recipe of `crh train` for stored features, which trains a head on them."""
 
-MOST_VALUES = 10_000
-"""Largest number of values in one mapping of a recipe."""
-
-_COLUMNS = ("image_column", "text_column", "features_column", "label_column", "label_separator", "multi_hot")
+_COLUMNS = (
+    "image_column",
+    "audio_column",
+    "text_column",
+    "features_column",
+    "label_column",
+    "label_separator",
+    "multi_hot",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +54,12 @@ class Recipe(Division, DataSource):
     """Settings of a run: the fields of `DataSource`, `Division` and these. `Recipe.load` reads them from YAML.
 
     Args:
-        dataset: A benchmark, a folder of images, tables, a saved dataset, or the Hub id of a dataset.
+        dataset: A benchmark, a folder of images or sounds, tables, a saved dataset, or the Hub id of a dataset.
         backbone: Hub id or folder of a pretrained backbone; None needs a `backbone_config` in `model`.
         freeze_backbone: Whether to train only the hash head.
         model: Fields of `CRHConfig`; labels come from the data.
         image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
+        feature_extractor: Fields of a feature extractor of sound, with its class as `feature_extractor_type`.
         augmentation: Image augmentation of training items: the name of one of `PRESETS`, or settings.
         training: Fields of `CRHTrainingArguments`.
         method: `crh`, a rival of `modeling_crh.training.objectives`, or your own `Objective` as `module:Class`.
@@ -68,6 +75,7 @@ class Recipe(Division, DataSource):
     freeze_backbone: bool = False
     model: dict[str, Any] = field(default_factory=dict)
     image_processor: dict[str, Any] | None = None
+    feature_extractor: dict[str, Any] | None = None
     augmentation: str | dict[str, Any] = "light"
     training: dict[str, Any] = field(default_factory=dict)
     method: str = "crh"
@@ -78,7 +86,7 @@ class Recipe(Division, DataSource):
             value = getattr(self, entry.name)
             _check_type(entry.name, value)
             if isinstance(value, dict):
-                _refuse_numbers_as_text(value, entry.name)
+                refuse_numbers_as_text(value, entry.name)
         check_seed(self.seed)
         self._check_backbone()
         self._check_method()
@@ -129,8 +137,8 @@ class Recipe(Division, DataSource):
             )
         if self.text_column is not None and self.backbone is None:
             raise ValueError("`backbone` must be given with a `text_column`, since the tokenizer is its own.")
-        if self.backbone is None and self.image_processor is None:
-            raise ValueError("`image_processor` must be given with a `backbone_config`, but is not.")
+        if self.backbone is None and (self.image_processor is None) == (self.feature_extractor is None):
+            raise ValueError("`image_processor` or `feature_extractor` must be given with a `backbone_config`.")
 
     @classmethod
     def load(cls, path: str | Path, **overrides: Any) -> "Recipe":
@@ -144,7 +152,7 @@ class Recipe(Division, DataSource):
             ValueError: If the file is not a recipe.
         """
         try:
-            values = yaml.load(Path(path).read_text(), _RecipeLoader)
+            values = yaml.load(Path(path).read_text(), RecipeLoader)
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
         if not isinstance(values, dict):
@@ -166,7 +174,8 @@ class Recipe(Division, DataSource):
                 value = merged[key] | value
             merged[key] = value
         if overrides.get("backbone") is not None:  # an explicit backbone replaces the recipe's `backbone_config`
-            merged.pop("image_processor", None)
+            for processor in ("image_processor", "feature_extractor"):
+                merged.pop(processor, None)
             merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
         if overrides.get("method", "crh") != "crh":
             _drop_settings_of_crh(merged, overrides)
@@ -254,18 +263,6 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     return {name: known[name] for name in (*_COLUMNS, "skip_bad") if has_columns or name == "skip_bad"}
 
 
-class _RecipeLoader(yaml.SafeLoader):
-    """Load YAML like `yaml.safe_load`, but refuse merge keys, since a few nested copies could fill the memory."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(
-                    problem="a recipe has no merge keys, <<", problem_mark=key.start_mark
-                )
-        super().flatten_mapping(node)
-
-
 def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
     """Refuse an unknown key of a mapping, and name the most similar known key."""
     for key in value:
@@ -273,27 +270,3 @@ def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
             close = difflib.get_close_matches(str(key), sorted(known), n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
             raise ValueError(f"`{key}` is no field of {name}; {hint}")
-
-
-def _refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
-    """Refuse numbers given as text, and mappings that YAML's anchors make very large or circular."""
-    values: list[tuple[str, Any]] = [(name, value)]
-    for count, (place, inner) in enumerate(values):
-        if count > MOST_VALUES:
-            raise ValueError(f"`{name}` must hold at most {MOST_VALUES} values, but holds more.")
-        if isinstance(inner, dict):
-            values += [(f"{place}.{key}", below) for key, below in inner.items()]
-        elif isinstance(inner, list):
-            values += [(place, below) for below in inner]
-        elif isinstance(inner, str) and _is_number(inner):
-            raise ValueError(
-                f"`{place}` must be a number, but got the text {inner!r}; YAML reads 1.0e-3, but not 1e-3."
-            )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -17,8 +17,9 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from modeling_crh.data import BadRow, LoadedSplits
+from modeling_crh.data.bad_rows import PLURALS
 from modeling_crh.encoding import labelled_dataset, run_batches
-from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import write_text
@@ -60,7 +61,7 @@ class TrainedRun:
 
     Attributes:
         model: Best model on the validation split, in evaluation mode.
-        processor: Image processor or tokenizer of the model; None for features.
+        processor: Image processor, feature extractor or tokenizer of the model; None for features.
         splits: `train`, `validation`, `query` and `database`.
         history: Log of the training, as `transformers.Trainer` keeps it.
         bad_rows: Rows of the data that were left out.
@@ -239,7 +240,7 @@ def stage_arguments(args: CRHTrainingArguments, epochs: float | None) -> CRHTrai
 
 def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTrainingArguments) -> str:
     """Describe data, model, length and device of a run in one line."""
-    kind = {"pixel_values": "images", "input_ids": "texts"}.get(model.main_input_name, "feature vectors")
+    kind = PLURALS[kind_of(model)]
     rows = ", ".join(f"{count:,} {name}" for name, count in data.splits.num_rows.items())
     start = "pretrained" if recipe.backbone else "from scratch"
     backbone = _backbone_name(recipe, model)

@@ -128,7 +128,7 @@ def test_reranking_orders_the_nearest_by_the_hash_logits(
     codes = unpack_codes(torch.from_numpy(HammingIndex.load(index_path).packed)).float()
     similarity = (codes @ logits[0])[[hit["id"] for hit in found]]
     assert (similarity[:-1] >= similarity[1:] - 1e-4).all()
-    message = "`query` must be an image or a text to have hash logits, but '0f0f' is a code."
+    message = "`query` must be an input of the model to have hash logits, but '0f0f' is a code."
     refused(["search", index_path, "0f0f", "--rerank"], message)
     refused(["search", index_path, *query, "--rerank", "--radius", 3], "`radius` must not be given with re-ranking")
 

@@ -86,7 +86,7 @@ def test_overrides_go_before_the_file_and_into_its_mappings(write):
         ("{dataset: 3, backbone: org/vit}", "`dataset` must be of type str, but got 3"),
         ("{dataset: shoes, backbone: 3}", r"`backbone` must be of type str \| None, but got 3"),
         ("dataset: shoes", "either a pretrained `backbone` or a `backbone_config` under `model`, but has neither"),
-        ("{dataset: shoes, model: {backbone_config: {model_type: vit}}}", "`image_processor` must be given with a"),
+        ("{dataset: shoes, model: {backbone_config: {model_type: vit}}}", "`image_processor` or `feature_extractor` must"),
     ],
 )
 def test_what_is_no_recipe_is_an_error(write, text, message):
@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
         ("seed: true", "`seed` must be of type int, but got True."),
         ("seed: -1", "`seed` must be a whole number, 0 or larger, but got -1"),
         ("backbon: org/vit", "`backbon` is no field of a recipe; did you mean `backbone`?"),
-        ("zzz: 1", "`zzz` is no field of a recipe; the fields are augmentation, backbone"),
+        ("zzz: 1", "`zzz` is no field of a recipe; the fields are audio_column, augmentation"),
         ("model: {backbone_config: {model_type: vit}}", "or a `backbone_config` under `model`, but has both"),
         ("training: {seed: 1}", "`seed` must not stand under `training`"),
         ("training: {output_dir: x}", "`output_dir` must not stand under `training`"),

@@ -1,0 +1,45 @@
+"""Read the values of a recipe from YAML, and refuse those that would be misunderstood or fill the memory."""
+
+from typing import Any
+
+import yaml
+
+MOST_VALUES = 10_000
+"""Largest number of values in one mapping of a recipe."""
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Load YAML like `yaml.safe_load`, but refuse merge keys, since a few nested copies could fill the memory."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem="a recipe has no merge keys, <<", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
+
+
+def refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
+    """Refuse numbers given as text, and mappings that YAML's anchors make very large or circular."""
+    values: list[tuple[str, Any]] = [(name, value)]
+    for count, (place, inner) in enumerate(values):
+        if count > MOST_VALUES:
+            raise ValueError(f"`{name}` must hold at most {MOST_VALUES} values, but holds more.")
+        if isinstance(inner, dict):
+            values += [(f"{place}.{key}", below) for key, below in inner.items()]
+        elif isinstance(inner, list):
+            values += [(place, below) for below in inner]
+        elif isinstance(inner, str) and _is_number(inner):
+            raise ValueError(
+                f"`{place}` must be a number, but got the text {inner!r}; YAML reads 1.0e-3, but not 1e-3."
+            )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
