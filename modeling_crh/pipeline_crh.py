@@ -11,6 +11,7 @@ from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, Sequence
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
 from .images import pixel_values, read_image
+from .processors import fit_processor, tokenize
 from .sounds import forward_evenly, read_sound, sound_inputs
 
 TASK = "crh-hashing"
@@ -60,6 +61,7 @@ class CRHPipeline(Pipeline):
         needed = _needed_processor(model)
         if settings.get(needed) is None:
             raise ValueError(f"`{needed}` must be given, or saved with the model, but is missing.")
+        settings[needed] = fit_processor(settings[needed], model)
         for other in set(_PROCESSORS.values()):
             if other != needed:
                 settings.pop(other, None)
@@ -106,7 +108,7 @@ class CRHPipeline(Pipeline):
             return {"pixel_values": pixel_values(cast(BaseImageProcessor, self.image_processor), [image])}
         if not isinstance(item, str):
             raise ValueError(f"`text` must be a string, but got {type(item).__name__}.")
-        return dict(self.tokenizer(item, truncation=True, return_tensors="pt"))
+        return tokenize(self.tokenizer, [item])
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         def hash_logits(**inputs: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import typer
 from torch import nn
 
 from modeling_crh import DEFAULT_CHECKPOINT
+from modeling_crh.backbones import Tower
 from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumWorkers, with_data_options
 from modeling_crh.data import DataSource, Division, load_splits, open_source, read_parts
 from modeling_crh.encoding import Encoder, load_backbone
@@ -58,6 +59,9 @@ def features(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a backbone, or of a trained model.")],
     data: DataOptions,
     out: Annotated[Path, typer.Option(help="Folder for the tables: `features`, or one table per split of the data.")],
+    tower: Annotated[
+        Tower | None, typer.Option(help="Tower of a dual encoder, such as CLIP.", show_default="vision")
+    ] = None,
     views: Annotated[
         int, typer.Option(min=1, help="Number of views per training image: the image itself, and augmented ones.")
     ] = 1,
@@ -68,7 +72,7 @@ def features(
     as_json: Json = False,
 ) -> None:
     """Store a backbone's features of labelled images or texts, for `crh train --features-column features`."""
-    backbone, processor = load_backbone(checkpoint)
+    backbone, processor = load_backbone(checkpoint, tower)
     nn.Module.to(backbone, own_state().device)
     parts, bad_rows = read_parts(DataSource(**data))
     name_bad_rows(bad_rows)

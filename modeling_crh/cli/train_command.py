@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from accelerate import PartialState
 
+from modeling_crh.backbones import Tower
 from modeling_crh.cli.options import DataOptions, Json, with_data_options
 from modeling_crh.data import BENCHMARKS, DataSource, Division, open_source
 from modeling_crh.runtime.atomic_files import write_json
@@ -30,6 +31,13 @@ def train(
     backbone: Annotated[
         str | None,
         typer.Option(help="Hub id or folder of a pretrained backbone.", show_default=OF_THE_RECIPE),
+    ] = None,
+    tower: Annotated[
+        Tower | None,
+        typer.Option(
+            help="Tower of a dual encoder, such as CLIP, that is the backbone.",
+            show_default=f"{OF_THE_RECIPE}, or vision",
+        ),
     ] = None,
     method: Annotated[
         str | None,
@@ -60,7 +68,7 @@ def train(
     """Train a model, evaluate it and save it. Options override the recipe."""
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method}
-    chosen = _recipe(recipe, fields, {"model": {"num_bits": num_bits}, "training": training})
+    chosen = _recipe(recipe, fields, {"model": {"num_bits": num_bits, "tower": tower}, "training": training})
     if dry_run:
         _try_out(chosen, as_json)
     else:

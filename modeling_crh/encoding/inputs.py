@@ -22,6 +22,7 @@ from transformers import (
 from modeling_crh.data.bad_rows import BadRow, Kind, read_value
 from modeling_crh.data.open_source import Row
 from modeling_crh.images import pixel_values
+from modeling_crh.processors import fit_processor, tokenize
 from modeling_crh.sounds import sound_inputs
 
 Processor = BaseImageProcessor | SequenceFeatureExtractor | PreTrainedTokenizerBase | None
@@ -34,6 +35,7 @@ _KINDS: dict[str, Kind] = {
     "input_ids": "text",
     "features": "features",
 }
+_LOADERS: dict[Kind, Any] = {"image": AutoImageProcessor, "audio": AutoFeatureExtractor, "text": AutoTokenizer}
 
 
 class InputBatch(NamedTuple):
@@ -65,26 +67,25 @@ def kind_of(model: PreTrainedModel) -> Kind:
     return _KINDS[model.main_input_name]
 
 
-def load_processor(name: str | Path, kind: Kind) -> Processor:
+def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> Processor:
     """Load the image processor, feature extractor or tokenizer that was saved with a model; None for features.
 
     Args:
-        name: Folder or Hub id of the model.
-        kind: Kind of input of the model.
+        name: Folder or Hub id of the model, or of its backbone.
+        model: The model, which `fit_processor` fits it to.
+        **loading: Arguments of `from_pretrained`, such as `token`.
 
     Raises:
         OSError: If none was saved.
+        ValueError: If it cannot prepare inputs of the model.
     """
+    kind = kind_of(model)
     if kind == "features":
         return None
-    if kind == "text":
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name)
-        return tokenizer
-    if kind == "audio":
-        extractor: SequenceFeatureExtractor = AutoFeatureExtractor.from_pretrained(name)
-        return extractor
-    image_processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(name, do_convert_rgb=True)
-    return image_processor
+    if kind == "image":
+        loading["do_convert_rgb"] = True
+    processor: Processor = fit_processor(_LOADERS[kind].from_pretrained(name, **loading), model)
+    return processor
 
 
 def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int | None = None) -> dict[str, Tensor]:
@@ -107,8 +108,7 @@ def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int 
     if isinstance(processor, SequenceFeatureExtractor):
         return sound_inputs(processor, values)
     if isinstance(processor, PreTrainedTokenizerBase):
-        settings: dict[str, Any] = {"padding": True, "truncation": True, "max_length": max_length}
-        return dict(processor(list(values), return_tensors="pt", **settings))
+        return tokenize(processor, list(values), max_length)
     first_views = [value[0] if value.ndim == 2 else value for value in values]
     widths = {len(value) for value in first_views}
     if len(widths) > 1:

@@ -1,6 +1,7 @@
 """Load trained models and backbones, complete or with an error that says what is missing."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +12,9 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from modeling_crh.backbones import load_pretrained
+from modeling_crh.backbones import Tower, has_towers, load_pretrained
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
+from modeling_crh.data.bad_rows import PLURALS, Kind
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 
@@ -27,6 +29,8 @@ _TYPES: dict[str, type] = {
     "dtype": str,
 }
 """What transformers takes values of a JSON file to be, without looking at them."""
+
+_TOWERS: dict[Kind, Tower] = {"image": "vision", "text": "text", "audio": "audio"}
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
 
@@ -81,7 +85,7 @@ def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
     model = load_model(name)
     try:
         _check_types(find_model(name), "preprocessor_config.json")
-        return model, load_processor(find_model(name), kind_of(model))
+        return model, load_processor(find_model(name), model)
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json, but {str(name)!r} "
@@ -89,11 +93,12 @@ def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
         ) from error
 
 
-def load_backbone(name: str | Path) -> tuple[PreTrainedModel, Processor]:
+def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrainedModel, Processor]:
     """Load a pretrained backbone in evaluation mode, with its processor; of a CRH model, the backbone inside.
 
     Args:
         name: Folder or Hub id.
+        tower: Tower of a dual encoder, see `CRHConfig`; of a CRH model, None.
 
     Raises:
         ValueError: If there is no such model, or it has no backbone.
@@ -101,15 +106,38 @@ def load_backbone(name: str | Path) -> tuple[PreTrainedModel, Processor]:
     place = find_model(name)
     try:
         is_crh = PreTrainedConfig.get_config_dict(place)[0].get("model_type") == CRHConfig.model_type
-        backbone = load_model(place).backbone if is_crh else load_pretrained(str(place))
+        if is_crh and tower is not None:
+            raise ValueError("it is a CRH model, whose `tower` is chosen already")
+        backbone = load_model(place).backbone if is_crh else load_pretrained(str(place), tower=tower)
         if backbone is None:
             raise ValueError("it reads stored features")
-        return backbone, load_processor(place, kind_of(backbone))
+        return backbone, load_processor(place, backbone)
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`backbone` must be the folder or Hub id of a model of images or texts, but {str(name)!r} is not: "
             f"{_first_line(error)}."
         ) from error
+
+
+def check_tower(backbone: PreTrainedModel | None, columns: Sequence[str]) -> None:
+    """Check that the tower of a dual encoder reads what data hold; any other backbone passes.
+
+    Args:
+        backbone: Backbone, or None.
+        columns: Columns of the data, one of them named after its kind.
+
+    Raises:
+        ValueError: If another tower reads them.
+    """
+    if backbone is None or not has_towers(backbone):
+        return
+    reads = kind_of(backbone)
+    held = next((kind for kind in _TOWERS if kind in columns), reads)
+    if held != reads:
+        raise ValueError(
+            f"`tower` must be {_TOWERS[held]!r} for data that hold {PLURALS[held]}, but is {_TOWERS[reads]!r}; "
+            f"`--tower {_TOWERS[held]}` chooses it."
+        )
 
 
 def find_revision(name: str) -> str:

@@ -8,10 +8,12 @@ from typing import Any, Literal, TypedDict, Unpack
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.hub.cards import RunRecord, is_written, model_card, read_run
+from modeling_crh.processors import fit_processor
 
 _REASONS = {
     401: "the Hub does not know the token, or there is none; `hf auth login` stores one",
@@ -82,7 +84,9 @@ def push_model(
     if run is None:
         run = RunRecord()
     record = run if isinstance(run, RunRecord) else read_run(run, with_pictures=with_pictures)
-    processor = processor if processor is not None else _find_processor(model, destination.get("token"))
+    if processor is None:
+        processor = _find_processor(model, destination.get("token"))
+    processor = fit_processor(processor, model)
     card = model_card(model, repo_id, record, license=license, revision=destination.get("revision"), tags=tags)
 
     def stage(folder: Path) -> None:
@@ -188,9 +192,7 @@ def _find_processor(model: PreTrainedModel, token: str | bool | None) -> Any:
         if not name:
             continue
         try:
-            if model.main_input_name == "input_ids":
-                return AutoTokenizer.from_pretrained(name, token=token)
-            return AutoImageProcessor.from_pretrained(name, token=token, do_convert_rgb=True)
+            return load_processor(name, model, token=token)
         except (OSError, ValueError):
             continue
     raise ValueError("`processor` must be the model's image processor or tokenizer: none was saved with the model.")

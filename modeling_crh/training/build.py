@@ -25,7 +25,8 @@ from modeling_crh.data import (
     options_of,
 )
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
-from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
+from modeling_crh.encoding.inputs import Processor, load_processor
+from modeling_crh.encoding.loading import check_tower
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -74,6 +75,7 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         model = _from_backbone(recipe.backbone, fields)
     if recipe.freeze_backbone:
         model.freeze_backbone()
+    check_tower(model.backbone, train_split.column_names)
     processor = _build_processor(recipe, model)
     items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
     batch = default_collate(items.__getitems__([0, 1]))  # together, since texts are padded to one length
@@ -129,7 +131,7 @@ def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
     if recipe.feature_extractor is not None:
         return _build_feature_extractor(recipe.feature_extractor)
     if recipe.image_processor is None:
-        return load_processor(recipe.backbone or "", kind_of(model))
+        return load_processor(recipe.backbone or "", model)
     return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
 
 

@@ -99,7 +99,7 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
         model = load_pretrained(name, dtype=torch.float32)
         if model.main_input_name not in ("pixel_values", "input_ids"):
             raise ValueError(f"it reads {model.main_input_name}, and neither images nor texts")
-        return model, load_processor(name, "image" if model.main_input_name == "pixel_values" else "text")
+        return model, load_processor(name, model)
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(

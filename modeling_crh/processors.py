@@ -1,0 +1,114 @@
+"""Fit the processor of a backbone to a model: pixels as timm makes them, and as many tokens as it has positions."""
+
+import copy
+import math
+from typing import Any
+
+import PIL.Image
+from torch import nn
+from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
+
+_RESAMPLING = ("bilinear", "bicubic", "lanczos")
+_PADDING = "padding"  # in the settings of a tokenizer, beside its own
+_WHOLE_LENGTH = ("siglip",)  # these were trained on texts padded to one length, and pool the last position
+
+
+def fit_processor(processor: Any, model: PreTrainedModel) -> Any:
+    """Make the processor of a backbone one for a model, and one that `save_pretrained` writes.
+
+    The image processor of a timm model becomes a plain one with the settings of timm's evaluation transform. A
+    tokenizer pads on the right; by its end-of-sequence token if it has none for padding, which changes no code, since
+    padding is masked; and cuts texts to the number of positions of the model. Any other comes back as it is.
+
+    Args:
+        processor: Image processor, feature extractor or tokenizer.
+        model: Backbone, or `CRHModel` with one.
+
+    Raises:
+        ValueError: If timm's transform has no equal in transformers, or a tokenizer has no token for padding.
+    """
+    if isinstance(processor, PreTrainedTokenizerBase):
+        return _fit_tokenizer(processor, model)
+    timm_settings = getattr(processor, "data_config", None)
+    return processor if timm_settings is None else _plain_image_processor(timm_settings)
+
+
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int | None = None) -> dict[str, Any]:
+    """Turn texts into `input_ids` and the tokenizer's other outputs, each `(N, T)`.
+
+    Args:
+        tokenizer: Tokenizer of `fit_processor`.
+        texts: N texts.
+        max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
+
+    Raises:
+        ValueError: If a text has no tokens.
+    """
+    padding = tokenizer.init_kwargs.get(_PADDING, True)
+    settings: dict[str, Any] = {"padding": padding, "truncation": True, "max_length": max_length}
+    inputs = dict(tokenizer(texts, return_tensors="pt", **settings))
+    if inputs["input_ids"].shape[1] == 0:
+        raise ValueError(f"`text` must hold a token, but {texts[0]!r} holds none.")
+    return inputs
+
+
+def _plain_image_processor(settings: dict[str, Any]) -> CLIPImageProcessor:
+    """Make the image processor whose pixels are those of timm, from the `data_config` of timm's transform.
+
+    They differ by the rounding of the resizing, and by a shift of one pixel where an odd number of pixels is cut off.
+    """
+    channels, *crop = settings["input_size"]
+    scaled = [math.floor(side / settings["crop_pct"]) for side in crop]
+    mode, interpolation = settings["crop_mode"], settings["interpolation"]
+    sizes = {"squash": dict(zip(("height", "width"), scaled, strict=True))}
+    if scaled[0] == scaled[1]:
+        sizes["center"] = {"shortest_edge": scaled[0]}
+    if channels != 3 or mode not in sizes or interpolation not in _RESAMPLING:
+        found = f"{interpolation} resizing and the crop {mode!r} to {crop[0]} x {crop[1]} in {channels} channels"
+        raise ValueError(
+            "`image_processor` must make RGB pixels by the crop 'squash', or 'center' to a square, but timm prepares "
+            f"this model's by {found}."
+        )
+    return CLIPImageProcessor(
+        size=sizes[mode],
+        crop_size={"height": crop[0], "width": crop[1]},
+        resample=PIL.Image.Resampling[interpolation.upper()],
+        image_mean=list(settings["mean"]),
+        image_std=list(settings["std"]),
+        do_convert_rgb=True,
+    )
+
+
+def _fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    if tokenizer.pad_token is None and tokenizer.eos_token is None:
+        raise ValueError("`tokenizer` must have a token for padding or for the end of a text, but has neither.")
+    config: Any = getattr(model.config, "backbone_config", model.config)
+    limit = _count_positions(model, config)
+    settings = {
+        "pad_token": tokenizer.pad_token or tokenizer.eos_token,
+        "padding_side": "right",  # on the left it would shift the positions of a text
+        "model_max_length": min(tokenizer.model_max_length, limit or tokenizer.model_max_length),
+    }
+    padding = "max_length" if config.model_type in _WHOLE_LENGTH else True
+    changed = {name: value for name, value in settings.items() if getattr(tokenizer, name) != value}
+    if not changed and tokenizer.init_kwargs.get(_PADDING, True) == padding:
+        return tokenizer
+    fitted = copy.deepcopy(tokenizer)
+    for name, value in changed.items():
+        setattr(fitted, name, value)
+    if padding is not True:
+        fitted.init_kwargs[_PADDING] = padding
+    return fitted
+
+
+def _count_positions(model: PreTrainedModel, config: Any) -> int | None:
+    """Count the tokens of the longest text that a model has positions for; None if there is no limit."""
+    positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+    if positions is None or positions < 1:
+        return None
+    offsets = [  # RoBERTa and its kin count positions from behind that of padding
+        module.padding_idx + 1
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None
+    ]
+    return int(positions) - max(offsets, default=0)
