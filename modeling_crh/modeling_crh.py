@@ -181,7 +181,7 @@ class CRHModel(PreTrainedModel):
         # transformers' own method, called on the backbone so that an error names its class and not this one
         if self.backbone is None:
             raise ValueError("`gradient_checkpointing` needs a backbone, but this model reads stored features.")
-        self.backbone._set_gradient_checkpointing(*args, **settings)  # type: ignore[no-untyped-call]
+        self.backbone._set_gradient_checkpointing(*args, **settings)
 
     def forward(
         self,

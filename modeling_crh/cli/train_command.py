@@ -39,6 +39,19 @@ def train(
             show_default=f"{OF_THE_RECIPE}, or vision",
         ),
     ] = None,
+    freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train only the hash head.")] = False,
+    unfreeze_last: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train only this many last blocks of the backbone, and the hash head.",
+            show_default=OF_THE_RECIPE,
+        ),
+    ] = None,
+    lora_rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train LoRA weights of this rank, and the hash head.", show_default=OF_THE_RECIPE),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -67,8 +80,10 @@ def train(
 ) -> None:
     """Train a model, evaluate it and save it. Options override the recipe."""
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
-    fields = {**data, "backbone": backbone, "method": method}
-    chosen = _recipe(recipe, fields, {"model": {"num_bits": num_bits, "tower": tower}, "training": training})
+    fields = {**data, "backbone": backbone, "method": method, "unfreeze_last": unfreeze_last}
+    fields["freeze_backbone"] = freeze_backbone or None
+    model, lora = {"num_bits": num_bits, "tower": tower}, {"rank": lora_rank}
+    chosen = _recipe(recipe, fields, {"model": model, "training": training, "lora": lora})
     if dry_run:
         _try_out(chosen, as_json)
     else:

@@ -1,12 +1,14 @@
 """Turn rows of images, sounds, texts or features into batches of model inputs, prepared by worker processes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import (
@@ -201,3 +203,14 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
             else:
                 raise value.as_error(can_skip=self._skip_bad is not None)
         return kept, values, left_out
+
+
+def select_after_transform(dataset: Dataset, names: set[str]) -> Dataset:
+    """Keep of what a dataset's own transform makes only the columns that a model reads; the transform gets all."""
+    transform = dataset.format["format_kwargs"]["transform"]
+    kept: Dataset = dataset.with_transform(partial(_select, transform, names))
+    return kept
+
+
+def _select(transform: Callable[[Any], dict[str, Any]], names: set[str], batch: Any) -> dict[str, Any]:
+    return {name: values for name, values in transform(batch).items() if name in names}

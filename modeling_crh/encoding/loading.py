@@ -9,12 +9,14 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Tower, has_towers, load_pretrained
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
+from modeling_crh.encoding.adapters import ADAPTER_FILE, load_adapter
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 
@@ -44,9 +46,11 @@ def find_model(name: str | Path) -> str | Path:
 def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
     """Load a `CRHModel` whose every weight is in the checkpoint; `from_pretrained` would make up what is missing.
 
+    A LoRA adapter is merged into the base that it names, which is loaded too.
+
     Args:
         name: Folder of a run or a checkpoint, or Hub id.
-        **kwargs: Arguments of `from_pretrained`.
+        **kwargs: Arguments of `from_pretrained`; for an adapter `dtype` alone.
 
     Raises:
         ValueError: If there is no such checkpoint, it is of another model, or its weights are damaged or missing.
@@ -61,6 +65,9 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         values, _ = CRHConfig.get_config_dict(place)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
+        adapter = cached_file(place, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
+        if adapter is not None:
+            return nn.Module.to(load_adapter(place, Path(adapter)), kwargs.get("dtype"))
         settings = {"ignore_mismatched_sizes": True, "output_loading_info": True} | kwargs  # refused below
         model, report = cast(Any, CRHModel.from_pretrained(place, **settings))
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):

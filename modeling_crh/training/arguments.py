@@ -11,6 +11,8 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType, has_length
 
 from modeling_crh.checks import is_number, is_whole
+from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.training.fine_tuning import layer_scales
 
 LEAST_LEARNING_RATE = 1.0e-7
 """Final learning rate of the paper's schedule."""
@@ -35,6 +37,8 @@ class CRHTrainingArguments(TrainingArguments):
             1e-7, as the paper does, and leaves the others unchanged.
         head_learning_rate: Learning rate of the hash head; `learning_rate` then applies only to the backbone. None
             gives all weights `learning_rate`.
+        layer_decay: Factor of the learning rate from one block of the backbone to the one below it, see `layer_scales`,
+            such as 0.75. None gives all blocks one rate.
         decoupled_weight_decay: True for AdamW; False, as in the paper, for Adam, which adds the decay to the gradient.
         reassignment: `"hungarian"` for the assignment of least total cost, `"greedy"` for the paper's cheaper one,
             `"none"` for fixed centers.
@@ -59,6 +63,7 @@ class CRHTrainingArguments(TrainingArguments):
     lr_scheduler_type: SchedulerType | str = "cosine_with_min_lr"
     metric_for_best_model: str | None = "map"
     head_learning_rate: float | None = None
+    layer_decay: float | None = None
     decoupled_weight_decay: bool = False
     reassignment: Literal["hungarian", "greedy", "none"] = "hungarian"
     soft_statistics: bool = False
@@ -106,6 +111,8 @@ class CRHTrainingArguments(TrainingArguments):
         rate = self.head_learning_rate
         if rate is not None and (not is_number(rate) or not rate >= 0):
             raise ValueError(f"`head_learning_rate` must be a number, 0 or larger, but got {rate!r}.")
+        if self.layer_decay is not None and (not is_number(self.layer_decay) or not 0 < self.layer_decay <= 1):
+            raise ValueError(f"`layer_decay` must lie in (0, 1], but got {self.layer_decay!r}.")
 
     def _schedule_defaults(self) -> dict[str, Any] | None:
         """Choose the default settings of the learning rate schedule."""
@@ -184,20 +191,22 @@ def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArg
 def split_groups(
     optimizer: torch.optim.Optimizer, model: nn.Module, own: list[nn.Parameter], args: CRHTrainingArguments
 ) -> None:
-    """Split the parameter groups of an optimizer, before its first step, into backbone and hash head.
+    """Split the parameter groups of an optimizer, before its first step, into hash head, and backbone by `layer_decay`.
 
     The weights of an objective, `own`, join the hash head, which gets `head_learning_rate`.
     """
     for parameter in own:
         decay = args.weight_decay if parameter.ndim > 1 else 0.0
         optimizer.add_param_group({"params": [parameter], "weight_decay": decay})
+    scales = {} if args.layer_decay is None else layer_scales(cast(CRHModel, model), args.layer_decay)
     group_of = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
-    split: dict[tuple[bool, float], dict[str, Any]] = {}
+    split: dict[tuple[bool, float, float], dict[str, Any]] = {}
     for name, parameter in [*model.named_parameters(), *(("hash_head.", parameter) for parameter in own)]:
         if parameter in group_of:
-            group, in_head = group_of[parameter], "hash_head." in name
-            chosen = split.setdefault((in_head, group["weight_decay"]), group | {"params": []})
-            chosen["params"].append(parameter)
+            group, in_head, scale = group_of[parameter], "hash_head." in name, scales.get(parameter, 1.0)
+            rate = group["lr"] * scale
             if in_head and args.head_learning_rate is not None:
-                chosen["lr"] = args.head_learning_rate
+                rate = args.head_learning_rate
+            key = in_head, group["weight_decay"], scale
+            split.setdefault(key, group | {"params": [], "lr": rate})["params"].append(parameter)
     optimizer.param_groups = list(split.values())

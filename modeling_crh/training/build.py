@@ -31,6 +31,7 @@ from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
+from modeling_crh.training.fine_tuning import LoraSettings, add_lora, unfreeze_last
 from modeling_crh.training.objectives import OBJECTIVES, Objective, find_objective
 from modeling_crh.training.recipe import Recipe, check_keys
 from modeling_crh.training.trainer import CRHTrainer
@@ -76,6 +77,10 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
     if recipe.freeze_backbone:
         model.freeze_backbone()
     check_tower(model.backbone, train_split.column_names)
+    if recipe.unfreeze_last is not None:
+        unfreeze_last(model, recipe.unfreeze_last)
+    if recipe.lora is not None:
+        add_lora(model, LoraSettings(**recipe.lora))
     processor = _build_processor(recipe, model)
     items = labelled_dataset(train_split.select([0, len(train_split) - 1]), processor)
     batch = default_collate(items.__getitems__([0, 1]))  # together, since texts are padded to one length

@@ -9,15 +9,16 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import TrainerState, TrainingArguments
 from transformers.trainer_utils import sort_checkpoints
 
+from modeling_crh.encoding.adapters import ADAPTER_FILE, adapters_of, restore_adapter, save_adapter
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
@@ -32,6 +33,7 @@ PRIVATE_HOOKS = {
     "_load_from_checkpoint(self, resume_from_checkpoint, model)": "weights are loaded strictly",
     "_push_from_checkpoint(self, checkpoint_folder)": "a checkpoint is pushed from its place, and without pickles",
     "_remove_unused_columns(self, dataset, description)": "a transform gets all columns, and the model its own",
+    "_save(self, output_dir, state_dict)": "LoRA is merged, or in a checkpoint saved as an adapter",
     "_save_checkpoint(self, model, trial)": "a checkpoint appears whole, with class statistics and finite weights",
     "_globalstep_last_logged": "a resumed run logs the losses that were not logged yet",
     "_tr_loss": "a resumed run logs the losses that were not logged yet",
@@ -41,6 +43,7 @@ PRIVATE_HOOKS = {
 CHECKPOINTS_NAME = "checkpoints"
 ROWS_NAME = "rows.json"
 HISTORY_NAME = "history.json"
+ADAPTER_NAME = "adapter"
 
 STATISTICS_NAME = "class_statistics.safetensors"
 OBJECTIVE_NAME = "objective.safetensors"
@@ -62,7 +65,7 @@ def _is_whole(checkpoint: Path) -> bool:
         for name in ("config.json", "trainer_state.json"):
             if not json.loads((checkpoint / name).read_text()):
                 return False
-        weights = list(checkpoint.glob("model*.safetensors"))
+        weights = [*checkpoint.glob("model*.safetensors"), *checkpoint.glob(ADAPTER_FILE)]
         for path in [checkpoint / STATISTICS_NAME, *weights, *checkpoint.glob(OBJECTIVE_NAME)]:
             with safe_open(path, "pt"):
                 pass
@@ -106,11 +109,19 @@ def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) ->
     wait()
 
 
+def stop_as_not_finite(what: str, state: TrainerState) -> NoReturn:
+    """Raise the error of a training that has reached a number that is not finite."""
+    raise ValueError(
+        f"Training must stay finite, but the {what} at step {state.global_step}; try a smaller `learning_rate`. The "
+        "last checkpoint is untouched."
+    )
+
+
 def save_progress(folder: str | Path, progress: dict[str, int | Tensor], objective: Objective | None) -> None:
     """Write into a checkpoint the weights and centers of an objective, and values that transformers does not save.
 
     `progress` holds `loss`, the sum of the losses since the last log, averaged over all processes; `last_logged_step`;
-    and the `batches` of `check_batches`.
+    and the numbers of `batches_of`.
     """
     save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))
     if objective is not None:
@@ -123,12 +134,15 @@ def load_progress(folder: str | Path) -> dict[str, Tensor]:
     return load_file(path) if path.exists() else {}
 
 
-def check_batches(folder: str | Path, batches: dict[str, int]) -> None:
-    """Check that a checkpoint was written with the batches that training resumes with.
+def batches_of(args: TrainingArguments) -> dict[str, int]:
+    """Return `batch_size`, the number of samples over all processes, and `gradient_accumulation_steps`."""
+    batch_size = args.train_batch_size * args.world_size
+    return {"batch_size": batch_size, "gradient_accumulation_steps": args.gradient_accumulation_steps}
 
-    `batches` holds `batch_size`, the number of samples over all processes, and `gradient_accumulation_steps`.
-    """
-    saved = load_progress(folder)
+
+def check_batches(folder: str | Path, args: TrainingArguments) -> None:
+    """Check that a checkpoint was written with the batches that training resumes with."""
+    saved, batches = load_progress(folder), batches_of(args)
     before = {name: int(saved.get(name, torch.tensor(number))) for name, number in batches.items()}
     if before != batches:
         words = "{} samples over all processes and `gradient_accumulation_steps={}`"
@@ -145,14 +159,21 @@ def load_objective(folder: str | Path, objective: Objective | None) -> None:
         objective.load_state_dict(load_file(path), strict=True)
 
 
-def load_exactly(folder: str | Path, model: PreTrainedModel) -> None:
-    """Read every weight and buffer of a checkpoint into a model.
+def load_exactly(folder: str | Path, model: CRHModel) -> None:
+    """Read every weight and buffer of a checkpoint into a model; of an adapter, all but the frozen weights.
 
     `Trainer` does not load strictly: weights of ViT and DINOv2 are saved under other names, and would not be loaded.
 
     Raises:
-        ValueError: If the checkpoint is damaged or belongs to another model.
+        ValueError: If the checkpoint is damaged or belongs to another model, or only one of the two has an adapter.
     """
+    adapter = Path(folder, ADAPTER_FILE)
+    if adapter.is_file() != bool(adapters_of(model)):
+        has, it_has = ("LoRA", "none") if adapter.is_file() else ("no LoRA", "some")
+        raise ValueError(f"`resume_from_checkpoint` must fit the model, but {str(folder)!r} has {has} and it {it_has}.")
+    if adapter.is_file():
+        restore_adapter(adapter, model)
+        return
     saved = load_model(folder, dtype=model.dtype)
     model.load_state_dict(saved.state_dict(), strict=True)
 
@@ -187,7 +208,7 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
     found = {name for name in names if not name.endswith(".partial")}  # left by killed processes
-    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME}
+    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME, ADAPTER_NAME}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint
     finished = (Path(find_model(out)) / "config.json").exists()
@@ -201,6 +222,20 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
         if changed:
             what = f"another run, with another {' and '.join(f'`{name}`' for name in changed)}"
     raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
+
+
+def save_adapter_checkpoint(model: CRHModel, processor: Any, folder: str) -> None:
+    """Write an adapter and the processor of its model into a checkpoint."""
+    save_adapter(model, folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
+
+
+def save_run_adapter(model: CRHModel, out: Path) -> None:
+    """Save the adapter of a trained model, if it has one, in the folder `adapter` of its run."""
+    if adapters_of(model):
+        shutil.rmtree(out / ADAPTER_NAME, ignore_errors=True)
+        save_adapter(model, out / ADAPTER_NAME)
 
 
 def save_model(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:

@@ -17,6 +17,7 @@ from modeling_crh.data.tables import find_tables
 from modeling_crh.encoding import Augmentation
 from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.fine_tuning import LoraSettings, lora_fields
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
 from modeling_crh.training.recipe_values import RecipeLoader, refuse_numbers_as_text
 
@@ -57,6 +58,8 @@ class Recipe(Division, DataSource):
         dataset: A benchmark, a folder of images or sounds, tables, a saved dataset, or the Hub id of a dataset.
         backbone: Hub id or folder of a pretrained backbone; None needs a `backbone_config` in `model`.
         freeze_backbone: Whether to train only the hash head.
+        unfreeze_last: Number of last blocks of the backbone to train with the hash head, see `unfreeze_last`.
+        lora: Fields of `LoraSettings`, to train LoRA weights with the hash head; None trains none.
         model: Fields of `CRHConfig`; labels come from the data.
         image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
         feature_extractor: Fields of a feature extractor of sound, with its class as `feature_extractor_type`.
@@ -73,6 +76,8 @@ class Recipe(Division, DataSource):
     dataset: str = field()
     backbone: str | None = None
     freeze_backbone: bool = False
+    unfreeze_last: int | None = None
+    lora: dict[str, Any] | None = None
     model: dict[str, Any] = field(default_factory=dict)
     image_processor: dict[str, Any] | None = None
     feature_extractor: dict[str, Any] | None = None
@@ -89,6 +94,7 @@ class Recipe(Division, DataSource):
                 refuse_numbers_as_text(value, entry.name)
         check_seed(self.seed)
         self._check_backbone()
+        self._check_fine_tuning()
         self._check_method()
         for name in ("seed", "output_dir"):
             if name in self.training:
@@ -140,6 +146,19 @@ class Recipe(Division, DataSource):
         if self.backbone is None and (self.image_processor is None) == (self.feature_extractor is None):
             raise ValueError("`image_processor` or `feature_extractor` must be given with a `backbone_config`.")
 
+    def _check_fine_tuning(self) -> None:
+        names = ("freeze_backbone", "unfreeze_last", "lora")
+        chosen = [name for name in names if getattr(self, name) not in (None, False)]
+        if len(chosen) > 1:
+            raise ValueError(f"`{chosen[0]}` and `{chosen[1]}` contradict each other: a recipe must have one at most.")
+        if chosen and self.method in UNTRAINED:
+            raise ValueError(f"`{chosen[0]}` must be left out for {self.method}, which trains nothing.")
+        if self.lora is not None:
+            check_keys("`lora`", self.lora, lora_fields())
+            LoraSettings(**self.lora)
+            if self.backbone is None:
+                raise ValueError("`lora` must be given with a pretrained `backbone` only, whose weights it keeps.")
+
     @classmethod
     def load(cls, path: str | Path, **overrides: Any) -> "Recipe":
         """Read a recipe from YAML.
@@ -171,7 +190,7 @@ class Recipe(Division, DataSource):
         for key, value in overrides.items():
             if isinstance(value, dict) and key in merged:
                 _check_type(key, merged[key])
-                value = merged[key] | value
+                value = (merged[key] or {}) | value
             merged[key] = value
         if overrides.get("backbone") is not None:  # an explicit backbone replaces the recipe's `backbone_config`
             for processor in ("image_processor", "feature_extractor"):

@@ -19,6 +19,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from modeling_crh.data import BadRow, LoadedSplits
 from modeling_crh.data.bad_rows import PLURALS
 from modeling_crh.encoding import labelled_dataset, run_batches
+from modeling_crh.encoding.adapters import merge_adapter
 from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
@@ -29,6 +30,7 @@ from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.build import build_model, build_trainer, hide_progress, load_data
 from modeling_crh.training.callbacks import TrainingProgress
 from modeling_crh.training.evaluation import evaluate_splits
+from modeling_crh.training.fine_tuning import count_trained
 from modeling_crh.training.objectives import UNTRAINED, center_objectives, collect_features, fit_untrained
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
@@ -77,9 +79,9 @@ class TrainedRun:
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
     """Train a model, choose its best epoch on the validation split, and save it in a new folder.
 
-    `out/model` holds the model; beside it are the recipe, the history, and for a benchmark the rows of its splits,
-    numbered as in `split_rows`. A method without training, such as ITQ, is fitted to the training split, and has no
-    history.
+    `out/model` holds the model, into which LoRA weights are merged; beside it are the recipe, the history, for LoRA the
+    folder `adapter`, and for a benchmark the rows of its splits, numbered as in `split_rows`. A method without
+    training, such as ITQ, is fitted to the training split, and has no history.
 
     Args:
         recipe: Settings of the run.
@@ -123,6 +125,9 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         finally:
             progress.stop()
     if state.is_main_process:
+        checkpointing.save_run_adapter(model, out)
+    merge_adapter(model)
+    if state.is_main_process:
         checkpointing.save_model(model, processor, trainer.state.log_history, out)
     state.wait_for_everyone()
     return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_rows)
@@ -136,9 +141,9 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         Summary of the run: `dataset` and, for a benchmark, its `protocol`; the number of rows in `train`, `validation`,
-        `query` and `database`, and of rows `left_out`; `backbone`, `parameters`, `num_labels`, `num_bits` and
-        `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None for a method without
-        training.
+        `query` and `database`, and of rows `left_out`; `backbone`, `parameters`, `trained_parameters`, `num_labels`,
+        `num_bits` and `num_heads`; `steps_per_epoch` and `num_train_epochs`; and the `loss` of the one step, None for a
+        method without training.
 
     Raises:
         ValueError: If `train` would raise it.
@@ -146,7 +151,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     data = load_data(recipe)
     name_bad_rows(data.bad_rows)
     model, processor = build_model(recipe, data.splits["train"])
-    untrained = recipe.method in UNTRAINED
+    untrained, parameters, trained = recipe.method in UNTRAINED, model.num_parameters(), count_trained(model)
     enough = max(FEW, 2 * model.config.num_bits) if untrained else FEW
     few = DatasetDict({name: _few_rows(split, enough) for name, split in data.splits.items()})
     one_step = replace(recipe, training=recipe.training | _ONE_STEP)
@@ -159,7 +164,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
             _fit_features(recipe, model, processor, few["train"])
         else:
             model = _fit(trainer)
-        checkpointing.save_model(model, processor, trainer.state.log_history, folder)
+        checkpointing.save_model(merge_adapter(model), processor, trainer.state.log_history, folder)
         evaluate_splits(model, processor, few)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
@@ -168,7 +173,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         **data.splits.num_rows,
         "left_out": len(data.bad_rows),
         "backbone": _backbone_name(recipe, model),
-        "parameters": model.num_parameters(),
+        "parameters": parameters,
+        "trained_parameters": 0 if untrained else trained,
         "num_labels": model.config.num_labels,
         "num_bits": model.config.num_bits,
         "num_heads": model.config.num_heads,
@@ -244,11 +250,13 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
     rows = ", ".join(f"{count:,} {name}" for name, count in data.splits.num_rows.items())
     start = "pretrained" if recipe.backbone else "from scratch"
     backbone = _backbone_name(recipe, model)
+    total, trained = model.num_parameters(), count_trained(model)
+    share = f"{total:,} parameters" if trained == total else f"{trained:,} of {total:,} parameters trained"
     count, unit = (args.max_steps, "step") if args.max_steps > 0 else (args.num_train_epochs, "epoch")
     length = f"{count:.10g} {unit}{'s' if count != 1 else ''}"
     return (
         f"Read {recipe.dataset}: {kind} of {model.config.num_labels:,} classes, {rows}. {recipe.method}: "
-        f"{f'{backbone} {start}' if backbone else 'a head alone'}, {model.num_parameters():,} parameters, "
+        f"{f'{backbone} {start}' if backbone else 'a head alone'}, {share}, "
         f"{model.config.num_bits} bits, {'no training' if recipe.method in UNTRAINED else length}, on {args.device}."
     )
 

@@ -2,10 +2,9 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -16,6 +15,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import HubStrategy, TrainOutput
 
 from modeling_crh.codes import binarize
+from modeling_crh.encoding.adapters import adapters_of, merged_copy
+from modeling_crh.encoding.inputs import select_after_transform
 from modeling_crh.hub.push import push_model
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training import arguments, checkpointing
@@ -23,6 +24,7 @@ from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import check_method
 from modeling_crh.training.callbacks import FollowTrainingCallback, ReassignCentersCallback
 from modeling_crh.training.evaluation import describe_run, validation_figures
+from modeling_crh.training.fine_tuning import layer_scales, unwrap_adapted
 from modeling_crh.training.objectives import Objective
 
 
@@ -75,8 +77,10 @@ class CRHTrainer(Trainer):
         **kwargs: Any,
     ) -> None:
         kwargs["compute_metrics"] = self.figures
-        super().__init__(model, arguments.check_arguments(args), *more, **kwargs)
+        super().__init__(unwrap_adapted(model), arguments.check_arguments(args), *more, **kwargs)
         arguments.check_best_metric(self.args, self.eval_dataset)
+        if self.args.layer_decay is not None:
+            layer_scales(self.model, self.args.layer_decay)
         self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
         self.add_callback(FollowTrainingCallback(self.go_on, objective))
@@ -102,7 +106,7 @@ class CRHTrainer(Trainer):
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
         self._resumed_from = resume_from_checkpoint or None
         if self._resumed_from is not None:
-            checkpointing.check_batches(self._resumed_from, self._batches())
+            checkpointing.check_batches(self._resumed_from, self.args)
         elif self.rival is not None:
             self.rival.check_ready()
         return super().train(resume_from_checkpoint, *args, **kwargs)
@@ -135,12 +139,16 @@ class CRHTrainer(Trainer):
     def figures(self, prediction: EvalPrediction) -> dict[str, Any]:
         """Compute the figures of an evaluation from its hash logits and labels, with those of `compute_metrics`."""
         if not torch.as_tensor(prediction.predictions).isfinite().all():
-            self._stop_as_not_finite("hash logits of the evaluation are not")
+            checkpointing.stop_as_not_finite("hash logits of the evaluation are not", self.state)
         has_centers = self.rival is None or self.rival.centers is not None
         found = validation_figures(prediction, self._database, self.model.centers if has_centers else None)
         if self.reassignment.moved_share is not None:
             found["centers_moved"] = self.reassignment.moved_share
         return found if self.own_metrics is None else found | self.own_metrics(prediction)
+
+    def call_model_init(self, trial: Any = None) -> CRHModel:
+        """Make a new model by `model_init`."""
+        return unwrap_adapted(super().call_model_init(trial))
 
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
         """Search settings like `transformers.Trainer`, by default for the best `metric_for_best_model`."""
@@ -166,7 +174,7 @@ class CRHTrainer(Trainer):
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
             loss = self.rival.train(model.training)(outputs.hash_logits, inputs["labels"])
         if model.training and not torch.isfinite(loss).all():
-            self._stop_as_not_finite(f"loss is {loss.detach().mean().item()}")
+            checkpointing.stop_as_not_finite(f"loss is {loss.detach().mean().item()}", self.state)
         if model.training and self.rival is None:
             self.reassignment.observe(outputs.hash_logits, inputs["labels"], self.callback_handler.train_dataloader)
         return (loss, outputs) if return_outputs else loss
@@ -185,9 +193,7 @@ class CRHTrainer(Trainer):
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if is_new:
-            arguments.split_groups(
-                optimizer, self.model if model is None else model, self._objective_parameters(), self.args
-            )
+            arguments.split_groups(optimizer, model or self.model, self._objective_parameters(), self.args)
         return optimizer
 
     def push_to_hub(  # type: ignore[override]
@@ -225,17 +231,6 @@ class CRHTrainer(Trainer):
     def _objective_parameters(self) -> list[nn.Parameter]:
         return [] if self.rival is None else list(self.rival.parameters())
 
-    def _batches(self) -> dict[str, int]:
-        args = self.args
-        batch_size = args.train_batch_size * args.world_size
-        return {"batch_size": batch_size, "gradient_accumulation_steps": args.gradient_accumulation_steps}
-
-    def _stop_as_not_finite(self, what: str) -> NoReturn:
-        raise ValueError(
-            f"Training must stay finite, but the {what} at step {self.state.global_step}; try a smaller "
-            "`learning_rate`. The last checkpoint is untouched."
-        )
-
     # From here on, the private hooks of transformers, see `checkpointing.PRIVATE_HOOKS`.
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -248,15 +243,25 @@ class CRHTrainer(Trainer):
         if dataset.format["type"] != "custom" or not self.args.remove_unused_columns:
             return super()._remove_unused_columns(dataset, description)
         names = {*inspect.signature(self.model.forward).parameters, *self.label_names, "label", "label_ids"}
-        kept: Dataset = dataset.with_transform(partial(_transform, dataset.format["format_kwargs"]["transform"], names))
-        return kept
+        return select_after_transform(dataset, names)
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._partial is None else str(self._partial)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        adapted = self.model
+        if adapters_of(adapted) and self._partial is not None:
+            checkpointing.save_adapter_checkpoint(adapted, self.processing_class, str(output_dir))
+            return
+        self.model = merged_copy(adapted)
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.model = adapted
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
-            self._stop_as_not_finite("weights are not")
+            checkpointing.stop_as_not_finite("weights are not", self.state)
         folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
         writes = self.args.should_save
         try:
@@ -267,7 +272,8 @@ class CRHTrainer(Trainer):
                 if self.state.best_global_step == self.state.global_step:
                     self.state.best_model_checkpoint = str(folder)  # its final path
                 if writes:
-                    progress = self._batches() | {"loss": loss, "last_logged_step": self._globalstep_last_logged}
+                    progress = {"loss": loss, "last_logged_step": self._globalstep_last_logged}
+                    progress |= checkpointing.batches_of(self.args)
                     checkpointing.save_progress(self._partial / folder.name, progress, self.rival)
                     self.state.save_to_json(str(self._partial / folder.name / TRAINER_STATE_NAME))
         finally:
@@ -289,8 +295,3 @@ class CRHTrainer(Trainer):
         checkpointing.load_objective(best, self.rival)
         if self.args.save_total_limit == 1 and self.args.should_save:  # or Trainer would delete them file by file
             checkpointing.keep_newest(Path(best), 1, best)
-
-
-def _transform(transform: Callable[[Any], dict[str, Any]], names: set[str], batch: Any) -> dict[str, Any]:
-    """Apply the transform of a dataset, and keep the columns that the model reads."""
-    return {name: values for name, values in transform(batch).items() if name in names}

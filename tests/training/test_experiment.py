@@ -193,6 +193,7 @@ def test_a_dry_run_says_what_the_run_would_be_and_leaves_nothing(recipe, tmp_pat
         "left_out": 0,
         "backbone": "resnet",
         "parameters": summary["parameters"],
+        "trained_parameters": summary["parameters"],
         "num_labels": 3,
         "num_bits": 16,
         "num_heads": 4,

@@ -228,7 +228,7 @@ class Classification(Objective):
 def with_class_outputs(model: CRHModel, num_labels: int) -> CRHModel:
     """Copy a model, with a hash head that ends in a new linear layer of C outputs without batch norm after it."""
     classifier = copy.deepcopy(model)
-    head = classifier.hash_head
+    head = getattr(classifier.hash_head, "modules_to_save", {"default": classifier.hash_head})["default"]  # peft's copy
     layers = list(head.children()) if isinstance(head, nn.Sequential) else [head]
     last = max(position for position, layer in enumerate(layers) if isinstance(layer, nn.Linear))
     width = cast(nn.Linear, layers[last]).in_features

@@ -1,0 +1,236 @@
+"""LoRA adapters of a backbone: save them with hash head and centers, load them, and merge them into the weights."""
+
+import copy
+import dataclasses
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.modeling_crh import CRHModel
+
+ADAPTER_FILE = "adapter.safetensors"
+"""File of an adapter: every trained weight and every buffer, and in its metadata the LoRA settings and the base."""
+
+_OF_THE_CONFIG = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
+    *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
+    *("backbone_config", "num_features"),
+}
+
+
+def require_peft() -> Any:
+    """Import peft.
+
+    Raises:
+        ModuleNotFoundError: If it is not installed.
+    """
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("LoRA needs peft; run `pip install 'modeling-crh[lora]'`.") from error
+    return peft
+
+
+def adapters_of(model: CRHModel) -> dict[str, Any]:
+    """Return the settings of the adapters that peft has put into a model or its backbone, by name; often none."""
+    for part in (model, model.backbone):
+        found: dict[str, Any] = {} if part is None else vars(part).get("peft_config", {})
+        if found:
+            return found
+    return {}
+
+
+def trained_state(model: CRHModel) -> dict[str, Tensor]:
+    """Return every trained weight and every buffer of a model with an adapter, by its name in a plain model.
+
+    The tensors share their memory with the model. LoRA weights keep the names that peft gives them in the backbone.
+    """
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    kept = {name: value for name, value in model.state_dict().items() if name not in frozen}
+    return {
+        name.replace(".modules_to_save.default", ""): value
+        for name, value in kept.items()
+        if ".original_module." not in name
+    }
+
+
+def save_adapter(model: CRHModel, folder: str | Path) -> None:
+    """Write an adapter with hash head and centers into a folder, a few percent of the size of the model.
+
+    Args:
+        model: Model with an adapter that is not merged.
+        folder: Folder to write `ADAPTER_FILE` and the config into.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    model.config.to_json_file(Path(folder, "config.json"))  # without code, which could not load this
+    state = {name: value.contiguous() for name, value in trained_state(model).items()}
+    metadata = {"format": "pt", "lora": json.dumps(_exact_settings(model)), "base": json.dumps(_base(model))}
+    save_file(state, Path(folder, ADAPTER_FILE), metadata)
+
+
+def restore_adapter(file: Path, model: CRHModel) -> None:
+    """Read the trained weights and buffers of an adapter into a model with the same adapter and the same base.
+
+    Raises:
+        ValueError: If the adapter is of other layers or another rank, belongs to another base, or is damaged.
+    """
+    metadata, saved = _read(file)
+    if json.loads(metadata["base"])["checksum"] != _checksum(model):
+        raise ValueError(f"`model` must have the frozen weights that {str(file)!r} was trained with, but has others.")
+    state = trained_state(model)
+    shapes, found = ({name: value.shape for name, value in values.items()} for values in (state, saved))
+    if shapes != found:
+        different = sorted(dict(shapes.items() ^ found.items()))
+        raise ValueError(f"`model` must have the trained weights of {str(file)!r}, but differs in {different[:3]}.")
+    with torch.no_grad():
+        for name, value in saved.items():
+            state[name].copy_(value)
+
+
+def load_adapter(folder: str | Path, file: Path) -> CRHModel:
+    """Load the base that an adapter names, and merge the adapter into it.
+
+    Args:
+        folder: Folder or Hub id of the adapter, for its config.
+        file: Its `ADAPTER_FILE` on this machine.
+
+    Returns:
+        A plain model in evaluation mode.
+
+    Raises:
+        ValueError: If the base has no name, or its weights are not those that the adapter was trained with.
+        ModuleNotFoundError: If peft is not installed.
+        OSError: If the base cannot be found.
+    """
+    peft = require_peft()
+    metadata, saved = _read(file)
+    base = json.loads(metadata["base"])
+    if not base["name"]:
+        raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
+    settings = {"revision": base["revision"]} if base["revision"] else {}
+    if base["is_backbone"]:
+        config = CRHConfig.from_pretrained(folder)
+        fields = {name: getattr(config, name) for name in _OF_THE_CONFIG}
+        fields |= {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type")}
+        model = CRHModel.from_backbone(base["name"], **settings, **fields)
+    else:
+        model = cast(CRHModel, CRHModel.from_pretrained(base["name"], **settings))
+    nn.Module.to(model, getattr(torch, base["dtype"]))
+    peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name in saved)
+    restore_adapter(file, model)
+    return merge_adapter(model).train(False)
+
+
+def merge_adapter(model: CRHModel) -> CRHModel:
+    """Add LoRA weights to the weights that they adapt, in place; the model is then a plain one.
+
+    The sum is rounded to the precision of the weights, so that a few codes may change: evaluate after merging.
+
+    Returns:
+        The model; one without an adapter is unchanged.
+
+    Raises:
+        ValueError: If a merged weight is not finite; the model is then in part merged.
+    """
+    if not adapters_of(model):
+        return model
+    for parent, name, layer in list(_adapted_layers(model)):
+        if ".original_module" in name:
+            continue
+        if isinstance(layer, require_peft().tuners.tuners_utils.BaseTunerLayer):
+            layer.merge(safe_merge=True)
+            plain = layer.get_base_layer()
+        else:
+            plain = layer.modules_to_save["default"]
+        setattr(parent, name.rpartition(".")[2], plain)
+    for part in (model, model.backbone):
+        vars(part).pop("peft_config", None)
+    return model.requires_grad_(True)
+
+
+def merged_copy(model: CRHModel) -> CRHModel:
+    """Return a merged copy of a model with an adapter, or else the model itself."""
+    return merge_adapter(copy.deepcopy(model)) if adapters_of(model) else model
+
+
+def base_name(file: Path) -> str:
+    """Return the folder or Hub id of the model that an adapter belongs to; empty if it was never saved."""
+    return str(json.loads(_read(file)[0]["base"])["name"])
+
+
+def adapted_layers(model: CRHModel) -> dict[str, Any]:
+    """Return the layers with LoRA weights, by their names in the model."""
+    layer_type = require_peft().tuners.tuners_utils.BaseTunerLayer
+    return {name: layer for _, name, layer in _adapted_layers(model) if isinstance(layer, layer_type)}
+
+
+def _adapted_layers(model: CRHModel) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Yield parent, name and module of every layer that peft has put in the place of another."""
+    tuners = require_peft().tuners.tuners_utils
+    kinds = tuners.BaseTunerLayer, require_peft().utils.ModulesToSaveWrapper
+    for name, module in model.named_modules():
+        if isinstance(module, kinds):
+            yield model.get_submodule(name.rpartition(".")[0]), name, module
+
+
+def _exact_settings(model: CRHModel) -> dict[str, Any]:
+    """Write LoRA settings that name every adapted layer of the backbone, with its own rank and alpha."""
+    settings: dict[str, Any] = adapters_of(model)["default"].to_dict()
+    layers = {name.removeprefix("backbone."): layer for name, layer in adapted_layers(model).items()}
+    settings |= {
+        "target_modules": sorted(layers),
+        "rank_pattern": {name: layer.r["default"] for name, layer in layers.items()},
+        "alpha_pattern": {name: layer.lora_alpha["default"] for name, layer in layers.items()},
+        **dict.fromkeys(("modules_to_save", "exclude_modules", "layers_to_transform", "layers_pattern")),
+    }
+    kept = "r lora_alpha target_modules rank_pattern alpha_pattern use_dora use_rslora fan_in_fan_out bias".split()
+    return {name: settings[name] for name in kept}
+
+
+def _base(model: CRHModel) -> dict[str, Any]:
+    """Describe what an adapter was trained on: a trained CRH model, or else a pretrained backbone."""
+    config: Any = model.config
+    own = getattr(config, "_name_or_path", "")
+    source = config if own else config.backbone_config
+    return {
+        "name": getattr(source, "_name_or_path", "") or "",
+        "revision": getattr(source, "_commit_hash", None),
+        "is_backbone": not own,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "checksum": _checksum(model),
+    }
+
+
+def _checksum(model: CRHModel) -> int:
+    """Compute a checksum of the frozen weights of the backbone, whatever layers peft has put around them."""
+    weights = {
+        name.replace(".base_layer", "").replace(".original_module", ""): weight
+        for name, weight in model.named_parameters()
+        if name.startswith("backbone.") and not weight.requires_grad
+    }
+    total = 0
+    for _, weight in sorted(weights.items()):
+        total = zlib.crc32(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes(), total)
+    return total
+
+
+def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as saved:
+            metadata: dict[str, str] = saved.metadata() or {}
+            tensors = {name: saved.get_tensor(name) for name in saved.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"`adapter` must be a whole safetensors file, but {str(file)!r} is not: {error}.") from error
+    if not {"lora", "base"} <= metadata.keys():
+        raise ValueError(f"`adapter` must be a file of `save_adapter`, but {str(file)!r} is not.")
+    return metadata, tensors

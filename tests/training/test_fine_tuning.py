@@ -1,0 +1,266 @@
+"""LoRA and partial fine-tuning: what is trained, what is saved, and that codes are the same bits everywhere."""
+
+import re
+
+import pytest
+import torch
+from peft import IA3Config, LoraConfig, PrefixTuningConfig, get_peft_model
+from tiny_inputs import inputs_of
+from tiny_runs import CONVNEXT, DINOV2, RESNET, VIT, StopAt, same_state, tiny_trainer
+from transformers import CLIPVisionConfig, Qwen3Config, ViTConfig, ViTModel
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.encoding.adapters import ADAPTER_FILE, adapted_layers, adapters_of, merged_copy
+from modeling_crh.encoding.loading import load_model
+from modeling_crh.training.fine_tuning import LoraSettings, add_lora, count_trained, find_blocks, unfreeze_last
+
+TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+DEEP = VIT | {"num_hidden_layers": 3}
+HEAD = {"hash_head": "mlp", "hash_head_hidden_size": 8}
+EVERY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+
+
+def whole(model):
+    return get_peft_model(model, LoraConfig(target_modules=["q_proj", "v_proj"], modules_to_save=["hash_head"]))
+
+
+def backbone_alone(model):
+    model.backbone = get_peft_model(model.backbone, LoraConfig(target_modules=["q_proj", "v_proj"], use_dora=True))
+    return model
+
+
+def injected(model):
+    get_peft_model(model.backbone, LoraConfig(target_modules="all-linear", r=2, rank_pattern={"fc1": 4}, bias="all"))
+    return model
+
+
+def ours(model):
+    return add_lora(model, LoraSettings(rank=4, dropout=0.1))
+
+
+FORMS = [whole, backbone_alone, injected, ours]
+
+
+@pytest.fixture
+def lora_trainer(tmp_path):
+    """Make a trainer of a tiny pretrained ViT with an MLP head, adapted in one of the forms."""
+    torch.manual_seed(0)
+    ViTModel(ViTConfig(**DEEP), add_pooling_layer=False).save_pretrained(tmp_path / "vit")
+
+    def make(folder, adapt, **settings):
+        def adapted():
+            torch.manual_seed(1)
+            return adapt(CRHModel.from_backbone(str(tmp_path / "vit"), num_labels=5, num_bits=16, **HEAD))
+
+        return tiny_trainer(tmp_path / folder, VIT, size=50, model_init=adapted, **settings)
+
+    return make
+
+
+def pixels():
+    return torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize("adapt", FORMS)
+def test_lora_trains_its_weights_the_head_and_the_centers_and_no_other_weight(adapt, lora_trainer):
+    trainer = lora_trainer("run", adapt)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train()
+    moved = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "assignment" in moved
+    assert any("lora_B" in name for name in moved)
+    assert all(re.search(r"assignment|lora_|hash_head|bias", name) for name in moved)
+    trained = {name for name, value in trainer.model.named_parameters() if value.requires_grad}
+    assert trained <= moved
+    assert {name for name in moved if "running_mean" in name}  # the batch norm of the head
+
+
+@pytest.mark.parametrize("adapt", FORMS)
+def test_a_lora_run_that_was_interrupted_and_resumed_ends_the_same_bit_for_bit(adapt, lora_trainer):
+    settings = {"save_strategy": "steps", "save_steps": 2}  # 4 steps an epoch
+    unbroken = lora_trainer("unbroken", adapt, **settings)
+    unbroken.train()
+    with pytest.raises(InterruptedError):
+        lora_trainer("resumed", adapt, callbacks=[StopAt(7)], **settings).train()
+    resumed = lora_trainer("resumed", adapt, **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_state(unbroken.model, resumed.model)
+
+
+@pytest.mark.parametrize("adapt", FORMS)
+def test_the_best_adapter_is_loaded_and_its_merged_codes_are_saved_and_read_bit_for_bit(adapt, lora_trainer, tmp_path):
+    trainer = lora_trainer("run", adapt, learning_rate=3e-2, **EVERY_EPOCH)
+    trainer.train()
+    figures = [entry["eval_map"] for entry in trainer.state.log_history if "eval_map" in entry]
+    assert trainer.evaluate()["eval_map"] == max(figures)
+    merged = merged_copy(trainer.model.train(False))
+    torch.testing.assert_close(merged(pixels()).hash_logits, trainer.model(pixels()).hash_logits, atol=1e-4, rtol=1e-4)
+    trainer.save_model(str(tmp_path / "saved"))
+    saved = CRHModel.from_pretrained(tmp_path / "saved")
+    assert same_state(saved, merged)
+    assert same_state(load_model(trainer.state.best_model_checkpoint), merged)
+    assert not adapters_of(saved)
+    assert torch.equal(saved.assignment, trainer.model.assignment)
+    checkpoint = {path.name for path in (tmp_path / "run").glob("checkpoint-*/*")}
+    assert ADAPTER_FILE in checkpoint
+    assert "model.safetensors" not in checkpoint
+
+
+def test_an_adapter_of_a_trained_model_names_that_model_as_its_base(lora_trainer, tmp_path):
+    lora_trainer("first", lambda model: model, num_train_epochs=1).save_model(str(tmp_path / "trained"))
+    torch.manual_seed(0)
+    model = ours(CRHModel.from_pretrained(tmp_path / "trained"))
+    trainer = tiny_trainer(tmp_path / "run", VIT, size=50, model_init=lambda: model, save_strategy="epoch")
+    trainer.train()
+    assert same_state(load_model(tmp_path / "run" / "checkpoint-12"), merged_copy(trainer.model))
+
+
+def test_an_adapter_is_not_put_on_other_frozen_weights_or_other_layers(lora_trainer, tmp_path):
+    lora_trainer("run", ours, save_strategy="epoch").train()
+    with pytest.raises(ValueError, match=r"`model` must have the trained weights of .* but differs in \['backbone"):
+        lora_trainer("run", whole).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=r"`resume_from_checkpoint` must fit the model, but .* has LoRA and it none"):
+        lora_trainer("run", lambda model: model).train(resume_from_checkpoint=True)
+    torch.manual_seed(3)
+    ViTModel(ViTConfig(**DEEP), add_pooling_layer=False).save_pretrained(tmp_path / "vit")
+    with pytest.raises(ValueError, match=r"`model` must have the frozen weights that .* was trained with, but has oth"):
+        lora_trainer("run", ours).train(resume_from_checkpoint=True)
+    with pytest.raises(ValueError, match=r"`checkpoint` must be a CRH model's .*`model` must have the frozen weights"):
+        load_model(tmp_path / "run" / "checkpoint-12")
+
+
+def test_an_adapter_of_random_weights_can_be_resumed_from_but_not_loaded(tmp_path):
+    torch.manual_seed(0)
+    model = ours(CRHModel(CRHConfig(backbone_config=VIT, num_labels=5, num_bits=16)))
+    tiny_trainer(tmp_path, VIT, model_init=lambda: model, save_strategy="epoch", num_train_epochs=1, size=16).train()
+    with pytest.raises(ValueError, match="it is an adapter of a model that has no name, and can only be resumed from"):
+        load_model(tmp_path / "checkpoint-1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (LoraConfig(target_modules=["query"]), "give the LoraConfig `modules_to_save=['hash_head']`."),
+        (
+            LoraConfig(target_modules=["query", "hash_head"], modules_to_save=None),
+            "`modules_to_save=['hash_head']` and `exclude_modules=['hash_head']`.",
+        ),
+        (IA3Config(target_modules=["query"], feedforward_modules=[]), "but has `default` of type IA3"),
+        (PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=2), "`default` of type PREFIX_TUNING."),
+    ],
+)
+def test_an_adapter_that_could_not_be_trained_and_merged_is_refused(settings, message, tiny_model, tmp_path):
+    model = tiny_model("bert")
+    if isinstance(settings, PrefixTuningConfig):
+        model.backbone = get_peft_model(model.backbone, settings)
+    else:
+        model = get_peft_model(model, settings)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        tiny_trainer(tmp_path, model_init=lambda: model)
+
+
+def test_the_blocks_of_a_backbone_are_found_and_the_last_of_them_trained(tiny_model):
+    model = unfreeze_last(tiny_model("vit"), 1).train()
+    trained = {name for name, value in model.named_parameters() if value.requires_grad}
+    assert trained == {
+        name
+        for name in dict(model.named_parameters())
+        if re.match(r"hash_head|backbone\.(layers\.1|layernorm)\.", name)
+    }
+    training = {name for name, module in model.named_modules() if module.training}
+    assert {"backbone.layers.1", "backbone.layernorm", "hash_head"} <= training
+    assert training.isdisjoint({"backbone", "backbone.layers.0", "backbone.embeddings"})
+    assert not any(module.training for module in model.eval().modules())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "count"), [(DEEP, 3), (DINOV2 | {"num_hidden_layers": 2}, 2), (RESNET, 2), (CONVNEXT, 2)]
+)
+def test_every_kind_of_backbone_is_a_chain_of_blocks(backbone, count):
+    model = CRHModel(CRHConfig(backbone_config=backbone, num_labels=5, num_bits=16))
+    assert len(find_blocks(model.backbone)) == count
+    with pytest.raises(ValueError, match=rf"`unfreeze_last` must be from 1 to {count}, .* but got {count + 1}"):
+        unfreeze_last(model, count + 1)
+    before = count_trained(unfreeze_last(model, 1))
+    assert before < count_trained(unfreeze_last(model, count)) < model.num_parameters()
+
+
+def test_learning_rates_fall_by_depth_and_the_head_has_its_own(tmp_path):
+    trainer = tiny_trainer(tmp_path, DEEP, learning_rate=1.0, layer_decay=0.5, head_learning_rate=3.0, weight_decay=0.1)
+    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    groups = trainer.create_optimizer().param_groups
+    rates = {names[id(value)]: (group["lr"], group["weight_decay"]) for group in groups for value in group["params"]}
+    assert rates.keys() == set(names.values())
+    assert rates["backbone.embeddings.cls_token"] == (0.5**4, 0.1)
+    for block, rate in enumerate((0.5**3, 0.5**2, 0.5)):
+        assert rates[f"backbone.layers.{block}.attention.q_proj.weight"] == (rate, 0.1)
+        assert rates[f"backbone.layers.{block}.attention.q_proj.bias"] == (rate, 0.0)
+    assert rates["backbone.layernorm.weight"] == (1.0, 0.0)
+    assert rates["hash_head.weight"] == (3.0, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "found"),
+    [(lambda model: model.freeze_backbone(), "no weight that is trained"), (ours, "LoRA"), (lambda model: model, None)],
+)
+def test_layer_decay_without_trained_blocks_is_refused(prepare, found, tiny_model, tmp_path):
+    model = prepare(tiny_model("vit" if found else None))
+    message = (
+        f"`layer_decay` must be left out .* but {found} is" if found else "`layer_decay` needs a backbone, but this"
+    )
+    with pytest.raises(ValueError, match=message):
+        tiny_trainer(tmp_path, VIT, model_init=lambda: model, layer_decay=0.75)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Qwen3Config(**TINY, num_key_value_heads=1, head_dim=4, vocab_size=9),
+        CLIPVisionConfig(**TINY, image_size=32),
+        "bert",
+        "dinov2",
+        "vit",
+    ],
+)
+def test_lora_finds_queries_and_values_by_itself(config, tiny_model):
+    model = add_lora(tiny_model(config), LoraSettings(rank=2))
+    found = {name.rpartition(".")[2] for name in adapted_layers(model)}
+    assert found in ({"q_proj", "v_proj"}, {"query", "value"})
+    assert all(layer.scaling == {"default": 2.0} for layer in adapted_layers(model).values())
+
+
+def test_convolutions_are_adapted_when_they_are_named(tiny_model):
+    with pytest.raises(ValueError, match=r"ResNetModel has none that .* are named convolution\. `unfreeze_la"):
+        add_lora(tiny_model("resnet"), LoraSettings())
+    model = add_lora(tiny_model("resnet"), LoraSettings(target_modules=["convolution"]))
+    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(merged_copy(model)(images).hash_logits, model(images).hash_logits)
+
+
+@pytest.mark.parametrize("prepare", [lambda model: model, ours, whole, lambda model: unfreeze_last(model, 1)])
+@pytest.mark.parametrize("backbone", ["vit", "bert"])
+def test_gradient_checkpointing_changes_no_gradient(prepare, backbone, tiny_model):
+    gradients = []
+    for checkpointing in (False, True):
+        if backbone == "bert" and prepare is whole:
+            pytest.skip("its layers have other names")
+        torch.manual_seed(0)
+        model = prepare(tiny_model(backbone)).train()
+        if checkpointing:
+            model.get_base_model().activation_checkpointing_enable() if prepare is whole else (
+                model.activation_checkpointing_enable()
+            )
+        torch.manual_seed(0)
+        model(**inputs_of(backbone), labels=torch.tensor([0, 1, 2])).loss.backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters() if value.requires_grad})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(value, gradients[1][name]) for name, value in gradients[0].items())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [("resnet", "^ResNetModel "), (None, "`gradient_checkpointing` needs a backbone, but this")],
+)
+def test_a_backbone_without_gradient_checkpointing_is_named(backbone, message, tiny_model):
+    with pytest.raises(ValueError, match=message):
+        tiny_model(backbone).activation_checkpointing_enable()
