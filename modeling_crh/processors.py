@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import PIL.Image
-from torch import nn
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 _RESAMPLING = ("bilinear", "bicubic", "lanczos")
@@ -52,6 +51,16 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: i
     return inputs
 
 
+def whole_length(model: PreTrainedModel) -> int | None:
+    """Number of tokens that a model needs every text padded to, without a mask; None for models that mask padding."""
+    config = _backbone_config(model)
+    return _count_positions(model, config) if config.model_type in _WHOLE_LENGTH else None
+
+
+def _backbone_config(model: PreTrainedModel) -> Any:
+    return getattr(model.config, "backbone_config", model.config)
+
+
 def _plain_image_processor(settings: dict[str, Any]) -> CLIPImageProcessor:
     """Make the image processor whose pixels are those of timm, from the `data_config` of timm's transform.
 
@@ -82,14 +91,13 @@ def _plain_image_processor(settings: dict[str, Any]) -> CLIPImageProcessor:
 def _fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None and tokenizer.eos_token is None:
         raise ValueError("`tokenizer` must have a token for padding or for the end of a text, but has neither.")
-    config: Any = getattr(model.config, "backbone_config", model.config)
-    limit = _count_positions(model, config)
+    limit = _count_positions(model, _backbone_config(model))
     settings = {
         "pad_token": tokenizer.pad_token or tokenizer.eos_token,
         "padding_side": "right",  # on the left it would shift the positions of a text
         "model_max_length": min(tokenizer.model_max_length, limit or tokenizer.model_max_length),
     }
-    padding = "max_length" if config.model_type in _WHOLE_LENGTH else True
+    padding = True if whole_length(model) is None else "max_length"
     changed = {name: value for name, value in settings.items() if getattr(tokenizer, name) != value}
     if not changed and tokenizer.init_kwargs.get(_PADDING, True) == padding:
         return tokenizer
@@ -106,9 +114,9 @@ def _count_positions(model: PreTrainedModel, config: Any) -> int | None:
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     if positions is None or positions < 1:
         return None
-    offsets = [  # RoBERTa and its kin count positions from behind that of padding
-        module.padding_idx + 1
+    paddings = [
+        getattr(module, "padding_idx", None)
         for name, module in model.named_modules()
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None
+        if name.endswith("position_embeddings")
     ]
-    return int(positions) - max(offsets, default=0)
+    return int(positions) - max((row + 1 for row in paddings if row is not None), default=0)  # RoBERTa begins behind it

@@ -16,6 +16,7 @@ from modeling_crh.encoding.augmentation import Augmentation
 from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
+from modeling_crh.encoding.loading import check_tower
 from modeling_crh.runtime.atomic_files import whole_file
 
 FILE_NAMES = {"all": "features", "query": "test"}  # other parts keep their names
@@ -90,6 +91,8 @@ def extract_views(
     is_text = backbone.main_input_name == "input_ids"
     if num_views < 1 or (is_text and num_views > 1):
         raise ValueError(f"`num_views` must be {'1 for texts' if is_text else 'at least 1'}, but got {num_views}.")
+
+    check_tower(backbone, split.column_names)
 
     def pooled(**inputs: Tensor) -> Tensor:
         return embed(backbone, inputs)[0]

@@ -19,6 +19,7 @@ from transformers import BaseImageProcessor
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.images import ImageSource, pixel_values, read_image
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processors import whole_length
 
 Batch = dict[str, NDArray[Any]]
 
@@ -34,9 +35,10 @@ class CodesGraph(nn.Module):
         pixel_values: Whether to read `pixel_values` from the processor instead of `images`.
 
     Attributes:
-        input_names: `images`, `(N, H, W, 3)` uint8; or `pixel_values`, `(N, 3, H, W)` float32; or `input_ids` and
-            `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)` float32.
+        input_names: `images`, `(N, H, W, 3)` uint8; or `pixel_values`, `(N, 3, H, W)` float32; or `input_ids` and,
+            unless texts have one length, `attention_mask`, `(N, T)` int64; or `features`, `(N, num_features)` float32.
         image_size: Height and width that the processor resizes to; None for a model that reads no images.
+        text_length: Number of tokens that every text is padded to; None for a model of texts of any length.
 
     Raises:
         ValueError: If the model reads sound; or the processor is missing, makes images of several sizes, or, without
@@ -59,8 +61,11 @@ class CodesGraph(nn.Module):
         self.input_names = [model.main_input_name]
         self.image_size: tuple[int, int] | None = None
         self.normalization: tuple[Tensor, Tensor] | None = None
+        self.text_length: int | None = None
         if model.main_input_name == "input_ids":
-            self.input_names.append("attention_mask")
+            self.text_length = whole_length(model)
+            if self.text_length is None:
+                self.input_names.append("attention_mask")
         if reads_images:
             if not isinstance(processor, BaseImageProcessor):
                 raise ValueError(
@@ -99,11 +104,12 @@ class CodesGraph(nn.Module):
         if self.image_size is None and config.backbone_config is None:
             return (torch.randn(size, config.num_features, generator=generator),)
         if self.image_size is None:
-            length = 4 + size
-            ids = torch.randint(config.backbone_config.vocab_size, (size, length), generator=generator)
+            text_config = getattr(config.backbone_config, "text_config", config.backbone_config)
+            length = self.text_length or 4 + size
+            ids = torch.randint(text_config.vocab_size, (size, length), generator=generator)
             mask = torch.ones_like(ids)
             mask[-1, length // 2 :] = 0
-            return ids, mask
+            return (ids, mask) if self.text_length is None else (ids,)
         height, width = self.image_size
         if self.normalization is None:
             return (torch.randn(size, 3, height, width, generator=generator),)
