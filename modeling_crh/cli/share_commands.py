@@ -10,6 +10,7 @@ import typer
 from modeling_crh.cli.options import Json
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data.folders import media_files
+from modeling_crh.encoding.adapters import ADAPTER_FOLDER
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.hub.published import push_codes, push_space
 from modeling_crh.hub.push import push_model
@@ -92,10 +93,15 @@ def push(
     image_root: Annotated[
         Path | None, typer.Option(help="Folder of the images of the database, for a Space with pictures.")
     ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="Upload the LoRA adapter of a run instead of its merged model.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Upload a model with its code, processor and card, or codes as a dataset, or the search page of an index."""
     _check_push(kind, space, model, image_root, with_pictures)
+    if adapter and (space or kind == "dataset"):
+        raise ValueError("`adapter` must be given with the run of a model only.")
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
     if space:
         settings |= {"image_root": image_root, "with_pictures": with_pictures}
@@ -105,7 +111,8 @@ def push(
     else:
         trained, processor = load_checkpoint(source)
         run = source if Path(source).is_dir() else None
-        commit = push_model(trained, repo_id, processor=processor, run=run, with_pictures=with_pictures, **settings)
+        settings |= {"with_pictures": with_pictures, "adapter": Path(source, ADAPTER_FOLDER) if adapter else None}
+        commit = push_model(trained, repo_id, processor=processor, run=run, **settings)
     summary = {
         "repo": commit.repo_url.repo_id,
         "type": "space" if space else kind,

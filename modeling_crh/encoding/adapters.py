@@ -20,6 +20,9 @@ from modeling_crh.modeling_crh import CRHModel
 ADAPTER_FILE = "adapter.safetensors"
 """File of an adapter: every trained weight and every buffer, and in its metadata the LoRA settings and the base."""
 
+ADAPTER_FOLDER = "adapter"
+"""Folder of a run that holds its adapter."""
+
 _OF_THE_CONFIG = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
     *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
     *("backbone_config", "num_features"),

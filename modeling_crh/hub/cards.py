@@ -201,6 +201,7 @@ def model_card(
     license: str | None = None,
     revision: str | None = None,
     tags: list[str] | None = None,
+    adapter_base: str | None = None,
 ) -> ModelCard:
     """Write the card of a model.
 
@@ -211,6 +212,7 @@ def model_card(
         license: Hub name of the licence, such as `apache-2.0`.
         revision: Branch for the code example; None means the main branch.
         tags: More tags, besides those of every card.
+        adapter_base: Hub id of the base of a LoRA adapter; None for a whole model.
     """
     config = cast(CRHConfig, model.config)
     kind, pipeline_tag, task_name = _KINDS[model.main_input_name]
@@ -230,12 +232,12 @@ def model_card(
         for figure, value in run.figures.items()
         if figure not in _COUNTS
     ]
-    backbones = run.recipe.get("backbone"), getattr(config.backbone_config, "_name_or_path", None)
+    backbones = adapter_base, run.recipe.get("backbone"), getattr(config.backbone_config, "_name_or_path", None)
     data = ModelCardData(
         base_model=next((backbone for backbone in backbones if is_hub_id(backbone)), None),
         datasets=None if dataset is None else [dataset],
         eval_results=results or None,
-        library_name="transformers",
+        library_name="transformers" if adapter_base is None else None,
         license=license,
         model_name=name if results else None,
         pipeline_tag=pipeline_tag,
@@ -254,6 +256,7 @@ def model_card(
         dataset_title=title,
         own_data=OWN_DATA,
         mark=MARK,
+        adapter_base=adapter_base,
         **_story(config, run),
     )
     return card

@@ -1,9 +1,10 @@
 """Upload a model, codes or a search page to the Hub in one commit."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
@@ -11,8 +12,10 @@ from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-d
 from transformers import PreTrainedModel
 
 from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.encoding.adapters import ADAPTER_FILE, base_name, merged_copy
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.hub.cards import RunRecord, is_written, model_card, read_run
+from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processors import fit_processor
 
 _REASONS = {
@@ -52,6 +55,7 @@ def push_model(
     processor: Any = None,
     run: str | Path | RunRecord | None = None,
     with_pictures: bool = False,
+    adapter: str | Path | None = None,
     license: str | None = None,
     tags: list[str] | None = None,
     max_shard_size: int | str = "50GB",
@@ -59,6 +63,7 @@ def push_model(
 ) -> CommitInfo:
     """Upload a model: weights as safetensors, config, code, processor, record of its run and card.
 
+    LoRA weights that are not merged yet are merged in what is uploaded.
     A card that a person wrote, in the run's folder or in the repository, stays as it is.
 
     Args:
@@ -67,6 +72,8 @@ def push_model(
         processor: Image processor or tokenizer; None takes the one saved with the loaded model.
         run: Folder of the run that trained the model, for the card; None makes a card without figures.
         with_pictures: Whether to publish the run's contact sheet, which shows images of the data.
+        adapter: Folder of the model's LoRA adapter, such as `adapter` in that of its run, to upload instead of weights
+            and code. It is loaded with this library, on the base that it names, which must be on the Hub.
         license: Hub name of the licence, such as `apache-2.0`.
         tags: More tags of the card.
         max_shard_size: Size above which the weights are split into several files.
@@ -87,17 +94,24 @@ def push_model(
     if processor is None:
         processor = _find_processor(model, destination.get("token"))
     processor = fit_processor(processor, model)
-    card = model_card(model, repo_id, record, license=license, revision=destination.get("revision"), tags=tags)
+    base = None if adapter is None else _public_base(Path(adapter, ADAPTER_FILE))
+    revision = destination.get("revision")
+    card = model_card(model, repo_id, record, license=license, revision=revision, tags=tags, adapter_base=base)
 
     def stage(folder: Path) -> None:
-        model.save_pretrained(folder, max_shard_size=max_shard_size)
+        if adapter is None:
+            merged_copy(cast(CRHModel, model)).save_pretrained(folder, max_shard_size=max_shard_size)
+        else:
+            for name in (ADAPTER_FILE, "config.json"):
+                shutil.copyfile(Path(adapter, name), folder / name)
         if processor is not None:
             processor.save_pretrained(folder)
         record.save(folder)
         text = record.readme if record.readme is not None and is_written(record.readme) else str(card)
         (folder / "README.md").write_text(text, encoding="utf-8")
 
-    return upload(stage, repo_id, destination)
+    replaced = [ADAPTER_FILE] if adapter is None else ["model*.safetensors*", "*.py"]
+    return upload(stage, repo_id, destination, delete_patterns=replaced)
 
 
 def upload(
@@ -160,6 +174,18 @@ def check_names(repo_id: str, model: str | None = None) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"`repo_id` must be a name such as 'org/name', but got {repo_id!r}.") from error
+
+
+def _public_base(file: Path) -> str:
+    """Return the Hub id of the base of an adapter."""
+    if not file.is_file():
+        raise FileNotFoundError(f"`adapter` must be a folder with {file.name}, but {str(file.parent)!r} is none.")
+    name = base_name(file)
+    if not is_hub_id(name):
+        raise ValueError(
+            f"`adapter` must have a base on the Hub, such as 'org/name', to be uploaded without it, but has {name!r}."
+        )
+    return name
 
 
 def _keep_card(api: HfApi, card: Path, repo_id: str, repo_type: str, revision: str | None) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import TrainerState, TrainingArguments
 from transformers.trainer_utils import sort_checkpoints
 
-from modeling_crh.encoding.adapters import ADAPTER_FILE, adapters_of, restore_adapter, save_adapter
+from modeling_crh.encoding.adapters import ADAPTER_FILE, ADAPTER_FOLDER, adapters_of, restore_adapter, save_adapter
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
@@ -43,7 +43,6 @@ PRIVATE_HOOKS = {
 CHECKPOINTS_NAME = "checkpoints"
 ROWS_NAME = "rows.json"
 HISTORY_NAME = "history.json"
-ADAPTER_NAME = "adapter"
 
 STATISTICS_NAME = "class_statistics.safetensors"
 OBJECTIVE_NAME = "objective.safetensors"
@@ -208,7 +207,7 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
     found = {name for name in names if not name.endswith(".partial")}  # left by killed processes
-    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME, ADAPTER_NAME}
+    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME, ADAPTER_FOLDER}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint
     finished = (Path(find_model(out)) / "config.json").exists()
@@ -234,8 +233,8 @@ def save_adapter_checkpoint(model: CRHModel, processor: Any, folder: str) -> Non
 def save_run_adapter(model: CRHModel, out: Path) -> None:
     """Save the adapter of a trained model, if it has one, in the folder `adapter` of its run."""
     if adapters_of(model):
-        shutil.rmtree(out / ADAPTER_NAME, ignore_errors=True)
-        save_adapter(model, out / ADAPTER_NAME)
+        shutil.rmtree(out / ADAPTER_FOLDER, ignore_errors=True)
+        save_adapter(model, out / ADAPTER_FOLDER)
 
 
 def save_model(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:

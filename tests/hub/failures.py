@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub.errors import RepositoryNotFoundError
+from tiny_inputs import CODE_FILES
 
 from modeling_crh import CRHModel
 from modeling_crh.encoding.loading import load_checkpoint, load_model
@@ -37,7 +38,8 @@ def test_a_push_that_fails_says_what_was_not_uploaded_and_the_next_one_completes
     code, output, errors = crh("push", checkpoint, name)
     assert (code, output) == (2, "")
     sentence = errors.strip().splitlines()[-1]
-    assert sentence.startswith(f"Error: Nothing was uploaded to '{name}', none of the 12 files (README.md, ")
+    count = len(CODE_FILES) + 4
+    assert sentence.startswith(f"Error: Nothing was uploaded to '{name}', none of the {count} files (README.md, ")
     assert reason in sentence
     assert fingerprint(checkpoint) == before
     assert api.list_repo_files(name) == [".gitattributes"]

@@ -15,14 +15,15 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from tiny_inputs import CODE_FILES
-from tiny_runs import tiny_trainer
-from transformers import AutoModel, pipeline
+from tiny_runs import IMAGES, VIT, tiny_trainer
+from transformers import AutoModel, ViTConfig, ViTImageProcessor, ViTModel, pipeline
 
 from modeling_crh import CRHModel
 from modeling_crh.codes import pack_codes
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.hub.cards import MARK
 from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.run import train
 
 FILES = {".gitattributes", "README.md", "config.json", "model.safetensors", *CODE_FILES}
 FIGURES = {"map": 0.8125, "map_lower": 0.75, "map_upper": 0.875, "precision_at_10": 0.5, "queries": 40, "database": 60}
@@ -198,6 +199,39 @@ def test_the_trainer_pushes_the_model_and_no_pickle(tmp_path, remote_files):
     best = max(row["eval_map"] for row in trainer.state.log_history if "eval_map" in row)
     (told,) = [result for result in card.data.eval_results if result.metric_type == "map"]
     assert (told.metric_value, told.dataset_split) == (best, "validation")
+
+
+def test_a_lora_run_is_pushed_merged_or_as_its_adapter_and_gives_the_same_codes(crh, tmp_path, image_folder, api):
+    torch.manual_seed(0)
+    ViTModel(ViTConfig(**VIT | {"image_size": 16}), add_pooling_layer=False).save_pretrained(tmp_path / "vit")
+    ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(tmp_path / "vit")
+    api.create_repo("ada/vit")
+    api.upload_folder(folder_path=tmp_path / "vit", repo_id="ada/vit")
+    fields = {"dataset": str(image_folder), "model": {"num_bits": 16}, "lora": {"rank": 2}}
+    for backbone in ("ada/vit", str(tmp_path / "vit")):
+        recipe = Recipe.from_dict(fields | {"backbone": backbone, "training": IMAGES["training"]})
+        train(recipe, tmp_path / backbone.replace("/", "-"))
+    run = tmp_path / "ada-vit"
+    expected = CRHModel.from_pretrained(run / "model")
+    for options, repo, files in (
+        ([], "ada/merged", FILES),
+        (["--adapter"], "ada/adapter", {".gitattributes", "README.md", "config.json", "adapter.safetensors"}),
+        ([], "ada/adapter", FILES),
+    ):
+        code, _, errors = crh("push", run, repo, *options)
+        assert code == 0, errors
+        of_the_run = {"history.json", "recipe.yaml", "preprocessor_config.json"}
+        assert set(api.list_repo_files(repo)) == files | of_the_run
+        loaded, processor = load_checkpoint(repo)
+        assert processor is not None
+        assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in expected.state_dict().items())
+        card = ModelCard.load(repo)
+        card.validate()
+        assert card.data.base_model == "ada/vit"
+        assert ("LoRA adapter of `ada/vit`" in card.text) == bool(options)
+    code, _, errors = crh("push", tmp_path / str(tmp_path / "vit").replace("/", "-"), "ada/local", "--adapter")
+    assert code == 2
+    assert "`adapter` must have a base on the Hub, such as 'org/name'" in " ".join(errors.split())
 
 
 def test_a_model_without_its_processor_is_not_pushed(tiny_model, api):

@@ -45,6 +45,7 @@ def test_centers_move_after_each_of_the_first_epochs_and_then_now_and_again(sett
         ({"eval_do_concat_batches": False}, "`eval_do_concat_batches` must be True, since retrieval figures need"),
         ({"accelerator_config": {"dispatch_batches": True}}, "`dispatch_batches` of `accelerator_config` must be None"),
         ({"lr_scheduler_type": "warmup_stable_decay"}, "`lr_scheduler_kwargs` must hold `num_decay_steps`"),
+        ({"layer_decay": 1.5}, "`layer_decay` must lie in (0, 1], but got 1.5."),
         ({"head_learning_rate": -1.0}, "`head_learning_rate` must be a number, 0 or larger, but got -1.0."),
     ],
 )
