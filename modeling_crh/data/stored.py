@@ -29,7 +29,7 @@ from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, media
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.table_readers import DatasetReader, StreamReader
-from modeling_crh.data.tables import SUFFIXES, Part, divide_tables, find_tables, open_tables, read_error
+from modeling_crh.data.tables import SUFFIXES, Part, divide_tables, find_tables, open_tables, read_error, read_stream
 from modeling_crh.runtime.terminal import say
 
 
@@ -118,13 +118,7 @@ def _part_of(data: Dataset | IterableDataset, name: str = "the dataset", *, is_c
     if isinstance(data, Dataset):
         rows = data.with_format(None)  # without the user's transform
         return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
-    return Part(Rows([StreamReader(data, name)]), partial(_read_stream, data))
-
-
-def _read_stream(stream: IterableDataset) -> Dataset:
-    """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded."""
-    stored = stream.decode(False) if stream.features else stream
-    return Dataset.from_generator(lambda: iter(stored), features=stored.features)
+    return Part(Rows([StreamReader(data, name)]), partial(read_stream, data))
 
 
 def digest(files: Sequence[Path]) -> str:

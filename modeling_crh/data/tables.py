@@ -2,20 +2,24 @@
 
 import glob
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import Audio, Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.table import InMemoryTable
 
 from modeling_crh.data.folders import PART_NAMES
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
 
+_FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound as stored; `Audio` needs torchcodec to write one
+
 SUFFIXES = (".parquet", ".csv", ".json", ".jsonl", ".npy", ".tar")
 """Suffixes of tables."""
+
+_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,20 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
         raise read_error(name, error) from error
 
 
+def read_stream(stream: IterableDataset) -> Dataset:
+    """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded."""
+    features: Features | None = stream.features
+    if features is not None:
+        stream = stream.select_columns(list(features))  # WebDataset's rows differ in the order of their columns
+        features = Features({name: _FILE if isinstance(kind, Audio) else kind for name, kind in features.items()})
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for table in stream.with_format("arrow").iter(batch_size=_AT_A_TIME):
+            yield from table.to_pylist()
+
+    return Dataset.from_generator(rows, features=features)
+
+
 def read_error(name: str, error: Exception) -> Exception:
     """Choose the error for a table that cannot be read: the system's own, or a `ValueError` that names the table."""
     if isinstance(error, OSError) and error.errno is not None:
@@ -122,6 +140,8 @@ def _open(kind: str, files: list[Path], name: str) -> Part:
     stream = load_dataset(builder, data_files=texts, split="train", streaming=True, **settings)
     source = texts[0] if len(texts) == 1 else name
     rows = Rows([StreamReader(stream, source, base=files[0].parent)])
+    if kind == ".tar":
+        return Part(rows, lambda: read_stream(stream))
     return Part(rows, lambda: load_dataset(builder, data_files=texts, split="train"))
 
 
