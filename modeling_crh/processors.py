@@ -48,7 +48,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: i
     inputs = dict(tokenizer(texts, return_tensors="pt", **settings))
     if inputs["input_ids"].shape[1] == 0:
         raise ValueError(f"`text` must hold a token, but {texts[0]!r} holds none.")
-    return inputs
+    return inputs if padding is True else {"input_ids": inputs["input_ids"]}
 
 
 def whole_length(model: PreTrainedModel) -> int | None:
