@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import soundfile
 
 from modeling_crh.data import DataSource, label_names, label_tensor, open_source, read_parts
 
@@ -30,6 +31,29 @@ def write_pictures(root, count=4, classes=CLASSES):
     for number, file in enumerate(files):
         file.parent.mkdir(parents=True, exist_ok=True)
         picture(number // count, number % count).save(file)
+    return files
+
+
+def sound(label, number=0, rate=8000, seconds=0.2, channels=1):
+    """Samples `(T, channels)` of a tone whose pitch tells its class, with a noise that differs from all others."""
+    time = np.arange(int(rate * seconds)) / rate
+    noise = np.random.default_rng(1000 * label + number).normal(0, 0.02, (len(time), channels))
+    return (0.5 * np.sin(2 * np.pi * 300 * 2**label * time)[:, None] + noise).astype(np.float32)
+
+
+def sound_bytes(samples, rate=8000, sound_format="WAV", **settings):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format=sound_format, **settings)
+    return buffer.getvalue()
+
+
+def write_sounds(root, count=4, classes=CLASSES, suffix="wav"):
+    """A folder with a sub-folder of tones for each class; gives their paths, sorted."""
+    files = [Path(root, name, f"{number:02d}.{suffix}") for name in classes for number in range(count)]
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = sound(number // count, number % count, seconds=0.2 + 0.05 * (number % 3))
+        file.write_bytes(sound_bytes(content, sound_format=suffix.upper()))
     return files
 
 

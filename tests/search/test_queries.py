@@ -34,7 +34,7 @@ def test_anything_else_is_an_error(query, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         ValueError,
-        match="`query` must be an image or sound file, a folder of them, a table, the Hub id of a dataset or a code of 4 hexa",
+        match="`query` must be an image or sound file, a folder of them, a table, the Hub id of a dataset or a code of",
     ):
         find_queries([query], 16)
 
@@ -73,7 +73,7 @@ def test_hash_logits_have_the_signs_of_the_codes_and_a_code_has_none(encoder, im
     sources = find_queries([str(image_folder / "dark")], 16)
     logits = query_logits(sources, encoder)
     np.testing.assert_array_equal(np.packbits(logits.numpy() >= 0, axis=1), encode_queries(sources, 16, encoder))
-    with pytest.raises(ValueError, match="`query` must be an input of the model to have hash logits, but '00ff' is a co"):
+    with pytest.raises(ValueError, match="`query` must be an input of the model to have hash logits, but '00ff' is a"):
         query_logits([*sources, *find_queries(["00ff"], 16)], encoder)
 
 

@@ -86,7 +86,7 @@ def test_overrides_go_before_the_file_and_into_its_mappings(write):
         ("{dataset: 3, backbone: org/vit}", "`dataset` must be of type str, but got 3"),
         ("{dataset: shoes, backbone: 3}", r"`backbone` must be of type str \| None, but got 3"),
         ("dataset: shoes", "either a pretrained `backbone` or a `backbone_config` under `model`, but has neither"),
-        ("{dataset: shoes, model: {backbone_config: {model_type: vit}}}", "`image_processor` or `feature_extractor` must"),
+        ("{dataset: shoes, model: {backbone_config: {model_type: vit}}}", "`image_processor` or `feature_ex"),
     ],
 )
 def test_what_is_no_recipe_is_an_error(write, text, message):
