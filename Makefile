@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test test-slow check check-installed bench bench-methods paper checkpoint clean
+.PHONY: setup demo demo-emoji test test-slow test-backbones check check-installed bench bench-methods paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,9 @@ test: setup  ## all tests but the slow ones, on all cores
 
 test-slow: setup  ## the tests that take several seconds each: kills, process groups, the browser
 	$(PYTEST) -m slow
+
+test-backbones: setup  ## all architectures of docs/backbones.md: minutes
+	$(PYTEST) tests/backbones
 
 check: setup
 	$(BIN)/ruff check .

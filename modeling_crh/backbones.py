@@ -2,27 +2,21 @@
 
 import inspect
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig
+from transformers import CONFIG_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging
 
 Tower = Literal["vision", "text", "audio"]
 """One of the models in a dual encoder such as CLIP."""
 
 Pooling = Literal["pooler", "cls", "mean", "last"]
-
-FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder trust_remote_code".split()
-"""Arguments of `from_pretrained` that find and read the files of a model."""
 
 INPUTS = ("pixel_values", "input_ids", "input_values", "input_features")
 """Inputs that a backbone may read: an image, a text, or a sound as samples or as a spectrogram."""
@@ -39,21 +33,19 @@ _NO_VECTOR = "has no vector of the whole image, as models that detect objects; t
 _REFUSED = {
     "crh": "is a CRH model itself; load it by `CRHModel.from_pretrained`",
     "imagegpt": "reads colors as tokens",
+    "pixtral": "joins the images of a batch",
     "siglip2": "reads patches of images of any shape; take a SigLIP 2 of one resolution, whose type is siglip",
     "siglip2_vision_model": "reads patches of images of any shape; take a SigLIP 2 of one resolution",
 }
 _REFUSED |= dict.fromkeys("blip-2 bridgetower layoutlmv3 lxmert tvp vilt".split(), _PAIRS)
 _REFUSED |= dict.fromkeys("oneformer rf_detr sam sam_hq sam2".split(), _NO_VECTOR)
-_REFUSED |= dict.fromkeys(["fnet"], _PADDING)
+_REFUSED |= dict.fromkeys("canine convbert fnet funnel nystromformer reformer".split(), _PADDING)
 
 # Sounds take many forms; those of these models are known.
 _SOUND_MODELS = {*MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES, "clap", "clap_audio_model"}
 
 # Modules that pool the mean of the patches where the config says so, as the authors do, and add no dense layer.
 _ADDED_POOLERS = ("beit", "data2vec-vision")
-
-# Weights that a checkpoint may lack: they hide parts of the input in pretraining, or scale to 1 and shift by 0.
-_NEEDLESS = re.compile(r"(^|\.)(masked_spec_embed|mask_token|pooler\.layernorm\.(weight|bias))$")
 
 _CLS_TOKEN = re.compile(r"(embed\w*|stages\.\d+|patch_embeddings\.\d+)\.(cls_token|class_embedding)$")
 
@@ -71,70 +63,16 @@ def build_backbone(
     Raises:
         ValueError: If the model has no such tower, or cannot make one vector of an image, a text or a sound.
     """
-    _refuse(config)
+    refuse(config)
     settings = {"dtype": torch.get_default_dtype()}  # as the hash head, whatever the backbone was saved in
-    return _only_needed(
-        AutoModel.from_config(_unmasked(config), **settings, **_pooler_settings(config)), tower, pooling
-    )
-
-
-def load_pretrained(
-    name: str,
-    *,
-    tower: Tower | None = None,
-    pooling: Pooling | None = None,
-    loading: dict[str, Any] | None = None,
-    **settings: Any,
-) -> PreTrainedModel:
-    """Load a pretrained backbone, all of whose weights are in the checkpoint, in evaluation mode.
-
-    Args:
-        name: Hub id or folder of a model that `AutoModel` loads.
-        tower: Tower to keep of a dual encoder; None means vision, or audio if it has no vision.
-        pooling: How its output is going to be pooled, see `CRHConfig.pooling`.
-        loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
-        **settings: The other arguments of `from_pretrained`, such as `dtype`.
-
-    Raises:
-        ValueError: If the checkpoint lacks weights, or as `build_backbone` raises it.
-        OSError: If there is no such model, or no weights in safetensors.
-    """
-    loading = loading or {}
-    config = _unmasked(load_config(name, **loading))
-    settings = {"use_safetensors": True, "output_loading_info": True} | loading | settings
-    with _quiet():
-        loaded = AutoModel.from_pretrained(name, config=config, **settings, **_pooler_settings(config))
-    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
-    missing = {id(model.get_parameter_or_buffer(key)): key for key in report["missing_keys"]}
-    backbone = _only_needed(model, tower, pooling)
-    kept = [missing[id(tensor)] for tensor in (*backbone.parameters(), *backbone.buffers()) if id(tensor) in missing]
-    if lacking := sorted(key for key in kept if not _NEEDLESS.search(key)):
-        found = f"{name!r} lacks {len(lacking)}, such as {lacking[0]}"
-        raise ValueError(f"`backbone` must be a checkpoint with all weights of its model, but {found}.")
-    return backbone.eval()
-
-
-def load_config(name: str, **loading: Any) -> PreTrainedConfig:
-    """Load the config of a model that can be a backbone.
-
-    Args:
-        name: Hub id or folder of the model.
-        **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
-
-    Raises:
-        ValueError: If it cannot be a backbone.
-        OSError: If there is no such model.
-    """
-    config: PreTrainedConfig = AutoConfig.from_pretrained(name, **loading)
-    _refuse(config)
-    return config
+    return only_needed(AutoModel.from_config(unmasked(config), **settings, **pooler_settings(config)), tower, pooling)
 
 
 def embed(backbone: PreTrainedModel, inputs: dict[str, Any]) -> tuple[Tensor, Any]:
     """Run a backbone and pool its output by the `pooling` that it was built with.
 
     Args:
-        backbone: Backbone of `build_backbone` or `load_pretrained`.
+        backbone: Backbone as `only_needed` leaves it.
         inputs: Its inputs by name, each `(N, ...)`.
 
     Returns:
@@ -166,14 +104,18 @@ def has_towers(backbone: PreTrainedModel) -> bool:
     return hasattr(backbone, "get_text_features")
 
 
-def _refuse(config: PreTrainedConfig) -> None:
-    """Refuse a model that is known to be no backbone by its config."""
+def refuse(config: PreTrainedConfig) -> None:
+    """Refuse a model whose config tells that it cannot make one vector of an image, a text or a sound.
+
+    Raises:
+        ValueError: If it is refused.
+    """
     kind = config.model_type
     if kind not in CONFIG_MAPPING:
         raise _no_backbone(kind, "is no model of transformers itself, but comes with code of its own")
     if kind in _REFUSED:
         raise _no_backbone(kind, _REFUSED[kind])
-    if getattr(config, "num_frames", None) is not None and kind != "xclip":
+    if kind.startswith("vjepa") or (getattr(config, "num_frames", None) is not None and kind != "xclip"):
         raise _no_backbone(kind, "reads videos")
 
 
@@ -181,7 +123,7 @@ def _no_backbone(kind: str, reason: str) -> ValueError:
     return ValueError(f"`backbone` must make one vector of an image, a text or a sound, but {kind} {reason}.")
 
 
-def _unmasked(config: PreTrainedConfig) -> PreTrainedConfig:
+def unmasked(config: PreTrainedConfig) -> PreTrainedConfig:
     """A masked autoencoder hides patches also in evaluation; a ViT has the same weights and hides none."""
     if config.model_type != "vit_mae":
         return config
@@ -189,26 +131,22 @@ def _unmasked(config: PreTrainedConfig) -> PreTrainedConfig:
     return ViTConfig(**{key: value for key, value in config.to_dict().items() if key in known})
 
 
-def _pooler_settings(config: PreTrainedConfig) -> dict[str, bool]:
+def pooler_settings(config: PreTrainedConfig) -> dict[str, bool]:
+    """Arguments of a model that has a pooler as its authors use it only if it is asked for."""
     return {"add_pooling_layer": True} if config.model_type in _ADDED_POOLERS else {}
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the progress and the load report of transformers: what matters of it is an error here."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
+def only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling | None) -> PreTrainedModel:
+    """Drop what makes no embedding from a model: other towers, decoders and dense poolers.
 
+    Args:
+        model: The whole model.
+        tower: Tower to keep of a dual encoder; None means vision, or audio if it has no vision.
+        pooling: How its output is going to be pooled, see `CRHConfig.pooling`.
 
-def _only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling | None) -> PreTrainedModel:
-    """Drop what makes no embedding: other towers, decoders and dense poolers."""
+    Raises:
+        ValueError: If the model has no such tower, or cannot make one vector of an image, a text or a sound.
+    """
     kind = model.config.model_type
     setattr(model, _POOLING, pooling)
     if has_towers(model):
@@ -216,6 +154,8 @@ def _only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling |
         if tower not in towers and (tower is not None or towers == ["text"]):
             raise ValueError(f"`tower` must be {' or '.join(map(repr, towers))} for {kind}, but got {tower!r}.")
         tower = tower or cast(Tower, towers[0])
+        if (kind, tower) == ("aimv2", "text"):  # causal in a padded batch, and not without padding
+            raise _no_backbone("the text tower of aimv2", _PADDING)
         _drop_other_towers(model, tower, pooling)
         model.main_input_name = next(name for name, of in _TOWER_OF_INPUT.items() if of == tower)
         return model
@@ -239,7 +179,8 @@ def _only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling |
     needed = [name for name, entry in arguments.items() if entry.default is entry.empty and entry.kind < 2]
     is_sound = reads in ("input_values", "input_features")
     if reads not in INPUTS or set(needed) - {reads} or (is_sound and kind not in _SOUND_MODELS):
-        raise _no_backbone(kind, f"reads {' and '.join(dict.fromkeys([str(named), *needed]))}")
+        form = "sounds in a form of its own" if is_sound else " and ".join(dict.fromkeys([str(named), *needed]))
+        raise _no_backbone(kind, f"reads {form}")
     model.main_input_name = reads
     return model
 
@@ -267,7 +208,9 @@ def _pool(backbone: PreTrainedModel, outputs: Any, mask: Tensor | None, pooling:
     if pooling in ("pooler", None):
         if pooled is None:
             raise ValueError(f"`pooling` must be 'cls', 'mean' or 'last' for {kind}, which pools nothing itself.")
-        return pooled[:, 0] if pooled.ndim == 3 else pooled.flatten(1)  # FLAVA projects every token
+        if pooled.ndim == 4:  # (N, D, h, w), of one place in most
+            return pooled.mean((2, 3))
+        return pooled[:, 0] if pooled.ndim == 3 else pooled  # FLAVA projects every token
     hidden: Tensor | None = outputs.get("last_hidden_state")
     if hidden is None:
         raise _no_backbone(kind, _NO_VECTOR)

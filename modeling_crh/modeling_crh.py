@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from .backbones import FINDING_ARGUMENTS, build_backbone, embed, load_config, load_pretrained, pooled_width
+from .backbones import build_backbone, embed, pooled_width
 from .codebook import compose_centers, draw_centers
 from .codes import binarize, check_tensor
 from .configuration_crh import CRHConfig
@@ -110,16 +110,11 @@ class CRHModel(PreTrainedModel):
                 checkpoint lacks weights.
             OSError: If the backbone cannot be found.
         """
-        loading = {name: settings.pop(name) for name in FINDING_ARGUMENTS if name in settings}
-        placing = {name: settings.pop(name) for name in ("attn_implementation", "device_map") if name in settings}
-        dtype = settings.pop("dtype", None) or torch.float32
-        config = CRHConfig(backbone_config=load_config(backbone, **loading), **settings)
-        placing |= {"tower": config.tower, "pooling": config.pooling, "dtype": dtype}
-        loaded = load_pretrained(backbone, loading=loading, **placing)
-        model = cls(config, loaded)
-        nn.Module.to(model, loaded.device, loaded.dtype)
-        model.eval()  # type: ignore[no-untyped-call]
-        return model
+        try:
+            from modeling_crh.pretrained import model_with_backbone
+        except ImportError as error:  # on a machine that has only the model's own code
+            raise ImportError("`from_backbone` needs the library: pip install modeling-crh.") from error
+        return cast(CRHModel, model_with_backbone(cls, backbone, **settings))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:

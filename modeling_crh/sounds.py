@@ -128,8 +128,8 @@ def forward_evenly(
 ) -> torch.Tensor:
     """Call a model on a batch so that no sound depends on the padding of another.
 
-    A backbone with a group norm over time, such as Wav2Vec2's base models, also averages over the padding, which no
-    mask tells it. Its sounds go through it one length at a time; all other models get the batch as it is.
+    A backbone of samples sees the padding in spite of the mask where it has a group norm over time, as Wav2Vec2's base
+    models, or convolutions that mix it in, as conformers. Its sounds go through it one length at a time.
 
     Args:
         call: Function from the inputs to one tensor of N rows.
@@ -141,7 +141,8 @@ def forward_evenly(
     """
     mask = inputs.get("attention_mask")
     config = getattr(model.config, "backbone_config", None) or model.config
-    if "input_values" not in inputs or mask is None or getattr(config, "feat_extract_norm", None) != "group":
+    is_even = getattr(config, "feat_extract_norm", None) == "layer" and "conformer" not in config.model_type
+    if "input_values" not in inputs or mask is None or is_even:
         return call(**inputs)
     lengths = mask.sum(1)  # (N,)
     output: torch.Tensor | None = None

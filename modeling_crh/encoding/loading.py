@@ -13,12 +13,13 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from modeling_crh.backbones import Tower, has_towers, load_pretrained
+from modeling_crh.backbones import Tower, has_towers
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
 from modeling_crh.encoding.adapters import ADAPTER_FILE, load_adapter
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.pretrained import load_pretrained
 
 MODEL_FOLDER = "model"
 """Folder of a run that holds its model."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_crh.backbones import embed, load_pretrained
+from modeling_crh.backbones import embed
 from modeling_crh.checks import is_whole
 from modeling_crh.data import LEVELS, class_levels, label_names, label_tensor, nabirds_hierarchy
 from modeling_crh.encoding import LabelledDataset, TextDataset, run_batches
@@ -21,6 +21,7 @@ from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.losses import label_weights
 from modeling_crh.metrics import tree_similarity
+from modeling_crh.pretrained import load_pretrained
 
 TAXONOMY = "taxonomy"
 

@@ -1,0 +1,103 @@
+"""Load pretrained backbones, with every weight in the checkpoint."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
+
+from modeling_crh.backbones import Pooling, Tower, only_needed, pooler_settings, refuse, unmasked
+
+# Arguments of `from_pretrained` that find and read the files of a model, and others.
+_FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder trust_remote_code".split()
+_PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
+
+# Weights that a checkpoint may lack: they hide parts of the input in pretraining, or scale to 1 and shift by 0.
+_NEEDLESS = re.compile(r"(^|\.)(masked_spec_embed|mask_token|pooler\.layernorm\.(weight|bias))$")
+
+
+def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrainedModel:
+    """Make a `CRHModel` with a pretrained backbone, see `CRHModel.from_backbone`."""
+    loading = {key: settings.pop(key) for key in _FINDING_ARGUMENTS if key in settings}
+    placing = {key: settings.pop(key) for key in _PLACING_ARGUMENTS if key in settings}
+    config = model_class.config_class(backbone_config=load_config(name, **loading), **settings)
+    placing = {"dtype": torch.float32, "tower": config.tower, "pooling": config.pooling} | placing
+    backbone = load_pretrained(name, loading=loading, **placing)
+    devices = {parameter.device for parameter in backbone.parameters()}
+    if len(devices) > 1:
+        raise ValueError(f"`device_map` must place the backbone on one device, but got {placing['device_map']!r}.")
+    model: PreTrainedModel = model_class(config, backbone)
+    nn.Module.to(model, devices.pop(), backbone.dtype)
+    model.train(False)
+    return model
+
+
+def load_pretrained(
+    name: str,
+    *,
+    tower: Tower | None = None,
+    pooling: Pooling | None = None,
+    loading: dict[str, Any] | None = None,
+    **settings: Any,
+) -> PreTrainedModel:
+    """Load a pretrained backbone, all of whose weights are in the checkpoint, in evaluation mode.
+
+    Args:
+        name: Hub id or folder of a model that `AutoModel` loads.
+        tower: Tower to keep of a dual encoder; None means vision, or audio if it has no vision.
+        pooling: How its output is going to be pooled, see `CRHConfig.pooling`.
+        loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
+        **settings: The other arguments of `from_pretrained`, such as `dtype`.
+
+    Raises:
+        ValueError: If the checkpoint lacks weights, or as `build_backbone` raises it.
+        OSError: If there is no such model, or no weights in safetensors.
+    """
+    loading = loading or {}
+    config = unmasked(load_config(name, **loading))
+    settings = {"use_safetensors": True, "output_loading_info": True} | loading | settings
+    with _quiet():
+        loaded = AutoModel.from_pretrained(name, config=config, **settings, **pooler_settings(config))
+    model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    missing = {id(model.get_parameter_or_buffer(key)): key for key in report["missing_keys"]}
+    backbone = only_needed(model, tower, pooling)
+    kept = [missing[id(tensor)] for tensor in (*backbone.parameters(), *backbone.buffers()) if id(tensor) in missing]
+    if lacking := sorted(key for key in kept if not _NEEDLESS.search(key)):
+        found = f"{name!r} lacks {len(lacking)}, such as {lacking[0]}"
+        raise ValueError(f"`backbone` must be a checkpoint with all weights of its model, but {found}.")
+    backbone.train(False)
+    return backbone
+
+
+def load_config(name: str, **loading: Any) -> PreTrainedConfig:
+    """Load the config of a model that can be a backbone.
+
+    Args:
+        name: Hub id or folder of the model.
+        **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
+
+    Raises:
+        ValueError: If it cannot be a backbone.
+        OSError: If there is no such model.
+    """
+    config: PreTrainedConfig = AutoConfig.from_pretrained(name, **loading)
+    refuse(config)
+    return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the progress and the load report of transformers: what matters of it is an error here."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+import torch
+from backbones.architectures import ARCHITECTURES, QUICK, REFUSED, tiny_config
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    ASTFeatureExtractor,
+    AutoModel,
+    ClapFeatureExtractor,
+    PreTrainedTokenizerFast,
+    SeamlessM4TFeatureExtractor,
+    ViTImageProcessor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
+
+from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.encoding import run_batches
+from modeling_crh.encoding.inputs import kind_of, make_inputs
+from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.processors import fit_processor
+from modeling_crh.sounds import Sound
+
+EMBEDDINGS = {"vision": "get_image_features", "text": "get_text_features", "audio": "get_audio_features"}
+WORDS = "[PAD] [CLS] [SEP] [UNK] a red blue shoe hat coat with long short sleeves and lace of wool".split()
+TEXTS = ["a red shoe with lace", "a blue coat of wool with long sleeves and a red hat and a short lace"]
+ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in ARCHITECTURES]
+
+
+def image_processor(config):
+    size = getattr(config, "image_size", None) or 64
+    height, width = (size, size) if isinstance(size, int) else size
+    return ViTImageProcessor(size={"height": height, "width": width}, do_convert_rgb=True)
+
+
+def tokenizer(config):
+    words = Tokenizer(models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=32, **special)
+
+
+def feature_extractor(config):
+    kind = config.model_type
+    if kind == "audio-spectrogram-transformer":
+        return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+    if kind == "whisper":
+        return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=1)
+    if kind == "wav2vec2-bert":
+        return SeamlessM4TFeatureExtractor(feature_size=16, num_mel_bins=16)
+    if kind == "clap":
+        frames = config.audio_config.spec_size**2 // config.audio_config.num_mel_bins
+        return ClapFeatureExtractor(
+            feature_size=config.audio_config.num_mel_bins,
+            hop_length=480,
+            max_length_s=frames // 100,
+            truncation="rand_trunc",
+        )
+    return Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+
+def items_of(kind, config):
+    """Two items, the first of which is the longer, and the processor."""
+    generator = np.random.default_rng(0)
+    if kind == "audio":
+        sounds = [Sound(generator.normal(size=size).astype(np.float32), 16_000) for size in (16_000, 9_600)]
+        return sounds, feature_extractor(config)
+    if kind == "text":
+        return TEXTS, tokenizer(config)
+    pixels = generator.integers(0, 256, (2, 3, 50, 40), dtype=np.uint8)
+    return list(torch.from_numpy(pixels)), image_processor(
+        getattr(config, "vision_config", getattr(config, "image_config", config))
+    )
+
+
+def expected_vectors(row, whole, inputs):
+    """The vectors as the authors make them, computed from the whole model."""
+    if row.pooling == "embedding":
+        outputs = getattr(whole, EMBEDDINGS[row.tower])(**inputs)
+        pooled = outputs.pooler_output
+        return pooled[:, 0] if pooled.ndim == 3 else pooled
+    if row.kind == "vit_mae":
+        whole.config.mask_ratio = 0.0
+    model = whole.get_encoder() if whole.config.is_encoder_decoder else whole
+    outputs = model(**inputs)
+    if row.pooling == "pooler":
+        return outputs.pooler_output.flatten(2).mean(2) if outputs.pooler_output.ndim == 4 else outputs.pooler_output
+    hidden = outputs.last_hidden_state
+    if row.pooling == "cls":
+        return outputs.cls_token_value[:, 0] if row.kind == "cvt" else hidden[:, 0]
+    if hidden.ndim == 4:
+        return hidden.flatten(2).mean(2)
+    mask = inputs.get("attention_mask")
+    if mask is not None and mask.shape[1] != hidden.shape[1]:
+        mask = model._get_feature_vector_attention_mask(hidden.shape[1], mask)
+    lengths = [hidden.shape[1]] * len(hidden) if mask is None else mask.sum(1).tolist()
+    rows = [tokens[:length] for tokens, length in zip(hidden, lengths, strict=True)]
+    return torch.stack([tokens[-1] if row.pooling == "last" else tokens.mean(0) for tokens in rows])
+
+
+def build_whole(row, folder):
+    config = tiny_config(row.kind, row.fields)
+    settings = {"add_pooling_layer": True} if row.kind == "data2vec-vision" else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        whole = AutoModel.from_config(config, **settings).eval()
+    whole.save_pretrained(folder)
+    return whole
+
+
+def logits_of(model, inputs):
+    return torch.cat(list(run_batches(model, [inputs])))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_an_architecture_is_trained_saved_and_pooled_as_its_authors_do(row, tmp_path):
+    whole = build_whole(row, tmp_path / "whole")
+    model = CRHModel.from_backbone(str(tmp_path / "whole"), tower=row.tower, num_labels=3, num_bits=32)
+    pretrained = whole.get_encoder() if whole.config.is_encoder_decoder and row.tower is None else whole
+    weights = pretrained.state_dict()
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+    items, processor = items_of(kind_of(model), whole.config)
+    processor = fit_processor(processor, model)
+    inputs = make_inputs(items, processor)
+    logits = logits_of(model, inputs)
+    assert torch.isfinite(logits).all()
+    assert torch.equal(logits_of(model, inputs), logits)
+    alone = torch.cat([logits_of(model, make_inputs([item], processor)) for item in items])
+    torch.testing.assert_close(alone, logits, rtol=1e-3, atol=1e-5)
+    with torch.no_grad():
+        vectors = torch.cat([expected_vectors(row, whole, make_inputs([item], processor)) for item in items])
+        assert model.config.num_features == vectors.shape[1]
+        torch.testing.assert_close(model.hash_head(vectors), logits, rtol=1e-3, atol=1e-5)
+
+    model.train()(**inputs, labels=torch.tensor([0, 2])).loss.backward()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.backbone.parameters())
+    logits = logits_of(model.eval(), inputs)  # a batch norm has seen the batch
+    model.save_pretrained(tmp_path / "saved")
+    processor.save_pretrained(tmp_path / "saved")
+    loaded, loaded_processor = load_checkpoint(tmp_path / "saved")
+    assert torch.equal(logits_of(loaded, make_inputs(items, loaded_processor)), logits)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_makes_no_vector_is_refused_in_one_sentence(kind):
+    with pytest.raises(ValueError, match=r"^`(backbone|tower)` must .*\.$") as refused:
+        CRHModel(CRHConfig(backbone_config=tiny_config(kind, {}), num_labels=3))
+    assert len(str(refused.value)) < 200
+
+
+def test_a_tower_whose_codes_depend_on_the_batch_is_refused():
+    with pytest.raises(ValueError, match="the text tower of aimv2 mixes the padding"):
+        CRHModel(CRHConfig(backbone_config=tiny_config("aimv2", {}), tower="text", num_labels=3))
+
+
+@pytest.mark.parametrize("kind", ["bert", "esm", "longformer", "dpt", "yolos", "beit"])
+def test_a_checkpoint_without_a_pooler_gives_the_same_codes_whenever_it_is_loaded(kind, tmp_path):
+    whole = AutoModel.from_config(tiny_config(kind, {"mask_token_id": 3} if kind == "esm" else {}))
+    weights = {name: value for name, value in whole.state_dict().items() if not name.startswith("pooler.")}
+    whole.save_pretrained(tmp_path, state_dict=weights)
+    first, second = (CRHModel.from_backbone(str(tmp_path), num_labels=3) for _ in range(2))
+    items, processor = items_of(kind_of(first), whole.config)
+    inputs = make_inputs(items, fit_processor(processor, first))
+    second.hash_head.load_state_dict(first.hash_head.state_dict())
+    assert torch.equal(logits_of(first, inputs), logits_of(second, inputs))
