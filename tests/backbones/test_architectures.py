@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from backbones.architectures import ARCHITECTURES, QUICK, REFUSED, tiny_config
+from backbones.architectures import ARCHITECTURES, QUICK, REFUSED, Architecture, tiny_config
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     ASTFeatureExtractor,
@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.backbones import build_backbone, embed
 from modeling_crh.encoding import run_batches
 from modeling_crh.encoding.inputs import kind_of, make_inputs
 from modeling_crh.encoding.loading import load_checkpoint
@@ -165,3 +166,29 @@ def test_a_checkpoint_without_a_pooler_gives_the_same_codes_whenever_it_is_loade
     inputs = make_inputs(items, fit_processor(processor, first))
     second.hash_head.load_state_dict(first.hash_head.state_dict())
     assert torch.equal(logits_of(first, inputs), logits_of(second, inputs))
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
+@pytest.mark.parametrize("tower", ["vision", "text"])
+def test_a_tower_is_pooled_without_its_projection_where_that_is_asked_for(tower, pooling, tmp_path):
+    whole = build_whole(Architecture("clip", "embedding", tower=tower), tmp_path)
+    model = CRHModel.from_backbone(str(tmp_path), tower=tower, pooling=pooling, num_labels=3)
+    assert all(name.startswith(f"{tower}_model.") for name in model.backbone.state_dict())
+    items, processor = items_of(kind_of(model), whole.config)
+    inputs = make_inputs(items[:1], fit_processor(processor, model))
+    with torch.no_grad():
+        outputs = getattr(whole, f"{tower}_model")(**inputs)
+    hidden = outputs.last_hidden_state
+    expected = {"pooler": outputs.pooler_output, "cls": hidden[:, 0], "mean": hidden.mean(1)}[pooling]
+    torch.testing.assert_close(logits_of(model, inputs), model.hash_head(expected).detach())
+    model.save_pretrained(tmp_path / "saved")
+    assert torch.equal(logits_of(CRHModel.from_pretrained(tmp_path / "saved"), inputs), logits_of(model, inputs))
+
+
+def test_the_last_token_is_the_last_real_one_on_either_side_of_the_padding():
+    backbone = build_backbone(tiny_config("qwen3", {}), pooling="last").eval()
+    tokens = torch.tensor([[5, 6, 7, 0, 0], [0, 0, 5, 6, 7]])
+    mask = (tokens > 0).long()
+    with torch.no_grad():
+        vectors, outputs = embed(backbone, {"input_ids": tokens, "attention_mask": mask})
+    assert torch.equal(vectors, outputs.last_hidden_state[[0, 1], [2, 4]])
