@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, SequenceFeatureExtractor
+from transformers import BaseImageProcessor, Pipeline, PreTrainedModel
 
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
@@ -102,7 +102,7 @@ class CRHPipeline(Pipeline):
     def preprocess(self, item: Any) -> dict[str, Any]:
         """Turn one image, sound or text into the inputs of the model, by the processor of the checkpoint."""
         if self.feature_extractor is not None:
-            return dict(sound_inputs(cast(SequenceFeatureExtractor, self.feature_extractor), [read_sound(item)]))
+            return sound_inputs(self.feature_extractor, [read_sound(item)])
         if self.tokenizer is None:
             image = torch.from_numpy(read_image(item)).permute(2, 0, 1)  # (3, H, W)
             return {"pixel_values": pixel_values(cast(BaseImageProcessor, self.image_processor), [image])}

@@ -148,17 +148,18 @@ def _open_files(root: Path, kind: Kind | None) -> Stored | None:
     found = media_files(root, kind)
     if not found.files and not found.metadata:
         return None
-    listed = read_metadata(found) if found.metadata else [{found.kind: file} for file in found.files]
+    column: str = found.kind
+    listed = read_metadata(found) if found.metadata else [{column: file} for file in found.files]
     is_csv = bool(found.metadata) and all(file.endswith(".csv") for file in found.metadata)
     outside, parts = len(listed), {}
     for part, below in divide_folder(found).items():
-        rows = [row for row in listed if row[found.kind].startswith(below)]
+        rows = [row for row in listed if row[column].startswith(below)]
         outside -= len(rows)
-        if not found.metadata and any(class_of(row[found.kind].removeprefix(below)) for row in rows):
-            rows = [row | {"label": class_of(row[found.kind].removeprefix(below))} for row in rows]
-        rows = [row | {found.kind: os.path.join(root, row[found.kind])} for row in rows]
+        if not found.metadata and any(class_of(row[column].removeprefix(below)) for row in rows):
+            rows = [row | {"label": class_of(row[column].removeprefix(below))} for row in rows]
+        rows = [row | {column: os.path.join(root, row[column])} for row in rows]
         parts[part] = _part_of(_as_dataset(rows, root), str(root), is_csv=is_csv)
-    kinds, unlisted = PLURALS[found.kind], len({*found.files} - {row[found.kind] for row in listed})
+    kinds, unlisted = PLURALS[found.kind], len({*found.files} - {row[column] for row in listed})
     found.passed_over += Counter(
         {f"{kinds} outside of the splits": outside, f"{kinds} that no metadata lists": unlisted}
     )

@@ -100,10 +100,10 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
 
 def read_stream(stream: IterableDataset) -> Dataset:
     """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded."""
-    features: Features | None = stream.features
+    features: Any = stream.features
     if features is not None:
         stream = stream.select_columns(list(features))  # WebDataset's rows differ in the order of their columns
-        features = Features({name: _FILE if isinstance(kind, Audio) else kind for name, kind in features.items()})
+        features = Features(**{name: _FILE if isinstance(kind, Audio) else kind for name, kind in features.items()})
 
     def rows() -> Iterator[dict[str, Any]]:
         for table in stream.with_format("arrow").iter(batch_size=_AT_A_TIME):

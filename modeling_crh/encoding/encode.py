@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from modeling_crh.checks import is_whole
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data.bad_rows import PLURALS, BadRow, Kind
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.open_source import OpenedSource, Row
 from modeling_crh.encoding.encoder import Encoder, run_batches
 from modeling_crh.encoding.inputs import InputBatch
@@ -144,6 +144,8 @@ def check_kind(reads: Kind, kind: Kind) -> None:
     """
     if kind != reads:
         rule = f"`{kind}_column` must be left out" if reads == "image" else f"`{reads}_column` must name a column"
+        if kind in FILE_KINDS and reads in FILE_KINDS:  # a folder has no columns
+            rule = f"`source` must hold {PLURALS[reads]}"
         raise ValueError(f"{rule}, since the model reads {PLURALS[reads]} and not {PLURALS[kind]}.")
 
 
