@@ -14,9 +14,10 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from tiny_backbones import save_timm
 from tiny_inputs import CODE_FILES
 from tiny_runs import IMAGES, VIT, tiny_trainer
-from transformers import AutoModel, ViTConfig, ViTImageProcessor, ViTModel, pipeline
+from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor, ViTModel, pipeline
 
 from modeling_crh import CRHModel
 from modeling_crh.codes import pack_codes
@@ -238,3 +239,26 @@ def test_a_model_without_its_processor_is_not_pushed(tiny_model, api):
     with pytest.raises(ValueError, match="`processor` must be the model's image processor or tokenizer: none was"):
         tiny_model("vit").push_to_hub("ada/blind")
     assert not api.repo_exists("ada/blind")
+
+
+def test_a_private_timm_backbone_is_loaded_by_its_token_and_pushed_with_a_processor_that_others_can_load(
+    tmp_path, api, images, capfd
+):
+    api.create_repo("ada/timm", private=True)
+    api.upload_folder(folder_path=save_timm(tmp_path / "timm", "test_resnet"), repo_id="ada/timm")
+    with pytest.raises(OSError, match=r"ada/timm|401|Invalid"):
+        CRHModel.from_backbone("ada/timm", num_labels=3, num_bits=16, token="hf_nobody")
+    capfd.readouterr()
+    model = CRHModel.from_backbone("ada/timm", num_labels=3, num_bits=16, token="hf_ada")
+    assert capfd.readouterr() == ("", "")
+    offline = CRHModel.from_backbone("ada/timm", num_labels=3, num_bits=16, local_files_only=True)
+    assert torch.equal(offline.backbone.timm_model.conv1[0].weight, model.backbone.timm_model.conv1[0].weight)
+    model.push_to_hub("ada/of-timm")
+    pushed, processor = load_checkpoint("ada/of-timm")
+    timms = AutoImageProcessor.from_pretrained("ada/timm")
+    assert type(processor).__name__ == "CLIPImageProcessor"
+    one, other = (
+        pipeline("crh-hashing", model=loaded, image_processor=theirs, code_format="hex")
+        for loaded, theirs in ((model, timms), (pushed, processor))
+    )
+    assert one(images) == other(images)
