@@ -1,32 +1,26 @@
 """LoRA adapters of a backbone: save them with hash head and centers, load them, and merge them into the weights."""
 
 import copy
-import dataclasses
 import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from transformers import PreTrainedModel
 
-from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.modeling_crh import CRHModel
+Model = TypeVar("Model", bound=PreTrainedModel)
+"""A `CRHModel`, which this file does not import: a model that is pushed imports this file."""
 
 ADAPTER_FILE = "adapter.safetensors"
 """File of an adapter: every trained weight and every buffer, and in its metadata the LoRA settings and the base."""
 
 ADAPTER_FOLDER = "adapter"
 """Folder of a run that holds its adapter."""
-
-_OF_THE_CONFIG = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
-    *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
-    *("backbone_config", "num_features"),
-}
 
 
 def require_peft() -> Any:
@@ -42,16 +36,16 @@ def require_peft() -> Any:
     return peft
 
 
-def adapters_of(model: CRHModel) -> dict[str, Any]:
+def adapters_of(model: PreTrainedModel) -> dict[str, Any]:
     """Return the settings of the adapters that peft has put into a model or its backbone, by name; often none."""
-    for part in (model, model.backbone):
+    for part in (model, cast(Any, model).backbone):
         found: dict[str, Any] = {} if part is None else vars(part).get("peft_config", {})
         if found:
             return found
     return {}
 
 
-def trained_state(model: CRHModel) -> dict[str, Tensor]:
+def trained_state(model: PreTrainedModel) -> dict[str, Tensor]:
     """Return every trained weight and every buffer of a model with an adapter, by its name in a plain model.
 
     The tensors share their memory with the model. LoRA weights keep the names that peft gives them in the backbone.
@@ -65,7 +59,7 @@ def trained_state(model: CRHModel) -> dict[str, Tensor]:
     }
 
 
-def save_adapter(model: CRHModel, folder: str | Path) -> None:
+def save_adapter(model: PreTrainedModel, folder: str | Path) -> None:
     """Write an adapter with hash head and centers into a folder, a few percent of the size of the model.
 
     Args:
@@ -79,13 +73,13 @@ def save_adapter(model: CRHModel, folder: str | Path) -> None:
     save_file(state, Path(folder, ADAPTER_FILE), metadata)
 
 
-def restore_adapter(file: Path, model: CRHModel) -> None:
+def restore_adapter(file: Path, model: PreTrainedModel) -> None:
     """Read the trained weights and buffers of an adapter into a model with the same adapter and the same base.
 
     Raises:
         ValueError: If the adapter is of other layers or another rank, belongs to another base, or is damaged.
     """
-    metadata, saved = _read(file)
+    metadata, saved = read_adapter(file)
     if json.loads(metadata["base"])["checksum"] != _checksum(model):
         raise ValueError(f"`model` must have the frozen weights that {str(file)!r} was trained with, but has others.")
     state = trained_state(model)
@@ -98,43 +92,7 @@ def restore_adapter(file: Path, model: CRHModel) -> None:
             state[name].copy_(value)
 
 
-def load_adapter(folder: str | Path, file: Path) -> CRHModel:
-    """Load the base that an adapter names, and merge the adapter into it.
-
-    Args:
-        folder: Folder or Hub id of the adapter, for its config.
-        file: Its `ADAPTER_FILE` on this machine.
-
-    Returns:
-        A plain model in evaluation mode.
-
-    Raises:
-        ValueError: If the base has no name, or its weights are not those that the adapter was trained with.
-        ModuleNotFoundError: If peft is not installed.
-        OSError: If the base cannot be found.
-    """
-    peft = require_peft()
-    metadata, saved = _read(file)
-    base = json.loads(metadata["base"])
-    if not base["name"]:
-        raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
-    settings = {"revision": base["revision"]} if base["revision"] else {}
-    if base["is_backbone"]:
-        config = CRHConfig.from_pretrained(folder)
-        fields = {name: getattr(config, name) for name in _OF_THE_CONFIG}
-        fields |= {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type")}
-        model = CRHModel.from_backbone(base["name"], **settings, **fields)
-    else:
-        model = cast(CRHModel, CRHModel.from_pretrained(base["name"], **settings))
-    nn.Module.to(model, getattr(torch, base["dtype"]))
-    peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(name in saved)
-    restore_adapter(file, model)
-    return merge_adapter(model).train(False)
-
-
-def merge_adapter(model: CRHModel) -> CRHModel:
+def merge_adapter(model: Model) -> Model:
     """Add LoRA weights to the weights that they adapt, in place; the model is then a plain one.
 
     The sum is rounded to the precision of the weights, so that a few codes may change: evaluate after merging.
@@ -156,28 +114,28 @@ def merge_adapter(model: CRHModel) -> CRHModel:
         else:
             plain = layer.modules_to_save["default"]
         setattr(parent, name.rpartition(".")[2], plain)
-    for part in (model, model.backbone):
+    for part in (model, cast(Any, model).backbone):
         vars(part).pop("peft_config", None)
     return model.requires_grad_(True)
 
 
-def merged_copy(model: CRHModel) -> CRHModel:
+def merged_copy(model: Model) -> Model:
     """Return a merged copy of a model with an adapter, or else the model itself."""
     return merge_adapter(copy.deepcopy(model)) if adapters_of(model) else model
 
 
 def base_name(file: Path) -> str:
     """Return the folder or Hub id of the model that an adapter belongs to; empty if it was never saved."""
-    return str(json.loads(_read(file)[0]["base"])["name"])
+    return str(json.loads(read_adapter(file)[0]["base"])["name"])
 
 
-def adapted_layers(model: CRHModel) -> dict[str, Any]:
+def adapted_layers(model: PreTrainedModel) -> dict[str, Any]:
     """Return the layers with LoRA weights, by their names in the model."""
     layer_type = require_peft().tuners.tuners_utils.BaseTunerLayer
     return {name: layer for _, name, layer in _adapted_layers(model) if isinstance(layer, layer_type)}
 
 
-def _adapted_layers(model: CRHModel) -> Iterator[tuple[nn.Module, str, Any]]:
+def _adapted_layers(model: PreTrainedModel) -> Iterator[tuple[nn.Module, str, Any]]:
     """Yield parent, name and module of every layer that peft has put in the place of another."""
     tuners = require_peft().tuners.tuners_utils
     kinds = tuners.BaseTunerLayer, require_peft().utils.ModulesToSaveWrapper
@@ -186,7 +144,7 @@ def _adapted_layers(model: CRHModel) -> Iterator[tuple[nn.Module, str, Any]]:
             yield model.get_submodule(name.rpartition(".")[0]), name, module
 
 
-def _exact_settings(model: CRHModel) -> dict[str, Any]:
+def _exact_settings(model: PreTrainedModel) -> dict[str, Any]:
     """Write LoRA settings that name every adapted layer of the backbone, with its own rank and alpha."""
     settings: dict[str, Any] = adapters_of(model)["default"].to_dict()
     layers = {name.removeprefix("backbone."): layer for name, layer in adapted_layers(model).items()}
@@ -200,7 +158,7 @@ def _exact_settings(model: CRHModel) -> dict[str, Any]:
     return {name: settings[name] for name in kept}
 
 
-def _base(model: CRHModel) -> dict[str, Any]:
+def _base(model: PreTrainedModel) -> dict[str, Any]:
     """Describe what an adapter was trained on: a trained CRH model, or else a pretrained backbone."""
     config: Any = model.config
     own = getattr(config, "_name_or_path", "")
@@ -214,7 +172,7 @@ def _base(model: CRHModel) -> dict[str, Any]:
     }
 
 
-def _checksum(model: CRHModel) -> int:
+def _checksum(model: PreTrainedModel) -> int:
     """Compute a checksum of the frozen weights of the backbone, whatever layers peft has put around them."""
     weights = {
         name.replace(".base_layer", "").replace(".original_module", ""): weight
@@ -227,7 +185,12 @@ def _checksum(model: CRHModel) -> int:
     return total
 
 
-def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def read_adapter(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read metadata and tensors of an adapter.
+
+    Raises:
+        ValueError: If the file is damaged, or is no adapter.
+    """
     try:
         with safe_open(file, "pt") as saved:
             metadata: dict[str, str] = saved.metadata() or {}

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypedDict, Unpack, cast
+from typing import Any, Literal, TypedDict, Unpack
 
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
@@ -15,7 +15,6 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.adapters import ADAPTER_FILE, base_name, merged_copy
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.hub.cards import RunRecord, is_written, model_card, read_run
-from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processors import fit_processor
 
 _REASONS = {
@@ -100,7 +99,7 @@ def push_model(
 
     def stage(folder: Path) -> None:
         if adapter is None:
-            merged_copy(cast(CRHModel, model)).save_pretrained(folder, max_shard_size=max_shard_size)
+            merged_copy(model).save_pretrained(folder, max_shard_size=max_shard_size)
         else:
             for name in (ADAPTER_FILE, "config.json"):
                 shutil.copyfile(Path(adapter, name), folder / name)

@@ -164,6 +164,23 @@ def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
         )
 
 
+def check_fine_tuning(model: CRHModel, args: CRHTrainingArguments) -> None:
+    """Check that `layer_decay` and gradient checkpointing suit the part of the backbone that is trained.
+
+    Raises:
+        ValueError: If `layer_scales` raises it, or reentrant checkpointing would keep the gradients from blocks.
+    """
+    if args.layer_decay is not None:
+        layer_scales(model, args.layer_decay)
+    weights = [] if model.backbone is None else list(model.backbone.parameters())
+    is_reentrant = cast(dict[str, Any], args.gradient_checkpointing_kwargs or {}).get("use_reentrant", False)
+    if is_reentrant and not all(weight.requires_grad for weight in weights):
+        raise ValueError(
+            "`use_reentrant` of `gradient_checkpointing_kwargs` must be False for a backbone with frozen weights, "
+            "whose blocks would get no gradient, but got True."
+        )
+
+
 def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArguments) -> None:
     """Check that class statistics and batch norm can use the training batches that accelerate prepared.
 

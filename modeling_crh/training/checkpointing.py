@@ -223,18 +223,18 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
 
 
-def save_adapter_checkpoint(model: CRHModel, processor: Any, folder: str) -> None:
-    """Write an adapter and the processor of its model into a checkpoint."""
+def save_with_processor(model: CRHModel, processor: Processor, folder: str | Path) -> None:
+    """Write the adapter of a model, and its processor, into a folder."""
     save_adapter(model, folder)
     if processor is not None:
         processor.save_pretrained(folder)
 
 
-def save_run_adapter(model: CRHModel, out: Path) -> None:
+def save_run_adapter(model: CRHModel, processor: Processor, out: Path) -> None:
     """Save the adapter of a trained model, if it has one, in the folder `adapter` of its run."""
     if adapters_of(model):
         shutil.rmtree(out / ADAPTER_FOLDER, ignore_errors=True)
-        save_adapter(model, out / ADAPTER_FOLDER)
+        save_with_processor(model, processor, out / ADAPTER_FOLDER)
 
 
 def save_model(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:

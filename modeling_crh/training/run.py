@@ -125,7 +125,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         finally:
             progress.stop()
     if state.is_main_process:
-        checkpointing.save_run_adapter(model, out)
+        checkpointing.save_run_adapter(model, processor, out)
     merge_adapter(model)
     if state.is_main_process:
         checkpointing.save_model(model, processor, trainer.state.log_history, out)

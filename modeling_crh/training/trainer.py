@@ -24,7 +24,7 @@ from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import check_method
 from modeling_crh.training.callbacks import FollowTrainingCallback, ReassignCentersCallback
 from modeling_crh.training.evaluation import describe_run, validation_figures
-from modeling_crh.training.fine_tuning import layer_scales, unwrap_adapted
+from modeling_crh.training.fine_tuning import unwrap_adapted
 from modeling_crh.training.objectives import Objective
 
 
@@ -79,8 +79,7 @@ class CRHTrainer(Trainer):
         kwargs["compute_metrics"] = self.figures
         super().__init__(unwrap_adapted(model), arguments.check_arguments(args), *more, **kwargs)
         arguments.check_best_metric(self.args, self.eval_dataset)
-        if self.args.layer_decay is not None:
-            layer_scales(self.model, self.args.layer_decay)
+        arguments.check_fine_tuning(self.model, self.args)
         self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
         self.add_callback(FollowTrainingCallback(self.go_on, objective))
@@ -251,7 +250,7 @@ class CRHTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         adapted = self.model
         if adapters_of(adapted) and self._partial is not None:
-            checkpointing.save_adapter_checkpoint(adapted, self.processing_class, str(output_dir))
+            checkpointing.save_with_processor(adapted, cast(Any, self.processing_class), str(output_dir))
             return
         self.model = merged_copy(adapted)
         try:

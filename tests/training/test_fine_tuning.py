@@ -212,6 +212,14 @@ def test_layer_decay_without_trained_blocks_is_refused(prepare, found, tiny_mode
         tiny_trainer(tmp_path, VIT, model_init=lambda: model, layer_decay=0.75)
 
 
+@pytest.mark.parametrize("prepare", [ours, lambda model: unfreeze_last(model, 1)])
+def test_reentrant_checkpointing_which_would_train_nothing_is_refused(prepare, tiny_model, tmp_path):
+    settings = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
+    tiny_trainer(tmp_path, VIT, model_init=lambda: tiny_model("vit"), **settings)
+    with pytest.raises(ValueError, match=r"`use_reentrant` of .* must be False for a backbone with frozen weights"):
+        tiny_trainer(tmp_path, VIT, model_init=lambda: prepare(tiny_model("vit")), **settings)
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -11,10 +11,12 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from modeling_crh import CRHModel
 from modeling_crh.encoding.adapters import ADAPTER_FILE
-from modeling_crh.encoding.loading import load_checkpoint, load_model
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import load_data
 from modeling_crh.training.evaluation import encode_splits, figures_of
 from modeling_crh.training.recipe import Recipe
+
+ADAPTED = {ADAPTER_FILE, "config.json", "preprocessor_config.json"}
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def test_a_lora_run_leaves_a_plain_model_and_its_adapter_with_the_same_codes(crh
     code, output, errors = crh("train", lora_recipe, "--lora-rank", 2, "--out", tmp_path / "run", "--json")
     assert code == 0, errors
     assert re.search(r"\d of [\d,]+ parameters trained, 16 bits", errors)
-    assert {path.name for path in (tmp_path / "run" / "adapter").iterdir()} == {ADAPTER_FILE, "config.json"}
+    assert {path.name for path in (tmp_path / "run" / "adapter").iterdir()} == ADAPTED
     plain, processor = load_checkpoint(tmp_path / "run")
-    assert same_state(load_model(tmp_path / "run" / "adapter"), plain)
+    assert same_state(load_checkpoint(tmp_path / "run" / "adapter")[0], plain)
     splits = load_data(Recipe.load(tmp_path / "run" / "recipe.yaml")).splits
     assert figures_of(encode_splits(plain, processor, splits))["map"] == json.loads(output)["map"]
     with pytest.raises(OSError, match=r"no file named model\.safetensors"):
