@@ -26,7 +26,7 @@ _LONGEST = 3600  # seconds
 _MOST_SAMPLES = 2**28  # of one channel, 1 GB
 _TOO_LONG = f"it is longer than an hour, or than {_MOST_SAMPLES:,} samples"
 _AT_A_TIME = 2**20  # samples of all channels
-_SHORTEST = 0.1  # seconds; a shorter sound is padded, or convolutions and spectra would have nothing to work on
+_SHORTEST = 0.25  # seconds; a shorter sound is padded, or convolutions and the masks of training had too few frames
 _UNKNOWN_LENGTH = 0x7FFFF000  # what a program that writes to a pipe puts into the header
 _INPUTS = ("input_values", "input_features", "attention_mask")
 

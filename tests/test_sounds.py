@@ -117,7 +117,7 @@ def test_a_sound_of_another_rate_is_resampled_and_a_very_short_one_is_padded():
     tones = [np.sin(2 * np.pi * 440 * np.arange(rate) / rate).astype(np.float32) for rate in (8000, 16000, 44100)]
     given = [Sound(tone, len(tone)) for tone in tones] + [Sound(tones[1][:10], None)]
     inputs = sound_inputs(extractor, given)
-    assert inputs["attention_mask"].sum(1).tolist() == [16000, 16000, 16000, 1600]
+    assert inputs["attention_mask"].sum(1).tolist() == [16000, 16000, 16000, 4000]
     middle = inputs["input_values"][:3, 1000:-1000]
     assert torch.allclose(middle[0], middle[1], atol=0.01)
     assert torch.allclose(middle[2], middle[1], atol=0.01)

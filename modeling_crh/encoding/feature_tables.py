@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from modeling_crh.backbones import embed
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS
 from modeling_crh.encoding.augmentation import Augmentation
 from modeling_crh.encoding.encoder import run_batches
-from modeling_crh.encoding.inputs import Processor
+from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.encoding.loading import check_tower
 from modeling_crh.runtime.atomic_files import whole_file
@@ -35,7 +36,7 @@ def store_features(
 
     Args:
         backbone: Backbone in evaluation mode.
-        processor: Image processor or tokenizer of the backbone.
+        processor: Image processor, feature extractor or tokenizer of the backbone.
         parts: Parts of the data, see `read_parts`: `all` becomes `features.parquet`, and `train`, `validation` and
             `query` become `train.parquet`, `validation.parquet` and `test.parquet`.
         folder: Folder of the tables, created if missing.
@@ -74,9 +75,9 @@ def extract_views(
 
     Args:
         backbone: Backbone in evaluation mode.
-        processor: Image processor or tokenizer of the backbone.
-        split: A prepared dataset with the columns `image` or `text`, and `label`.
-        num_views: Number of views, V: the first is the unchanged item; 1 for texts.
+        processor: Image processor, feature extractor or tokenizer of the backbone.
+        split: A prepared dataset with the columns `image`, `audio` or `text`, and `label`.
+        num_views: Number of views, V: the first is the unchanged item; 1 for all but images.
         augment: Augmentation of the other views.
         seed: Seed of the augmentation.
         batch_size: Number of items that go through the backbone at a time.
@@ -86,11 +87,13 @@ def extract_views(
         `(N, V, F)` float32 on the CPU.
 
     Raises:
-        ValueError: If `num_views` is less than 1, or more than 1 for texts; or an image cannot be decoded.
+        ValueError: If `num_views` is less than 1, or more than 1 for other items than images; or an image or
+            a sound cannot be decoded.
     """
-    is_text = backbone.main_input_name == "input_ids"
-    if num_views < 1 or (is_text and num_views > 1):
-        raise ValueError(f"`num_views` must be {'1 for texts' if is_text else 'at least 1'}, but got {num_views}.")
+    kind = kind_of(backbone)
+    if num_views < 1 or (kind != "image" and num_views > 1):
+        rule = "at least 1" if kind == "image" else f"1 for {PLURALS[kind]}"
+        raise ValueError(f"`num_views` must be {rule}, but got {num_views}.")
 
     check_tower(backbone, split.column_names)
 
@@ -108,7 +111,7 @@ def extract_views(
 
 
 def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_views: bool = True) -> Path:
-    """Write features, and all columns of a split but the images, into a parquet file that `load_splits` reads.
+    """Write features, and all columns of a split but images and sounds, into a parquet file that `load_splits` reads.
 
     The file is written atomically.
 
@@ -128,7 +131,7 @@ def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_vi
     if len(features) != len(split):
         raise ValueError(f"`features` must have one row an item, but got {len(features)} for {len(split)} items.")
     _check_new(target)
-    columns = {name: _named(split, name) for name in split.column_names if name != "image"}
+    columns = {name: _named(split, name) for name in split.column_names if name not in FILE_KINDS}
     num_views, width = features.shape[1:]
     values: pa.Array = pa.FixedSizeListArray.from_arrays(pa.array(features.flatten().numpy()), width)
     if has_views:

@@ -5,6 +5,7 @@ import yaml
 from tiny_data import picture, sound, sound_bytes, write_sounds
 from transformers import pipeline
 
+from modeling_crh.data import open_source
 from modeling_crh.hub.cards import RunRecord, model_card
 
 RECIPE = {
@@ -50,6 +51,9 @@ def test_a_model_of_sound_is_trained_evaluated_encoded_with_and_searched(crh, tm
     (found,) = json.loads(output)["results"]
     assert found["hits"][0]["distance"] == 0
     assert pipeline("crh-hashing", model="run/model")(str(files[3]), code_format="hex")["code"] == found["code"]
+    code, _, errors = crh("features", "run", "tones", "--out", "features")
+    assert code == 0, errors
+    assert open_source("features", features_column="features").num_rows == 24
     code, _, errors = crh("export", "run", "--out", "codes.onnx")
     assert code != 0
     assert "`model` must read images, texts or features to be exported, but reads `input_values`." in errors
