@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from tiny_inputs import DTYPES, IMAGE_BACKBONES, assert_same_state, in_dtype, inputs_of, move_centers
@@ -67,3 +69,38 @@ def test_a_wrong_field_is_an_error_before_the_weights_are_loaded(tmp_path, tiny_
         CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bit=16)
     with pytest.raises(OSError, match="no file named"):
         CRHModel.from_backbone(str(tmp_path), num_labels=3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dtype", "attention"),
+    [
+        ({}, torch.float32, "sdpa"),
+        ({"dtype": torch.bfloat16}, torch.bfloat16, "sdpa"),
+        ({"dtype": "auto"}, torch.float16, "sdpa"),
+        ({"attn_implementation": "eager"}, torch.float32, "eager"),
+        ({"device_map": "cpu", "local_files_only": True, "token": "hf_mine"}, torch.float32, "sdpa"),
+    ],
+)
+def test_a_pretrained_backbone_is_loaded_as_asked_without_a_word(
+    tmp_path, tiny_backbone, capfd, settings, dtype, attention
+):
+    AutoModel.from_config(tiny_backbone("vit")).half().save_pretrained(tmp_path)
+    capfd.readouterr()
+    model = CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bits=16, **settings)
+    assert capfd.readouterr() == ("", "")
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert model.backbone.config._attn_implementation == attention
+    assert model(**in_dtype(inputs_of("vit"), dtype)).hash_logits.dtype == dtype
+
+
+def test_a_backbone_that_is_not_there_or_brings_its_own_code_is_an_error(tmp_path):
+    with pytest.raises(OSError, match="couldn't find them in the cached files"):
+        CRHModel.from_backbone("org/none-such", num_labels=3, local_files_only=True)
+    classes = {"AutoConfig": "code.Config", "AutoModel": "code.Model"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": classes}))
+    (tmp_path / "code.py").write_text(
+        "from transformers import PreTrainedConfig\nclass Config(PreTrainedConfig):\n    model_type = 'mine'\n"
+    )
+    for trust, message in ((False, "contains custom code"), (True, "but mine is no model of transformers itself")):
+        with pytest.raises(ValueError, match=message):
+            CRHModel.from_backbone(str(tmp_path), num_labels=3, trust_remote_code=trust)
