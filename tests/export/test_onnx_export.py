@@ -11,14 +11,18 @@ import onnxruntime
 import PIL.Image
 import pytest
 import torch
-from transformers import BitImageProcessor, MobileViTImageProcessor, ViTImageProcessor
+from tiny_backbones import save_dual_encoder, word_tokenizer
+from transformers import BitImageProcessor, GPT2Config, MobileViTImageProcessor, ViTImageProcessor
 
 import modeling_crh
+from modeling_crh import CRHModel
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import load_benchmark
-from modeling_crh.encoding import labelled_dataset, load_checkpoint
+from modeling_crh.encoding import Encoder, labelled_dataset, load_checkpoint
+from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.export import export_onnx, onnx_export
 from modeling_crh.export.graph import CodesGraph
+from modeling_crh.processors import fit_processor, tokenize
 
 SHIPPED = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 GUIDE = Path(__file__).parents[2] / "docs" / "export.md"
@@ -98,6 +102,24 @@ def test_codes_of_texts_are_those_of_the_model_whatever_their_length(text_checkp
         tokens = tokenizer(texts, padding=True, return_tensors="pt")
         inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
         assert_codes_of(run_file(file, **inputs), logits_of(model, **inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gpt2", "clip", "siglip"])
+def test_a_decoder_and_a_text_tower_give_the_codes_of_the_encoder(tiny_model, tmp_path, kind):
+    if kind == "gpt2":
+        model = tiny_model(GPT2Config(vocab_size=20, n_positions=16, n_embd=16, n_layer=2, n_head=2))
+        tokenizer = fit_processor(word_tokenizer(), model)
+    else:
+        folder = save_dual_encoder(tmp_path / kind, kind)
+        model = CRHModel.from_backbone(str(folder), tower="text", num_labels=3, num_bits=16)
+        tokenizer = load_processor(folder, model)
+    texts = ["a cat", "the dog ran under the tree and slept", "mat"]
+    file = export_onnx(model, tmp_path / "texts.onnx", processor=tokenizer)
+    inputs = tokenize(tokenizer, texts)
+    assert (inputs.keys() == {"input_ids"}) == (kind == "siglip")
+    read = {name: values.numpy() for name, values in inputs.items() if name != "token_type_ids"}
+    assert_codes_of(run_file(file, **read), Encoder(model, tokenizer).hash_logits(texts))
 
 
 def test_the_shipped_checkpoint_gives_the_same_codes_of_the_bundled_images(shipped_file):
