@@ -1,14 +1,17 @@
 """Load pretrained backbones, with every weight in the checkpoint."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Pooling, Tower, only_needed, pooler_settings, refuse, unmasked
 
@@ -18,6 +21,13 @@ _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
 
 # Weights that a checkpoint may lack: they hide parts of the input in pretraining, or scale to 1 and shift by 0.
 _NEEDLESS = re.compile(r"(^|\.)(masked_spec_embed|mask_token|pooler\.layernorm\.(weight|bias))$")
+
+# Pooling modes of sentence-transformers.
+_DECLARED: dict[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "last",
+}
 
 
 def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrainedModel:
@@ -101,3 +111,23 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def declared_pooling(name: str, **loading: Any) -> Pooling | None:
+    """Read the pooling that a folder of sentence-transformers declares in `1_Pooling/config.json`; None without one.
+
+    Args:
+        name: Hub id or folder of the model.
+        **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
+
+    Raises:
+        ValueError: If it is another than the first token, the mean or the last token.
+    """
+    loading = {key: value for key, value in loading.items() if key != "trust_remote_code"}
+    file = cached_file(name, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **loading)
+    if file is None:
+        return None
+    modes = [mode for mode, chosen in json.loads(Path(file).read_bytes()).items() if chosen is True and "mode" in mode]
+    if len(modes) != 1 or modes[0] not in _DECLARED:
+        raise ValueError(f"`pooling` must be given for {name!r}, which pools by {' and '.join(modes)}.")
+    return _DECLARED[modes[0]]

@@ -7,6 +7,7 @@ from transformers import AutoModel
 
 from modeling_crh import CRHModel
 from modeling_crh.codebook import draw_centers
+from modeling_crh.pretrained import declared_pooling
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -104,3 +105,30 @@ def test_a_backbone_that_is_not_there_or_brings_its_own_code_is_an_error(tmp_pat
     for trust, message in ((False, "contains custom code"), (True, "but mine is no model of transformers itself")):
         with pytest.raises(ValueError, match=message):
             CRHModel.from_backbone(str(tmp_path), num_labels=3, trust_remote_code=trust)
+
+
+@pytest.mark.parametrize(
+    ("modes", "pooling"),
+    [
+        (None, None),
+        (["pooling_mode_cls_token"], "cls"),
+        (["pooling_mode_mean_tokens"], "mean"),
+        (["pooling_mode_lasttoken"], "last"),
+        (["pooling_mode_max_tokens"], "which pools by pooling_mode_max_tokens"),
+        (
+            ["pooling_mode_cls_token", "pooling_mode_mean_tokens"],
+            "which pools by pooling_mode_cls_token and pooling_mode_mean",
+        ),
+    ],
+)
+def test_the_pooling_of_a_folder_of_sentence_transformers_is_read(tmp_path, modes, pooling):
+    known = ["pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens", "pooling_mode_lasttoken"]
+    if modes is not None:
+        (tmp_path / "1_Pooling").mkdir()
+        settings = {"word_embedding_dimension": 8, "include_prompt": True} | {mode: mode in modes for mode in known}
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    if pooling is None or " " not in pooling:
+        assert declared_pooling(str(tmp_path), trust_remote_code=False) == pooling
+    else:
+        with pytest.raises(ValueError, match=f"`pooling` must be given for .*, {pooling}"):
+            declared_pooling(str(tmp_path))
