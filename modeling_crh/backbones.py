@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -115,6 +115,8 @@ def refuse(config: PreTrainedConfig) -> None:
         raise _no_backbone(kind, "is no model of transformers itself, but comes with code of its own")
     if kind in _REFUSED:
         raise _no_backbone(kind, _REFUSED[kind])
+    if "text_config" in config.sub_configs and not hasattr(MODEL_MAPPING.get(type(config), None), "get_text_features"):
+        raise _no_backbone(kind, _PAIRS)
     if kind.startswith("vjepa") or (getattr(config, "num_frames", None) is not None and kind != "xclip"):
         raise _no_backbone(kind, "reads videos")
 
@@ -161,8 +163,6 @@ def only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling | 
         return model
     if tower is not None:
         raise ValueError(f"`tower` must be None for {kind}, which has no towers, but got {tower!r}.")
-    if "text_config" in model.config.sub_configs:
-        raise _no_backbone(kind, _PAIRS)
     if model.config.is_encoder_decoder:
         if model.main_input_name == "pixel_values":
             raise _no_backbone(kind, _NO_VECTOR)

@@ -78,7 +78,8 @@ _SMALL_CLAP = {
 }
 
 _IMAGES = [
-    *(Architecture(kind, "cls") for kind in "vit deit dinov3_vit vit_msn vit_mae dpt yolos".split()),
+    *(Architecture(kind, "cls") for kind in "vit deit dinov3_vit vit_msn vit_mae dpt".split()),
+    Architecture("yolos", "cls", {"image_size": [32, 32]}),
     Architecture("pvt", "cls", _SMALL_PYRAMID),
     Architecture("cvt", "cls", {"embed_dim": [16, 24, 32], "num_heads": [1, 2, 2], "depth": [1, 2, 3]}),
     *(Architecture(kind, "pooler") for kind in "beit data2vec-vision dinov2 dinov2_with_registers pixio".split()),
@@ -104,7 +105,7 @@ _IMAGES = [
         {"image_size": 64, "patch_size": 16, "hidden_sizes": [16, 24, 32], "num_attention_heads": [1, 2, 2]}
         | {"depths": [1, 1, 1], "key_dim": [8, 8, 8]},
     ),
-    Architecture("textnet", "pooler"),
+    Architecture("textnet", "pooler", {"image_size": [64, 64]}),
     Architecture("ijepa", "mean"),
     Architecture("siglip_vision_model", "mean", {"vision_use_head": False}),
     Architecture("aimv2_vision_model", "mean", {"use_head": False}),
@@ -179,7 +180,7 @@ REFUSED = [
 """Model types that are refused when a model is built."""
 
 QUICK = {
-    *"vit vit_mae dinov2 beit cvt convnext ijepa textnet timm_wrapper:test_resnet clip:vision clip:text".split(),
+    *"vit vit_mae dinov2 beit cvt convnext ijepa timm_wrapper:test_resnet clip:vision clip:text".split(),
     *"siglip:vision flava:vision clap:audio bert esm roberta t5 gpt2 qwen3 xlnet modernbert wav2vec2 whisper".split(),
     *"timm_wrapper:mobilenetv3_small_050 audio-spectrogram-transformer".split(),
 }
