@@ -115,7 +115,8 @@ def merge_adapter(model: Model) -> Model:
             plain = layer.modules_to_save["default"]
         setattr(parent, name.rpartition(".")[2], plain)
     for part in (model, cast(Any, model).backbone):
-        vars(part).pop("peft_config", None)
+        for mark in ("peft_config", "_hf_peft_config_loaded"):
+            vars(part).pop(mark, None)
     return model.requires_grad_(True)
 
 

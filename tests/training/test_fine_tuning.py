@@ -31,6 +31,7 @@ def backbone_alone(model):
 
 def injected(model):
     get_peft_model(model.backbone, LoraConfig(target_modules="all-linear", r=2, rank_pattern={"fc1": 4}, bias="all"))
+    model._hf_peft_config_loaded = True  # as `add_adapter` of transformers marks a model
     return model
 
 
