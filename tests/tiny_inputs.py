@@ -4,8 +4,8 @@ import torch
 
 IMAGE_BACKBONES = ["vit", "dinov2", "resnet", "convnext"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-_CODE = "backbones codebook codes configuration_crh file_bytes images losses modeling_crh pipeline_crh processors sounds"
-CODE_FILES = [f"{name}.py" for name in _CODE.split()]  # what a saved model carries with it, to run without this library
+_CODE = "backbones codebook codes configuration_crh file_bytes images losses modeling_crh pipeline_crh processors"
+CODE_FILES = [f"{name}.py" for name in (*_CODE.split(), "sounds")]  # what a saved model carries with it, to run without this library
 
 
 def inputs_of(name, size=3):
