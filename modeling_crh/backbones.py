@@ -82,7 +82,7 @@ def embed(backbone: PreTrainedModel, inputs: dict[str, Any]) -> tuple[Tensor, An
         ValueError: If the backbone has nothing that `pooling` asks for.
     """
     forward: Any = backbone
-    pooling: Pooling | None = getattr(backbone, _POOLING, None)
+    pooling = pooling_of(backbone)
     if has_towers(backbone):
         tower = _TOWER_OF_INPUT[next(name for name in inputs if name in _TOWER_OF_INPUT)]
         forward = getattr(backbone, _TOWER_FUNCTIONS[tower] if pooling is None else _tower_model(backbone, tower))
@@ -97,6 +97,12 @@ def pooled_width(backbone: PreTrainedModel) -> int:
         vector, _ = embed(backbone.eval(), _sample(backbone))
     backbone.train(was_training)
     return vector.shape[-1]
+
+
+def pooling_of(backbone: PreTrainedModel) -> Pooling | None:
+    """Pooling that a backbone was built with, see `CRHConfig.pooling`."""
+    pooling: Pooling | None = getattr(backbone, _POOLING, None)
+    return pooling
 
 
 def has_towers(backbone: PreTrainedModel) -> bool:
@@ -253,7 +259,9 @@ def _sample(backbone: PreTrainedModel) -> dict[str, Tensor]:
     if has_towers(backbone):
         config = getattr(config, f"{_TOWER_OF_INPUT[name]}_config", getattr(config, "image_config", config))
     if name == "input_ids":
-        return {name: torch.ones(1, 16, dtype=torch.int64, device=backbone.device)}
+        positions = getattr(config, "max_position_embeddings", None)
+        length = min(16, positions) if isinstance(positions, int) and positions > 0 else 16
+        return {name: torch.ones(1, length, dtype=torch.int64, device=backbone.device)}
     if name == "pixel_values":
         size = getattr(config, "image_size", None) or 64
         size = [size, size] if isinstance(size, int) else list(size)

@@ -17,6 +17,8 @@ from .configuration_crh import CRHConfig
 from .losses import crh_loss
 from .pipeline_crh import TASK  # the import also makes transformers save the pipeline's code beside a model
 
+_TAKES = {"pixel_values": "images and paths", "input_ids": "texts"}  # what the pipeline does, by what the model reads
+
 
 @dataclass
 class CRHModelOutput(ModelOutput):
@@ -103,11 +105,10 @@ class CRHModel(PreTrainedModel):
                 and `dtype`, which is float32 unless given and the hash head has too.
 
         Returns:
-            The model, in evaluation mode as `from_pretrained` leaves it.
+            The model, in evaluation mode.
 
         Raises:
-            ValueError: If a field has a value that its rule does not allow, the backbone is not of such a kind, or its
-                checkpoint lacks weights.
+            ValueError: If a field breaks its rule, the backbone is not of such a kind, or its checkpoint lacks weights.
             OSError: If the backbone cannot be found.
         """
         try:
@@ -120,13 +121,28 @@ class CRHModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a model as `PreTrainedModel.from_pretrained` does, but only from safetensors: a pickle can run code.
 
+        A LoRA adapter is loaded merged into its base.
+
         Raises:
             ValueError: If `use_safetensors=False`.
             OSError: If there are no weights in safetensors.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError(f"`use_safetensors` must be True, but got {kwargs['use_safetensors']!r}.")
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except OSError as error:
+            try:
+                from modeling_crh.encoding.adapters import load_adapter
+            except ImportError:
+                raise error from None
+            return load_adapter(cls, pretrained_model_name_or_path, error, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save the model as `PreTrainedModel.save_pretrained` does, but none whose LoRA weights are not merged."""
+        if any(".lora_" in name for name, _ in self.named_parameters()):
+            raise ValueError("A model with LoRA weights must go through `merge_adapter` or be saved by `save_adapter`.")
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def push_to_hub(self, repo_id: str, **settings: Any) -> Any:  # type: ignore[override]
         """Upload the model to the Hub: weights, config, code, image processor or tokenizer, and a model card.
@@ -214,18 +230,10 @@ class CRHModel(PreTrainedModel):
         Raises:
             ValueError: If the model's input is missing or has another type, or labels are out of range or fractional.
         """
-        inputs = {
-            "pixel_values": pixel_values,
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-            "input_values": input_values,
-            "input_features": input_features,
-            "features": features,
-            "output_hidden_states": output_hidden_states,
-            "output_attentions": output_attentions,
-        }
-        given = {name: value for name, value in inputs.items() if value is not None}
+        inputs = {"pixel_values": pixel_values, "input_ids": input_ids, "attention_mask": attention_mask}
+        inputs |= {"token_type_ids": token_type_ids, "input_values": input_values, "input_features": input_features}
+        asked = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        given = {name: value for name, value in (inputs | {"features": features} | asked).items() if value is not None}
         if self.main_input_name not in given:
             raise ValueError(f"This model reads `{self.main_input_name}`, but got {sorted(given) or 'nothing'}.")
         given[self.main_input_name] = self._main_input(given[self.main_input_name])
@@ -241,8 +249,7 @@ class CRHModel(PreTrainedModel):
         """Compute the codes of a batch, `(N, K)` int8 of -1 and +1.
 
         Args:
-            main_input: The input that the model reads, which may also be given by name: `pixel_values`, `input_ids` or
-                `features`.
+            main_input: The input that the model reads, such as `pixel_values`; it may also be given by name.
             **inputs: The other arguments of `forward`.
 
         Raises:
@@ -258,7 +265,7 @@ class CRHModel(PreTrainedModel):
         if name != "features" and not isinstance(values, Tensor):
             raise ValueError(
                 f"`{name}` must be a torch.Tensor, but got {type(values).__name__}; "
-                f'`pipeline("{TASK}", model=...)` takes {"texts" if name == "input_ids" else "images and paths"}.'
+                f'`pipeline("{TASK}", model=...)` takes {_TAKES.get(name, "sounds and paths")}.'
             )
         tensor, is_text = check_tensor(name, values), name == "input_ids"
         if tensor.is_floating_point() == is_text:

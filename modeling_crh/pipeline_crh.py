@@ -6,12 +6,11 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from transformers import BaseImageProcessor, Pipeline, PreTrainedModel
+from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
 from .images import pixel_values, read_image
-from .processors import fit_processor, tokenize
 from .sounds import forward_evenly, read_sound, sound_inputs
 
 TASK = "crh-hashing"
@@ -61,7 +60,7 @@ class CRHPipeline(Pipeline):
         needed = _needed_processor(model)
         if settings.get(needed) is None:
             raise ValueError(f"`{needed}` must be given, or saved with the model, but is missing.")
-        settings[needed] = fit_processor(settings[needed], model)
+        settings[needed] = _fitted(settings[needed], model)
         for other in set(_PROCESSORS.values()):
             if other != needed:
                 settings.pop(other, None)
@@ -124,6 +123,25 @@ class CRHPipeline(Pipeline):
         return {"code": np.unpackbits(packed) if code_format == "bits" else packed}
 
 
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int | None = None) -> dict[str, Any]:
+    """Turn texts into `input_ids` and the tokenizer's other outputs, each `(N, T)`.
+
+    Args:
+        tokenizer: Tokenizer of `fit_processor`.
+        texts: N texts.
+        max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
+
+    Raises:
+        ValueError: If a text has no tokens.
+    """
+    padding = tokenizer.init_kwargs.get("padding", True)
+    settings: dict[str, Any] = {"padding": padding, "truncation": True, "max_length": max_length}
+    inputs = dict(tokenizer(texts, return_tensors="pt", **settings))
+    if inputs["input_ids"].shape[1] == 0:
+        raise ValueError(f"`text` must hold a token, but {texts[0]!r} holds none.")
+    return inputs if padding is True else {"input_ids": inputs["input_ids"]}
+
+
 def _needed_processor(model: Any) -> str:
     """Name of the argument that the model needs: `image_processor`, `feature_extractor` or `tokenizer`."""
     if not isinstance(model, PreTrainedModel) or model.config.model_type != CRHConfig.model_type:
@@ -134,3 +152,12 @@ def _needed_processor(model: Any) -> str:
             f"`model` must read images, sounds or texts, but reads `{reads}`; call `model.encode` on those."
         )
     return _PROCESSORS[reads]
+
+
+def _fitted(processor: Any, model: PreTrainedModel) -> Any:
+    """Fit a processor to the model; without the library it is one that was fitted and saved with the model."""
+    try:
+        from modeling_crh.processors import fit_processor
+    except ImportError:
+        return processor
+    return fit_processor(processor, model)

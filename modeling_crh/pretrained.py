@@ -13,30 +13,38 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import logging
 from transformers.utils.hub import cached_file
 
-from modeling_crh.backbones import Pooling, Tower, only_needed, pooler_settings, refuse, unmasked
+from modeling_crh.backbones import (
+    Pooling,
+    Tower,
+    has_towers,
+    only_needed,
+    pooler_settings,
+    pooling_of,
+    refuse,
+    unmasked,
+)
 
-# Arguments of `from_pretrained` that find and read the files of a model, and others.
-_FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder trust_remote_code".split()
+FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder trust_remote_code".split()
+"""Arguments of `from_pretrained` that find and read the files of a model."""
+
 _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
 
 # Weights that a checkpoint may lack: they hide parts of the input in pretraining, or scale to 1 and shift by 0.
 _NEEDLESS = re.compile(r"(^|\.)(masked_spec_embed|mask_token|pooler\.layernorm\.(weight|bias))$")
 
-# Pooling modes of sentence-transformers.
-_DECLARED: dict[str, Pooling] = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "last",
-}
+# Pooling modes of sentence-transformers. Before version 6 each had a flag, such as `pooling_mode_cls_token`.
+_DECLARED: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 
 
 def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrainedModel:
     """Make a `CRHModel` with a pretrained backbone, see `CRHModel.from_backbone`."""
-    loading = {key: settings.pop(key) for key in _FINDING_ARGUMENTS if key in settings}
+    loading = {key: settings.pop(key) for key in FINDING_ARGUMENTS if key in settings}
+    loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     placing = {key: settings.pop(key) for key in _PLACING_ARGUMENTS if key in settings}
     config = model_class.config_class(backbone_config=load_config(name, **loading), **settings)
     placing = {"dtype": torch.float32, "tower": config.tower, "pooling": config.pooling} | placing
     backbone = load_pretrained(name, loading=loading, **placing)
+    config.pooling = pooling_of(backbone)
     devices = {parameter.device for parameter in backbone.parameters()}
     if len(devices) > 1:
         raise ValueError(f"`device_map` must place the backbone on one device, but got {placing['device_map']!r}.")
@@ -59,7 +67,8 @@ def load_pretrained(
     Args:
         name: Hub id or folder of a model that `AutoModel` loads.
         tower: Tower to keep of a dual encoder; None means vision, or audio if it has no vision.
-        pooling: How its output is going to be pooled, see `CRHConfig.pooling`.
+        pooling: How its output is going to be pooled, see `CRHConfig.pooling`. None takes what a folder of
+            sentence-transformers declares.
         loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
         **settings: The other arguments of `from_pretrained`, such as `dtype`.
 
@@ -73,6 +82,8 @@ def load_pretrained(
     with _quiet():
         loaded = AutoModel.from_pretrained(name, config=config, **settings, **pooler_settings(config))
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    if pooling is None and model.main_input_name == "input_ids" and not has_towers(model):
+        pooling = declared_pooling(name, **loading)
     missing = {id(model.get_parameter_or_buffer(key)): key for key in report["missing_keys"]}
     backbone = only_needed(model, tower, pooling)
     kept = [missing[id(tensor)] for tensor in (*backbone.parameters(), *backbone.buffers()) if id(tensor) in missing]
@@ -127,7 +138,11 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
     file = cached_file(name, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **loading)
     if file is None:
         return None
-    modes = [mode for mode, chosen in json.loads(Path(file).read_bytes()).items() if chosen is True and "mode" in mode]
+    values = json.loads(Path(file).read_bytes())
+    prefix = "pooling_mode_"
+    flags = [key.removeprefix(prefix) for key, chosen in values.items() if key.startswith(prefix) and chosen is True]
+    named = values.get("pooling_mode", [flag.removesuffix("_tokens").removesuffix("_token") for flag in flags])
+    modes = [named] if isinstance(named, str) else named
     if len(modes) != 1 or modes[0] not in _DECLARED:
         raise ValueError(f"`pooling` must be given for {name!r}, which pools by {' and '.join(modes)}.")
     return _DECLARED[modes[0]]

@@ -8,7 +8,6 @@ import PIL.Image
 from transformers import CLIPImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 _RESAMPLING = ("bilinear", "bicubic", "lanczos")
-_PADDING = "padding"  # in the settings of a tokenizer, beside its own
 _WHOLE_LENGTH = ("siglip",)  # these were trained on texts padded to one length, and pool the last position
 
 
@@ -30,25 +29,6 @@ def fit_processor(processor: Any, model: PreTrainedModel) -> Any:
         return _fit_tokenizer(processor, model)
     timm_settings = getattr(processor, "data_config", None)
     return processor if timm_settings is None else _plain_image_processor(timm_settings)
-
-
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int | None = None) -> dict[str, Any]:
-    """Turn texts into `input_ids` and the tokenizer's other outputs, each `(N, T)`.
-
-    Args:
-        tokenizer: Tokenizer of `fit_processor`.
-        texts: N texts.
-        max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
-
-    Raises:
-        ValueError: If a text has no tokens.
-    """
-    padding = tokenizer.init_kwargs.get(_PADDING, True)
-    settings: dict[str, Any] = {"padding": padding, "truncation": True, "max_length": max_length}
-    inputs = dict(tokenizer(texts, return_tensors="pt", **settings))
-    if inputs["input_ids"].shape[1] == 0:
-        raise ValueError(f"`text` must hold a token, but {texts[0]!r} holds none.")
-    return inputs if padding is True else {"input_ids": inputs["input_ids"]}
 
 
 def whole_length(model: PreTrainedModel) -> int | None:
@@ -99,13 +79,13 @@ def _fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -
     }
     padding = True if whole_length(model) is None else "max_length"
     changed = {name: value for name, value in settings.items() if getattr(tokenizer, name) != value}
-    if not changed and tokenizer.init_kwargs.get(_PADDING, True) == padding:
+    if not changed and tokenizer.init_kwargs.get("padding", True) == padding:
         return tokenizer
     fitted = copy.deepcopy(tokenizer)
     for name, value in changed.items():
         setattr(fitted, name, value)
     if padding is not True:
-        fitted.init_kwargs[_PADDING] = padding
+        fitted.init_kwargs["padding"] = padding
     return fitted
 
 

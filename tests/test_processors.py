@@ -20,7 +20,8 @@ from modeling_crh import CRHModel
 from modeling_crh.codes import binarize
 from modeling_crh.encoding import Encoder
 from modeling_crh.encoding.inputs import load_processor
-from modeling_crh.processors import fit_processor, tokenize
+from modeling_crh.pipeline_crh import tokenize
+from modeling_crh.processors import fit_processor
 
 TIMM = {"input_size": [3, 32, 32], "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "crop_pct": 0.5}
 POSITIONS_AND_HEADS = {"vocab_size": 20, "max_position_embeddings": POSITIONS, "pad_token_id": 1, **TRANSFORMER}

@@ -1,6 +1,7 @@
 """LoRA adapters of a backbone: save them with hash head and centers, load them, and merge them into the weights."""
 
 import copy
+import dataclasses
 import json
 import zlib
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils.hub import cached_file
+
+from modeling_crh.pretrained import FINDING_ARGUMENTS
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 """A `CRHModel`, which this file does not import: a model that is pushed imports this file."""
@@ -90,6 +94,53 @@ def restore_adapter(file: Path, model: PreTrainedModel) -> None:
     with torch.no_grad():
         for name, value in saved.items():
             state[name].copy_(value)
+
+
+def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs: Any) -> Any:
+    """Load the base that a LoRA adapter names, and merge the adapter into it.
+
+    Args:
+        model_class: `CRHModel`.
+        folder: Folder or Hub id of the adapter.
+        error: Error to raise if there is no adapter.
+        **kwargs: Arguments of `from_pretrained`, of which `dtype` and those that find the files are used.
+
+    Returns:
+        A plain model in evaluation mode; with `output_loading_info` also a report of no problem.
+
+    Raises:
+        ValueError: If the base has no name, or its weights are not those that the adapter was trained with.
+        ModuleNotFoundError: If peft is not installed.
+        OSError: If the base cannot be found.
+    """
+    finding = {name: kwargs[name] for name in FINDING_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
+    found = cached_file(folder, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False, **finding)
+    if found is None:
+        raise error
+    peft, file = require_peft(), Path(found)
+    metadata, saved = read_adapter(file)
+    base = json.loads(metadata["base"])
+    if not base["name"]:
+        raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
+    settings: dict[str, Any] = {name: finding[name] for name in finding if name not in ("revision", "subfolder")}
+    settings |= {"revision": base["revision"]} if base["revision"] else {}
+    if base["is_backbone"]:
+        config = model_class.config_class.from_pretrained(folder, **finding)
+        own = {entry.name for entry in dataclasses.fields(config)} - {
+            entry.name for entry in dataclasses.fields(PreTrainedConfig)
+        }
+        names = own - {"backbone_config", "num_features"} | {"id2label", "label2id", "problem_type"}
+        model = model_class.from_backbone(base["name"], **settings, **{name: getattr(config, name) for name in names})
+    else:
+        model = model_class.from_pretrained(base["name"], **settings)
+    nn.Module.to(model, getattr(torch, base["dtype"]))
+    peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name in saved)
+    restore_adapter(file, model)
+    model = nn.Module.to(merge_adapter(model).train(False), kwargs.get("dtype"))
+    problems = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    return (model, dict.fromkeys(problems, ())) if kwargs.get("output_loading_info") else model
 
 
 def merge_adapter(model: Model) -> Model:

@@ -24,7 +24,8 @@ from transformers import (
 from modeling_crh.data.bad_rows import BadRow, Kind, read_value
 from modeling_crh.data.open_source import Row
 from modeling_crh.images import pixel_values
-from modeling_crh.processors import fit_processor, tokenize
+from modeling_crh.pipeline_crh import tokenize
+from modeling_crh.processors import fit_processor
 from modeling_crh.sounds import sound_inputs
 
 Processor = BaseImageProcessor | SequenceFeatureExtractor | PreTrainedTokenizerBase | None

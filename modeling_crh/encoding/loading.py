@@ -1,6 +1,5 @@
 """Load trained models and backbones, complete or with an error that says what is missing."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,14 +9,12 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Tower, has_towers
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
-from modeling_crh.encoding.adapters import ADAPTER_FILE, merge_adapter, read_adapter, require_peft, restore_adapter
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
@@ -35,11 +32,6 @@ _TYPES: dict[str, type] = {
 """What transformers takes values of a JSON file to be, without looking at them."""
 
 _TOWERS: dict[Kind, Tower] = {"image": "vision", "text": "text", "audio": "audio"}
-
-_OF_THE_CONFIG = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
-    *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
-    *("backbone_config", "num_features"),
-}
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
 
@@ -72,9 +64,6 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         values, _ = CRHConfig.get_config_dict(place)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
-        adapter = cached_file(place, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False)
-        if adapter is not None:
-            return nn.Module.to(_load_adapter(place, Path(adapter)), kwargs.get("dtype"))
         settings = {"ignore_mismatched_sizes": True, "output_loading_info": True} | kwargs  # refused below
         model, report = cast(Any, CRHModel.from_pretrained(place, **settings))
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -85,42 +74,6 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
             f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {_first_line(error)}."
         ) from error
     return cast(CRHModel, model)
-
-
-def _load_adapter(folder: str | Path, file: Path) -> CRHModel:
-    """Load the base that an adapter names, and merge the adapter into it.
-
-    Args:
-        folder: Folder or Hub id of the adapter, for its config.
-        file: Its `ADAPTER_FILE` on this machine.
-
-    Returns:
-        A plain model in evaluation mode.
-
-    Raises:
-        ValueError: If the base has no name, or its weights are not those that the adapter was trained with.
-        ModuleNotFoundError: If peft is not installed.
-        OSError: If the base cannot be found.
-    """
-    peft = require_peft()
-    metadata, saved = read_adapter(file)
-    base = json.loads(metadata["base"])
-    if not base["name"]:
-        raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
-    settings = {"revision": base["revision"]} if base["revision"] else {}
-    if base["is_backbone"]:
-        config = CRHConfig.from_pretrained(folder)
-        fields = {name: getattr(config, name) for name in _OF_THE_CONFIG}
-        fields |= {name: getattr(config, name) for name in ("id2label", "label2id", "problem_type")}
-        model = CRHModel.from_backbone(base["name"], **settings, **fields)
-    else:
-        model = cast(CRHModel, CRHModel.from_pretrained(base["name"], **settings))
-    nn.Module.to(model, getattr(torch, base["dtype"]))
-    peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(name in saved)
-    restore_adapter(file, model)
-    return merge_adapter(model).train(False)
 
 
 def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -220,3 +222,26 @@ def test_the_last_token_is_the_last_real_one_on_either_side_of_the_padding():
     with torch.no_grad():
         vectors, outputs = embed(backbone, {"input_ids": tokens, "attention_mask": mask})
     assert torch.equal(vectors, outputs.last_hidden_state[[0, 1], [2, 4]])
+
+
+@pytest.mark.parametrize(("mode", "pooling"), [("cls", "cls"), ("mean", "mean"), (None, None)])
+def test_the_pooling_that_sentence_transformers_declare_is_taken_and_saved(mode, pooling, tmp_path):
+    build_whole(Architecture("bert", "mean"), tmp_path)
+    if mode is not None:
+        (tmp_path / "1_Pooling").mkdir()
+        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": mode}))
+    model = CRHModel.from_backbone(str(tmp_path), num_labels=3)
+    assert model.config.pooling == pooling
+    model.save_pretrained(tmp_path / "saved")
+    saved = CRHModel.from_pretrained(tmp_path / "saved")
+    inputs = {"input_ids": torch.tensor([[5, 6, 7]])}
+    assert torch.equal(saved(**inputs).hash_logits, model(**inputs).hash_logits)
+    hidden = model.backbone(**inputs).last_hidden_state
+    expected = hidden[:, 0] if pooling == "cls" else hidden.mean(1)
+    torch.testing.assert_close(model(**inputs).hash_logits, model.hash_head(expected))
+    assert CRHModel.from_backbone(str(tmp_path), num_labels=3, pooling="last").config.pooling == "last"
+
+
+def test_a_text_model_of_few_positions_is_built():
+    config = tiny_config("bert", {"max_position_embeddings": 8})
+    assert CRHModel(CRHConfig(backbone_config=config, num_labels=3)).config.num_features == 32

@@ -22,7 +22,8 @@ from modeling_crh.encoding import Encoder, labelled_dataset, load_checkpoint
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.export import export_onnx, onnx_export
 from modeling_crh.export.graph import CodesGraph
-from modeling_crh.processors import fit_processor, tokenize
+from modeling_crh.pipeline_crh import tokenize
+from modeling_crh.processors import fit_processor
 
 SHIPPED = Path(modeling_crh.__file__).parent / "checkpoints" / "fashion-mnist-64"
 GUIDE = Path(__file__).parents[2] / "docs" / "export.md"

@@ -271,3 +271,9 @@ def test_gradient_checkpointing_changes_no_gradient(prepare, backbone, tiny_mode
 def test_a_backbone_without_gradient_checkpointing_is_named(backbone, message, tiny_model):
     with pytest.raises(ValueError, match=message):
         tiny_model(backbone).activation_checkpointing_enable()
+
+
+def test_a_model_with_unmerged_lora_weights_is_not_saved_as_a_plain_one(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="must go through `merge_adapter` or be saved by `save_adapter`"):
+        ours(tiny_model("vit")).save_pretrained(tmp_path)
+    assert not list(tmp_path.iterdir())
