@@ -12,7 +12,7 @@ from modeling_crh.cli.options import DataOptions, Json, with_data_options
 from modeling_crh.data import BENCHMARKS, DataSource, Division, open_source
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.processes import choose_workers, leave_processes
-from modeling_crh.runtime.terminal import print_figures, say
+from modeling_crh.runtime.terminal import print_figures, say, silenced
 from modeling_crh.training import run as experiment
 from modeling_crh.training.evaluation import evaluate_splits
 from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
@@ -145,7 +145,8 @@ def _found_features(options: dict[str, Any]) -> dict[str, str]:
     if options["dataset"] in BENCHMARKS:
         return {}
     names = {entry.name for entry in dataclasses.fields(DataSource)}
-    opened = open_source(**{name: value for name, value in options.items() if name in names})
+    with silenced():  # the run opens the data again
+        opened = open_source(**{name: value for name, value in options.items() if name in names})
     if opened.kind == "audio":
         raise ValueError(
             "`backbone` must be given to train on sounds, or a recipe such as training/recipes/audio.yaml."

@@ -3,7 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -19,6 +21,7 @@ from modeling_crh.runtime.processes import is_lost_process
 progress_bar = partial(tqdm, delay=2, disable=None, leave=False)
 """`tqdm` on standard error, shown after two seconds and only in a terminal, never in a log file."""
 
+_is_silenced: ContextVar[bool] = ContextVar("is_silenced", default=False)
 _NAMED = 20  # bad rows that are listed; the others are counted
 
 
@@ -34,8 +37,18 @@ def printable(value: object) -> Text:
 
 def say(sentence: str) -> None:
     """Print one line on standard error, in the first process of a distributed run only."""
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0" and not _is_silenced.get():
         stderr_console().print(printable(sentence), soft_wrap=True)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Print nothing by `say`, for work that is done again and then says the same."""
+    token = _is_silenced.set(True)
+    try:
+        yield
+    finally:
+        _is_silenced.reset(token)
 
 
 def stderr_console() -> Console:

@@ -100,7 +100,9 @@ def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) ->
             if folder.exists():
                 os.replace(folder, partial / "replaced")
             os.replace(partial / folder.name, folder)
-    except Exception as error:  # safetensors and torch raise errors without a common base for a full disk
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):  # torch.save, on a full disk
+            raise
         raise OSError(f"The checkpoint {folder} could not be saved and was removed: {error}") from error
     finally:
         if is_writer:

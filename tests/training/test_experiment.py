@@ -2,6 +2,7 @@ import json
 import os
 import re
 import signal
+import shutil
 import subprocess
 import sys
 
@@ -264,8 +265,11 @@ def test_a_run_opens_with_one_line_and_tells_its_speed_once(recipe, tmp_path, ca
 
 
 def test_a_command_without_a_backbone_says_which_it_takes(crh, image_folder, tmp_path):
-    code, _, errors = crh("train", "--dataset", image_folder, "--epochs", 1, "--dry-run")
+    shutil.copytree(image_folder, tmp_path / "photos")
+    (tmp_path / "photos" / "notes.txt").write_text("none of these are for sale")
+    code, _, errors = crh("train", "--dataset", tmp_path / "photos", "--epochs", 1, "--dry-run")
     assert code == 0
+    assert errors.count("Passed over") == 1
     assert "No `--backbone` was named, so the small ResNet of the demo is trained from scratch" in errors
     code, _, errors = crh("train", "--dataset", tmp_path / "reviews.csv", "--text-column", "text", "--dry-run")
     assert code == 2
