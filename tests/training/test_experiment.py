@@ -1,8 +1,8 @@
 import json
 import os
 import re
-import signal
 import shutil
+import signal
 import subprocess
 import sys
 
