@@ -138,7 +138,9 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
     for name, weight in model.named_parameters():
         weight.requires_grad_(name in saved)
     restore_adapter(file, model)
-    model = nn.Module.to(merge_adapter(model).train(False), kwargs.get("dtype"))
+    dtype = kwargs.get("dtype")
+    dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype  # "auto" is that of the base
+    model = nn.Module.to(merge_adapter(model).train(False), dtype)
     problems = ("missing_keys", "unexpected_keys", "mismatched_keys")
     return (model, dict.fromkeys(problems, ())) if kwargs.get("output_loading_info") else model
 

@@ -49,7 +49,8 @@ def test_a_lora_run_leaves_a_plain_model_and_its_adapter_with_the_same_codes(crh
     assert same_state(load_checkpoint(tmp_path / "run" / "adapter")[0], plain)
     splits = load_data(Recipe.load(tmp_path / "run" / "recipe.yaml")).splits
     assert figures_of(encode_splits(plain, processor, splits))["map"] == json.loads(output)["map"]
-    assert same_state(CRHModel.from_pretrained(tmp_path / "run" / "adapter"), plain)
+    assert same_state(CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="auto"), plain)
+    assert CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="bfloat16").dtype == torch.bfloat16
     assert crh("train", lora_recipe, "--lora-rank", 2, "--out", tmp_path / "run", "--resume")[0] == 0
 
 
