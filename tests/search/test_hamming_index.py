@@ -109,8 +109,8 @@ def test_no_padding_leaks_out_and_fewer_items_than_k_are_all_found(build, size):
 def test_other_kinds_find_nearly_all_neighbours_of_clustered_codes_and_always_the_same(kind):
     generator = np.random.default_rng(0)
     centers = random_codes(1, 100)
-    flips = np.packbits(generator.random((20_100, 64)) < 0.1, axis=1)
-    codes = centers[generator.integers(0, 100, 20_100)] ^ flips
+    flips = np.packbits(generator.random((6_100, 64)) < 0.1, axis=1)
+    codes = centers[generator.integers(0, 100, 6_100)] ^ flips
     packed, queries = codes[100:], codes[:100]
     index = HammingIndex(packed, kind=kind)
     ids, distances = index.search(queries)
