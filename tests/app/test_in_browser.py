@@ -4,6 +4,8 @@ import pytest
 
 from modeling_crh.search import HammingIndex
 
+pytestmark = pytest.mark.slow
+
 FILE = "input[type=file]"
 
 
