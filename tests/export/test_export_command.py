@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import onnxruntime
+from transformers import ViTImageProcessor
 
 from modeling_crh.export import onnx_export
 
@@ -27,18 +28,19 @@ def test_the_command_explains_itself_in_one_sentence(crh, tiny_checkpoint, tmp_p
     assert not new.exists()
 
 
-def test_the_command_writes_one_file_and_takes_ranges_from_a_folder_of_images(
-    crh, tiny_checkpoint, image_folder, tmp_path
-):
-    file = tmp_path / "m.onnx"
-    options = ["--precision", "int8", "--calibration", image_folder, "--json"]
-    code, output, errors = crh("export", tiny_checkpoint, "--to", "onnx", "--out", file, *options)
+def test_the_command_writes_one_file_and_takes_ranges_from_a_folder_of_images(crh, tiny_model, image_folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    tiny_model("resnet").save_pretrained(tmp_path / "tiny")
+    ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(tmp_path / "tiny")
+    file = tmp_path / "out" / "m.onnx"
+    options = ["--precision", "int8", "--calibration", image_folder / "dark", "--json"]
+    code, output, errors = crh("export", tmp_path / "tiny", "--to", "onnx", "--out", file, *options)
     assert (code, errors) == (0, "")
-    assert list(tmp_path.iterdir()) == [file]
+    assert list(file.parent.iterdir()) == [file]
     summary = {"file": str(file), "format": "onnx", "precision": "int8", "num_bits": 16, "bytes": file.stat().st_size}
     assert json.loads(output) == summary
     session = onnxruntime.InferenceSession(file)
     metadata = session.get_modelmeta().custom_metadata_map
-    assert (metadata["model"], metadata["precision"]) == (tiny_checkpoint.name, "int8")
+    assert (metadata["model"], metadata["precision"]) == ("tiny", "int8")
     images = np.zeros((3, 16, 16, 3), np.uint8)
     assert session.run(["packed"], {"images": images})[0].shape == (3, 2)

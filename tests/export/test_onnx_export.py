@@ -76,24 +76,22 @@ def test_signs_and_bits_are_where_they_are_by_hand(tiny_model, tmp_path):
     assert packed.tolist() == [[0b10011011], [0b01100110], [0]]
 
 
-@pytest.mark.parametrize("name", ["vit", "dinov2", "resnet"])
-def test_codes_of_images_are_those_of_the_model(tiny_model, tiny_backbone, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "pixel_values"), [("vit", False), ("resnet", True), pytest.param("dinov2", False, marks=pytest.mark.slow)]
+)
+def test_codes_of_images_or_of_their_pixels_are_those_of_the_model(
+    tiny_model, tiny_backbone, tmp_path, name, pixel_values
+):
     backbone = tiny_backbone(name)
     backbone.initializer_range = 0.5
     model = tiny_model(backbone, num_bits=64, initializer_range=1.0)
-    file = export_onnx(model, tmp_path / "m.onnx", processor=PROCESSOR)
+    file = export_onnx(model, tmp_path / "m.onnx", processor=PROCESSOR, pixel_values=pixel_values)
     for size in (1, 2, 40):
         images = random_images(size, seed=size)
-        hash_logits = logits_of(model, **processed(images))
-        assert_codes_of(run_file(file, images=images), hash_logits)
+        pixels = processed(images)
+        hash_logits = logits_of(model, **pixels)
+        assert_codes_of(run_file(file, **(pixels if pixel_values else {"images": images})), hash_logits)
     assert len((hash_logits >= 0).unique(dim=0)) > 30
-
-
-def test_pixels_of_the_processor_can_be_read_too(tiny_model, tmp_path):
-    model = tiny_model("resnet", initializer_range=1.0)
-    file = export_onnx(model, tmp_path / "m.onnx", processor=PROCESSOR, pixel_values=True)
-    pixels = processed(random_images(5))
-    assert_codes_of(run_file(file, **pixels), logits_of(model, **pixels))
 
 
 def test_codes_of_texts_are_those_of_the_model_whatever_their_length(text_checkpoint, tmp_path):
