@@ -8,6 +8,7 @@ from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 from modeling_crh.demo import emoji_demo as emoji
 from modeling_crh.demo import run_emoji_demo
 from modeling_crh.demo.emoji_demo import MOVING, NEVER_MOVING
+from modeling_crh.report.report_page import Plot
 from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
 
 
@@ -22,7 +23,9 @@ def tiny_recipe(monkeypatch, tmp_path):
         return ResNetModel(config).eval(), processor
 
     monkeypatch.setattr(emoji, "load_efficientnet_lite0", load)
-    recipe = Recipe.load(FEATURES_RECIPE, model={"hash_head_hidden_size": 32}, training={"num_train_epochs": 3})
+    no_plots = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
+    monkeypatch.setattr("modeling_crh.report.report_page.draw_plots", lambda content: no_plots)
+    recipe = Recipe.load(FEATURES_RECIPE, model={"hash_head_hidden_size": 32}, training={"num_train_epochs": 2})
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     return tmp_path / "recipe.yaml"
 

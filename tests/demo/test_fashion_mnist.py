@@ -1,20 +1,13 @@
 from pathlib import Path
 
-from tiny_runs import RESNET
+from tiny_runs import IMAGES
 
 from modeling_crh.demo import run_demo
 from modeling_crh.training.recipe import Recipe
 
 
 def test_the_demo_ends_with_its_figures_and_a_report(image_folder, tmp_path):
-    recipe = Recipe.from_dict(
-        {
-            "dataset": str(image_folder),
-            "model": {"num_bits": 16, "backbone_config": RESNET},
-            "image_processor": {"size": {"height": 16, "width": 16}},
-            "training": {"num_train_epochs": 1, "learning_rate": 1.0e-2, "use_cpu": True, "report_to": "none"},
-        }
-    )
+    recipe = Recipe.from_dict(IMAGES, dataset=str(image_folder), training={"num_train_epochs": 1})
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     summary = run_demo(tmp_path / "demo", seed=1, recipe=tmp_path / "recipe.yaml")
     keys = {"map", "map_lower", "map_upper", "precision_at_10", "seconds", "num_bits", "seed", "report"}

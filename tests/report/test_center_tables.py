@@ -103,8 +103,7 @@ def test_equal_centers_are_red_opposite_ones_blue_and_the_diagonal_is_blank(make
     assert len(grays) < 20_000  # letters, but no cell
 
 
-@pytest.mark.parametrize("num_labels", [1, 2, 41])
-@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize(("num_labels", "narrow"), [(1, False), (2, True), (41, False), (41, True)])
 @pytest.mark.filterwarnings("error::UserWarning")  # of matplotlib
 def test_any_number_of_classes_is_drawn_and_a_taxonomy_changes_what_is_drawn(make_content, num_labels, narrow):
     generator = torch.Generator().manual_seed(1)

@@ -176,6 +176,7 @@ def test_an_interruption_leaves_the_former_report(make_content, tmp_path, monkey
 
     (tmp_path / "report.html").write_text("former")
     owner, name = (os, "replace") if broken == "os.replace" else (report_page, broken)
+    monkeypatch.setattr(report_page, "draw_plots", lambda content: NO_PLOTS)
     monkeypatch.setattr(owner, name, interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_report(make_content(), tmp_path)
