@@ -8,13 +8,9 @@ import pytest
 import yaml
 from datasets import ClassLabel, Dataset, Features, Image
 from tiny_data import CLASSES, write_pictures
-from tiny_runs import RESNET
+from tiny_runs import IMAGES as RECIPE
 
-TINY = {
-    "model": {"num_bits": 16, "backbone_config": RESNET},
-    "image_processor": {"size": {"height": 16, "width": 16}},
-    "training": {"num_train_epochs": 1, "use_cpu": True, "report_to": "none"},
-}
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -43,7 +39,7 @@ def data(tmp_path, monkeypatch):
         (tmp_path / "broken" / file.parent.name / file.name).write_bytes(
             file.read_bytes() if file.stem != "03" else b"x"
         )
-    (tmp_path / "images.yaml").write_text(yaml.safe_dump(TINY))
+    (tmp_path / "images.yaml").write_text(yaml.safe_dump(RECIPE))
     return tmp_path
 
 
@@ -53,12 +49,12 @@ IMAGES, CLIP = ["images.yaml"], ["--features-column", "clip"]
 @pytest.mark.parametrize(
     ("recipe", "dataset", "options", "items", "left_out"),
     [
-        (IMAGES, "photos", [], 36, 0),
-        (IMAGES, "paths.csv", ["--image-column", "photo", "--label-column", "kind"], 36, 0),
-        (IMAGES, "images.parquet", [], 36, 0),
+        pytest.param(IMAGES, "photos", [], 36, 0, marks=SLOW),
+        pytest.param(IMAGES, "paths.csv", ["--image-column", "photo", "--label-column", "kind"], 36, 0, marks=SLOW),
+        pytest.param(IMAGES, "images.parquet", [], 36, 0, marks=SLOW),
         (IMAGES, "saved", ["--image-column", "img", "--label-column", "fine_label"], 36, 0),
         (IMAGES, "broken", ["--skip-bad"], 33, 3),
-        ([], "clip.parquet", ["--skip-bad", "--features-column", "clip"], 35, 1),
+        pytest.param([], "clip.parquet", ["--skip-bad", "--features-column", "clip"], 35, 1, marks=SLOW),
         (
             [],
             "clip.parquet",

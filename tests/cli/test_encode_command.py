@@ -37,10 +37,10 @@ def test_an_interruption_leaves_whole_shards_and_says_how_to_go_on(encode, image
             raise KeyboardInterrupt
         return forward(*arguments, **inputs)
 
-    options = ["--shard-size", 20, "--batch-size", 10, "--num-workers", 1]
+    options = ["--shard-size", 20, "--batch-size", 10]
     with monkeypatch.context() as patch:
         patch.setattr(CRHModel, "forward", interrupted_in_the_fourth_batch)
-        code, output, errors = encode(image_folder, *options)
+        code, output, errors = encode(image_folder, *options, "--num-workers", 1)
     assert (code, output) == (130, "")
     assert "is 1 file of 20 rows; the same command goes on from there." in " ".join(errors.split())
     files = sorted(file.name for file in (tmp_path / "codes").iterdir())
