@@ -10,13 +10,12 @@ import PIL.Image
 import pytest
 import torch
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_inputs import plain_tokenizer
 from transformers import (
     BertConfig,
     ConvNextConfig,
     Dinov2Config,
     PreTrainedConfig,
-    PreTrainedTokenizerFast,
     ResNetConfig,
     ViTConfig,
     ViTImageProcessor,
@@ -93,12 +92,7 @@ def text_checkpoint(
     backbone.initializer_range = 0.5
     tiny_model(backbone, num_bits=64, initializer_range=1.0).save_pretrained(folder)
     names = ["[PAD]", "[UNK]", *"the a cat dog sat ran on under mat tree and then slept".split()]
-    words = Tokenizer(models.WordLevel({word: row for row, word in enumerate(names)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", model_max_length=32
-    )
-    tokenizer.save_pretrained(folder)
+    plain_tokenizer(names, model_max_length=32).save_pretrained(folder)
     return folder
 
 

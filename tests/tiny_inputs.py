@@ -1,12 +1,28 @@
 """Inputs of tiny models, and comparisons of two models."""
 
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 IMAGE_BACKBONES = ["vit", "dinov2", "resnet", "convnext"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 _CODE = "backbones codebook codes configuration_crh file_bytes images losses modeling_crh pipeline_crh"
 # What a saved model carries with it, to run without this library.
 CODE_FILES = [f"{name}.py" for name in (*_CODE.split(), "sounds")]
+
+
+def plain_tokenizer(names, **settings):
+    """A tokenizer that splits texts at spaces and knows these words, of which the first is for padding."""
+    words = Tokenizer(models.WordLevel({name: row for row, name in enumerate(names)}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    settings = {"pad_token": "[PAD]", "unk_token": "[UNK]"} | settings
+    return PreTrainedTokenizerFast(tokenizer_object=words, **settings)
+
+
+def checkpoint_activations(model):
+    """Switch gradient checkpointing on, by the name that it has had since transformers 5.23 or the one before."""
+    name = "activation_checkpointing_enable"
+    getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")()
 
 
 def inputs_of(name, size=3):

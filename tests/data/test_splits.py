@@ -93,13 +93,6 @@ def test_without_an_official_division_queries_are_cut_first():
     assert len(set.union(*parts)) == 150
 
 
-def test_the_seed_decides_the_split():
-    dataset = dataset_of([0, 1, 2] * 50)
-    first, again, other = (files(split_dataset(dataset, seed=seed)["query"]) for seed in (0, 0, 1))
-    assert first == again
-    assert first != other
-
-
 @pytest.mark.parametrize("train_in_database", [True, False])
 def test_a_protocol_draws_from_both_sets_in_equal_shares_of_every_class(train_in_database):
     protocol = Protocol(num_query=30, num_train=60, train_in_database=train_in_database)

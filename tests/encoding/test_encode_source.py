@@ -99,6 +99,7 @@ def test_a_shard_that_is_lost_or_damaged_is_encoded_again(encode, photos):
     assert read(folder) == before
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_at_random_points_lose_and_double_nothing(tiny_checkpoint, photos, tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "encoding" / "killed_encodings.py", tiny_checkpoint, photos, tmp_path],
@@ -233,6 +234,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path, suffix):
     assert len(read(tmp_path / "codes 2000")) == 2000
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_does(encode, photos, tiny_checkpoint, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "pipelines/encode.py"]

@@ -43,14 +43,6 @@ def test_a_loader_gives_every_row_in_its_order(num_workers):
     assert [batch["labels"].tolist() for batch in batches] == [[0, 1], [2, 1], [0]]
 
 
-def test_workers_that_outlive_an_epoch_see_the_next_one():
-    numbers = numbers_of([0, 1])
-    loader = DataLoader(numbers, batch_size=2, num_workers=1, persistent_workers=True)
-    for epoch in (0, 3):
-        numbers.set_epoch(epoch)
-        assert next(iter(loader))["epoch"].tolist() == [epoch, epoch]
-
-
 @pytest.mark.parametrize("epoch", [-1, 1.5, True, None])
 def test_what_is_no_epoch_is_an_error(epoch):
     with pytest.raises(ValueError, match=f"`epoch` must be a whole number, 0 or larger, but got {epoch}"):

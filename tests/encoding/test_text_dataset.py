@@ -1,26 +1,19 @@
+from functools import partial
+
 import pytest
 from datasets import Dataset
-from tokenizers import Tokenizer, models, pre_tokenizers
-from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast
+from tiny_inputs import plain_tokenizer
 
 from modeling_crh.data import prepare_dataset
 from modeling_crh.encoding.items import TextDataset
 
-WORDS = {"[PAD]": 0, "[UNK]": 1, "a": 2, "cat": 3, "sat": 4, "down": 5}
+WORDS = ["[PAD]", "[UNK]", "a", "cat", "sat", "down"]
 
 
 @pytest.fixture
 def make_tokenizer():
     """A tokenizer of four words, which takes six tokens."""
-
-    def make(**settings):
-        words = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
-        words.pre_tokenizer = pre_tokenizers.Whitespace()
-        settings = {"pad_token": "[PAD]", "model_max_length": 6} | settings
-        return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", **settings)
-
-    return make
+    return partial(plain_tokenizer, WORDS, model_max_length=6)
 
 
 def table_of(texts):
@@ -41,12 +34,6 @@ def test_a_text_is_cut_to_what_the_model_or_the_caller_takes(make_tokenizer):
     table = table_of(["cat " * 9, "sat"])
     assert TextDataset(table, make_tokenizer())[0]["input_ids"].tolist() == [3] * 6
     assert TextDataset(table, make_tokenizer(), max_length=2)[0]["input_ids"].tolist() == [3] * 2
-
-
-def test_a_loader_makes_whole_batches(make_tokenizer):
-    texts = TextDataset(table_of(["a cat", "a cat sat down", "a", "sat"]), make_tokenizer())
-    shapes = [tuple(batch["input_ids"].shape) for batch in DataLoader(texts, batch_size=2)]
-    assert shapes == [(2, 4), (2, 1)]
 
 
 def test_a_missing_text_is_an_error_that_names_its_row(make_tokenizer):

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_inputs import plain_tokenizer
 from tiny_runs import same_state
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertModel, PreTrainedTokenizerFast
+from transformers import BertModel
 
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import load_data
@@ -17,12 +17,8 @@ RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
 
 def test_a_table_of_texts_is_trained_on_and_read_back(tiny_backbone, tmp_path):
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "red", "green", "apple", "pear", "a"])}
-    words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
-    tokenizer.model_max_length = 16
-    tokenizer.save_pretrained(tmp_path / "encoder")
+    words = ["[PAD]", "[UNK]", "red", "green", "apple", "pear", "a"]
+    plain_tokenizer(words, model_max_length=16).save_pretrained(tmp_path / "encoder")
     BertModel(tiny_backbone("bert"), add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
     lines = [f"{'a ' * (row % 3)}{color} {fruit},{fruit}" for row in range(15) for color, fruit in FRUITS]
     (tmp_path / "fruits.csv").write_text("\n".join(["what,kind", *lines]))

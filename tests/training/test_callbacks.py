@@ -67,17 +67,6 @@ def test_repetitions_that_fill_up_the_last_batch_do_not_count(rest, rank, own, c
     assert counts == [4, 4 + own][: len(Loader())]
 
 
-def test_what_is_saved_is_what_is_loaded(callback, tmp_path):
-    callback.observe(*batch(0))
-    callback.moved_share = 0.25
-    callback.save(tmp_path)
-    other = ReassignCentersCallback(callback.args, NUM_LABELS, NUM_BITS)
-    other.load(tmp_path)
-    assert torch.equal(other.statistics.sums, callback.statistics.sums)
-    assert torch.equal(other.statistics.weights, callback.statistics.weights)
-    assert (other.batches, other.moved_share) == (1, 0.25)
-
-
 @pytest.mark.parametrize(("epoch", "seen", "kept"), [(21.0, 2, 0), (0.5, 1, 1)], ids=["not in the cadence", "half-way"])
 def test_an_epoch_without_a_reassignment_moves_nothing(epoch, seen, kept, callback, model):
     before = model.assignment.clone()
