@@ -20,21 +20,27 @@ from modeling_crh.training.recipe import Recipe, find_recipe
 from modeling_crh.training.run import _use_fast_memory_format, dry_run, train
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(image_folder):
     return Recipe.from_dict(IMAGES, dataset=str(image_folder), training={"num_train_epochs": 3})
 
 
-def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, tmp_path):
-    run = train(recipe, tmp_path / "run")
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """A run of that recipe, and its folder, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return train(recipe, folder), folder
+
+
+def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, finished):
+    run, folder = finished
     assert {path.name for path in folder.iterdir()} == {"model", "recipe.yaml", "history.json", "checkpoints"}
     files = {path.name for path in (folder / "model").iterdir() if path.suffix != ".py"}  # its code is there too
     assert files == {"config.json", "model.safetensors", "preprocessor_config.json"}
-    assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
-    assert json.loads((tmp_path / "run" / "history.json").read_text()) == run.history
+    assert Recipe.load(folder / "recipe.yaml") == recipe
+    assert json.loads((folder / "history.json").read_text()) == run.history
     assert run.model.config.id2label == {0: "bright", 1: "dark", 2: "striped"}
-    model, processor = load_checkpoint(tmp_path / "run")
+    model, processor = load_checkpoint(folder)
     assert same_state(model, run.model)
     figures = figures_of(encode_splits(model, processor, run.splits))
     assert figures == figures_of(encode_splits(run.model, run.processor, run.splits))
@@ -51,12 +57,13 @@ def test_a_run_in_mixed_precision_is_evaluated_as_its_checkpoint_is(recipe, tmp_
         assert torch.equal(run.model(pixel_values=pixels).hash_logits, model(pixel_values=pixels).hash_logits)
 
 
-def test_a_pretrained_backbone_is_where_training_starts(recipe, tmp_path):
-    first = train(recipe, tmp_path / "first")
+def test_a_pretrained_backbone_is_where_training_starts(recipe, finished, tmp_path):
+    first, _ = finished
     first.model.backbone.save_pretrained(tmp_path / "backbone")
     first.processor.save_pretrained(tmp_path / "backbone")
     fields = {"dataset": recipe.dataset, "backbone": str(tmp_path / "backbone"), "freeze_backbone": True}
-    second = train(Recipe.from_dict(fields | {"training": recipe.training}), tmp_path / "second")
+    training = recipe.training | {"num_train_epochs": 1}
+    second = train(Recipe.from_dict(fields | {"training": training}), tmp_path / "second")
     before, after = first.model.backbone.state_dict(), second.model.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
@@ -83,7 +90,7 @@ experiment.train(Recipe.load(sys.argv[1]), sys.argv[2])
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, tmp_path):
+def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, finished, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_RUN, str(tmp_path / "recipe.yaml"), str(tmp_path / "run")],
@@ -94,40 +101,47 @@ def test_a_run_that_was_killed_and_resumed_ends_with_the_same_weights(recipe, tm
     assert not (tmp_path / "run" / "model").exists()
     with pytest.raises(ValueError, match=r"holds this run, interrupted; `--resume` goes on"):
         train(recipe, tmp_path / "run")
-    resumed = train(recipe, tmp_path / "run", resume=True)
-    whole = train(recipe, tmp_path / "whole")
-    assert same_state(resumed.model, whole.model)
+    assert same_state(train(recipe, tmp_path / "run", resume=True).model, finished[0].model)
 
 
-def test_a_finished_run_that_is_resumed_is_read_back(recipe, tmp_path):
-    run = train(recipe, tmp_path / "run")
-    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    again = train(recipe, tmp_path / "run", resume=True)
+def test_a_finished_run_that_is_resumed_is_read_back(recipe, finished):
+    run, folder = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = train(recipe, folder, resume=True)
     assert same_state(again.model, run.model)
     assert again.history == run.history
     assert figures_of(encode_splits(again.model, again.processor, again.splits)) == figures_of(
         encode_splits(run.model, run.processor, run.splits)
     )
-    assert before == {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_folder_that_holds_another_run_is_left_alone(recipe, tmp_path):
-    train(recipe, tmp_path / "run")
-    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+def test_a_folder_that_holds_another_run_is_left_alone(recipe, finished):
+    folder = finished[1]
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but .* holds this run, finished"):
-        train(recipe, tmp_path / "run")
+        train(recipe, folder)
     other = Recipe.from_dict(yaml.safe_load(recipe.dump()), seed=1)
     for resume in (False, True):
         with pytest.raises(ValueError, match=r"`out` must be a new .* holds another run, with another `seed`"):
-            train(other, tmp_path / "run", resume=resume)
-    assert before == {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+            train(other, folder, resume=resume)
+    assert before == {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def test_a_run_that_ended_before_its_first_checkpoint_does_not_stand_in_the_way(recipe, tmp_path):
+def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew_with_one_line_and_its_speed(
+    recipe, tmp_path, capfd
+):
     (tmp_path / "run" / "checkpoints" / "checkpoint-5").mkdir(parents=True)
     (tmp_path / "run" / "recipe.yaml").write_text("dataset: another")
     train(recipe, tmp_path / "run", resume=True)
     assert Recipe.load(tmp_path / "run" / "recipe.yaml") == recipe
+    lines = capfd.readouterr().err.splitlines()
+    (first,) = [line for line in lines if line.startswith("Read ")]
+    parts = "images of 3 classes, 43 train, 5 validation, 12 query, 48 database. crh: resnet from scratch, "
+    assert parts in first
+    assert first.endswith(" parameters, 16 bits, 3 epochs, on cpu.")
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert ["items a second" in line for line in epochs] == [True, False, False]
 
 
 def test_narrow_convolutions_keep_their_memory_format(tiny_model):
@@ -240,8 +254,9 @@ def test_the_recipe_of_a_run_is_found_by_its_folder_and_by_its_model(recipe, tmp
     assert find_recipe("org/name") is None
 
 
-def test_a_flat_run_of_an_older_version_is_read_back(recipe, tmp_path):
-    run = train(recipe, tmp_path / "run")
+def test_a_flat_run_of_an_older_version_is_read_back(recipe, finished, tmp_path):
+    run, folder = finished
+    shutil.copytree(folder, tmp_path / "run")
     for path in (tmp_path / "run" / "model").iterdir():
         path.rename(tmp_path / "run" / path.name)
     (tmp_path / "run" / "model").rmdir()
@@ -251,17 +266,6 @@ def test_a_flat_run_of_an_older_version_is_read_back(recipe, tmp_path):
     again = train(recipe, tmp_path / "run", resume=True)
     assert same_state(again.model, run.model)
     assert again.history == run.history
-
-
-def test_a_run_opens_with_one_line_and_tells_its_speed_once(recipe, tmp_path, capfd):
-    train(recipe, tmp_path / "run")
-    lines = capfd.readouterr().err.splitlines()
-    (first,) = [line for line in lines if line.startswith("Read ")]
-    parts = "images of 3 classes, 43 train, 5 validation, 12 query, 48 database. crh: resnet from scratch, "
-    assert parts in first
-    assert first.endswith(" parameters, 16 bits, 3 epochs, on cpu.")
-    epochs = [line for line in lines if line.startswith("epoch ")]
-    assert ["items a second" in line for line in epochs] == [True, False, False]
 
 
 def test_a_command_without_a_backbone_says_which_it_takes(crh, image_folder, tmp_path):
@@ -287,10 +291,3 @@ def test_a_command_trains_a_head_on_data_that_hold_features(crh, tmp_path):
     assert json.loads(output)["map"] > 0.9
     model, processor = load_checkpoint(tmp_path / "run")
     assert (processor, model.config.hash_head) == (None, "mlp")
-
-
-def test_an_option_wins_over_the_recipe_also_where_its_value_is_the_default(crh, recipe, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(recipe.dump().replace("seed: 0", "seed: 5"))
-    code, _, _ = crh("train", tmp_path / "recipe.yaml", "--seed", 0, "--epochs", 1, "--out", tmp_path / "run")
-    assert code == 0
-    assert Recipe.load(tmp_path / "run" / "recipe.yaml").seed == 0

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-import yaml
-from tiny_runs import RESNET, VIT
+from tiny_runs import IMAGES, RESNET, VIT
 from torchvision.datasets import CIFAR100
 from transformers import AutoConfig, AutoModel, ConvNextImageProcessor, ViTImageProcessor
 
@@ -187,13 +186,7 @@ def write_recipe(tmp_path):
     def write(name, dataset="stanford_cars", **training):
         path = tmp_path / "recipes" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "dataset": dataset,
-            "model": {"num_bits": 16, "backbone_config": RESNET},
-            "image_processor": {"size": {"height": 16, "width": 16}},
-            "training": {"num_train_epochs": 1, "use_cpu": True} | training,
-        }
-        path.write_text(yaml.safe_dump(content))
+        path.write_text(Recipe.from_dict(IMAGES, dataset=dataset, training={"num_train_epochs": 1} | training).dump())
 
     return write
 
@@ -210,6 +203,7 @@ def test_cells_are_listed_with_their_data_and_nothing_is_run(paper, write_recipe
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_reported_and_the_next_one_runs(paper, write_recipe, tmp_path):
     write_recipe("broken/tiny-16", report_to="nobody")
     write_recipe("cars/tiny-16")
@@ -231,10 +225,11 @@ def test_a_failing_cell_is_reported_and_the_next_one_runs(paper, write_recipe, t
     assert (code, again["cars/tiny-16"]) == (0, cells["cars/tiny-16"])
     assert (run / "model" / "model.safetensors").stat().st_mtime_ns == weights
 
-    write_recipe("cars/tiny-16", learning_rate=0.01)
+    write_recipe("cars/tiny-16", learning_rate=0.02)
     assert paper("--list", "cars/*")[1]["cars/tiny-16"]["state"] == "other settings"
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_the_cells_writes_nothing(paper, write_recipe, tmp_path):
     write_recipe("cars/tiny-16")
     code, cells, errors = paper("--dry-run")
@@ -253,6 +248,7 @@ def test_a_cell_or_a_folder_that_is_not_there_is_an_error(paper, write_recipe):
     assert "`names` must be names of cells, such as cars/tiny-16, but got 'cars/tiny-32'." in errors
 
 
+@pytest.mark.slow
 def test_the_script_shows_a_table_of_the_recipes_that_ship(tmp_path):
     command = [sys.executable, ROOT / "training/paper.py", "--list", "--data-root", tmp_path]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
