@@ -111,8 +111,7 @@ def test_a_download_that_fails_names_the_package_and_the_reason(tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("character", "expected"),
-    [("😀", "1f600"), ("❤️", "2764"), ("#️⃣", "0023-20e3"), ("👩‍🚀", "1f469-200d-1f680")],
+    ("character", "expected"), [("😀", "1f600"), ("❤️", "2764"), ("#️⃣", "0023-20e3"), ("👩‍🚀", "1f469-200d-1f680")]
 )
 def test_code_points_have_four_digits_or_more_and_no_variation_selectors(character, expected):
     assert code_points(character) == expected
@@ -134,10 +133,7 @@ LEFT = {"parent": "left", "hFlip": True}
         (set_of("cat", "catface"), {CAT: Drawing("cat"), CAT_FACE: Drawing("catface")}),
         (set_of("cat", aliases={"cat-face": {"parent": "cat"}}), {CAT: Drawing("cat")}),
         (set_of("kitten", aliases={"cat-face": {"parent": "kitten"}}), {CAT_FACE: Drawing("kitten")}),
-        (
-            set_of("left", aliases={"backhand-index-pointing-right": LEFT}),
-            {POINTING: Drawing("left", mirrored=True)},
-        ),
+        (set_of("left", aliases={"backhand-index-pointing-right": LEFT}), {POINTING: Drawing("left", mirrored=True)}),
         (set_of("kitten", aliases={"cat": {"parent": "kitten", "rotate": 1}}), {}),
         # exceptions go before all names, and may rule a drawing out
         (set_of("cat", "catside", vendor="fxemoji"), {CAT_FACE: Drawing("cat"), CAT: Drawing("catside")}),

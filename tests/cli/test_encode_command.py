@@ -64,11 +64,7 @@ def test_an_interruption_before_the_first_shard_leaves_nothing(encode, image_fol
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        (
-            "photoz/of/2026",
-            [],
-            "`dataset` must be a folder, a table, the Hub id of a dataset, or one of the",
-        ),
+        ("photoz/of/2026", [], "`dataset` must be a folder, a table, the Hub id of a dataset, or one of the"),
         ("empty", [], "`dataset` must hold images, sounds or tables, but the folder 'empty' holds none."),
         (
             "rows.csv",

@@ -281,11 +281,7 @@ def test_a_file_that_is_no_table_is_an_error_that_names_it(tmp_path, name, conte
 @pytest.mark.parametrize(
     ("features", "labels", "message"),
     [
-        (
-            np.zeros((3, 2)),
-            np.zeros(2, int),
-            r"rows\.labels\.npy must hold a label for each of the 3 rows, but is",
-        ),
+        (np.zeros((3, 2)), np.zeros(2, int), r"rows\.labels\.npy must hold a label for each of the 3 rows, but is"),
         (np.zeros(3), np.zeros(3, int), r"it must hold numbers \(N, F\) or \(N, V, F\), but holds float64 \(3,\)"),
         (np.array([["a"], ["b"]]), np.zeros(2, int), "it must hold numbers .*, but holds <U1"),
         (np.zeros((2, 1), complex), np.zeros(2, int), "it must hold numbers .*, but holds complex128"),

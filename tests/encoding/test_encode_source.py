@@ -246,12 +246,7 @@ def test_two_processes_write_what_one_does(encode, photos, tiny_checkpoint, tmp_
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
-        "codes": str(tmp_path / "both"),
-        "items": 21,
-        "left_out": 1,
-        "num_bits": 16,
-    }
+    assert json.loads(done.stdout) == {"codes": str(tmp_path / "both"), "items": 21, "left_out": 1, "num_bits": 16}
     assert done.stderr.count("05.png") == 1
     encode(photos)
     assert read(tmp_path / "both") == read(tmp_path / "codes")

@@ -31,11 +31,7 @@ def test_the_curve_is_worked_by_hand(one_tie):
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1),
-    items=st.integers(1, 6),
-    bits=st.integers(1, 4),
-    multi=st.booleans(),
-    data=st.data(),
+    seed=st.integers(0, 2**32 - 1), items=st.integers(1, 6), bits=st.integers(1, 4), multi=st.booleans(), data=st.data()
 )
 def test_precision_and_recall_are_means_over_all_orders(random_case, tied_orders, seed, items, bits, multi, data):
     case = random_case(seed, queries=1, items=items, bits=bits, multi=multi)

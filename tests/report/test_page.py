@@ -54,11 +54,7 @@ def test_any_text_is_escaped(make_content, picture):
     nasty = "<script>alert('a & \"b\"')</script>"
     results = [SearchResult(picture(), (nasty,), (Neighbour(picture(), (nasty, "b"), 0, True),))]
     content = make_content(
-        title=nasty,
-        summary={nasty: nasty},
-        figures={nasty: 1.0},
-        label_names=[nasty] * 3,
-        results=results,
+        title=nasty, summary={nasty: nasty}, figures={nasty: 1.0}, label_names=[nasty] * 3, results=results
     )
     page = render_page(content, NO_PLOTS)
     assert "<script" not in page

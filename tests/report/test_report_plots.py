@@ -30,12 +30,7 @@ def pixels_of(png):
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [
-        ("coat", "coat"),
-        ("a coat of many colours", "a coat of…"),
-        ("two\nlines\x00\ud800", "two lines"),
-        ("", ""),
-    ],
+    [("coat", "coat"), ("a coat of many colours", "a coat of…"), ("two\nlines\x00\ud800", "two lines"), ("", "")],
 )
 def test_a_label_becomes_one_line_that_fits(text, line):
     assert shorten(text, 11) == line

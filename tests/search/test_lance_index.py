@@ -153,11 +153,7 @@ def test_all_items_go_into_memory(table):
         ([600], {"labels": ["a"]}, "Items must have the columns of the table"),
         (["x"], {"labels": ["a"], "columns": {"year": [1]}}, "Items must have the columns of the table"),
         (None, {"labels": ["a"], "columns": {"year": [1]}}, "`ids` must be given to add to a table"),
-        (
-            [600],
-            {"labels": ["a"], "columns": {"year": [1, 2]}},
-            "`columns` must hold one value a code, but 'year' h",
-        ),
+        ([600], {"labels": ["a"], "columns": {"year": [1, 2]}}, "`columns` must hold one value a code, but 'year' h"),
         ([600], {"labels": ["a"], "columns": {"code": [1]}}, "`columns` must have names other than id, label, path"),
         ([600], {"labels": ["a"], "columns": {"_rowid": [1]}}, "`columns` must have names other than id, label, path"),
     ],

@@ -137,10 +137,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
         ("method: cqs", "`method` must be one of crh, csq, orthohash, mds, shc, hashnet, dtsh, greedyhash, sign"),
         ("method: 3", "`method` must be of type str, but got 3."),
         ("{method: orthohash, method_settings: {magrin: 0.1}}", "`magrin` is no field of `method_settings`; did you"),
-        (
-            "{method: csq, method_settings: {quantization_weight: 1e-4}}",
-            "`method_settings.quantization_weight` must",
-        ),
+        ("{method: csq, method_settings: {quantization_weight: 1e-4}}", "`method_settings.quantization_weight` must"),
         ("method_settings: {margin: 0.1}", "`method_settings` must be left out for crh, which has none."),
         ("{method: itq, method_settings: {x: 1}}", "`method_settings` must be left out for itq, which has none."),
         ("{method: csq, model: {codebook_draws: 5}}", "`codebook_draws` must not stand under `model` for csq: it is"),

@@ -35,10 +35,7 @@ def test_centers_move_after_each_of_the_first_epochs_and_then_now_and_again(sett
         ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be a number above 0, but got nan."),
         ({"learning_rate": 0.0}, "`learning_rate` must be a number above 0, but got 0.0."),
         ({"per_device_train_batch_size": 0}, "`per_device_train_batch_size` must be a number above 0, but got 0."),
-        (
-            {"per_device_train_batch_size": None},
-            "`per_device_train_batch_size` must be a number above 0, but got N",
-        ),
+        ({"per_device_train_batch_size": None}, "`per_device_train_batch_size` must be a number above 0, but got N"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` must be 0.0, since Eq. 2 has a margin"),
         ({"neftune_noise_alpha": 5}, "`neftune_noise_alpha` must be None, since"),
         ({"batch_eval_metrics": True}, "`batch_eval_metrics` must be False, since retrieval figures need the codes of"),
