@@ -15,6 +15,7 @@ from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import BENCHMARKS, DataSource, Division, options_of
 from modeling_crh.data.tables import find_tables
 from modeling_crh.encoding import Augmentation
+from modeling_crh.encoding.adapters import ADAPTER_FOLDER
 from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.fine_tuning import LoraSettings, lora_fields
@@ -244,10 +245,10 @@ def _check_type(name: str, value: Any) -> None:
 
 
 def find_recipe(checkpoint: str | Path) -> Recipe | None:
-    """Read the recipe of a run, given its folder or its model's folder; None for any other model."""
+    """Read the recipe of a run, given its folder or that of its model or its adapter; None for any other model."""
     folder = Path(checkpoint)
     for path in (folder / RECIPE_NAME, folder.parent / RECIPE_NAME):
-        if path.is_file() and (path.parent == folder or folder.name == MODEL_FOLDER):
+        if path.is_file() and (path.parent == folder or folder.name in (MODEL_FOLDER, ADAPTER_FOLDER)):
             return Recipe.load(path)
     return None
 

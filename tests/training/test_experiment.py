@@ -245,11 +245,11 @@ def test_a_dry_run_moves_the_weights_by_one_step_whatever_the_settings(recipe, s
     assert trained == [(1, 8, True)]
 
 
-def test_the_recipe_of_a_run_is_found_by_its_folder_and_by_its_model(recipe, tmp_path):
+def test_the_recipe_of_a_run_is_found_by_its_folder_its_model_and_its_adapter(recipe, tmp_path):
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     (tmp_path / "model").mkdir()
     (tmp_path / "other").mkdir()
-    assert find_recipe(tmp_path) == find_recipe(tmp_path / "model") == recipe
+    assert find_recipe(tmp_path) == find_recipe(tmp_path / "model") == find_recipe(tmp_path / "adapter") == recipe
     assert find_recipe(tmp_path / "other") is None
     assert find_recipe("org/name") is None
 
