@@ -14,7 +14,7 @@ __all__ = ["commands", "load_command", "main", "run"]
 _COMMANDS = {
     "train": ("train_command", "Train a model, evaluate it and save it."),
     "evaluate": ("encode_commands", "Evaluate a model: queries of a dataset against its database."),
-    "encode": ("encode_commands", "Encode images, texts or features into files of packed codes."),
+    "encode": ("encode_commands", "Encode images, sounds, texts or features into files of packed codes."),
     "features": ("encode_commands", "Store a backbone's features, to train a head on them."),
     "index": ("search_commands", "Build an index over packed codes."),
     "search": ("search_commands", "Find the nearest items of an index."),
@@ -53,7 +53,7 @@ def load_command(name: str) -> Any:
 
 commands = typer.Typer(
     cls=_LazyGroup,
-    help="Learn short binary codes from labelled images, texts or features, and search by them.",
+    help="Learn short binary codes from labelled images, sounds, texts or features, and search by them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -62,7 +62,7 @@ commands = typer.Typer(
 
 @commands.callback()
 def _crh() -> None:
-    """Learn short binary codes from labelled images, texts or features, and search by them."""
+    """Learn short binary codes from labelled images, sounds, texts or features, and search by them."""
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def encode(
     num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
-    """Encode images, texts or features into parquet files of packed codes; an interrupted run can be continued."""
+    """Encode images, sounds, texts or features into parquet files of codes; an interrupted run can be continued."""
     encoder = Encoder.load(checkpoint, batch_size=batch_size, num_workers=num_workers)
     inherited = options_of_run(checkpoint, data, columns_only=True)
     options = inherited | data
@@ -71,7 +71,7 @@ def features(
     num_workers: NumWorkers = None,
     as_json: Json = False,
 ) -> None:
-    """Store a backbone's features of labelled images or texts, for `crh train --features-column features`."""
+    """Store a backbone's features of labelled images, sounds or texts, for `crh train --features-column features`."""
     backbone, processor = load_backbone(checkpoint, tower)
     nn.Module.to(backbone, own_state().device)
     parts, bad_rows = read_parts(DataSource(**data))

@@ -84,12 +84,15 @@ def search(
     data: DataOptions,
     query: Annotated[
         list[str] | None,
-        typer.Argument(help="Image files, data sources, or codes in hexadecimal digits.", show_default=False),
+        typer.Argument(
+            help="Files of images or sounds, data sources, or codes in hexadecimal digits.", show_default=False
+        ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            help="Folder or Hub id of the model that made the codes, to search by images and texts.", show_default=False
+            help="Folder or Hub id of the model that made the codes, to search by anything but codes.",
+            show_default=False,
         ),
     ] = None,
     text: Annotated[

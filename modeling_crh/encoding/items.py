@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
 from modeling_crh.checks import check_seed
-from modeling_crh.data.bad_rows import numbers_of
+from modeling_crh.data.bad_rows import PLURALS, Kind, numbers_of
 from modeling_crh.data.columns import without_decoding
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.inputs import Processor, make_inputs
@@ -243,9 +243,14 @@ def labelled_dataset(
         return ImageDataset(split, processor, augment=augment, seed=seed)
     if "audio" in split.column_names and isinstance(processor, SequenceFeatureExtractor):
         return SoundDataset(split, processor)
-    kinds = {PreTrainedTokenizerBase: "text", BaseImageProcessor: "image", SequenceFeatureExtractor: "audio"}
+    kinds: dict[type, Kind] = {
+        PreTrainedTokenizerBase: "text",
+        BaseImageProcessor: "image",
+        SequenceFeatureExtractor: "audio",
+    }
     reads = next((kind for class_, kind in kinds.items() if isinstance(processor, class_)), "features")
-    raise ValueError(f"`dataset` must have a column {reads!r}, which the model reads, but has {split.column_names}.")
+    held = " and ".join(plural for kind, plural in PLURALS.items() if kind in split.column_names)
+    raise ValueError(f"`dataset` must hold {PLURALS[reads]}, which the model reads, but holds {held or 'none'}.")
 
 
 def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:

@@ -117,7 +117,7 @@ def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrai
         return backbone, load_processor(place, backbone)
     except _LOADING_ERRORS as error:
         raise ValueError(
-            f"`backbone` must be the folder or Hub id of a model of images or texts, but {str(name)!r} is not: "
+            f"`backbone` must be the folder or Hub id of a model of images, sounds or texts, but {str(name)!r} is not: "
             f"{_first_line(error)}."
         ) from error
 

@@ -2,7 +2,9 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from torch.utils.data import DataLoader
+from transformers import Wav2Vec2FeatureExtractor
 
+from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.encoding.labelled_items import LabelledDataset
 
 CLASSES = ClassLabel(names=["ant", "bee", "cow"])
@@ -68,3 +70,8 @@ def test_a_row_that_is_not_there_is_an_error(index):
 def test_what_is_no_prepared_split_is_an_error(dataset, message):
     with pytest.raises(ValueError, match=message):
         Numbers(dataset)
+
+
+def test_a_model_of_another_kind_than_the_data_is_an_error():
+    with pytest.raises(ValueError, match="`dataset` must hold sounds, which the model reads, but holds images"):
+        labelled_dataset(Dataset.from_dict({"image": [None], "label": [0]}), Wav2Vec2FeatureExtractor())
