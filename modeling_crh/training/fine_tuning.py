@@ -183,8 +183,8 @@ def layer_scales(model: CRHModel, decay: float) -> dict[nn.Parameter, float]:
     if adapters_of(model) or not trained or not blocks:
         what = "LoRA" if adapters_of(model) else "no blocks" if not blocks else "no weight that is trained"
         raise ValueError(
-            f"`layer_decay` must be left out for a backbone without blocks that are trained, but {what} is what "
-            f"{type(backbone).__name__} has."
+            f"`layer_decay` must be left out with LoRA, a frozen backbone or one without blocks, but "
+            f"{type(backbone).__name__} has {what}."
         )
     return {weight: decay ** (len(blocks) + 1 - depth) for weight, depth in _depths(backbone, blocks).items()}
 

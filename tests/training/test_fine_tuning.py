@@ -205,7 +205,9 @@ def test_learning_rates_fall_by_depth_and_the_head_has_its_own(tmp_path):
 def test_layer_decay_without_trained_blocks_is_refused(prepare, found, tiny_model, tmp_path):
     model = prepare(tiny_model("vit" if found else None))
     message = (
-        f"`layer_decay` must be left out .* but {found} is" if found else "`layer_decay` needs a backbone, but this"
+        f"`layer_decay` must be left out .* but ViTModel has {found}"
+        if found
+        else "`layer_decay` needs a backbone, but this"
     )
     with pytest.raises(ValueError, match=message):
         tiny_trainer(tmp_path, VIT, model_init=lambda: model, layer_decay=0.75)
