@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
@@ -73,23 +74,29 @@ def load_pretrained(
         **settings: The other arguments of `from_pretrained`, such as `dtype`.
 
     Raises:
-        ValueError: If the checkpoint lacks weights, or as `build_backbone` raises it.
+        ValueError: If the checkpoint lacks weights, has them in other shapes or is cut short, or as `build_backbone`
+            raises it.
         OSError: If there is no such model, or no weights in safetensors.
     """
     loading = loading or {}
     config = unmasked(load_config(name, **loading))
-    settings = {"use_safetensors": True, "output_loading_info": True} | loading | settings
-    with _quiet():
-        loaded = AutoModel.from_pretrained(name, config=config, **settings, **pooler_settings(config))
+    reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below
+    settings = {"use_safetensors": True} | reporting | loading | settings
+    try:
+        with _quiet():
+            loaded = AutoModel.from_pretrained(name, config=config, **settings, **pooler_settings(config))
+    except SafetensorError as error:
+        raise ValueError(f"`backbone` must be a checkpoint with whole files, but {name!r} is not: {error}.") from error
     model, report = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
     if pooling is None and model.main_input_name == "input_ids" and not has_towers(model):
         pooling = declared_pooling(name, **loading)
-    missing = {id(model.get_parameter_or_buffer(key)): key for key in report["missing_keys"]}
+    unread = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+    missing = {id(model.get_parameter_or_buffer(key)): key for key in unread}
     backbone = only_needed(model, tower, pooling)
     kept = [missing[id(tensor)] for tensor in (*backbone.parameters(), *backbone.buffers()) if id(tensor) in missing]
     if lacking := sorted(key for key in kept if not _NEEDLESS.search(key)):
         found = f"{name!r} lacks {len(lacking)}, such as {lacking[0]}"
-        raise ValueError(f"`backbone` must be a checkpoint with all weights of its model, but {found}.")
+        raise ValueError(f"`backbone` must be a checkpoint with all weights of its model in their shapes, but {found}.")
     backbone.train(False)
     return backbone
 

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -180,6 +182,13 @@ def test_a_model_whose_weights_are_not_whole_is_an_error(save_model, tiny_backbo
     weights = {name: value for name, value in model.state_dict().items() if "layernorm" not in name}
     model.save_pretrained(folder, state_dict=weights)
     with pytest.raises(ValueError, match=r"lacks 10, such as .*layernorm\.bias"):
+        reference_similarity(folder, images)
+    model.save_pretrained(folder, state_dict=model.state_dict() | {"layernorm.bias": torch.zeros(3)})
+    with pytest.raises(ValueError, match=r"weights of its model in their shapes, but .* lacks 1, .*layernorm\.bias"):
+        reference_similarity(folder, images)
+    file = Path(folder, "model.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="must be a checkpoint with whole files, but "):
         reference_similarity(folder, images)
 
 
