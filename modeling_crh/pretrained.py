@@ -39,6 +39,8 @@ _DECLARED: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "las
 
 def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrainedModel:
     """Make a `CRHModel` with a pretrained backbone, see `CRHModel.from_backbone`."""
+    if "torch_dtype" in settings:  # a config keeps it, and no weight would heed it
+        raise ValueError("`torch_dtype` must be given as `dtype`, its name in transformers.")
     loading = {key: settings.pop(key) for key in FINDING_ARGUMENTS if key in settings}
     loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     placing = {key: settings.pop(key) for key in _PLACING_ARGUMENTS if key in settings}

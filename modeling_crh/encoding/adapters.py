@@ -124,15 +124,19 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
         raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
     settings: dict[str, Any] = {name: finding[name] for name in finding if name not in ("revision", "subfolder")}
     settings |= {"revision": base["revision"]} if base["revision"] else {}
+    fields: dict[str, Any] = {}
     if base["is_backbone"]:
         config = model_class.config_class.from_pretrained(folder, **finding)
         own = {entry.name for entry in dataclasses.fields(config)} - {
             entry.name for entry in dataclasses.fields(PreTrainedConfig)
         }
         names = own - {"backbone_config", "num_features"} | {"id2label", "label2id", "problem_type"}
-        model = model_class.from_backbone(base["name"], **settings, **{name: getattr(config, name) for name in names})
-    else:
-        model = model_class.from_pretrained(base["name"], **settings)
+        fields = {name: getattr(config, name) for name in names}
+    load = model_class.from_backbone if base["is_backbone"] else model_class.from_pretrained
+    try:
+        model = load(base["name"], **settings, **fields)
+    except OSError as missing:
+        raise OSError(f"the base of the adapter, {base['name']!r}, cannot be loaded: {missing}") from missing
     nn.Module.to(model, getattr(torch, base["dtype"]))
     peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
     for name, weight in model.named_parameters():
@@ -217,8 +221,9 @@ def _base(model: PreTrainedModel) -> dict[str, Any]:
     config: Any = model.config
     own = getattr(config, "_name_or_path", "")
     source = config if own else config.backbone_config
+    name = getattr(source, "_name_or_path", "") or ""
     return {
-        "name": getattr(source, "_name_or_path", "") or "",
+        "name": str(Path(name).absolute()) if name and Path(name).is_dir() else name,  # found from any folder
         "revision": getattr(source, "_commit_hash", None),
         "is_backbone": not own,
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -248,7 +248,7 @@ def labelled_dataset(
         BaseImageProcessor: "image",
         SequenceFeatureExtractor: "audio",
     }
-    reads = next((kind for class_, kind in kinds.items() if isinstance(processor, class_)), "features")
+    reads: Kind = next((kind for class_, kind in kinds.items() if isinstance(processor, class_)), "features")
     held = " and ".join(plural for kind, plural in PLURALS.items() if kind in split.column_names)
     raise ValueError(f"`dataset` must hold {PLURALS[reads]}, which the model reads, but holds {held or 'none'}.")
 

@@ -52,6 +52,9 @@ def test_a_lora_run_leaves_a_plain_model_and_its_adapter_with_the_same_codes(crh
     assert same_state(CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="auto"), plain)
     assert CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="bfloat16").dtype == torch.bfloat16
     assert crh("train", lora_recipe, "--lora-rank", 2, "--out", tmp_path / "run", "--resume")[0] == 0
+    (tmp_path / "vit").rename(tmp_path / "moved")
+    with pytest.raises(OSError, match=r"the base of the adapter, '.*vit', cannot be loaded: "):
+        CRHModel.from_pretrained(tmp_path / "run" / "adapter")
 
 
 @pytest.mark.parametrize(

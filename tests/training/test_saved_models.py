@@ -68,6 +68,8 @@ def test_a_wrong_field_is_an_error_before_the_weights_are_loaded(tmp_path, tiny_
     tiny_backbone("vit").save_pretrained(tmp_path)  # no weights at all
     with pytest.raises(ValueError, match="`num_bit` is no field of CRHConfig"):
         CRHModel.from_backbone(str(tmp_path), num_labels=3, num_bit=16)
+    with pytest.raises(ValueError, match="`torch_dtype` must be given as `dtype`"):
+        CRHModel.from_backbone(str(tmp_path), num_labels=3, torch_dtype=torch.bfloat16)
     with pytest.raises(OSError, match="no file named"):
         CRHModel.from_backbone(str(tmp_path), num_labels=3)
 
