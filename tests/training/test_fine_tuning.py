@@ -42,7 +42,6 @@ def ours(model):
 
 
 FORMS = [whole, backbone_alone, injected, ours]
-RESUMED = [whole, ours, *(pytest.param(form, marks=pytest.mark.slow) for form in (backbone_alone, injected))]
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def pixels():
     return torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.mark.parametrize("adapt", RESUMED)
+@pytest.mark.parametrize("adapt", FORMS)
 def test_a_lora_run_that_was_interrupted_and_resumed_ends_the_same_bit_for_bit(adapt, lora_trainer):
     settings = {"save_strategy": "steps", "save_steps": 2}  # 4 steps an epoch
     unbroken = lora_trainer("unbroken", adapt, **settings)

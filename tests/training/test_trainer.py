@@ -14,8 +14,8 @@ from modeling_crh.training.checkpointing import find_last_checkpoint
 BACKBONES = [
     pytest.param(VIT, id="vit"),
     pytest.param(RESNET, id="resnet"),
-    pytest.param(DINOV2, id="dinov2", marks=pytest.mark.slow),
-    pytest.param(CONVNEXT, id="convnext", marks=pytest.mark.slow),
+    pytest.param(DINOV2, id="dinov2"),
+    pytest.param(CONVNEXT, id="convnext"),
 ]
 
 

@@ -14,8 +14,6 @@ from modeling_crh.training.objectives import OBJECTIVES
 from modeling_crh.training.run import run_first_stage
 
 ALL = sorted(OBJECTIVES)
-# Two have weights or a first stage; what a checkpoint holds of the others, the first tells of all.
-RESUMED = [pytest.param(name, marks=[pytest.mark.slow] * (name in ("dtsh", "mds", "orthohash"))) for name in ALL]
 WITH_CENTERS = ["csq", "mds", "orthohash", "shc"]
 EPOCHS = {"num_train_epochs": 10}
 
@@ -48,7 +46,7 @@ def test_a_rival_learns_several_labels(name, tmp_path):
     assert trainer.evaluate()["eval_map"] > 0.93
 
 
-@pytest.mark.parametrize("name", RESUMED)
+@pytest.mark.parametrize("name", ALL)
 def test_a_run_resumed_in_the_middle_ends_the_same_bit_for_bit(name, tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 2, "size": 50, "eval_strategy": "epoch"}
     whole = ready_trainer(tmp_path / "whole", name, **settings)
