@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_inputs import IMAGE_BACKBONES, assert_same_state, in_dtype, inputs_of
+from tiny_inputs import IMAGE_BACKBONES, assert_same_state, checkpoint_activations, in_dtype, inputs_of
 from transformers import TimmWrapperConfig
 
 from modeling_crh import CRHConfig, CRHModel
@@ -152,7 +152,7 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_model):
     for checkpointing in (False, True):
         model = tiny_model("vit").train()
         if checkpointing:
-            model.activation_checkpointing_enable()
+            checkpoint_activations(model)
         model(**inputs_of("vit"), labels=torch.tensor([0, 1, 2])).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(*gradients)
