@@ -168,7 +168,7 @@ def only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling | 
         model.main_input_name = next(name for name, of in _TOWER_OF_INPUT.items() if of == tower)
         return model
     if tower is not None:
-        raise ValueError(f"`tower` must be None for {kind}, which has no towers, but got {tower!r}.")
+        raise ValueError(f"`tower` must be left out for {kind}, which has no towers, but got {tower!r}.")
     if model.config.is_encoder_decoder:
         if model.main_input_name == "pixel_values":
             raise _no_backbone(kind, _NO_VECTOR)

@@ -105,8 +105,8 @@ class CRHPipeline(Pipeline):
         if self.tokenizer is None:
             image = torch.from_numpy(read_image(item)).permute(2, 0, 1)  # (3, H, W)
             return {"pixel_values": pixel_values(cast(BaseImageProcessor, self.image_processor), [image])}
-        if not isinstance(item, str):
-            raise ValueError(f"`text` must be a string, but got {type(item).__name__}.")
+        if not isinstance(item, str) or not item.strip():
+            raise ValueError(f"`text` must be a string that is not empty, but got {type(item).__name__} {item!r:.40}.")
         return tokenize(self.tokenizer, [item])
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:

@@ -188,9 +188,9 @@ def test_a_saved_pipeline_of_texts_comes_back_the_same_and_cuts_what_is_too_long
     assert hashing("cat " * 100) == hashing("cat " * 32)
 
 
-@pytest.mark.parametrize("inputs", [None, 5, [["cat"]], b"cat", PIL.Image.new("RGB", (4, 4))])
+@pytest.mark.parametrize("inputs", [None, 5, "", " ", [["cat"]], b"cat", PIL.Image.new("RGB", (4, 4))])
 def test_what_is_no_text_is_an_error(text_checkpoint, inputs):
-    with pytest.raises(ValueError, match="`text` must be a string, but got"):
+    with pytest.raises(ValueError, match="`text` must be a string that is not empty, but got"):
         pipeline("crh-hashing", model=str(text_checkpoint))(inputs)
 
 

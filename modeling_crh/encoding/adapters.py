@@ -103,13 +103,14 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
         model_class: `CRHModel`.
         folder: Folder or Hub id of the adapter.
         error: Error to raise if there is no adapter.
-        **kwargs: Arguments of `from_pretrained`, of which `dtype` and those that find the files are used.
+        **kwargs: Arguments of `from_pretrained`: `dtype`, `device_map` and those that find the files.
 
     Returns:
         A plain model in evaluation mode; with `output_loading_info` also a report of no problem.
 
     Raises:
-        ValueError: If the base has no name, or its weights are not those that the adapter was trained with.
+        ValueError: If the base has no name, its weights are not those that the adapter was trained with, or an argument
+            would change the config.
         ModuleNotFoundError: If peft is not installed.
         OSError: If the base cannot be found.
     """
@@ -117,6 +118,11 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
     found = cached_file(folder, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False, **finding)
     if found is None:
         raise error
+    fixed = {entry.name for entry in dataclasses.fields(model_class.config_class)} - {"dtype"} | {"attn_implementation"}
+    if changed := sorted(fixed & kwargs.keys()):
+        raise ValueError(
+            f"`{changed[0]}` must be left out for a LoRA adapter, whose base and config are given by its files."
+        )
     peft, file = require_peft(), Path(found)
     metadata, saved = read_adapter(file)
     base = json.loads(metadata["base"])
@@ -124,6 +130,7 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
         raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
     settings: dict[str, Any] = {name: finding[name] for name in finding if name not in ("revision", "subfolder")}
     settings |= {"revision": base["revision"]} if base["revision"] else {}
+    settings |= {"device_map": kwargs["device_map"]} if kwargs.get("device_map") is not None else {}
     fields: dict[str, Any] = {}
     if base["is_backbone"]:
         config = model_class.config_class.from_pretrained(folder, **finding)

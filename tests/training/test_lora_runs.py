@@ -50,7 +50,10 @@ def test_a_lora_run_leaves_a_plain_model_and_its_adapter_with_the_same_codes(crh
     splits = load_data(Recipe.load(tmp_path / "run" / "recipe.yaml")).splits
     assert figures_of(encode_splits(plain, processor, splits))["map"] == json.loads(output)["map"]
     assert same_state(CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="auto"), plain)
-    assert CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="bfloat16").dtype == torch.bfloat16
+    half = CRHModel.from_pretrained(tmp_path / "run" / "adapter", dtype="bfloat16", device_map="cpu")
+    assert half.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="`num_bits` must be left out for a LoRA adapter"):
+        CRHModel.from_pretrained(tmp_path / "run" / "adapter", num_bits=32)
     assert crh("train", lora_recipe, "--lora-rank", 2, "--out", tmp_path / "run", "--resume")[0] == 0
     (tmp_path / "vit").rename(tmp_path / "moved")
     with pytest.raises(OSError, match=r"the base of the adapter, '.*vit', cannot be loaded: "):
