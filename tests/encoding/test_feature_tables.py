@@ -80,5 +80,5 @@ def test_wrong_input_is_an_error(backbone, split, tmp_path):
     (tmp_path / "x.parquet").write_text("mine")
     with pytest.raises(ValueError, match="`path` must be a new file"):
         write_features(torch.zeros(8, 1, 5), split, tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"`backbone` must be the .* of a model of images, sounds or texts, but .* is not"):
+    with pytest.raises(ValueError, match=r"`backbone` must be .* of a model of images, sounds or texts, but .* is not"):
         load_backbone(tmp_path)
