@@ -182,7 +182,10 @@ def only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling | 
     arguments = inspect.signature(model.forward).parameters
     named = getattr(model, "main_input_name", "")
     reads = named if named in arguments else next((name for name in INPUTS if name in arguments), "")
-    needed = [name for name, entry in arguments.items() if entry.default is entry.empty and entry.kind < 2]
+    named_alone = {
+        name: entry for name, entry in arguments.items() if "VAR_" not in entry.kind.name
+    }  # no *args, **kwargs
+    needed = [name for name, entry in named_alone.items() if entry.default is entry.empty]
     is_sound = reads in ("input_values", "input_features")
     if reads not in INPUTS or set(needed) - {reads} or (is_sound and kind not in _SOUND_MODELS):
         form = "sounds in a form of its own" if is_sound else " and ".join(dict.fromkeys([str(named), *needed]))

@@ -27,8 +27,7 @@ def fit_processor(processor: Any, model: PreTrainedModel) -> Any:
     """
     if isinstance(processor, PreTrainedTokenizerBase):
         return _fit_tokenizer(processor, model)
-    timm_settings = getattr(processor, "data_config", None)
-    return processor if timm_settings is None else _plain_image_processor(timm_settings)
+    return plain_image_processor(processor)
 
 
 def whole_length(model: PreTrainedModel) -> int | None:
@@ -41,11 +40,17 @@ def _backbone_config(model: PreTrainedModel) -> Any:
     return getattr(model.config, "backbone_config", model.config)
 
 
-def _plain_image_processor(settings: dict[str, Any]) -> CLIPImageProcessor:
-    """Make the image processor whose pixels are those of timm, from the `data_config` of timm's transform.
+def plain_image_processor(processor: Any) -> Any:
+    """Make an image processor of transformers from one that wraps timm's transform; any other comes back as it is.
 
-    They differ by the rounding of the resizing, and by a shift of one pixel where an odd number of pixels is cut off.
+    Their pixels differ by the rounding of the resizing, and by a shift of one pixel where an odd number is cut off.
+
+    Raises:
+        ValueError: If timm's transform has no equal in transformers.
     """
+    settings = getattr(processor, "data_config", None)
+    if settings is None:
+        return processor
     channels, *crop = settings["input_size"]
     scaled = [math.floor(side / settings["crop_pct"]) for side in crop]
     mode, interpolation = settings["crop_mode"], settings["interpolation"]

@@ -16,10 +16,11 @@ from transformers import (
     pipeline,
 )
 
-from modeling_crh import CRHModel
-from modeling_crh.codes import binarize
-from modeling_crh.encoding import Encoder
+from modeling_crh import CRHModel, CRHTrainer, CRHTrainingArguments, load_splits
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.encoding import Encoder, ImageDataset
 from modeling_crh.encoding.inputs import load_processor
+from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.processors import fit_processor
 
@@ -117,3 +118,17 @@ def test_siglip_reads_texts_padded_to_one_length_as_it_was_trained(tmp_path):
     tokenizer.save_pretrained(tmp_path / "saved")
     again = AutoTokenizer.from_pretrained(tmp_path / "saved")
     assert tokenize(again, ["a cat", LONG])["input_ids"].shape == (2, POSITIONS)
+
+
+def test_timms_own_processor_is_trained_with_and_saved_as_the_plain_one(tiny_model, image_folder, tmp_path):
+    timms = TimmWrapperImageProcessor(TIMM | {"input_size": [3, 16, 16]})
+    model, rows = tiny_model("vit"), load_splits(image_folder).splits["train"]
+    items = ImageDataset(rows, timms)
+    args = CRHTrainingArguments(output_dir=str(tmp_path / "checkpoints"), max_steps=1, use_cpu=True)
+    trainer = CRHTrainer(model, args, train_dataset=items, processing_class=timms)
+    trainer.train()
+    trainer.save_model(tmp_path / "model")
+    loaded, processor = load_checkpoint(tmp_path / "model")
+    assert torch.equal(ImageDataset(rows, processor)[0]["pixel_values"], items[0]["pixel_values"])
+    code = pipeline("crh-hashing", model=str(tmp_path / "model"))(rows[0]["image"])["code"]
+    assert torch.equal(torch.from_numpy(code), pack_codes(loaded.encode(items[0]["pixel_values"][None]))[0])

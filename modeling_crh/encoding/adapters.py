@@ -126,24 +126,7 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
     peft, file = require_peft(), Path(found)
     metadata, saved = read_adapter(file)
     base = json.loads(metadata["base"])
-    if not base["name"]:
-        raise ValueError("it is an adapter of a model that has no name, and can only be resumed from")
-    settings: dict[str, Any] = {name: finding[name] for name in finding if name not in ("revision", "subfolder")}
-    settings |= {"revision": base["revision"]} if base["revision"] else {}
-    settings |= {"device_map": kwargs["device_map"]} if kwargs.get("device_map") is not None else {}
-    fields: dict[str, Any] = {}
-    if base["is_backbone"]:
-        config = model_class.config_class.from_pretrained(folder, **finding)
-        own = {entry.name for entry in dataclasses.fields(config)} - {
-            entry.name for entry in dataclasses.fields(PreTrainedConfig)
-        }
-        names = own - {"backbone_config", "num_features"} | {"id2label", "label2id", "problem_type"}
-        fields = {name: getattr(config, name) for name in names}
-    load = model_class.from_backbone if base["is_backbone"] else model_class.from_pretrained
-    try:
-        model = load(base["name"], **settings, **fields)
-    except OSError as missing:
-        raise OSError(f"the base of the adapter, {base['name']!r}, cannot be loaded: {missing}") from missing
+    model = _load_base(model_class, folder, base, finding, kwargs.get("device_map"))
     nn.Module.to(model, getattr(torch, base["dtype"]))
     peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
     for name, weight in model.named_parameters():
@@ -154,6 +137,28 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
     model = nn.Module.to(merge_adapter(model).train(False), dtype)
     problems = ("missing_keys", "unexpected_keys", "mismatched_keys")
     return (model, dict.fromkeys(problems, ())) if kwargs.get("output_loading_info") else model
+
+
+def _load_base(model_class: Any, folder: str | Path, base: dict[str, Any], finding: dict[str, Any], device: Any) -> Any:
+    """Load the model that an adapter was trained on, or put its pretrained backbone under a new head."""
+    if not base["name"]:
+        raise ValueError(f"The adapter {str(folder)!r} has a base without a name, and can only be resumed from.")
+    settings: dict[str, Any] = {name: finding[name] for name in finding if name not in ("revision", "subfolder")}
+    settings |= {"revision": base["revision"]} if base["revision"] else {}
+    settings |= {"device_map": device} if device is not None else {}
+    fields: dict[str, Any] = {}
+    if base["is_backbone"]:
+        config = model_class.config_class.from_pretrained(folder, **finding)
+        own = {entry.name for entry in dataclasses.fields(config)} - {
+            entry.name for entry in dataclasses.fields(PreTrainedConfig)
+        }
+        names = own - {"backbone_config", "num_features"} | {"id2label", "label2id", "problem_type"}
+        fields = {name: getattr(config, name) for name in names}
+    load = model_class.from_backbone if base["is_backbone"] else model_class.from_pretrained
+    try:
+        return load(base["name"], **settings, **fields)
+    except OSError as missing:
+        raise OSError(f"the base of the adapter, {base['name']!r}, cannot be loaded: {missing}") from missing
 
 
 def merge_adapter(model: Model) -> Model:

@@ -16,6 +16,7 @@ from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTrans
 from modeling_crh.encoding.inputs import Processor, make_inputs
 from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.images import read_pixels
+from modeling_crh.processors import plain_image_processor
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.sounds import read_sound
 
@@ -68,7 +69,7 @@ class ImageDataset(LabelledDataset):
         self._cache = _decode_all(self._images, cache_bytes)
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
-        self._processor = image_processor
+        self._processor = image_processor = plain_image_processor(image_processor)
         first = make_inputs([self._decode(0)], image_processor)["pixel_values"]  # wrong settings fail here
         if augmentation != PRESETS["none"]:
             self._transform = TrainTransform(augmentation, (first.shape[-2], first.shape[-1]))

@@ -19,6 +19,7 @@ from modeling_crh.encoding.adapters import adapters_of, merged_copy
 from modeling_crh.encoding.inputs import select_after_transform
 from modeling_crh.hub.push import push_model
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.processors import fit_processor
 from modeling_crh.training import arguments, checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import check_method
@@ -78,6 +79,8 @@ class CRHTrainer(Trainer):
     ) -> None:
         kwargs["compute_metrics"] = self.figures
         super().__init__(unwrap_adapted(model), arguments.check_arguments(args), *more, **kwargs)
+        if self.processing_class is not None:
+            self.processing_class = fit_processor(self.processing_class, self.model)  # or timm's would not be saved
         arguments.check_best_metric(self.args, self.eval_dataset)
         arguments.check_fine_tuning(self.model, self.args)
         self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics

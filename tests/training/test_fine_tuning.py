@@ -127,7 +127,7 @@ def test_an_adapter_of_random_weights_can_be_resumed_from_but_not_loaded(tmp_pat
     torch.manual_seed(0)
     model = ours(CRHModel(CRHConfig(backbone_config=VIT, num_labels=5, num_bits=16)))
     tiny_trainer(tmp_path, VIT, model_init=lambda: model, save_strategy="epoch", num_train_epochs=1, size=16).train()
-    with pytest.raises(ValueError, match="it is an adapter of a model that has no name, and can only be resumed from"):
+    with pytest.raises(ValueError, match="has a base without a name, and can only be resumed from"):
         load_model(tmp_path / "checkpoint-1")
 
 
