@@ -11,7 +11,11 @@ from typing import Any
 
 import fsspec
 from huggingface_hub import get_session
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported by its `__getattr__`
+
+try:
+    from huggingface_hub.utils import httpx as httpx  # type: ignore[attr-defined] # httpx2 from huggingface_hub 2.0 on
+except ImportError:  # huggingface_hub before 1.31
+    import httpx  # type: ignore[no-redef]
 
 
 class UnreadableError(ValueError):

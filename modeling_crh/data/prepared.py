@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, Value, concatenate_datasets
 from numpy.typing import NDArray
 
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind, find_bad_rows
@@ -103,6 +103,8 @@ def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | Non
 
 def _as_files(inputs: Dataset, kind: Kind) -> Dataset:
     """Give a column of files its type; sound stays undecoded, since `datasets` decodes it by another package."""
+    if inputs.features[kind] == Value("large_binary"):  # which `datasets` before 4.6 does not take as files
+        inputs = inputs.cast_column(kind, Value("binary"))
     files: Dataset = inputs.cast_column(kind, FILE_KINDS[kind](decode=kind != "audio"))
     return files
 

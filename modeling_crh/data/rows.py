@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from datasets import Features
 from datasets.exceptions import DatasetsError
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined] # exported by its `__getattr__`
+
+from modeling_crh.file_bytes import httpx
 
 _AT_A_TIME = 64
 

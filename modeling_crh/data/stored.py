@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,16 @@ from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, media
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.source import DataSource
 from modeling_crh.data.table_readers import DatasetReader, StreamReader
-from modeling_crh.data.tables import SUFFIXES, Part, divide_tables, find_tables, open_tables, read_error, read_stream
+from modeling_crh.data.tables import (
+    SUFFIXES,
+    Part,
+    digest,
+    divide_tables,
+    find_tables,
+    open_tables,
+    read_error,
+    read_stream,
+)
 from modeling_crh.runtime.terminal import say
 
 
@@ -119,16 +127,6 @@ def _part_of(data: Dataset | IterableDataset, name: str = "the dataset", *, is_c
         rows = data.with_format(None)  # without the user's transform
         return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
     return Part(Rows([StreamReader(data, name)]), partial(read_stream, data))
-
-
-def digest(files: Sequence[Path]) -> str:
-    """Compute a digest of the absolute paths, sizes and times of files; it changes when a file is replaced."""
-    found = hashlib.sha256()
-    for file in files:
-        status = os.stat(file)
-        place = f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0"
-        found.update(place.encode("utf-8", "surrogateescape"))
-    return found.hexdigest()
 
 
 def _open_folder(path: Path, source: DataSource) -> Stored | None:

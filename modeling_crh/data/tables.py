@@ -1,11 +1,14 @@
 """Find tables by file, list, glob pattern or folder, and open them: parquet, CSV, JSON, WebDataset tars, NumPy."""
 
 import glob
+import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from datasets import Audio, Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.table import InMemoryTable
@@ -98,18 +101,47 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
         raise read_error(name, error) from error
 
 
-def read_stream(stream: IterableDataset) -> Dataset:
-    """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded."""
+def digest(files: Sequence[Path]) -> str:
+    """Compute a digest of the absolute paths, sizes and times of files; it changes when a file is replaced."""
+    found = hashlib.sha256()
+    for file in files:
+        status = os.stat(file)
+        place = f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0"
+        found.update(place.encode("utf-8", "surrogateescape"))
+    return found.hexdigest()
+
+
+class _StreamRows:
+    """Generator of the rows of a stream, whose stamp is the name of these rows in the cache of `datasets`.
+
+    The name is otherwise a hash of the pickled stream. That differs from process to process, and fails for streams of
+    tars with huggingface_hub 1.31 to 1.33. `Dataset.from_generator` takes a name of its own only from datasets 4.4 on.
+    """
+
+    def __init__(self, stream: IterableDataset, stamp: str) -> None:
+        self.stream, self.stamp = stream, stamp
+
+    def __call__(self) -> Iterator[dict[str, Any]]:
+        for table in self.stream.with_format("arrow").iter(batch_size=_AT_A_TIME):
+            yield from table.to_pylist()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (self.stamp,)
+
+
+def read_stream(stream: IterableDataset, stamp: str | None = None) -> Dataset:
+    """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded.
+
+    Args:
+        stream: The rows.
+        stamp: Text that changes with the rows; rows already in the cache under this stamp are not written again. None
+            always writes them.
+    """
     features: Any = stream.features
     if features is not None:
         stream = stream.select_columns(list(features))  # WebDataset's rows differ in the order of their columns
         features = Features(**{name: _FILE if isinstance(kind, Audio) else kind for name, kind in features.items()})
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for table in stream.with_format("arrow").iter(batch_size=_AT_A_TIME):
-            yield from table.to_pylist()
-
-    return Dataset.from_generator(rows, features=features)
+    return Dataset.from_generator(_StreamRows(stream, stamp or uuid4().hex), features=features)
 
 
 def read_error(name: str, error: Exception) -> Exception:
@@ -141,7 +173,7 @@ def _open(kind: str, files: list[Path], name: str) -> Part:
     source = texts[0] if len(texts) == 1 else name
     rows = Rows([StreamReader(stream, source, base=files[0].parent)])
     if kind == ".tar":
-        return Part(rows, lambda: read_stream(stream))
+        return Part(rows, lambda: read_stream(stream, digest(files)))
     return Part(rows, lambda: load_dataset(builder, data_files=texts, split="train"))
 
 

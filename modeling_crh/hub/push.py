@@ -8,12 +8,13 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
-from huggingface_hub.utils import httpx, validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
 from transformers import PreTrainedModel
 
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.adapters import ADAPTER_FILE, base_name, merged_copy
 from modeling_crh.encoding.inputs import load_processor
+from modeling_crh.file_bytes import httpx
 from modeling_crh.hub.cards import RunRecord, is_written, model_card, read_run
 from modeling_crh.processors import fit_processor
 

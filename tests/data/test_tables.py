@@ -14,6 +14,7 @@ from tiny_data import CLASSES, read_both, write_pictures
 from modeling_crh.data import load_splits, open_source
 from modeling_crh.data.rows import Rows
 from modeling_crh.data.table_readers import CsvReader, DatasetReader, ParquetReader, StreamReader
+from modeling_crh.data.tables import open_tables
 
 COLUMNS = {"text": [f"text {row}" for row in range(200)], "number": list(range(200)), "other": [0.5] * 200}
 TWELVE = [name for name in CLASSES for _ in range(4)]
@@ -152,18 +153,35 @@ def test_plain_parquet_files_of_images_are_read(write_parquet, tmp_path, form):
     assert [value["bytes"] or Path(value["path"]).read_bytes() for value in values] == contents
 
 
+def write_tar(path, samples):
+    """Write samples, each a content by suffix, as a WebDataset tar."""
+    with tarfile.open(path, "w") as tar:
+        for number, sample in enumerate(samples):
+            for suffix, content in sample.items():
+                info = tarfile.TarInfo(f"{number:04d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
 def test_webdataset_tars_are_read_with_the_class_of_each_sample(tmp_path):
     files = write_pictures(tmp_path / "images")
+    samples = [{"png": file.read_bytes(), "cls": str(row // 4).encode()} for row, file in enumerate(files)]
     for shard in range(2):
-        with tarfile.open(tmp_path / f"shard-{shard:05d}.tar", "w") as tar:
-            for number, file in list(enumerate(files))[shard::2]:
-                for name, data in (("png", file.read_bytes()), ("cls", str(number // 4).encode())):
-                    info = tarfile.TarInfo(f"{number:04d}.{name}")
-                    info.size = len(data)
-                    tar.addfile(info, io.BytesIO(data))
+        write_tar(tmp_path / f"shard-{shard:05d}.tar", samples[shard::2])
     (tmp_path / "tars").mkdir()
     assert read_both(tmp_path / "shard-00000.tar") == ["0", "0", "1", "1", "2", "2"]
     assert read_both(f"{tmp_path}/shard-*.tar") == ["0", "0", "1", "1", "2", "2"] * 2
+
+
+def test_rows_of_a_tar_stay_in_the_cache_until_the_tar_is_replaced(tmp_path):
+    def rows_of(word):
+        write_tar(tmp_path / "rows.tar", [{"txt": word}, {"txt": word}])
+        first, again = (open_tables([tmp_path / "rows.tar"], "the tar").whole() for _ in range(2))
+        assert first.cache_files == again.cache_files
+        assert first["txt"][:] == again["txt"][:] == [word.decode()] * 2
+        return first.cache_files
+
+    assert rows_of(b"eel") != rows_of(b"owl")
 
 
 @pytest.mark.parametrize("shape", [(12, 3), (12, 2, 3)])
