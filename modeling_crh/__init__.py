@@ -4,31 +4,30 @@ Importing it registers the Auto classes and the task "crh-hashing" with transfor
 """
 
 import importlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel
-from transformers.pipelines import PIPELINE_REGISTRY
-
-from .configuration_crh import CRHConfig
-from .modeling_crh import CRHModel, CRHModelOutput
-from .pipeline_crh import TASK, CRHPipeline
+if TYPE_CHECKING:
+    from modeling_crh.configuration_crh import CRHConfig
+    from modeling_crh.data import load_benchmark, load_splits
+    from modeling_crh.modeling_crh import CRHModel, CRHModelOutput
+    from modeling_crh.pipeline_crh import CRHPipeline
+    from modeling_crh.training.arguments import CRHTrainingArguments
+    from modeling_crh.training.callbacks import ReassignCentersCallback
+    from modeling_crh.training.trainer import CRHTrainer
 
 __version__ = "0.1.0"
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "fashion-mnist-64"
 """Model of 64 bits, trained on all of Fashion-MNIST, that `pipeline("crh-hashing")` loads if none is named."""
 
-AutoConfig.register(CRHConfig.model_type, CRHConfig)
-AutoModel.register(CRHConfig, CRHModel)
-CRHConfig.register_for_auto_class()  # type: ignore[no-untyped-call]  # so that a saved model has its code beside it
-CRHModel.register_for_auto_class("AutoModel")  # type: ignore[no-untyped-call]
-PIPELINE_REGISTRY.register_pipeline(
-    TASK, CRHPipeline, pt_model=AutoModel, default={"model": (str(DEFAULT_CHECKPOINT), "main")}, type="multimodal"
-)
-
-# Imported when first asked for, because they import `datasets`, and with it pandas.
-_LAZY = {
+# Imported when first asked for: the trainer imports `datasets`, and with it pandas.
+_MODULES = {
+    "CRHConfig": "configuration_crh",
+    "CRHModel": "modeling_crh",
+    "CRHModelOutput": "modeling_crh",
+    "CRHPipeline": "pipeline_crh",
     "CRHTrainer": "training.trainer",
     "CRHTrainingArguments": "training.arguments",
     "ReassignCentersCallback": "training.callbacks",
@@ -36,10 +35,24 @@ _LAZY = {
     "load_splits": "data",
 }
 
-__all__ = ["CRHConfig", "CRHModel", "CRHModelOutput", "CRHPipeline", *_LAZY]
+__all__ = [
+    "CRHConfig",
+    "CRHModel",
+    "CRHModelOutput",
+    "CRHPipeline",
+    "CRHTrainer",
+    "CRHTrainingArguments",
+    "ReassignCentersCallback",
+    "load_benchmark",
+    "load_splits",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "modeling_crh_command" not in sys.modules:  # `crh` registers when a command runs, so that its help needs no torch
+    importlib.import_module(".registration", __name__)

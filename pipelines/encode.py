@@ -3,8 +3,8 @@
 accelerate launch pipelines/encode.py CHECKPOINT SOURCE --out DIR
 """
 
+from modeling_crh.cli import run
 from modeling_crh.cli.encode_commands import encode
-from modeling_crh.runtime.terminal import run
 
 if __name__ == "__main__":
     run(encode)

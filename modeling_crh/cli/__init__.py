@@ -1,67 +1,35 @@
-"""The command `crh`; the module of a subcommand is imported only when it is called, so that help is fast."""
+"""The command `crh`. A command imports what it needs when it runs, so that help and completion take no seconds."""
 
-import importlib
-from typing import Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
 
-from modeling_crh.runtime.terminal import run
+from modeling_crh import __version__
+from modeling_crh.cli.encode_commands import encode, evaluate, features
+from modeling_crh.cli.running import Command, run
+from modeling_crh.cli.search_commands import dedupe, index, search
+from modeling_crh.cli.share_commands import app, demo, export, push
+from modeling_crh.cli.train_command import train
 
-__all__ = ["commands", "load_command", "main", "run"]
+__all__ = ["commands", "main", "run"]
 
-_COMMANDS = {
-    "train": ("train_command", "Train a model, evaluate it and save it."),
-    "evaluate": ("encode_commands", "Evaluate a model: queries of a dataset against its database."),
-    "encode": ("encode_commands", "Encode images, sounds, texts or features into files of packed codes."),
-    "features": ("encode_commands", "Store a backbone's features, to train a head on them."),
-    "index": ("search_commands", "Build an index over packed codes."),
-    "search": ("search_commands", "Find the nearest items of an index."),
-    "dedupe": ("search_commands", "List groups of near-duplicates."),
-    "export": ("share_commands", "Write a model as one file for onnxruntime."),
-    "push": ("share_commands", "Publish a model, codes or a search page on the Hub."),
-    "app": ("share_commands", "Show the search page of an index."),
-    "demo": ("share_commands", "Train, evaluate and search on a bundled sample."),
-}
-"""Module and one-line help of each command, by name."""
+commands = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+for _function in (train, evaluate, encode, features, index, search, dedupe, export, push, app, demo):
+    commands.command(cls=Command)(_function)
 
 
-class _LazyGroup(TyperGroup):
-    """List commands without importing them, and import the one that is called."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in _COMMANDS:
-            return None
-        return TyperCommand(cmd_name, help=_COMMANDS[cmd_name][1])
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, stub, rest = super().resolve_command(ctx, args)
-        return name, load_command(name) if stub is not None and name is not None else stub, rest
-
-
-def load_command(name: str) -> Any:
-    """Import one command and convert it to a click command."""
-    module = importlib.import_module(f"{__name__}.{_COMMANDS[name][0]}")
-    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-    single.command(name)(getattr(module, name))
-    return get_command(single)
-
-
-commands = typer.Typer(
-    cls=_LazyGroup,
-    help="Learn short binary codes from labelled images, sounds, texts or features, and search by them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-)
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"modeling-crh {__version__}")
+        raise typer.Exit
 
 
 @commands.callback()
-def _crh() -> None:
+def _crh(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     """Learn short binary codes from labelled images, sounds, texts or features, and search by them."""
 
 

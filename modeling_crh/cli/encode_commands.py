@@ -1,23 +1,17 @@
 """`crh encode`, `crh features` and `crh evaluate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from torch import nn
 
 from modeling_crh import DEFAULT_CHECKPOINT
-from modeling_crh.backbones import Tower
-from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumWorkers, with_data_options
-from modeling_crh.data import DataSource, Division, load_splits, open_source, read_parts
-from modeling_crh.encoding import Encoder, load_backbone
-from modeling_crh.encoding.encode import EncodedSource, check_kind, encode_source
-from modeling_crh.encoding.feature_tables import store_features
-from modeling_crh.encoding.shards import shard_files
-from modeling_crh.runtime.processes import choose_workers, leave_processes, own_state
+from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumWorkers, Tower, with_data_options
+from modeling_crh.data_source import DataSource, Division
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
-from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
-from modeling_crh.training.recipe import find_recipe, options_of_run
+
+if TYPE_CHECKING:
+    from modeling_crh.encoding.encode import EncodedSource
 
 
 @with_data_options(DataSource, argument="SOURCE")
@@ -33,6 +27,13 @@ def encode(
     as_json: Json = False,
 ) -> None:
     """Encode images, sounds, texts or features into parquet files of codes; an interrupted run can be continued."""
+    from modeling_crh.data import open_source
+    from modeling_crh.encoding import Encoder
+    from modeling_crh.encoding.encode import check_kind, encode_source
+    from modeling_crh.encoding.shards import shard_files
+    from modeling_crh.runtime.processes import leave_processes, own_state
+    from modeling_crh.training.recipe import options_of_run
+
     encoder = Encoder.load(checkpoint, batch_size=batch_size, num_workers=num_workers)
     inherited = options_of_run(checkpoint, data, columns_only=True)
     options = inherited | data
@@ -72,6 +73,13 @@ def features(
     as_json: Json = False,
 ) -> None:
     """Store a backbone's features of labelled images, sounds or texts, for `crh train --features-column features`."""
+    from torch import nn
+
+    from modeling_crh.data import read_parts
+    from modeling_crh.encoding import load_backbone
+    from modeling_crh.encoding.feature_tables import store_features
+    from modeling_crh.runtime.processes import choose_workers, own_state
+
     backbone, processor = load_backbone(checkpoint, tower)
     nn.Module.to(backbone, own_state().device)
     parts, bad_rows = read_parts(DataSource(**data))
@@ -115,6 +123,12 @@ def evaluate(
 
     Columns, division and the rule for bad rows default to those of the run that trained the model.
     """
+    from modeling_crh.data import load_splits
+    from modeling_crh.encoding import Encoder
+    from modeling_crh.runtime.processes import choose_workers
+    from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
+    from modeling_crh.training.recipe import find_recipe, options_of_run
+
     name = checkpoint or str(DEFAULT_CHECKPOINT)
     recipe = find_recipe(name)
     if reference is not None and recipe is not None and recipe.method != "crh":
@@ -138,7 +152,7 @@ def evaluate(
     print_figures(figures | semantics, f"{name} on {options['dataset']}", as_json, context)
 
 
-def _report(encoded: EncodedSource, num_bits: int, as_json: bool) -> None:
+def _report(encoded: "EncodedSource", num_bits: int, as_json: bool) -> None:
     """Report the rows left out and the codes written."""
     name_bad_rows(encoded.left_out)
     summary = {

@@ -4,11 +4,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
-from modeling_crh.data.source import DataSource, Division
+from modeling_crh.data_source import DataSource, Division
 
 NumWorkers = Annotated[
     int | None,
@@ -23,6 +23,8 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, all else on standard error.")
 ]
 
+Tower = Literal["vision", "text", "audio"]
+"""The same as `modeling_crh.backbones.Tower`, which takes seconds to import."""
 
 Command = Callable[..., None]
 
@@ -87,8 +89,8 @@ def _parameter(kind: type, name: str, argument: str | None) -> inspect.Parameter
 
 
 def _plain(hint: Any) -> Any:
-    """Return the type of an option: the first number or text type of the field's annotation."""
-    return next(kind for kind in (*get_args(hint), hint) if kind in (int, float, str))
+    """Return the type of an option: the first number or text type of the field's annotation; data have a name."""
+    return next((kind for kind in (*get_args(hint), hint) if kind in (int, float, str)), str)
 
 
 assert {entry.name for entry in fields(DataSource)}.isdisjoint({entry.name for entry in fields(Division)})

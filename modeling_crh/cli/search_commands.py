@@ -3,30 +3,17 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modeling_crh.cli.options import DataOptions, Json, with_data_options
-from modeling_crh.data import DataSource
+from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import print_summary, print_table, say
-from modeling_crh.search import index_codes, near_duplicates, open_index, read_index
-from modeling_crh.search.code_index import CodeIndex, is_table_uri
-from modeling_crh.search.duplicates import write_groups
-from modeling_crh.search.index_file import is_index_file, label_text
-from modeling_crh.search.indexing import codes_to_table
-from modeling_crh.search.queries import (
-    Result,
-    check_model,
-    encode_queries,
-    find_queries,
-    find_results,
-    load_encoder,
-    query_logits,
-    text_queries,
-    write_page,
-)
-from modeling_crh.training.recipe import options_of_run
+
+if TYPE_CHECKING:
+    from modeling_crh.search.code_index import CodeIndex
+    from modeling_crh.search.queries import Result
 
 Index = Annotated[str, typer.Argument(help="Index from `crh index`: a file, or a table such as s3://bucket/a.lance.")]
 
@@ -57,6 +44,11 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Build an index over packed codes, in one file or as a table."""
+    from modeling_crh.search import index_codes
+    from modeling_crh.search.code_index import is_table_uri
+    from modeling_crh.search.index_file import is_index_file
+    from modeling_crh.search.indexing import codes_to_table
+
     built: CodeIndex
     if is_table_uri(out):
         built = codes_to_table(codes, out, kind=kind, model=model, append=append)
@@ -129,6 +121,9 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the nearest items of an index, by distance in bits."""
+    from modeling_crh.search import open_index, queries
+    from modeling_crh.training.recipe import options_of_run
+
     if not query and not text:
         raise ValueError("`query` must be given, or `text`, but both are missing.")
     if image_root is not None and html is None:
@@ -136,16 +131,16 @@ def search(
     opened = open_index(index)
     chosen: CodeIndex = opened if where is None else opened.where(where)
     if model is not None:
-        check_model(chosen, model)
+        queries.check_model(chosen, model)
     known = {} if model is None else options_of_run(model, data, columns_only=True)
-    sources = find_queries(query or [], chosen.num_bits, **{**known, **data}) + text_queries(text or [])
+    sources = queries.find_queries(query or [], chosen.num_bits, **{**known, **data}) + queries.text_queries(text or [])
     to_encode = any(source.kind != "code" for source in sources)
-    encoder = load_encoder(chosen, model) if model is not None and to_encode else None
-    logits = query_logits(sources, encoder) if rerank else None
-    packed = encode_queries(sources, chosen.num_bits, encoder, logits)
-    results = find_results(chosen, sources, packed, k=k, radius=radius, rerank_logits=logits)
+    encoder = queries.load_encoder(chosen, model) if model is not None and to_encode else None
+    logits = queries.query_logits(sources, encoder) if rerank else None
+    packed = queries.encode_queries(sources, chosen.num_bits, encoder, logits)
+    results = queries.find_results(chosen, sources, packed, k=k, radius=radius, rerank_logits=logits)
     if html is not None:
-        for fault, count in write_page(html, chosen, results, image_root=image_root).items():
+        for fault, count in queries.write_page(html, chosen, results, image_root=image_root).items():
             say(f"Left {count} pictures of the database out of the page: {fault}.")
     if not as_json:
         _print_results(results)
@@ -155,7 +150,9 @@ def search(
     typer.echo(json.dumps(summary | {"results": [result.to_dict() for result in results]}))
 
 
-def _print_results(results: Sequence[Result]) -> None:
+def _print_results(results: Sequence["Result"]) -> None:
+    from modeling_crh.search.index_file import label_text
+
     rows: list[tuple[object, ...]] = []
     for result in results:
         names = [result.source.name, *[""] * len(result.hits)]
@@ -181,6 +178,9 @@ def dedupe(
     as_json: Json = False,
 ) -> None:
     """List groups of near-duplicates: items that chains of neighbours within `--radius` connect."""
+    from modeling_crh.search import near_duplicates, read_index
+    from modeling_crh.search.duplicates import write_groups
+
     loaded = read_index(index, "flat")
     groups = near_duplicates(loaded, radius)
     if out is not None:

@@ -8,12 +8,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from modeling_crh.cli.options import Json
-from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.data.folders import media_files
-from modeling_crh.encoding.adapters import ADAPTER_FOLDER
-from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.hub.published import push_codes, push_space
-from modeling_crh.hub.push import push_model
 from modeling_crh.runtime.terminal import print_summary, stderr_console
 
 _CALIBRATION_IMAGES = 256
@@ -40,7 +34,9 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model as one file that computes packed codes under onnxruntime, without torch."""
-    from modeling_crh.export import check_new_file, export_onnx  # onnx is optional
+    from modeling_crh.configuration_crh import is_hub_id
+    from modeling_crh.encoding.loading import load_checkpoint
+    from modeling_crh.export import check_new_file, export_onnx
 
     check_new_file(out)
     model, processor = load_checkpoint(checkpoint)
@@ -61,6 +57,8 @@ def export(
 
 def _some_images(folder: Path) -> list[Path]:
     """Draw a fixed random sample of the image files of a folder: the first ones might all be of one class."""
+    from modeling_crh.data.folders import media_files
+
     files = [folder / file for file in media_files(folder, "image").files] if folder.is_dir() else []
     if not files:
         raise ValueError(f"`calibration` must be a folder with images, but got {str(folder)!r}.")
@@ -99,6 +97,11 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Upload a model with its code, processor and card, or codes as a dataset, or the search page of an index."""
+    from modeling_crh.encoding.adapters import ADAPTER_FOLDER
+    from modeling_crh.encoding.loading import load_checkpoint
+    from modeling_crh.hub.published import push_codes, push_space
+    from modeling_crh.hub.push import push_model
+
     _check_push(kind, space, model, image_root, with_pictures)
     if adapter and (space or kind == "dataset"):
         raise ValueError("`adapter` must be given with the run of a model only.")
@@ -150,7 +153,7 @@ def app(
     ] = None,
 ) -> None:
     """Show the search page of an index in a browser, until Ctrl-C."""
-    from modeling_crh.app import build_page, serve  # Gradio is optional
+    from modeling_crh.app import build_page, serve
 
     serve(build_page(index, model, image_root=image_root), host, port)
 
@@ -169,7 +172,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
     """Train, evaluate, search and write a report on a bundled sample. The last line of output is JSON."""
-    from modeling_crh.demo import run_demo, run_emoji_demo  # the report is optional
+    from modeling_crh.demo import run_demo, run_emoji_demo
 
     if dataset == "emoji":
         summary = run_emoji_demo(out or Path("runs/demo-emoji"), data_dir, seed)

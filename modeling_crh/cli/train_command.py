@@ -1,21 +1,16 @@
 """`crh train`."""
 
-import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from accelerate import PartialState
 
-from modeling_crh.backbones import Tower
-from modeling_crh.cli.options import DataOptions, Json, with_data_options
-from modeling_crh.data import BENCHMARKS, DataSource, Division, open_source
-from modeling_crh.runtime.atomic_files import write_json
-from modeling_crh.runtime.processes import choose_workers, leave_processes
-from modeling_crh.runtime.terminal import print_figures, say, silenced
-from modeling_crh.training import run as experiment
-from modeling_crh.training.evaluation import evaluate_splits
-from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
+from modeling_crh.cli.options import DataOptions, Json, Tower, with_data_options
+from modeling_crh.data_source import DataSource, Division
+from modeling_crh.runtime.terminal import print_figures, say
+
+if TYPE_CHECKING:
+    from modeling_crh.training.recipe import Recipe
 
 RIVALS = "csq, orthohash, mds, shc, hashnet, dtsh, greedyhash; or sign, lsh, itq, which are not trained"
 OF_THE_RECIPE = "the recipe's"
@@ -79,76 +74,43 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model, evaluate it and save it. Options override the recipe."""
+    from accelerate import PartialState
+
+    from modeling_crh.runtime.processes import leave_processes
+    from modeling_crh.training import run
+    from modeling_crh.training.chosen_recipe import recipe_of_options
+
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method, "unfreeze_last": unfreeze_last}
     fields["freeze_backbone"] = freeze_backbone or None
     model, lora = {"num_bits": num_bits, "tower": tower}, {"rank": lora_rank}
-    chosen = _recipe(recipe, fields, {"model": model, "training": training, "lora": lora})
-    if dry_run:
-        _try_out(chosen, as_json)
-    else:
+    chosen = recipe_of_options(recipe, fields, {"model": model, "training": training, "lora": lora})
+    if not dry_run:
         _train_and_evaluate(chosen, out, resume, as_json)
+    else:
+        summary = run.dry_run(chosen)
+        if PartialState().is_main_process:
+            print_figures(summary, "A dry run: nothing was written", as_json, {})
     leave_processes()
 
 
-def _try_out(recipe: Recipe, as_json: bool) -> None:
-    """Make a dry run and print its summary."""
-    summary = experiment.dry_run(recipe)
-    if PartialState().is_main_process:
-        print_figures(summary, "A dry run: nothing was written", as_json, {})
+def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool) -> None:
+    """Train in `out`, and print the figures of the run in its first process."""
+    from accelerate import PartialState
 
+    from modeling_crh.runtime.atomic_files import write_json
+    from modeling_crh.runtime.processes import choose_workers
+    from modeling_crh.training.evaluation import evaluate_splits
+    from modeling_crh.training.run import FIGURES_NAME, train
 
-def _train_and_evaluate(recipe: Recipe, out: Path, resume: bool, as_json: bool) -> None:
-    """Train in `out`, and print the figures of the run."""
     try:
-        run = experiment.train(recipe, out, resume=resume)
+        trained = train(recipe, out, resume=resume)
     except KeyboardInterrupt:
         say(f"`--resume` goes on from the last checkpoint in {out}.")
         raise typer.Exit(130) from None
     if not PartialState().is_main_process:
         return
-    workers = choose_workers(run.model.main_input_name)
-    figures = evaluate_splits(run.model, run.processor, run.splits, num_workers=workers)
-    write_json(out / experiment.FIGURES_NAME, figures)
+    workers = choose_workers(trained.model.main_input_name)
+    figures = evaluate_splits(trained.model, trained.processor, trained.splits, num_workers=workers)
+    write_json(out / FIGURES_NAME, figures)
     print_figures(figures, f"Saved in {out}", as_json, {"checkpoint": str(out)})
-
-
-def _recipe(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[str, Any]]) -> Recipe:
-    """Make a recipe from a file and options; None marks an option that was not given."""
-    overrides: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    for name, settings in sections.items():
-        given = {key: value for key, value in settings.items() if value is not None}
-        if given:
-            overrides[name] = given
-    if path is not None or "dataset" not in overrides:
-        return Recipe.load(path or DEMO_RECIPE, **overrides)
-    if overrides.keys().isdisjoint({"features_column", "text_column", "backbone"}):
-        overrides |= _found_features(overrides)
-    if "features_column" in overrides:
-        return Recipe.load(FEATURES_RECIPE, **overrides)
-    if "backbone" in overrides:
-        return Recipe.from_dict({"augmentation": "standard"}, **overrides)
-    if "text_column" not in overrides:
-        say(
-            "No `--backbone` was named, so the small ResNet of the demo is trained from scratch; a pretrained one, "
-            "such as --backbone microsoft/resnet-34, needs fewer images."
-        )
-    return Recipe.load(DEMO_RECIPE, **overrides)
-
-
-def _found_features(options: dict[str, Any]) -> dict[str, str]:
-    """Return `features_column` for data that hold features and no image, else no option.
-
-    Raises:
-        ValueError: If the data hold sounds, which no default recipe reads.
-    """
-    if options["dataset"] in BENCHMARKS:
-        return {}
-    names = {entry.name for entry in dataclasses.fields(DataSource)}
-    with silenced():  # the run opens the data again
-        opened = open_source(**{name: value for name, value in options.items() if name in names})
-    if opened.kind == "audio":
-        raise ValueError(
-            "`backbone` must be given to train on sounds, or a recipe such as training/recipes/audio.yaml."
-        )
-    return {"features_column": opened.columns.value} if opened.kind == "features" else {}

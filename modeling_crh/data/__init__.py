@@ -16,8 +16,8 @@ from modeling_crh.data.load_splits import LoadedSplits, load_splits, read_parts
 from modeling_crh.data.open_source import OpenedSource, Row, open_source
 from modeling_crh.data.prepared import prepare_dataset
 from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
-from modeling_crh.data.source import DataSource, Division, options_of
 from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
+from modeling_crh.data_source import DataSource, Division, options_of
 
 __all__ = [
     "BENCHMARKS",

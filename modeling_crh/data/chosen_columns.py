@@ -9,8 +9,8 @@ from datasets import ClassLabel, Features
 
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.label_forms import LabelForm, find_label_form
-from modeling_crh.data.source import DataSource
 from modeling_crh.data.tables import Part
+from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import say
 
 _NAMED_AFTER_WEBDATASET = "cls"  # column of classes: WebDataset keeps the class of a sample in a file NAME.cls

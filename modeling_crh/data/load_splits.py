@@ -13,8 +13,8 @@ from modeling_crh.data.columns import count_unlabelled, label_names
 from modeling_crh.data.open_source import open_data
 from modeling_crh.data.prepared import prepare_part
 from modeling_crh.data.protocols import OFFICIAL, find_protocol
-from modeling_crh.data.source import Data, DataSource, Division
 from modeling_crh.data.splits import split_parts
+from modeling_crh.data_source import Data, DataSource, Division
 from modeling_crh.runtime.terminal import say
 
 

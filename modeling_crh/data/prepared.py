@@ -13,9 +13,9 @@ from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_co
 from modeling_crh.data.columns import LEVELS, label_feature, without_decoding
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import Place, Rows
-from modeling_crh.data.source import DataSource
 from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part, no_rows
+from modeling_crh.data_source import DataSource
 
 NO_CLASS = -1
 """Class id of a row without a label, in a column of one class per row."""

@@ -26,7 +26,6 @@ from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
 from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, media_files, read_metadata
 from modeling_crh.data.rows import READ_ERRORS, Rows
-from modeling_crh.data.source import DataSource
 from modeling_crh.data.table_readers import DatasetReader, StreamReader
 from modeling_crh.data.tables import (
     SUFFIXES,
@@ -38,6 +37,7 @@ from modeling_crh.data.tables import (
     read_error,
     read_stream,
 )
+from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import say
 
 

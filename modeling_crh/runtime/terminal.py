@@ -1,28 +1,29 @@
-"""Print messages, tables and progress bars, and end commands; no other module prints."""
+"""Print messages, tables and progress bars; no other module prints."""
 
 import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from huggingface_hub.errors import StrictDataclassError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tqdm import tqdm
 
-from modeling_crh.runtime.processes import is_lost_process
-
-progress_bar = partial(tqdm, delay=2, disable=None, leave=False)
-"""`tqdm` on standard error, shown after two seconds and only in a terminal, never in a log file."""
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _is_silenced: ContextVar[bool] = ContextVar("is_silenced", default=False)
 _NAMED = 20  # bad rows that are listed; the others are counted
+
+
+def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> "tqdm[Any]":
+    """Make a `tqdm` on standard error, shown after two seconds and only in a terminal, never in a log file."""
+    from tqdm import tqdm
+
+    return tqdm(items, **{"delay": 2, "disable": None, "leave": False} | settings)
 
 
 def printable(value: object) -> Text:
@@ -108,47 +109,8 @@ def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None
     typer.echo(json.dumps(summary) if as_json else printable(sentence).plain)
 
 
-def run(command: Any) -> None:
-    """Run a typer app, or a function as a command line of its own.
-
-    Bad input ends with one sentence and exit code 2; a bug ends with its traceback. With `CRH_DEBUG=1` every error
-    ends with its traceback.
-    """
-    _quiet_libraries()
-    if not isinstance(command, typer.Typer):
-        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-        single.command()(command)
-        command = single
-    debugs = bool(os.environ.get("CRH_DEBUG"))
-    try:
-        command()
-    except SystemExit as ended:
-        if ended.code == 130:
-            _print_error("Interrupted.")
-        raise
-    except (ValueError, OSError, StrictDataclassError, ModuleNotFoundError) as error:
-        if debugs:
-            raise
-        _print_error(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
-        sys.exit(2)
-    except RuntimeError as error:
-        if debugs or not is_lost_process(error):
-            raise
-        _print_error("Error: Another process of this run has ended, and so does this one; see what that one says.")
-        sys.exit(1)
-
-
-def _print_error(sentence: str) -> None:
+def print_error(sentence: str) -> None:
     """Print on standard error in every process, since the one that fails need not be the first."""
     text = printable(sentence)
     text.highlight_words(["Error:"], "bold red")
     stderr_console().print(text, soft_wrap=True)
-
-
-def _quiet_libraries() -> None:
-    """Silence the warnings and progress bars of other libraries."""
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()

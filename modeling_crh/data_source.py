@@ -1,11 +1,12 @@
 """Options that name and divide data, declared once for the command line, recipes and Python."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+if TYPE_CHECKING:  # the help of the commands needs no datasets
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-Data: TypeAlias = str | Dataset | DatasetDict | IterableDataset | IterableDatasetDict
+Data: TypeAlias = "str | Dataset | DatasetDict | IterableDataset | IterableDatasetDict"
 """The name of a data source, or a dataset object."""
 
 
