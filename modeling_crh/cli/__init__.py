@@ -1,17 +1,84 @@
 """The command `crh`. A command imports what it needs when it runs, so that help and completion take no seconds."""
 
-from typing import Annotated
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from modeling_crh import __version__
 from modeling_crh.cli.encode_commands import encode, evaluate, features
-from modeling_crh.cli.running import Command, run
 from modeling_crh.cli.search_commands import dedupe, index, search
 from modeling_crh.cli.share_commands import app, demo, export, push
 from modeling_crh.cli.train_command import train
+from modeling_crh.runtime.terminal import print_error
 
 __all__ = ["commands", "main", "run"]
+
+
+class Command(TyperCommand):
+    """A command that loads torch and transformers when it runs, and not for its help or its completion."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Load the library, then run the command."""
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
+        importlib.import_module("modeling_crh.registration")
+        _quiet_transformers()
+        return super().invoke(ctx)
+
+
+def run(command: typer.Typer | Callable[..., None]) -> None:
+    """Run a typer app, or a function as a command line of its own.
+
+    Bad input ends with one sentence and exit code 2; a bug ends with its traceback. With `CRH_DEBUG=1` every error
+    ends with its traceback.
+    """
+    if not isinstance(command, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        single.command(cls=Command)(command)
+        command = single
+    debugs = bool(os.environ.get("CRH_DEBUG"))
+    try:
+        command()
+    except SystemExit as ended:
+        if ended.code == 130:
+            print_error("Interrupted.")
+        raise
+    except (ValueError, OSError, ModuleNotFoundError, _strict_error()) as error:
+        if debugs:
+            raise
+        print_error(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
+        sys.exit(2)
+    except RuntimeError as error:
+        if debugs or not _is_lost_process(error):
+            raise
+        print_error("Error: Another process of this run has ended, and so does this one; see what that one says.")
+        sys.exit(1)
+
+
+def _strict_error() -> type[Exception]:
+    """Return the error of `@strict` dataclasses; it is imported only when a command has failed."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    return StrictDataclassError
+
+
+def _is_lost_process(error: RuntimeError) -> bool:
+    from modeling_crh.runtime.processes import is_lost_process
+
+    return is_lost_process(error)
+
+
+def _quiet_transformers() -> None:
+    """Silence the warnings and progress bars of transformers."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
 
 commands = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
 for _function in (train, evaluate, encode, features, index, search, dedupe, export, push, app, demo):
