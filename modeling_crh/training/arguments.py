@@ -77,6 +77,11 @@ class CRHTrainingArguments(TrainingArguments):
                 raise ValueError(f"`{name}` must be {default!r}, since {reason}, but got {getattr(self, name)!r}.")
         if self.lr_scheduler_kwargs is None:
             self.lr_scheduler_kwargs = self._schedule_defaults()
+        # transformers 5.23 renamed these and warns of the old names, which are the only ones before it.
+        for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
+            renamed = name.replace("gradient", "activation")
+            if getattr(self, renamed, False) is None:
+                setattr(self, renamed, getattr(self, name))
         super().__post_init__()  # type: ignore[no-untyped-call]
         if cast(Any, self.accelerator_config).dispatch_batches:
             raise ValueError(

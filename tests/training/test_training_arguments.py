@@ -49,3 +49,10 @@ def test_centers_move_after_each_of_the_first_epochs_and_then_now_and_again(sett
 def test_a_setting_out_of_range_is_an_error(settings, message, tmp_path):
     with pytest.raises(ValueError, match=re.escape(message)):
         CRHTrainingArguments(output_dir=str(tmp_path), **settings)
+
+
+@pytest.mark.filterwarnings("error")  # transformers warns of these names since it has others
+def test_gradient_checkpointing_is_switched_on_by_the_name_that_every_transformers_has(tmp_path):
+    settings = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    args = CRHTrainingArguments(output_dir=str(tmp_path), **settings)
+    assert {name: getattr(args, name) for name in settings} == settings
