@@ -2,20 +2,22 @@
 
 Method: 5,000 queries against 117,000 items at 64 bits, the size of COCO; a code is the center of its class with a
 quarter of its bits flipped. Once any of 80 labels is on an item, once one of 10 classes. Our side is one call of
-`figures_with_counts` and one of `precision_recall_curve`, for all queries. The loop takes for each query one product
-for the distances, one for relevance and one `numpy.argsort`, and from these the figures that research code prints and
-we do too: mAP, precision and recall at 10 places and within every radius. The tie-aware mAP and its bounds, which no
-such loop has, we compute besides. The loop runs on a subset of the queries, since every query costs the same. Its codes
-are float32; its labels are float32 one-hot rows of the 10 classes, and int64 rows of the 80 labels, which is what those
-repositories read from their image lists, and what NumPy has no fast product for.
+`figures_with_counts` and one of `precision_recall_curve`, for all queries, by the sort of the core and, where the extra
+`fast` is installed, by Numba. The loop takes for each query one product for the distances, one for relevance and one
+`numpy.argsort`, and from these the figures that research code prints and we do too: mAP, precision and recall at 10
+places and within every radius. The tie-aware mAP and its bounds, which no such loop has, we compute besides. The loop
+runs on a subset of the queries, since every query costs the same. Its codes are float32; its labels are float32 one-hot
+rows of the 10 classes, and int64 rows of the 80 labels, which is what those repositories read from their image lists,
+and what NumPy has no fast product for.
 
-Both sides are warmed up and run in this process, one after the other in each round; `ratio`, with 80 labels, and
-`one_label_ratio` are the loop's median time per query over ours. In `map_ratio` and `one_label_map_ratio` the loop
-stops after mAP, while ours still computes everything. The memory is the peak of the whole process, imports and input
-included, read before the input of the loops is made. `--alone` times our side with one label and nothing else, for
-databases that the loop would not fit.
+All sides are warmed up and run in this process, one after the other in each round; `ratio`, with 80 labels, and
+`one_label_ratio` are the loop's median time per query over ours, `numba_ratio` and `one_label_numba_ratio` over ours by
+Numba. In `map_ratio` and so on the loop stops after mAP, while ours still computes everything. The memory is the peak
+of the whole process, imports and input included, read before Numba runs and the input of the loops is made. `--alone
+sort` or `--alone numba` times one of our sides with one label and nothing else, for databases that the loop would not
+fit.
 
-    python benchmarks/bench_metrics.py [--rounds 5] [--queries 5000] [--database 117000] [--alone]
+    python benchmarks/bench_metrics.py [--rounds 5] [--queries 5000] [--database 117000] [--alone {sort,numba}]
 """
 
 import argparse
@@ -24,14 +26,16 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.metrics import PrecisionRecallCurve, figures_with_counts, precision_recall_curve
+from modeling_crh.metrics import PrecisionRecallCurve, counting, figures_with_counts, precision_recall_curve
 
 NUM_BITS, NUM_CLASSES, NUM_LABELS = 64, 10, 80
 LOOP_QUERIES, TOP_K = 50, 10
@@ -107,9 +111,15 @@ def research_loop(
 
 
 def our_figures(*case: Tensor) -> tuple[dict[str, float], PrecisionRecallCurve]:
-    """Compute every figure that the library has, as a user does."""
+    """Compute every figure that the library has, as a user does who has Numba."""
     figures, counts = figures_with_counts(*case, top_k=[TOP_K])
     return figures, precision_recall_curve(counts)
+
+
+def sorted_figures(*case: Tensor) -> tuple[dict[str, float], PrecisionRecallCurve]:
+    """Compute them as a user does who has no Numba."""
+    with patch.object(counting, "find_spec", return_value=None):
+        return our_figures(*case)
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -125,16 +135,17 @@ def peak_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def measure_alone(rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
-    """Run our side alone, with one label an item; arguments and result are those of `measure`."""
+def measure_alone(side: str, rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
+    """Run one of our sides, "sort" or "numba", with one label an item; the rest is as in `measure`."""
     case = draw(num_queries, num_items, torch.Generator().manual_seed(0))
+    run = {"sort": sorted_figures, "numba": our_figures}[side]
     before = peak_mb()
-    times = [seconds_of(lambda: our_figures(*case)) for _ in range(rounds)]
+    times = [seconds_of(lambda: run(*case)) for _ in range(rounds)]
     return {"seconds": float(np.median(times)), "peak_mb_before": before, "peak_mb": peak_mb()}
 
 
 def measure(rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
-    """Run both sides.
+    """Run all sides.
 
     Args:
         rounds: How often each is timed.
@@ -150,14 +161,24 @@ def measure(rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
         (torch.randint(25, (size, NUM_LABELS), generator=generator, dtype=torch.int8) == 0).to(torch.int8)
         for size in (num_queries, num_items)
     )
+    one_label_case, case = (queries, database, labels, database_labels), (queries, database, hot, database_hot)
     ours: dict[str, Callable[[], object]] = {
-        "one_label_seconds": lambda: our_figures(queries, database, labels, database_labels),
-        "seconds": lambda: our_figures(queries, database, hot, database_hot),
+        "one_label_seconds": lambda: sorted_figures(*one_label_case),
+        "seconds": lambda: sorted_figures(*case),
     }
     found = {"peak_mb_before": peak_mb()}
     for run in ours.values():  # warms up
         run()
     found["peak_mb"] = peak_mb()
+    if find_spec("numba"):
+        by_numba: dict[str, Callable[[], object]] = {
+            "one_label_numba_seconds": lambda: our_figures(*one_label_case),
+            "numba_seconds": lambda: our_figures(*case),
+        }
+        for run in by_numba.values():
+            run()
+        found["numba_peak_mb"] = peak_mb()
+        ours |= by_numba
     some = slice(0, LOOP_QUERIES)
     codes = (queries[some].float().numpy(), database.float().numpy())
     one_hot = np.eye(NUM_CLASSES, dtype=np.float32)
@@ -176,10 +197,12 @@ def measure(rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
         for name, run in (loops | ours).items():
             times[name].append(seconds_of(run))
     found |= {name: float(np.median(values)) for name, values in times.items()}
-    for kind in ("", "one_label_"):
+    for name in ours:
+        kind = "one_label_" if name.startswith("one_label_") else ""
         for loop in ("", "map_"):
             per_query = found[f"{kind}{loop}loop_seconds"] / LOOP_QUERIES
-            found[f"{kind}{loop}ratio"] = per_query / (found[f"{kind}seconds"] / num_queries)
+            ratio = f"{kind}{loop}{name.removeprefix(kind).replace('seconds', 'ratio')}"
+            found[ratio] = per_query / (found[name] / num_queries)
     return found
 
 
@@ -189,11 +212,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--queries", type=int, default=5_000)
     parser.add_argument("--database", type=int, default=117_000)
-    parser.add_argument("--alone", action="store_true", help="time our side alone")
+    parser.add_argument("--alone", choices=["sort", "numba"], help="time one of our sides alone")
     arguments = parser.parse_args()
-    run = measure_alone if arguments.alone else measure
     setting = {**vars(arguments), "num_bits": NUM_BITS, "loop_queries": LOOP_QUERIES}
-    print(json.dumps(setting | run(arguments.rounds, arguments.queries, arguments.database)))
+    sizes = (arguments.rounds, arguments.queries, arguments.database)
+    print(json.dumps(setting | (measure_alone(arguments.alone, *sizes) if arguments.alone else measure(*sizes))))
 
 
 if __name__ == "__main__":

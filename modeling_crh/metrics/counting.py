@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from modeling_crh.losses import NO_LABEL
 # Tasks of a thread are small, so that the threads end together and Ctrl-C stops them soon.
 QUERIES_AT_ONCE = 64
 PAIRS_AT_ONCE = 2**26
-MAX_THREADS = 16  # each holds 8 bytes for every relevant item of the queries that it ranks together
+MAX_THREADS = 16  # each holds about 20 bytes an item of the database; with Numba, 64 a relevant item
 _ROWS_AT_ONCE = 2**18  # so that no copy of all codes is made
 
 
@@ -75,7 +76,10 @@ class RetrievalTask:
             The counts by distance; and the average precision over the first places up to each cut, as in
             `convention_average_precision`: `(Q, len(cuts))` `float64`.
         """
-        from modeling_crh.metrics.kernel import rank_queries  # here, since Numba is slow to import
+        if find_spec("numba"):  # imported here, since it is slow to import
+            from modeling_crh.metrics.kernel import rank_queries
+        else:
+            from modeling_crh.metrics.ranking import rank_queries
 
         num_queries, num_columns = self.words[0].shape[1], self.num_bits + 2
         items = np.zeros((num_queries, num_columns), np.int64)
@@ -209,7 +213,7 @@ def pack_label_pair(
 
 def _own_numbers(labels: Tensor, first: int) -> NDArray[np.int64]:
     """Return class numbers, with distinct -`first`, -`first` - 1, ... for the items without a label."""
-    numbers = labels.long().contiguous().cpu().numpy()  # contiguous, or Numba would compile another version
+    numbers = labels.long().contiguous().cpu().numpy()  # contiguous, or the kernel would be compiled once more
     return np.where(numbers == NO_LABEL, -np.arange(first, first + len(numbers)), numbers)
 
 

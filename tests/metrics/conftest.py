@@ -8,8 +8,20 @@ import torch
 from torch import Tensor
 
 from modeling_crh.losses import NO_LABEL
+from modeling_crh.metrics import counting
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@pytest.fixture(scope="module", params=["numba", "numpy"])
+def either_ranking(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Rank with Numba, then as where it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "numba":
+            pytest.importorskip("numba")
+        else:
+            patch.setattr(counting, "find_spec", lambda name: None)
+        yield
 
 
 @pytest.fixture(scope="session")

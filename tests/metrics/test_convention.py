@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from modeling_crh.metrics import average_precision_bounds, convention_average_precision, count_by_distance
 
+pytestmark = pytest.mark.usefixtures("either_ranking")
+
 
 @pytest.fixture(scope="module")
 def research_code(relevant_to):

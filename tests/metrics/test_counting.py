@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from modeling_crh.codes import hamming_distance
 from modeling_crh.losses import NO_LABEL
-from modeling_crh.metrics import count_by_distance, counting
+from modeling_crh.metrics import count_by_distance, counting, ranking
 from modeling_crh.metrics.counting import prepare_retrieval
-from modeling_crh.metrics.kernel import CHUNK, QUERIES, compiled
+
+pytestmark = pytest.mark.usefixtures("either_ranking")
 
 
 def relevance(query_labels, database_labels):
@@ -75,11 +76,12 @@ def test_the_queries_keep_their_order_however_many_are_ranked_at_a_time(random_c
     assert count_by_distance(*case).items.tolist() == [row.bincount(minlength=6).tolist() for row in distance]
 
 
-def test_chunks_of_the_database_and_groups_of_queries_leave_no_seam(random_case):
-    size = 2 * CHUNK + 5
+def test_blocks_of_queries_leave_no_seam(random_case, monkeypatch):
+    monkeypatch.setattr(ranking, "SORTED_AT_ONCE", 3000)
+    size, at_once = 1000, counting.QUERIES_AT_ONCE
     _, codes, _, labels = random_case(0, items=size, bits=7)
     counts, scores = prepare_retrieval(codes, codes, labels, labels, leave_one_out=True).rank([size - 1, 50])
-    for query in (0, QUERIES, CHUNK - 1, CHUNK, size - 1):
+    for query in (0, 2, 3, at_once - 1, at_once, size - 1):
         others = torch.arange(size) != query
         distance = (codes[query] != codes[others]).sum(dim=1)
         relevant = labels[query] == labels[others]
@@ -174,8 +176,3 @@ def test_leaving_out_needs_one_set_in_one_order_of_two_items(random_case):
         count_by_distance(codes[:7], codes, labels[:7], labels, leave_one_out=True)
     with pytest.raises(ValueError, match=r"unless the database has at least 2 items, but it has 1"):
         count_by_distance(codes[:1], codes[:1], labels[:1], labels[:1], leave_one_out=True)
-
-
-def test_figures_come_without_a_folder_for_the_cache(monkeypatch):
-    monkeypatch.setattr("numba.core.caching.CacheImpl._locator_classes", [])  # as where no folder may be written
-    assert compiled()(lambda number: number + 1)(2) == 3
