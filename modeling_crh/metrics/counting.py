@@ -18,7 +18,7 @@ from modeling_crh.losses import NO_LABEL
 # Tasks of a thread are small, so that the threads end together and Ctrl-C stops them soon.
 QUERIES_AT_ONCE = 64
 PAIRS_AT_ONCE = 2**26
-MAX_THREADS = 16  # each holds about 20 bytes an item of the database; with Numba, 64 a relevant item
+MAX_THREADS = 16  # each holds some bytes for every item of the database
 _ROWS_AT_ONCE = 2**18  # so that no copy of all codes is made
 
 
@@ -142,7 +142,9 @@ def count_by_distance(
 
     An item is relevant if it shares a label with the query. An item without a label, which has -100 or a row of zeros,
     is relevant to no query, and as a query finds nothing relevant. Counting runs on the CPU, regardless of the device
-    of the codes, and takes some megabytes beyond the packed input and the result.
+    of the codes: by a sort, or by Numba where the extra `fast` is installed. Beyond the packed input and the result,
+    each thread takes 20 bytes for each item of the database and 32 for each relevant one, or by Numba 64 for each
+    relevant one.
 
     Args:
         query_codes: Codes of the queries, `(Q, K)`, every entry -1 or +1, any `K`.

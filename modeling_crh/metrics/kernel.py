@@ -1,4 +1,4 @@
-"""The loop over all pairs of a query and an item, compiled by Numba.
+"""Rank the database by a loop over all pairs of a query and an item, which Numba compiles.
 
 One pass over the database gives, for a query, the histograms of distances and the place of every relevant item. The
 database is read in chunks whose distances stay in the cache of a core; each chunk is compared with several queries
