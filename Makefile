@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test test-slow test-backbones check release bench bench-methods paper checkpoint clean
+.PHONY: setup demo demo-emoji test test-slow test-backbones check release check-neighbours bench bench-methods paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -42,6 +42,10 @@ check: setup
 # make release TAG=v1.2.3 asks in addition that the tag and CHANGELOG.md name the version.
 release: setup  ## build dist/, and try it and a model on a Hub in an environment of their own: minutes, and 6 GB of disk
 	$(BIN)/python tests/install/release.py $(if $(TAG),--tag $(TAG))
+
+# NEIGHBOURS: some of trainers, vllm and colab; else all.
+check-neighbours: setup  ## the wheel beside other libraries, in environments of their own: minutes and 7 GB of disk each
+	$(BIN)/python tests/install/neighbours.py $(NEIGHBOURS)
 
 # These two read what benchmarks/method_data.py stores.
 STORED_FEATURES := benchmarks/bench_methods.py benchmarks/bench_growing.py

@@ -27,8 +27,8 @@ def make_environment(folder: Path, *requirements: str | Path) -> Path:
 
 
 def install(python: Path, *requirements: str | Path) -> None:
-    """Install with the pip of an environment."""
-    run(python, "-m", "pip", "install", "--quiet", *requirements, folder=python.parent)
+    """Install with the pip of an environment; what is imported compiles itself, and most of torch never is."""
+    run(python, "-m", "pip", "install", "--quiet", "--no-compile", *requirements, folder=python.parent)
 
 
 def save_images(folder: Path) -> Path:
