@@ -5,6 +5,7 @@ of pairs. The column of an item is its distance, and its value tells whether it 
 relevant item stands at its place in the ranking, and the start of each column counts the items at smaller distances.
 """
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -36,7 +37,7 @@ def rank_queries(
             own = np.arange(len(hits)), np.arange(queries.start, queries.stop)
             columns[own] = np.arange(1, len(hits) + 1) * num_columns - 1  # the last of each query
             hits[own] = False
-        one_row = (hits.ravel(), columns.ravel(), np.array([0, hits.size]))
+        one_row = (hits.ravel(), columns.ravel(), np.array([0, hits.size], np.int32))
         ranking = csr_array(one_row, shape=(1, len(hits) * num_columns)).tocsc()
         found = np.flatnonzero(ranking.data)
         found_before = np.searchsorted(found, ranking.indptr)
@@ -62,9 +63,8 @@ def _relevance(labels: tuple[NDArray[Any], NDArray[Any]], queries: slice) -> NDA
     if labels[0].ndim == 1:
         same: NDArray[np.bool_] = labels[0][queries, None] == labels[1]
         return same
-    shared = np.zeros((queries.stop - queries.start, labels[1].shape[1]), np.uint64)
-    for query, database in zip(labels[0][:, queries], labels[1], strict=True):
-        shared |= query[:, None] & database
+    pairs = zip(labels[0][:, queries], labels[1], strict=True)
+    shared: NDArray[np.uint64] = reduce(np.bitwise_or, (query[:, None] & database for query, database in pairs))
     return shared.astype(bool)
 
 
