@@ -37,7 +37,8 @@ def rank_queries(
             own = np.arange(len(hits)), np.arange(queries.start, queries.stop)
             columns[own] = np.arange(1, len(hits) + 1) * num_columns - 1  # the last of each query
             hits[own] = False
-        one_row = (hits.ravel(), columns.ravel(), np.array([0, hits.size], np.int32))
+        ends = np.array([0, hits.size], np.int32)  # wider ones would make SciPy copy all columns as wide
+        one_row = (hits.ravel(), columns.ravel(), ends)
         ranking = csr_array(one_row, shape=(1, len(hits) * num_columns)).tocsc()
         found = np.flatnonzero(ranking.data)
         found_before = np.searchsorted(found, ranking.indptr)
