@@ -118,6 +118,7 @@ ROWS = {
     "crh_bn": Row("CRH, batch norm of the hash logits", {"model": {"hash_head_batch_norm": True}}, _QUANTIZATION),
     "crh_scale": Row("CRH, scale of the code length", {"model": {"scale": "num_bits"}}, _QUANTIZATION),
     "crh_more": Row("CRH, with half of the epochs on top", {}, _QUANTIZATION, epochs=1.5),
+    "shared": Row("CRH, shared words", {"model": {"codebook": "shared"}}, _QUANTIZATION),
     "fixed": Row("CRH, centers that never move", {"training": {"reassignment": "none"}}, _QUANTIZATION),
     "csq": _rival("CSQ", "csq", "quantization_weight", None, 0.1),
     "orthohash": _rival("OrthoHash", "orthohash", "scale", None, 16.0),
@@ -135,6 +136,13 @@ ROWS = {
     "m1": Row("CRH, M = C", codebook_factor=1, is_ablation=True),
     "m4": Row("CRH, M = 4C", codebook_factor=4, is_ablation=True),
     "m8": Row("CRH, M = 8C", codebook_factor=8, is_ablation=True),
+    "shared_d1": _ablation("CRH, shared words of 1 bit", model={"codebook": "shared", "head_dim": 1}),
+    "shared_d2": _ablation("CRH, shared words of 2 bits", model={"codebook": "shared", "head_dim": 2}),
+    "shared_d4": _ablation("CRH, shared words of 4 bits", model={"codebook": "shared"}),
+    "shared_d8": _ablation("CRH, shared words of 8 bits", model={"codebook": "shared", "head_dim": 8}),
+    "shared_more_room": _ablation(
+        "CRH, shared words, room for 2.5 C", model={"codebook": "shared", "shared_room": 2.5}
+    ),
     "draws": _ablation("CRH, best of 100 codebooks", model={"codebook_draws": 100}),
 }
 

@@ -1,6 +1,6 @@
 """The codebook: number of bits per head, random codewords, and the centers that codewords make."""
 
-from math import isqrt
+from math import ceil, isqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,22 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
     return min(d for d in [*small, *(num_bits // d for d in small)] if d >= least)
 
 
+def word_capacity(num_labels: int, head_dim: int, room: float) -> int:
+    """Compute the largest number of classes that may hold a shared word, ceil(beta C / 2^d).
+
+    Args:
+        num_labels: Number of classes, C.
+        head_dim: Number of bits of each head, d.
+        room: Room of all words of a head, as a multiple of C; beta, from 1 up.
+
+    Example:
+        >>> word_capacity(1611, 4, 1.27)
+        128
+    """
+    num_words: int = 2**head_dim
+    return ceil(room * num_labels / num_words)
+
+
 def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: np.random.Generator) -> Tensor:
     """Draw M different words of d bits for every head, uniformly.
 
@@ -59,13 +75,16 @@ def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: 
     return torch.from_numpy(np.stack(words) * 2 - 1)
 
 
-def draw_assignment(num_heads: int, num_labels: int, codebook_size: int, generator: np.random.Generator) -> Tensor:
-    """Draw C different codewords for the C classes, C at most M, in every head separately.
+def draw_assignment(
+    num_heads: int, num_labels: int, codebook_size: int, generator: np.random.Generator, capacity: int = 1
+) -> Tensor:
+    """Draw a codeword for each of the C classes in every head separately, no word for more than `capacity` classes.
 
     Returns:
-        `(H, C)` `int64`, entries from 0 to M - 1, all entries of a row different.
+        `(H, C)` `int64`, entries from 0 to M - 1; C is at most M times `capacity`.
     """
-    words = [generator.permutation(codebook_size)[:num_labels] for _ in range(num_heads)]
+    places = np.repeat(np.arange(codebook_size), capacity)
+    words = [generator.permutation(places)[:num_labels] for _ in range(num_heads)]
     return torch.from_numpy(np.stack(words))
 
 
@@ -91,7 +110,14 @@ def compose_centers(codebook: Tensor, assignment: Tensor) -> Tensor:
 
 
 def draw_centers(
-    num_heads: int, codebook_size: int, head_dim: int, num_labels: int, *, draws: int = 1, seed: int = 0
+    num_heads: int,
+    codebook_size: int,
+    head_dim: int,
+    num_labels: int,
+    *,
+    capacity: int = 1,
+    draws: int = 1,
+    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Draw codebooks with an assignment, and keep the pair whose closest centers lie furthest apart.
 
@@ -99,7 +125,8 @@ def draw_centers(
         num_heads: Number of heads, H.
         codebook_size: Number of codewords of each head, M, at most 2^d.
         head_dim: Number of bits of each head, d.
-        num_labels: Number of classes, C, at most M.
+        num_labels: Number of classes, C, at most M times `capacity`.
+        capacity: Largest number of classes that a word may be held by.
         draws: Number of draws; 1 is the paper's method. The first of equal draws is kept.
         seed: Seed of the draws; the result is the same on every machine.
 
@@ -115,7 +142,7 @@ def draw_centers(
     best_distance = -1
     for _ in range(draws):
         codebook = draw_codebook(num_heads, codebook_size, head_dim, generator)
-        assignment = draw_assignment(num_heads, num_labels, codebook_size, generator)
+        assignment = draw_assignment(num_heads, num_labels, codebook_size, generator, capacity)
         distance = center_distances(compose_centers(codebook, assignment)).least if draws > 1 else 0
         if distance > best_distance:
             best, best_distance = (codebook, assignment), distance

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 
-from .codebook import choose_head_dim
+from .codebook import choose_head_dim, word_capacity
 from .losses import default_scale
 
 # Names of the code files beside a saved config, for machines without this library.
@@ -21,8 +21,14 @@ _CUSTOM_PIPELINES = {"crh-hashing": {"impl": "pipeline_crh.CRHPipeline", "pt": [
 MOST_LABELS = 10_000_000
 """Largest number of classes of a config: transformers makes a name for each."""
 
+SHARED_HEAD_DIM = 4
+"""Bits of a head whose words are shared: docs/experiments.md compares 1 to 8, for few and for many classes."""
+
+MOST_SHARED_BITS = 8  # all words of a head are compared with each other
+
 # Fields to the least value that they take where they are set.
 _LEAST = {"num_labels": 2} | dict.fromkeys(["num_features", "codebook_draws", "hash_head_hidden_size"], 1)
+_LEAST["shared_room"] = 1
 _LEAST |= dict.fromkeys(["codebook_seed", "quantization_weight", "initializer_range"], 0)
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
@@ -72,9 +78,12 @@ class CRHConfig(PreTrainedConfig):
             output, of a dual encoder's tower without its projection, `"cls"` the first token, `"mean"` the mean over
             tokens, patches or frames without padding, and `"last"` the last token without padding.
         num_bits: Number of bits of a code, K, a multiple of 8.
-        codebook_size: Number of codewords of each head, M. None means 2 C.
+        codebook: `"own"` for random codewords of which each belongs to one class, as in the paper; or `"shared"` for
+            all 2^d words of d bits, of which each is held by up to `word_capacity` classes.
+        codebook_size: Number of codewords of each head, M. None means 2 C, or 2^d where words are shared.
         head_dim: Number of bits of each head, d: a divisor of K with 2^d at least M. None means `choose_head_dim`, the
-            paper's rule.
+            paper's rule, or 4 where words are shared, and then it is at most 8.
+        shared_room: Room of the words of a head, as a multiple of C, where words are shared; from 1 up.
         codebook_draws: Number of random codebooks to draw; the one whose closest centers lie furthest apart is kept.
         codebook_seed: Seed of those draws.
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
@@ -97,6 +106,9 @@ class CRHConfig(PreTrainedConfig):
         >>> config = CRHConfig(backbone_config=None, num_features=512, num_labels=100)
         >>> config.codebook_size, config.head_dim, config.num_heads
         (200, 8, 8)
+        >>> config = CRHConfig(backbone_config=None, num_features=512, num_labels=100, codebook="shared")
+        >>> config.codebook_size, config.head_dim, config.num_heads, config.word_capacity
+        (16, 4, 16, 8)
     """
 
     model_type = "crh"
@@ -107,8 +119,10 @@ class CRHConfig(PreTrainedConfig):
     tower: Literal["vision", "text", "audio"] | None = None
     pooling: Literal["pooler", "cls", "mean", "last"] | None = None
     num_bits: int = 64
+    codebook: Literal["own", "shared"] = "own"
     codebook_size: int | None = None
     head_dim: int | None = None
+    shared_room: float | int = 1.27
     codebook_draws: int = 1
     codebook_seed: int = 0
     hash_head: Literal["linear", "mlp"] = "linear"
@@ -153,6 +167,13 @@ class CRHConfig(PreTrainedConfig):
         """Shape of the codebook, (H, M, d)."""
         head_dim = cast(int, self.head_dim)
         return self.num_bits // head_dim, cast(int, self.codebook_size), head_dim
+
+    @property
+    def word_capacity(self) -> int:
+        """Largest number of classes that a word of a head may be held by: 1, or that of `codebook.word_capacity`."""
+        if self.codebook == "own":
+            return 1
+        return word_capacity(cast(int, self.num_labels), cast(int, self.head_dim), self.shared_room)
 
     @property
     def num_heads(self) -> int:
@@ -225,9 +246,18 @@ class CRHConfig(PreTrainedConfig):
             raise ValueError(f"`hash_head_dropout` must lie in [0, 1), but got {self.hash_head_dropout}.")
 
     def _choose_codebook(self, num_labels: int) -> None:
+        is_shared = self.codebook == "shared"
+        if is_shared and self.head_dim is None:
+            self.head_dim = SHARED_HEAD_DIM
         if self.codebook_size is None:
-            self.codebook_size = 2 * num_labels
-        if self.codebook_size < num_labels:
+            self.codebook_size = 2 ** cast(int, self.head_dim) if is_shared else 2 * num_labels
+        if is_shared and self.codebook_size != 2 ** cast(int, self.head_dim):
+            found = f"2^d={2 ** cast(int, self.head_dim)} where `codebook` is 'shared', but got {self.codebook_size}"
+            raise ValueError(f"`codebook_size` must be None or {found}.")
+        if is_shared and cast(int, self.head_dim) > MOST_SHARED_BITS:
+            found = f"at most {MOST_SHARED_BITS} where `codebook` is 'shared', but got {self.head_dim}"
+            raise ValueError(f"`head_dim` must be {found}.")
+        if not is_shared and self.codebook_size < num_labels:
             raise ValueError(f"`codebook_size` must be at least C={num_labels}, but got {self.codebook_size}.")
         if self.head_dim is None:
             self.head_dim = choose_head_dim(self.num_bits, self.codebook_size)

@@ -13,6 +13,7 @@ from modeling_crh import cli
 from modeling_crh.runtime.processes import leave_processes
 
 SIZE, BATCH_SIZE = 22, 8  # of all processes together
+SHARED = {"codebook": "shared", "head_dim": 2}
 
 
 class DieAt(TrainerCallback):
@@ -25,10 +26,9 @@ class DieAt(TrainerCallback):
 
 def train(folder, processes):
     """Train; the first process saves the assignment and the weights of every epoch."""
-    batch_size = BATCH_SIZE // processes
-    run = tiny_trainer(
-        folder, size=SIZE, per_device_train_batch_size=batch_size, learning_rate=1e-3, save_strategy="epoch"
-    )
+    settings = {"per_device_train_batch_size": BATCH_SIZE // processes, "save_strategy": "epoch"}
+    fields = SHARED if folder.name.endswith("shared") else {}
+    run = tiny_trainer(folder, size=SIZE, learning_rate=1e-3, model_fields=fields, **settings)
     totals = []
     end_epoch = run.reassignment._end_epoch
 
@@ -85,4 +85,4 @@ if __name__ == "__main__":
         if "RANK" in os.environ:
             take_part(parent, name)
         else:
-            start_group(parent, name, 2 if name == "dying" else int(name))
+            start_group(parent, name, 2 if name == "dying" else int(name[0]))

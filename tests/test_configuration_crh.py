@@ -36,6 +36,15 @@ def test_what_is_given_is_not_replaced():
     assert (config.num_labels, config.codebook_size) == (3, 6)
 
 
+def test_shared_words_are_all_words_of_a_few_bits():
+    config = CRHConfig(**HEAD | {"num_labels": 1611}, num_bits=48, codebook="shared")
+    assert (config.codebook_shape, config.word_capacity) == ((12, 16, 4), 128)
+    config = CRHConfig(**HEAD, num_bits=16, codebook="shared", head_dim=2, shared_room=1)
+    assert (config.codebook_shape, config.word_capacity) == ((8, 4, 2), 25)
+    assert CRHConfig.from_dict(config.to_dict()).codebook_shape == (8, 4, 2)
+    assert CRHConfig(**HEAD).word_capacity == 1
+
+
 def test_the_scale_of_the_code_length_is_never_below_that_of_the_paper():
     assert CRHConfig(**HEAD | {"num_labels": 35}, num_bits=64, scale="num_bits").scale == 8
     assert CRHConfig(**HEAD | {"num_labels": 1611}, num_bits=64, scale="num_bits").scale == default_scale(1611)
@@ -80,6 +89,12 @@ def test_keys_that_another_version_of_transformers_saved_are_let_through(tmp_pat
         ({"codebook_size": 99}, "`codebook_size` must be at least C=100, but got 99"),
         ({"head_dim": 12}, "`head_dim` must divide K=64, but got 12"),
         ({"head_dim": 4}, r"`head_dim` must give 2\^d words, at least M=200, but got 4, which gives 16"),
+        ({"codebook": "shared", "codebook_size": 99}, r"`codebook_size` must be None or 2\^d=16 where .* but got 99"),
+        (
+            {"codebook": "shared", "head_dim": 16},
+            "`head_dim` must be at most 8 where `codebook` is 'shared', .* got 16",
+        ),
+        ({"codebook": "shared", "shared_room": 0.9}, "`shared_room` must be at least 1, but got 0.9"),
         ({"num_features": None}, "`num_features` must be given where `backbone_config` is None, .* got None"),
         ({"num_features": 0}, "`num_features` must be at least 1, but got 0"),
         ({"backbone_config": {"model_type": "vit"}}, "`num_features` must be given .* and only there, but got 4"),

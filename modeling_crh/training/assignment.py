@@ -1,5 +1,7 @@
 """Assign codewords to classes: class statistics, assignment costs, greedy and Hungarian assignment (Eqs. 5 to 7)."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from modeling_crh.codes import binarize
 from modeling_crh.losses import check_labels, label_weights
+from modeling_crh.training.transport import assign_shared
 
 AssignmentMethod = Literal["hungarian", "greedy"]
 
@@ -146,11 +149,12 @@ def assign_hungarian(cost: np.ndarray) -> np.ndarray:
     return np.asarray(words, np.int64)
 
 
-def check_method(method: str, codebook_size: int, num_labels: int) -> None:
+def check_method(method: str, codebook_size: int, num_labels: int, capacity: int = 1) -> None:
     """Check the method of `reassign` for heads of M words and C classes.
 
     Raises:
-        ValueError: If `method` is unknown, or the Hungarian table would be larger than `HUNGARIAN_ENTRIES`.
+        ValueError: If `method` is unknown, or the Hungarian table would be larger than `HUNGARIAN_ENTRIES`, or words
+            that several classes may hold are to be assigned greedily.
     """
     if method not in ("hungarian", "greedy"):
         raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
@@ -160,6 +164,8 @@ def check_method(method: str, codebook_size: int, num_labels: int) -> None:
             f"`reassignment` must be 'greedy' for {num_labels:,} classes and {codebook_size:,} words a head, since "
             f"'hungarian' would take {gigabytes:,.0f} GB."
         )
+    if method == "greedy" and capacity > 1:
+        raise ValueError("`reassignment` must be 'hungarian' or 'none' where `codebook` is 'shared', but got 'greedy'.")
 
 
 def reassign(
@@ -168,10 +174,12 @@ def reassign(
     statistics: ClassStatistics,
     method: AssignmentMethod = "hungarian",
     generator: np.random.Generator | None = None,
+    *,
+    capacity: int = 1,
 ) -> Tensor:
-    """Give every class a word of its own in every head, near the codes of its samples.
+    """Give every class a word in every head, near the codes of its samples, and no word to too many classes.
 
-    A class without samples keeps its words, and no other class may take them.
+    A class without samples keeps its words, and takes their room.
 
     Args:
         codebook: Words of all heads, `(H, M, d)`.
@@ -179,20 +187,25 @@ def reassign(
         statistics: Class statistics of the epoch, over all processes.
         method: `"hungarian"` for the least total cost, `"greedy"` for the paper's cheaper choice.
         generator: Generator of the order of the classes in greedy assignment, drawn for each head.
+        capacity: Largest number of classes that a word may be held by: 1 in the paper.
 
     Returns:
         The new assignment `(H, C)` int64, on the device of `assignment`.
 
     Raises:
-        ValueError: If `method` is unknown or needs too much memory, or greedy assignment has no generator.
+        ValueError: If `method` is unknown, needs too much memory or cannot share words, or greedy assignment has no
+            generator.
     """
     if method == "greedy" and generator is None:
         raise ValueError("`generator` must be given with `method='greedy'`, but got None.")
-    check_method(method, codebook.shape[1], assignment.shape[1])
+    check_method(method, codebook.shape[1], assignment.shape[1], capacity)
     head_dim = codebook.shape[2]
     seen = (statistics.weights > 0).numpy()
     new = assignment.cpu().numpy().copy()
     means, sums = statistics.means().split(head_dim, dim=1), statistics.sums.split(head_dim, dim=1)  # H times (C, d)
+    if capacity > 1:
+        _share_words(codebook.cpu(), new, means, seen, capacity)
+        return torch.from_numpy(new).to(assignment.device)
     for head, words in enumerate(codebook.cpu()):
         free = np.setdiff1d(np.arange(len(words)), new[head, ~seen])
         if generator is not None and method == "greedy":
@@ -201,3 +214,17 @@ def reassign(
             chosen = assign_hungarian(assignment_cost(means[head][seen], words[free]))
         new[head, seen] = free[chosen]
     return torch.from_numpy(new).to(assignment.device)
+
+
+def _share_words(
+    codebook: Tensor, assignment: np.ndarray, means: Sequence[Tensor], seen: np.ndarray, capacity: int
+) -> None:
+    """Assign shared words in `assignment`, `(H, C)`, in as many threads as torch may use."""
+
+    def share(head: int) -> None:
+        held = np.bincount(assignment[head, ~seen], minlength=codebook.shape[1])
+        cost = np.ascontiguousarray(assignment_cost(means[head][seen], codebook[head]).T)  # (M, C)
+        assignment[head, seen] = assign_shared(cost, (capacity - held).clip(min=0))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(share, range(len(codebook))))

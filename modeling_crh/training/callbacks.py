@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import reduce
+from accelerate.utils import broadcast, reduce
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback, TrainerState
@@ -158,7 +158,9 @@ class ReassignCentersCallback(TrainerCallback):
             totals = ClassStatistics(sums, weights)
             method = cast(AssignmentMethod, self.args.reassignment)
             generator = np.random.default_rng([self.args.seed, epoch])
-            new = reassign(model.codebook, model.assignment, totals, method, generator)
+            capacity = model.config.word_capacity
+            new = reassign(model.codebook, model.assignment, totals, method, generator, capacity=capacity)
+            new = broadcast(new)  # equal costs might be resolved in another way on another machine
             self.moved_share = (new != model.assignment).any(0).double().mean().item()
             model.assignment.copy_(new)
         self._reset()

@@ -6,19 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeling_crh.codebook import extend_codebook
+from modeling_crh.codebook import extend_codebook, word_capacity
 from modeling_crh.encoding import LabelledDataset, encode_items
 from modeling_crh.losses import default_scale
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.training.assignment import ClassStatistics, assign_hungarian, assignment_cost
+from modeling_crh.training.assignment import ClassStatistics, reassign
 
 
 def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> CRHModel:
     """Give new classes centers near the codes that a trained model computes for their samples.
 
-    In every head each new class takes a free word, so that the total cost of Eq. 5 over the new classes is least (Eq.
-    7). If there are fewer words than classes, the codebook grows to twice the number of classes, or to all 2^d words.
-    Old centers and weights do not change, so all codes stay the same; training may continue with all classes.
+    In every head each new class takes a free word, or a shared one that has room, so that the total cost of Eq. 5 over
+    the new classes is least (Eq. 7). If there are fewer words than classes that need one of their own, the codebook
+    grows to twice the number of classes, or to all 2^d words. Old centers and weights do not change, so all codes stay
+    the same; training may continue with all classes.
 
     Args:
         model: Trained model; its `codebook`, `assignment` and `config` are changed. A scale that follows the paper's
@@ -46,7 +47,8 @@ def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256
     names = list(cast(dict[int, str], config.id2label).values())
     num_labels = len(names) + items.num_labels
     _check_names(names, items.label_names)
-    if num_labels > 2 ** model.codebook.shape[2]:
+    is_own = config.codebook == "own"
+    if is_own and num_labels > 2 ** model.codebook.shape[2]:
         raise ValueError(
             f"`items` must bring no more than {2 ** model.codebook.shape[2] - len(names)} classes to the {len(names)} "
             f"that there are, since heads of {model.codebook.shape[2]} bits have so many words, but brings "
@@ -54,10 +56,11 @@ def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256
         )
     means = _class_means(model, items, batch_size)
     codebook = model.codebook.cpu()
-    if codebook.shape[1] < num_labels:
+    if is_own and codebook.shape[1] < num_labels:
         size = min(2 * num_labels, 2 ** codebook.shape[2])
         codebook = extend_codebook(codebook, size, np.random.default_rng([config.codebook_seed, size]))
-    chosen = _free_words(codebook, model.assignment.cpu(), means)
+    capacity = 1 if is_own else word_capacity(num_labels, codebook.shape[2], config.shared_room)
+    chosen = _words_with_room(codebook, model.assignment.cpu(), means, capacity)
     device = model.codebook.device
     model.codebook = codebook.to(device)
     model.assignment = torch.cat([model.assignment, chosen.to(device)], dim=1)
@@ -85,10 +88,10 @@ def _class_means(model: CRHModel, items: LabelledDataset, batch_size: int) -> Te
     return statistics.means()
 
 
-def _free_words(codebook: Tensor, assignment: Tensor, means: Tensor) -> Tensor:
-    """Choose free codewords for the new classes, `(H, C)` int64."""
-    chosen = []
-    for words, held, head_means in zip(codebook, assignment, means.split(codebook.shape[2], dim=1), strict=True):
-        free = np.setdiff1d(np.arange(len(words)), held.numpy())
-        chosen.append(free[assign_hungarian(assignment_cost(head_means, words[free]))])
-    return torch.from_numpy(np.stack(chosen))
+def _words_with_room(codebook: Tensor, assignment: Tensor, means: Tensor, capacity: int) -> Tensor:
+    """Choose codewords for the new classes, `(H, C)` int64, that fewer than `capacity` classes hold."""
+    weights = torch.cat([torch.zeros(assignment.shape[1]), torch.ones(len(means))]).double()
+    first = torch.cat([assignment, torch.zeros(len(assignment), len(means), dtype=torch.int64)], dim=1)
+    sums = torch.cat([torch.zeros(assignment.shape[1], means.shape[1], dtype=torch.float64), means])
+    new = reassign(codebook, first, ClassStatistics(sums, weights), capacity=capacity)
+    return new[:, assignment.shape[1] :]

@@ -27,7 +27,10 @@ _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
 }
 _TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
 _OF_CRH_ALONE = {
-    "model": "codebook_size head_dim codebook_draws codebook_seed margin scale quantization_weight".split(),
+    "model": [
+        *("codebook", "codebook_size", "head_dim", "shared_room", "codebook_draws", "codebook_seed"),
+        *("margin", "scale", "quantization_weight"),
+    ],
     "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
 }
 _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))

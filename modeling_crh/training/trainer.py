@@ -88,7 +88,8 @@ class CRHTrainer(Trainer):
         self.add_callback(FollowTrainingCallback(self.go_on, objective))
         if objective is None:
             if self.args.reassignment != "none":
-                check_method(self.args.reassignment, self.model.codebook.shape[1], self.model.assignment.shape[1])
+                num_words, num_labels = self.model.codebook.shape[1], self.model.assignment.shape[1]
+                check_method(self.args.reassignment, num_words, num_labels, self.model.config.word_capacity)
             self.add_callback(self.reassignment)
         else:
             objective.check_fits(self.model.config, self.args.world_size, self.model_init is not None)

@@ -1,4 +1,4 @@
-from itertools import pairwise, permutations
+from itertools import pairwise, permutations, product
 from unittest import mock
 
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from modeling_crh.codebook import draw_assignment, draw_codebook
+from modeling_crh.codebook import draw_assignment, draw_centers, draw_codebook
 from modeling_crh.codes import binarize
 from modeling_crh.losses import NO_LABEL
 from modeling_crh.training import assignment
@@ -165,6 +165,22 @@ def test_every_class_has_a_word_of_its_own_in_every_head_and_unseen_ones_keep_th
     assert all(len(words.unique()) == 5 for words in new)
 
 
+def test_shared_words_are_held_by_no_more_classes_than_they_have_room_for_and_unseen_ones_keep_theirs():
+    codebook, assignment = draw_centers(6, 4, 2, 5, capacity=2)
+    assert all(held.bincount().max() <= 2 for held in assignment)
+    hash_logits, labels = samples(1)
+    seen = labels != 3
+    new = reassign(codebook, assignment, statistics_of((hash_logits[seen], labels[seen])), capacity=2)
+    assert torch.equal(new[:, 3], assignment[:, 3])
+    means = statistics_of((hash_logits[seen], labels[seen])).means().split(2, dim=1)
+    for head in range(6):
+        assert new[head].bincount().max() <= 2
+        cost = assignment_cost(means[head], codebook[head])
+        ways = [way for way in product(range(4), repeat=5) if way[3] == new[head, 3] and max(map(way.count, way)) <= 2]
+        least = min(sum(cost[label, word] for label, word in enumerate(way)) for way in ways)
+        assert cost[range(5), new[head]].sum() == pytest.approx(least)
+
+
 def test_classes_whose_codes_are_words_get_these_words():
     codebook, assignment = start(2)
     wanted = draw_assignment(3, 5, 10, np.random.default_rng(9))
@@ -203,6 +219,13 @@ def test_hungarian_draws_nothing():
 def test_a_method_that_cannot_be_run_is_an_error(settings, message):
     with pytest.raises(ValueError, match=message):
         reassign(*start(0), ClassStatistics.zeros(5, 12), **settings)
+
+
+def test_shared_words_are_not_assigned_greedily():
+    with pytest.raises(
+        ValueError, match=r"must be 'hungarian' or 'none' where `codebook` is 'shared', but got 'greedy'"
+    ):
+        check_method("greedy", 16, 100, 8)
 
 
 def test_a_table_that_fits_into_no_memory_is_refused_before_it_is_made():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from killed_runs import MOMENTS, SETTINGS
-from process_groups import BATCH_SIZE, SIZE
+from process_groups import BATCH_SIZE, SHARED, SIZE
 from tiny_runs import IMAGES, same_state, tiny_trainer
 
 from modeling_crh.encoding.loading import load_model
@@ -112,15 +112,16 @@ def run_groups(folder, *groups, launcher=(), **settings):
 def groups(tmp_path_factory):
     """A folder of what groups of 2 and 4 processes left, and of one that lost a process; and what they printed."""
     folder = tmp_path_factory.mktemp("groups")
-    return folder, run_groups(folder, "2", "4", "dying")
+    return folder, run_groups(folder, "2", "4", "2 shared", "dying")
 
 
-@pytest.mark.parametrize("processes", [2, 4])
-def test_several_processes_end_with_the_assignment_of_one_that_sees_the_same_batches(processes, groups, tmp_path):
+@pytest.mark.parametrize(("group", "fields"), [("2", {}), ("4", {}), ("2 shared", SHARED)])
+def test_several_processes_end_with_the_assignment_of_one_that_sees_the_same_batches(group, fields, groups, tmp_path):
     folder, ended = groups
-    assert f"{processes}{' 0' * processes}\n" in ended.stdout, ended.stderr
-    several = torch.load(folder / str(processes) / "result.pt")
-    one = tiny_trainer(tmp_path, size=SIZE, per_device_train_batch_size=BATCH_SIZE, learning_rate=1e-3)
+    assert f"{group}{' 0' * int(group[0])}\n" in ended.stdout, ended.stderr
+    several = torch.load(folder / group / "result.pt")
+    settings = {"per_device_train_batch_size": BATCH_SIZE, "model_fields": fields}
+    one = tiny_trainer(tmp_path, size=SIZE, learning_rate=1e-3, **settings)
     one.train()
     assert torch.equal(several["assignment"], one.model.assignment)
     assert several["weights"].sum(1).tolist() == [SIZE] * 3  # and not 24: the last batch is filled up with repetitions

@@ -70,7 +70,19 @@ def test_the_codebook_grows_when_its_words_run_out_and_nobody_moves(model):
         assert len(model.assignment[head].unique()) == 7
 
 
-def test_a_grown_model_is_saved_and_trained_on(model, tmp_path):
+def test_new_classes_share_words_that_have_room_and_the_codebook_stays(tiny_model):
+    model = tiny_model(None, id2label={0: "ant", 1: "bee", 2: "cow"}, codebook="shared", head_dim=1)
+    words, held = model.codebook.clone(), model.assignment.clone()
+    add_labels(model, items_of(["dog", "eel", "fox", "gnu"], size=16))
+    assert torch.equal(model.codebook, words)
+    assert torch.equal(model.assignment[:, :3], held)
+    assert model.config.word_capacity == 5
+    assert all(held.bincount(minlength=2).max() <= 5 for held in model.assignment)
+
+
+@pytest.mark.parametrize("fields", [{"codebook_size": 6}, {"codebook": "shared", "head_dim": 2}])
+def test_a_grown_model_is_saved_and_trained_on(fields, tiny_model, tmp_path):
+    model = tiny_model(None, id2label={0: "ant", 1: "bee", 2: "cow"}, **fields)
     add_labels(model, items_of(["dog", "eel", "fox", "gnu"], size=16))
     model.save_pretrained(tmp_path)
     again = CRHModel.from_pretrained(tmp_path)

@@ -72,7 +72,19 @@ def test_centers_that_never_move_stay(tmp_path):
     assert not any("eval_centers_moved" in entry for entry in trainer.state.log_history)
 
 
-@pytest.mark.parametrize("settings", [{"reassignment": "greedy"}, {"soft_statistics": True}, {"multi_label": True}])
+SHARED = {"model_fields": {"codebook": "shared", "head_dim": 2}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"reassignment": "greedy"},
+        {"soft_statistics": True},
+        {"multi_label": True},
+        SHARED,
+        SHARED | {"multi_label": True},
+    ],
+)
 def test_the_same_seed_gives_the_same_run(settings, tmp_path):
     runs = [tiny_trainer(tmp_path / str(number), size=50, num_train_epochs=2, **settings) for number in range(2)]
     for run in runs:
@@ -80,10 +92,14 @@ def test_the_same_seed_gives_the_same_run(settings, tmp_path):
     assert same_state(runs[0].model, runs[1].model)
 
 
-@pytest.mark.parametrize("backbone", [pytest.param(None, id="features"), *BACKBONES])
-def test_a_run_that_was_interrupted_and_resumed_ends_the_same_bit_for_bit(backbone, tmp_path):
+@pytest.mark.parametrize(
+    ("backbone", "fields"),
+    [pytest.param(None, {}, id="features"), pytest.param(None, SHARED, id="shared words")]
+    + [pytest.param(*backbone.values, {}, id=backbone.id) for backbone in BACKBONES],
+)
+def test_a_run_that_was_interrupted_and_resumed_ends_the_same_bit_for_bit(backbone, fields, tmp_path):
     steps = 4 if backbone is None else 2  # at the end of an epoch, and within one
-    settings = {"backbone": backbone, "save_strategy": "steps", "save_steps": steps, "size": 50}
+    settings = fields | {"backbone": backbone, "save_strategy": "steps", "save_steps": steps, "size": 50}
     whole = tiny_trainer(tmp_path / "whole", **settings)
     whole.train()
     with pytest.raises(InterruptedError):
