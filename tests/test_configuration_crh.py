@@ -132,7 +132,7 @@ def test_a_field_that_breaks_its_rule_is_an_error(fields, message):
     ],
 )
 def test_a_field_of_another_type_is_an_error_that_names_it(fields):
-    with pytest.raises(StrictDataclassError, match=f"'{next(iter(fields))}'"):
+    with pytest.raises((StrictDataclassError, ValueError), match=f"['`]{next(iter(fields))}['`]"):
         CRHConfig(**HEAD | fields)
 
 

@@ -96,14 +96,14 @@ def find_bad_rows(
         Row number to the bad row.
     """
     bad: dict[int, BadRow] = {}
-    formatted, arrow = rows.with_format("numpy" if kind == "features" else None), rows.with_format("arrow")
+    plain, arrow = rows.with_format(None), rows.with_format("arrow")
     with ThreadPoolExecutor(num_threads) as threads, progress_bar(total=len(places), desc="Checking rows") as bar:
         for start in range(0, len(places), _AT_A_TIME):
             some = slice(start, start + _AT_A_TIME)
             bar.update(len(places[some]))
             if kind == "features" and are_finite(numbers_of(arrow[some][kind])):
                 continue
-            found = threads.map(partial(_fault, kind), formatted[some][kind], places[some])
+            found = threads.map(partial(_fault, kind), plain[some][kind], places[some])
             bad |= {row: fault for row, fault in enumerate(found, start) if fault is not None}
             if bad and stop_at_first:
                 break

@@ -76,7 +76,7 @@ def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[p
     root, rows = _common_folder(files), 0
     for number, file in enumerate(files):
         with pq.ParquetFile(file) as shard, pq.ParquetWriter(shard_path(target, number), schema) as writer:
-            for batch in shard.iter_batches():
+            for batch in shard.iter_batches() if shard.num_row_groups else ():  # pyarrow 18 fails without one
                 columns = [batch[field] for field in schema.names]
                 paths = [_below(root, path) for path in batch["path"].to_pylist()]
                 columns[schema.get_field_index("path")] = pa.array(paths, pa.string())

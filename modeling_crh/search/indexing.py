@@ -66,8 +66,8 @@ def _parts(files: Sequence[Path], columns: list[str]) -> Iterator[CodePart]:
     for file in progress_bar(files, desc="Reading codes", unit="file"):
         try:
             with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(_ROWS, columns=columns):
-                    yield _part(batch)
+                if parquet.num_row_groups:  # pyarrow 18 fails without one
+                    yield from map(_part, parquet.iter_batches(_ROWS, columns=columns))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.") from error
 

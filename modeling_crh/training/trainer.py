@@ -214,7 +214,8 @@ class CRHTrainer(Trainer):
                 settings[name] = getattr(self.args, setting)
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
-            self.init_hf_repo(token=settings["token"], private=settings["private"])
+            self.args.hub_private_repo = settings["private"]  # `init_hf_repo` takes `private` from transformers 5.23 on
+            self.init_hf_repo(token=settings["token"])
         if not self.is_world_process_zero():
             return None
         settings |= {"processor": self.processing_class, "run": describe_run(self.args, self.state)}

@@ -2,6 +2,7 @@ import base64
 
 import numpy as np
 import PIL.Image
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
@@ -43,7 +44,7 @@ def by_hand(encoder, files):
 
 def code_rows(encoder, files, folder, **settings):
     encoded = encode_source(encoder, open_source(files[0].parent), folder, model_name="m", **settings)
-    return np.stack([np.frombuffer(row, np.uint8) for row in Dataset.from_parquet(str(encoded.folder / "*"))["code"]])
+    return np.stack([np.frombuffer(row, np.uint8) for row in pq.read_table(encoded.folder)["code"].to_pylist()])
 
 
 def test_every_path_from_images_to_codes_gives_the_same_codes(encoder, files, tmp_path, tiny_checkpoint):

@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageFile
 import pytest
+from huggingface_hub.errors import StrictDataclassError
 
 from modeling_crh import CRHConfig
 from modeling_crh.images import UnreadableImageError, read_image, read_pixels
@@ -19,8 +20,8 @@ from modeling_crh.training.recipe import Recipe
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"id2label": 3}, "`id2label` must be a dict, but got 3"),
-        ({"label2id": "x"}, "`label2id` must be a dict, but got 'x'"),
+        ({"id2label": 3}, "id2label.* 3"),
+        ({"label2id": "x"}, "label2id.* 'x'"),
         ({"id2label": {"0": "a", "2x": "b"}}, r"`id2label` must have the keys 0 to C-1, but got \['0', '2x'\]"),
         ({"id2label": {0: "a", 2: "b"}}, r"`id2label` must have the keys 0 to C-1, but got \[0, 2\]"),
         (
@@ -30,7 +31,7 @@ from modeling_crh.training.recipe import Recipe
     ],
 )
 def test_a_config_that_names_its_classes_in_another_way_is_an_error(fields, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, StrictDataclassError), match=message):  # transformers 5.5 checks types itself
         CRHConfig(**{"backbone_config": None, "num_features": 4} | fields)
 
 

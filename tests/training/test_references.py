@@ -181,7 +181,7 @@ def test_a_model_whose_weights_are_not_whole_is_an_error(save_model, tiny_backbo
     model = AutoModel.from_config(tiny_backbone("vit"))
     weights = {name: value for name, value in model.state_dict().items() if "layernorm" not in name}
     model.save_pretrained(folder, state_dict=weights)
-    with pytest.raises(ValueError, match=r"lacks 10, such as .*layernorm\.bias"):
+    with pytest.raises(ValueError, match=r"lacks 10, such as .*layernorm"):
         reference_similarity(folder, images)
     model.save_pretrained(folder, state_dict=model.state_dict() | {"layernorm.bias": torch.zeros(3)})
     with pytest.raises(ValueError, match=r"weights of its model in their shapes, but .* lacks 1, .*layernorm\.bias"):
