@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test test-slow test-backbones check release check-neighbours bench bench-methods paper checkpoint clean
+.PHONY: setup demo demo-emoji test test-slow test-backbones test-oldest check release check-neighbours bench bench-methods paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -33,6 +33,29 @@ test-slow: setup  ## the tests that take several seconds each: kills, process gr
 
 test-backbones: setup  ## all architectures of docs/backbones.md: minutes
 	$(PYTEST) tests/backbones
+
+# SHARE_TORCH=1 takes torch, torchvision and the tools of tests from .venv: 3 GB less to download. The file
+# shared.pth shows them to Python and to pip, which uninstalls nothing outside of its own environment.
+ifdef SHARE_TORCH
+OLDEST := .venv-oldest-shared
+OLDEST_EXTRAS := all
+else
+OLDEST := .venv-oldest
+OLDEST_EXTRAS := all,dev
+endif
+OLDEST_VERSIONS := $(OLDEST)/bin/python tests/install/oldest_versions.py $(if $(SHARE_TORCH),--except torch torchvision)
+
+$(OLDEST)/.installed: pyproject.toml tests/install/oldest_versions.py $(if $(SHARE_TORCH),$(VENV)/.installed)
+	rm -rf $(OLDEST)
+	$(PYTHON) -m venv $(OLDEST)
+	$(if $(SHARE_TORCH),ls -d $(abspath $(VENV))/lib/python*/site-packages > "$$(ls -d $(OLDEST)/lib/python*/site-packages)/shared.pth")
+	$(OLDEST_VERSIONS) > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/constraints.txt -e '.[$(OLDEST_EXTRAS)]'
+	touch $@
+
+test-oldest: $(OLDEST)/.installed  ## the quick tests with the oldest versions that pyproject.toml allows
+	$(OLDEST_VERSIONS) --installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto -m "not slow"
 
 check: setup
 	$(BIN)/ruff check .
@@ -71,4 +94,4 @@ checkpoint: setup  ## train the checkpoint that ships, from the official files
 	$(BIN)/crh evaluate $(CHECKPOINT) --dataset fashion_mnist --data-dir $(FASHION_MNIST) --json
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) .venv-oldest* runs build dist *.egg-info
