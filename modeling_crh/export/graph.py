@@ -215,6 +215,7 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
     last = [node.name for node in graph.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
     excluded = [last, f"{last}_MatMul"]  # the name after onnxruntime splits the layer
     settings: dict[str, Any] = {"op_types_to_quantize": _LAYERS, "nodes_to_exclude": excluded}
+    del graph.graph.value_info[:]  # of weights too with torch 2.11, which onnxruntime transposes
     with TemporaryDirectory() as folder, quiet_logs():
         target = Path(folder, "int8.onnx")
         if batches is None:

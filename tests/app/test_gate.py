@@ -63,7 +63,7 @@ def test_other_methods_are_closed(address, method):
 def test_no_websocket_is_opened(address, capfd):
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
     status, _ = answer_to(address, f"GET /{JOIN} HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n")
-    assert status in (400, 403)
+    assert status in (400, 403, 404)  # of several versions of Starlette
     assert capfd.readouterr().err == ""
 
 
