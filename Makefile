@@ -34,11 +34,13 @@ test-slow: setup  ## the tests that take several seconds each: kills, process gr
 test-backbones: setup  ## all architectures of docs/backbones.md: minutes
 	$(PYTEST) tests/backbones
 
-# SHARE_TORCH=1 takes torch, torchvision and the tools of tests from .venv: 3 GB less to download. The file
-# shared.pth shows them to Python and to pip, which uninstalls nothing outside of its own environment.
+# SHARE_TORCH=1, as in CI, takes torch, torchvision and the tools of tests from .venv: 3 GB less to download. The file
+# shared.pth shows them to Python and to pip, which uninstalls nothing outside of its own environment. It leaves out the
+# rooms whose tests compute rather than call other libraries.
 ifdef SHARE_TORCH
 OLDEST := .venv-oldest-shared
 OLDEST_EXTRAS := all
+OLDEST_TESTS := $(addprefix --ignore=tests/,builders demo fuzz metrics report training/objectives)
 else
 OLDEST := .venv-oldest
 OLDEST_EXTRAS := all,dev
@@ -55,7 +57,7 @@ $(OLDEST)/.installed: pyproject.toml tests/install/oldest_versions.py $(if $(SHA
 
 test-oldest: $(OLDEST)/.installed  ## the quick tests with the oldest versions that pyproject.toml allows
 	$(OLDEST_VERSIONS) --installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto -m "not slow"
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto -m "not slow" $(OLDEST_TESTS)
 
 check: setup
 	$(BIN)/ruff check .

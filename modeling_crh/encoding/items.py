@@ -209,7 +209,7 @@ def _feature_tensor(dataset: Dataset) -> Tensor:
     features = numbers_of(dataset.with_format("arrow")[:]["features"])
     if features is None:
         try:
-            features = np.asarray(dataset.with_format("numpy")[:]["features"], dtype=np.float32)
+            features = np.asarray(dataset.with_format(None)[:]["features"], dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise ValueError(f"`features` must hold numbers of one shape in every row, but do not: {error}") from error
     if features.ndim not in (2, 3) or 0 in features.shape:
