@@ -22,7 +22,7 @@ MOST_LABELS = 10_000_000
 """Largest number of classes of a config: transformers makes a name for each."""
 
 SHARED_HEAD_DIM = 4
-"""Bits of a head whose words are shared: docs/experiments.md compares 1 to 8, for few and for many classes."""
+"""Default number of bits of a head whose words are shared."""
 
 MOST_SHARED_BITS = 8  # all words of a head are compared with each other
 

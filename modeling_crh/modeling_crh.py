@@ -296,6 +296,5 @@ class CRHModel(PreTrainedModel):
 
 def draw_first_centers(config: CRHConfig) -> tuple[Tensor, Tensor]:
     """Draw the codebook `(H, M, d)` and the assignment `(H, C)` that a new model with this config starts from."""
-    num_labels = cast(int, config.num_labels)
     draw = {"draws": config.codebook_draws, "seed": config.codebook_seed, "capacity": config.word_capacity}
-    return draw_centers(*config.codebook_shape, num_labels, **draw)
+    return draw_centers(*config.codebook_shape, cast(int, config.num_labels), **draw)

@@ -158,7 +158,7 @@ def check_method(method: str, codebook_size: int, num_labels: int, capacity: int
     """
     if method not in ("hungarian", "greedy"):
         raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
-    if method == "hungarian" and codebook_size * num_labels > HUNGARIAN_ENTRIES:
+    if method == "hungarian" and capacity == 1 and codebook_size * num_labels > HUNGARIAN_ENTRIES:
         gigabytes = 8 * codebook_size * num_labels / 2**30
         raise ValueError(
             f"`reassignment` must be 'greedy' for {num_labels:,} classes and {codebook_size:,} words a head, since "

@@ -30,7 +30,7 @@ def assign_shared(cost: Floats, room: Integers) -> Integers:
         room: Largest number of classes of each word, `(W,)`, together at least C.
 
     Returns:
-        `(C,)` int64, the word of each class; the same for the same input on every machine of one NumPy.
+        `(C,)` int64, the word of each class. Machines may differ in which of several best assignments they choose.
 
     Raises:
         ValueError: If the words have no room for all classes.
