@@ -37,11 +37,13 @@ class EncodedItems:
         codes: Codes `(N, K)` int8, every entry -1 or +1.
         labels: Class ids `(N,)` int64, -100 for no label; or multi-hot rows `(N, C)` of 0 and 1.
         label_names: Names of the C classes.
+        hash_logits: Hash logits `(N, K)` float32, whose signs are the codes; None where only codes were kept.
     """
 
     codes: Tensor
     labels: Tensor
     label_names: list[str]
+    hash_logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,12 @@ class EncodedSource:
 
 
 def encode_items(
-    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0
+    model: CRHModel,
+    items: LabelledDataset,
+    *,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    keep_logits: bool = False,
 ) -> EncodedItems:
     """Encode a dataset in memory.
 
@@ -71,11 +78,15 @@ def encode_items(
         items: Dataset to encode, without augmentation.
         batch_size: Number of items that go through the model at a time.
         num_workers: Number of processes that prepare items; 0 prepares them in this process.
+        keep_logits: Whether to keep the hash logits beside the codes, as queries of an asymmetric search need.
     """
     model.train(False)
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
-    codes = [binarize(hash_logits) for hash_logits in run_batches(model, loader, desc="Encoding")]
-    return EncodedItems(torch.cat(codes), items.labels, items.label_names)
+    parts = run_batches(model, loader, desc="Encoding")
+    if not keep_logits:
+        return EncodedItems(torch.cat([*map(binarize, parts)]), items.labels, items.label_names)
+    hash_logits = torch.cat([*parts])
+    return EncodedItems(binarize(hash_logits), items.labels, items.label_names, hash_logits)
 
 
 def encode_source(

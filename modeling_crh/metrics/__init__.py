@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from modeling_crh.metrics.asymmetric import asymmetric_average_precision
 from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
 from modeling_crh.metrics.figures import bit_balance, bit_correlation, figures_with_counts, retrieval_figures
 from modeling_crh.metrics.precision import (
@@ -31,6 +32,7 @@ __all__ = [
     "DistanceCounts",
     "PrecisionRecallCurve",
     "SemanticCorrelation",
+    "asymmetric_average_precision",
     "average_precision",
     "average_precision_bounds",
     "bit_balance",

@@ -21,6 +21,11 @@ CONVENTION = "As papers print it, with ties in database order; only to compare w
 
 _MEANINGS = (
     ("map", "mAP", "Mean average precision, expected over all orders of the items at equal distance."),
+    (
+        "map_asymmetric",
+        "mAP, asymmetric",
+        "Mean average precision by the dot product of the query's hash logits with the codes; equal scores tie.",
+    ),
     ("map_lower", "mAP, lower bound", "The same with every tie resolved against the query."),
     ("map_upper", "mAP, upper bound", "The same with every tie resolved for the query."),
     (r"precision_at_(\d+)", "Precision@{0}", "Share of relevant items among the {0} nearest."),

@@ -26,12 +26,22 @@ def average_precision(counts: DistanceCounts) -> Tensor:
         >>> average_precision(DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[1, 1]])))
         tensor([0.7083], dtype=torch.float64)
     """
-    n, r, n0, r0 = _groups(counts)
+    return _per_relevant(expected_precision_sums(*_groups(counts)), counts)
+
+
+def expected_precision_sums(n: Tensor, r: Tensor, n0: Tensor, r0: Tensor) -> Tensor:
+    """Compute, for each group of tied items, the expected sum of the precision at its relevant items.
+
+    Args:
+        n: Items of each group, any shape, `float64`.
+        r: Relevant items of each group, in the same shape.
+        n0: Items before each group.
+        r0: Relevant items before each group.
+    """
     # Place i of the group is relevant with probability r / n, and then (i - 1) * slope relevant ones of the group are
     # expected before it. The bracket is the sum over i of (r0 + 1 + (i - 1) * slope) / (n0 + i).
     slope = torch.where(n > 1, (r - 1) / (n - 1), 1.0)  # a group of one has no (i - 1); 1.0 keeps its sum exact
-    expected = r / n.clamp(min=1) * (slope * n + (r0 + 1 - slope * (n0 + 1)) * _reciprocals(n0, n))
-    return _per_relevant(expected, counts)
+    return r / n.clamp(min=1) * (slope * n + (r0 + 1 - slope * (n0 + 1)) * _reciprocals(n0, n))
 
 
 def average_precision_bounds(counts: DistanceCounts) -> tuple[Tensor, Tensor]:

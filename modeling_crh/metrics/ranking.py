@@ -5,13 +5,14 @@ of pairs. The column of an item is its distance, and its value tells whether it 
 relevant item stands at its place in the ranking, and the start of each column counts the items at smaller distances.
 """
 
-from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+
+from modeling_crh.metrics.counting import relevance_of
 
 SORTED_AT_ONCE = 2**17  # pairs; smaller sorts spend their time in Python
 
@@ -32,7 +33,7 @@ def rank_queries(
     for start in range(0, len(items), step):
         rows = slice(start, start + step)
         queries = slice(first + start, first + min(start + step, len(items)))
-        columns, hits = _columns(words, queries, num_columns), _relevance(labels, queries)
+        columns, hits = _columns(words, queries, num_columns), relevance_of(labels, queries)
         if leave_one_out:
             own = np.arange(len(hits)), np.arange(queries.start, queries.stop)
             columns[own] = np.arange(1, len(hits) + 1) * num_columns - 1  # the last of each query
@@ -57,16 +58,6 @@ def _columns(
     for query, database in zip(words[0][:, queries], words[1], strict=True):
         columns += np.bitwise_count(query[:, None] ^ database)
     return columns
-
-
-def _relevance(labels: tuple[NDArray[Any], NDArray[Any]], queries: slice) -> NDArray[np.bool_]:
-    """Compute which items share a label with each of some queries: `(B, N)`."""
-    if labels[0].ndim == 1:
-        same: NDArray[np.bool_] = labels[0][queries, None] == labels[1]
-        return same
-    pairs = zip(labels[0][:, queries], labels[1], strict=True)
-    shared: NDArray[np.uint64] = reduce(np.bitwise_or, (query[:, None] & database for query, database in pairs))
-    return shared.astype(bool)
 
 
 def _average_precision(places: NDArray[np.intp], cuts: NDArray[np.int64]) -> list[float]:

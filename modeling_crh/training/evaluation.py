@@ -19,6 +19,7 @@ from modeling_crh.hub.cards import RunRecord, public_recipe
 from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics import (
     CenterSemantics,
+    asymmetric_average_precision,
     average_precision,
     bit_balance,
     bit_correlation,
@@ -58,7 +59,7 @@ def encode_splits(
     """
     settings = {"batch_size": batch_size, "num_workers": num_workers}
     return {
-        name: encode_items(model, labelled_dataset(splits[name], processor), **settings)
+        name: encode_items(model, labelled_dataset(splits[name], processor), **settings, keep_logits=name == "query")
         for name in ("query", "database")
     }
 
@@ -71,14 +72,19 @@ def levels_of(splits: DatasetDict) -> Levels:
 def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -> dict[str, float]:
     """Compute all retrieval figures of `query` against `database`, by name; see `retrieval_figures`.
 
+    Hash logits of the queries add `map_asymmetric`, the mean of `asymmetric_average_precision`.
+
     Args:
-        encoded: Codes and labels from `encode_splits`.
+        encoded: Codes and labels, and hash logits of the queries, from `encode_splits`.
         levels: Names of the nodes of all classes, by level. Each level adds the figure `map_<level>`: the tie-aware mAP
             with all items of the query's node as relevant.
     """
     query, database = encoded["query"], encoded["database"]
     top_k = [k for k in (1, 10, 100) if k <= len(database.codes)]
     figures = retrieval_figures(query.codes, database.codes, query.labels, database.labels, top_k=top_k)
+    if query.hash_logits is not None:
+        found = asymmetric_average_precision(query.hash_logits, database.codes, query.labels, database.labels)
+        figures = {"map": figures["map"], "map_asymmetric": found.mean().item()} | figures
     for level, names in (levels or {}).items():
         ids = {name: number for number, name in enumerate(dict.fromkeys(names))}
         nodes = torch.tensor([*(ids[name] for name in names), NO_LABEL])  # (C + 1,)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
@@ -14,6 +16,21 @@ def test_a_level_counts_everything_below_it_as_relevant():
     figures = figures_of({"query": query, "database": database}, {"group": ["tree", "tree", "pet", "pet"]})
     assert figures["map"] == pytest.approx(1 / 2)
     assert figures["map_group"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_hash_logits_of_the_queries_give_the_asymmetric_figure_beside_the_hamming_one():
+    codes, names = torch.tensor([[1, 1], [1, -1], [-1, 1]]), ["oak", "elm"]
+    logits = torch.tensor([[0.5, 2.0]])  # the second item differs in the bit of which it is surer
+    query, database = (
+        EncodedItems(codes[:1], torch.tensor([0]), names),
+        EncodedItems(codes, torch.arange(3) % 2, names),
+    )
+    plain = figures_of({"query": query, "database": database})
+    assert "map_asymmetric" not in plain
+    figures = figures_of({"query": dataclasses.replace(query, hash_logits=logits), "database": database})
+    assert figures.pop("map_asymmetric") == 1
+    assert figures == plain
+    assert figures["map"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
 
 
 def split_of(names):
