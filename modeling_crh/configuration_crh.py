@@ -86,6 +86,8 @@ class CRHConfig(PreTrainedConfig):
         shared_room: Room of the words of a head, as a multiple of C, where words are shared; from 1 up.
         codebook_draws: Number of random codebooks to draw; the one whose closest centers lie furthest apart is kept.
         codebook_seed: Seed of those draws.
+        fixed_centers: Whether the centers are those of another model, with whose codes this model's can be compared;
+            training must not move them.
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
         hash_head_hidden_size: Width of the hidden layer of `"mlp"`.
         hash_head_dropout: Dropout probability in `"mlp"`, from 0 to below 1.
@@ -125,6 +127,7 @@ class CRHConfig(PreTrainedConfig):
     shared_room: float | int = 1.27
     codebook_draws: int = 1
     codebook_seed: int = 0
+    fixed_centers: bool = False
     hash_head: Literal["linear", "mlp"] = "linear"
     hash_head_hidden_size: int = 1024
     hash_head_dropout: float | int = 0.0

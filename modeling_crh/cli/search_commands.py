@@ -83,7 +83,8 @@ def search(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Folder or Hub id of the model that made the codes, to search by anything but codes.",
+            help="Folder or Hub id of the model that made the codes, or of one trained by `--centers-from` to its "
+            "centers, to search by anything but codes.",
             show_default=False,
         ),
     ] = None,
@@ -130,12 +131,12 @@ def search(
         raise ValueError(f"`image_root` must be given with `html` only, but got {str(image_root)!r} without.")
     opened = open_index(index)
     chosen: CodeIndex = opened if where is None else opened.where(where)
-    if model is not None:
-        queries.check_model(chosen, model)
     known = {} if model is None else options_of_run(model, data, columns_only=True)
     sources = queries.find_queries(query or [], chosen.num_bits, **{**known, **data}) + queries.text_queries(text or [])
     to_encode = any(source.kind != "code" for source in sources)
     encoder = queries.load_encoder(chosen, model) if model is not None and to_encode else None
+    if model is not None and encoder is None:
+        queries.check_model(chosen, model)
     logits = queries.query_logits(sources, encoder) if rerank else None
     packed = queries.encode_queries(sources, chosen.num_bits, encoder, logits)
     results = queries.find_results(chosen, sources, packed, k=k, radius=radius, rerank_logits=logits)

@@ -47,6 +47,14 @@ def train(
         int | None,
         typer.Option(min=1, help="Train LoRA weights of this rank, and the hash head.", show_default=OF_THE_RECIPE),
     ] = None,
+    centers_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Hub id or folder of a model of other items of these classes, such as images: take its centers, so "
+            "that the new model's codes find its items.",
+            show_default=OF_THE_RECIPE,
+        ),
+    ] = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -82,7 +90,7 @@ def train(
 
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method, "unfreeze_last": unfreeze_last}
-    fields["freeze_backbone"] = freeze_backbone or None
+    fields |= {"freeze_backbone": freeze_backbone or None, "centers_from": centers_from}
     model, lora = {"num_bits": num_bits, "tower": tower}, {"rank": lora_rank}
     chosen = recipe_of_options(recipe, fields, {"model": model, "training": training, "lora": lora})
     if not dry_run:

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
@@ -94,6 +95,37 @@ def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
             f"`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json, but {str(name)!r} "
             f"does not: {_first_line(error)}."
         ) from error
+
+
+def shares_centers(name: str | Path, other: str | Path) -> bool:
+    """Whether codes of two models can be compared: one was trained to the centers of the other, or both to a third's.
+
+    Every class of the model with fewer classes must have the same center in both.
+
+    Args:
+        name: Folder of a run or a checkpoint, or Hub id.
+        other: Likewise.
+
+    Raises:
+        ValueError: If one of the models has fixed centers, and either cannot be loaded.
+    """
+    if not (_has_fixed_centers(name) or _has_fixed_centers(other)):
+        return False
+    centers: list[dict[str, Tensor]] = []
+    for model in (load_model(name), load_model(other)):
+        names = cast(dict[int, str], model.config.id2label).values()
+        centers.append(dict(zip(names, model.centers.cpu(), strict=True)))
+    fewer, more = sorted(centers, key=len)
+    return all(label in more and torch.equal(center, more[label]) for label, center in fewer.items())
+
+
+def _has_fixed_centers(name: str | Path) -> bool:
+    if not Path(name).is_dir() and not is_hub_id(name):
+        return False
+    try:
+        return CRHConfig.get_config_dict(find_model(name))[0].get("fixed_centers") is True
+    except OSError:
+        return False
 
 
 def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrainedModel, Processor]:

@@ -34,6 +34,9 @@ BENCHMARKS: dict[str, tuple[str, str | None]] = {
 OWN_DATA = "your-data"
 """Placeholder for a folder or table in a published recipe."""
 
+OWN_MODEL = "your-model"
+"""Placeholder for the folder of a model in a published recipe."""
+
 PICTURES = {
     "contact_sheet.png": "Queries, one per row, and the nearest items of the database.",
     "precision_recall.png": "Precision over recall, one point for each radius of the Hamming ball.",
@@ -120,6 +123,8 @@ def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     public: dict[str, Any] = _without_private(recipe)
     if "dataset" in recipe:
         public["dataset"] = recipe["dataset"] if recipe["dataset"] in BENCHMARKS else OWN_DATA
+    if _is_path(recipe.get("centers_from")):
+        public["centers_from"] = OWN_MODEL
     return {name: public[name] for name in recipe if name in public}
 
 

@@ -20,7 +20,7 @@ from modeling_crh.data import Row, open_source
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding import Encoder
-from modeling_crh.encoding.loading import find_model
+from modeling_crh.encoding.loading import find_model, shares_centers
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_templates, thumbnail_within
 from modeling_crh.search.code_index import CodeIndex, check_radius
@@ -69,7 +69,7 @@ def text_queries(texts: Sequence[str]) -> list[QuerySource]:
 
 
 def check_model(index: CodeIndex, model: str) -> None:
-    """Check that a model made the codes of an index, by its name, or by the folder that both names stand for.
+    """Check that a model made the codes of an index, by its name or folder, or has the centers of the one that did.
 
     Raises:
         ValueError: If another model made the codes, or the index does not name its model.
@@ -78,14 +78,14 @@ def check_model(index: CodeIndex, model: str) -> None:
         raise ValueError(f"`index` must name the model of its codes to be searched by {model!r}, but names none.")
     folders = [Path(find_model(name)) for name in (index.model, model)]
     same_folder = all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
-    if model != index.model and not same_folder:
+    if model != index.model and not same_folder and not shares_centers(model, index.model):
         raise ValueError(
             f"`model` must be the one that made the codes of the index, {index.model!r}, but got {model!r}."
         )
 
 
 def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
-    """Load the model that made the codes of an index.
+    """Load the model that made the codes of an index, or one with its centers.
 
     Args:
         index: Index to search.

@@ -169,12 +169,18 @@ def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
         )
 
 
-def check_fine_tuning(model: CRHModel, args: CRHTrainingArguments) -> None:
-    """Check that `layer_decay` and gradient checkpointing suit the part of the backbone that is trained.
+def check_fits(model: CRHModel, args: CRHTrainingArguments) -> None:
+    """Check that a model can be trained so: its centers may move, and gradients reach the trained part of its backbone.
 
     Raises:
-        ValueError: If `layer_scales` raises it, or reentrant checkpointing would keep the gradients from blocks.
+        ValueError: If centers would move that are those of another model, `layer_scales` raises it, or reentrant
+            checkpointing would keep the gradients from blocks.
     """
+    if model.config.fixed_centers and args.reassignment != "none":
+        raise ValueError(
+            "`reassignment` must be 'none' for a model with `fixed_centers`, which are those of another model, but got "
+            f"{args.reassignment!r}."
+        )
     if args.layer_decay is not None:
         layer_scales(model, args.layer_decay)
     weights = [] if model.backbone is None else list(model.backbone.parameters())

@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,14 +26,15 @@ from modeling_crh.data import (
 )
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
 from modeling_crh.encoding.inputs import Processor, load_processor
-from modeling_crh.encoding.loading import check_tower
+from modeling_crh.encoding.loading import check_tower, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
 from modeling_crh.training.fine_tuning import LoraSettings, add_lora, unfreeze_last
 from modeling_crh.training.objectives import OBJECTIVES, Objective, find_objective
-from modeling_crh.training.recipe import Recipe, check_keys
+from modeling_crh.training.recipe import Recipe, find_recipe
+from modeling_crh.training.recipe_values import check_keys
 from modeling_crh.training.trainer import CRHTrainer
 
 _TRAINING_DEFAULTS: dict[str, Any] = {
@@ -44,6 +45,16 @@ _TRAINING_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 1,
     "dataloader_pin_memory": torch.cuda.is_available(),
 }
+
+_FIELDS_OF_CENTERS = (
+    "num_bits",
+    "codebook",
+    "codebook_size",
+    "head_dim",
+    "shared_room",
+    "codebook_draws",
+    "codebook_seed",
+)
 
 
 def load_data(recipe: Recipe) -> LoadedSplits:
@@ -59,12 +70,15 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         ValueError: If the settings make no model, or one that cannot read the data.
     """
     set_seed(recipe.seed)
-    names = label_names(train_split)
+    source = None if recipe.centers_from is None else _load_source(recipe.centers_from)
+    names = label_names(train_split) if source is None else _names_of(source)
     fields = dict(recipe.model) | {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
     }
+    if source is not None:
+        fields |= _fields_of_centers(recipe, source, label_names(train_split))
     if recipe.method != "crh":
         fields = _rival_fields(recipe, len(names), is_multi_label(train_split)) | fields
     if recipe.features_column is not None:
@@ -74,6 +88,9 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         model = CRHModel(CRHConfig(**fields))
     else:
         model = _from_backbone(recipe.backbone, fields)
+    if source is not None:
+        model.codebook.copy_(source.codebook)
+        model.assignment.copy_(source.assignment)
     if recipe.freeze_backbone:
         model.freeze_backbone()
     check_tower(model.backbone, train_split.column_names)
@@ -86,6 +103,49 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
     batch = default_collate(items.__getitems__([0, 1]))  # together, since texts are padded to one length
     next(run_batches(model.train(False), [batch]))  # before anything is written
     return model, processor
+
+
+def _load_source(name: str) -> CRHModel:
+    """Load the model whose centers a recipe takes."""
+    recipe = find_recipe(name)
+    if recipe is not None and recipe.method != "crh":
+        raise ValueError(f"`centers_from` must be a model trained by crh, but {name!r} was by {recipe.method}.")
+    try:
+        return load_model(name)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`checkpoint`", "`centers_from`")) from error
+
+
+def _names_of(model: CRHModel) -> list[str]:
+    return list(cast(dict[int, str], model.config.id2label).values())
+
+
+def _fields_of_centers(recipe: Recipe, source: CRHModel, names: list[str]) -> dict[str, Any]:
+    """Make the config fields that a model with the centers of `source` must have, for data with classes `names`."""
+    fields = {name: getattr(source.config, name) for name in _FIELDS_OF_CENTERS}
+    for name, value in fields.items():
+        if recipe.model.get(name) not in (None, value):
+            raise ValueError(f"`{name}` must be {value!r}, as in `centers_from`, but got {recipe.model[name]!r}.")
+    unknown = sorted(set(names) - set(_names_of(source)))
+    if unknown:
+        others = f" and {len(unknown) - 1:,} more of the {len(names):,}" if len(unknown) > 1 else ""
+        raise ValueError(
+            f"`centers_from` must know every class of the data, but {recipe.centers_from!r} has no {unknown[0]!r}"
+            f"{others}."
+        )
+    return fields | {"fixed_centers": True}
+
+
+def _renumber(items: LabelledDataset, names: list[str]) -> None:
+    """Number the classes of items as `names` does, which holds all of them."""
+    place = {name: number for number, name in enumerate(names)}
+    ids = torch.tensor([place[name] for name in items.label_names])
+    if items.is_multi_label:
+        labels = items.labels.new_zeros(len(items), len(names))
+        labels[:, ids] = items.labels
+    else:
+        labels = torch.where(has_label(items.labels), ids[items.labels.clamp(min=0)], items.labels)
+    items.labels, items.label_names = labels, names
 
 
 def _rival_fields(recipe: Recipe, num_labels: int, multi_label: bool) -> dict[str, Any]:
@@ -163,16 +223,23 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
         ValueError: If a setting of `training`, the method or the augmentation has a wrong value.
     """
     settings = _TRAINING_DEFAULTS | recipe.training
+    if recipe.centers_from is not None:
+        settings["reassignment"] = "none"
     arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
     augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
+    training = labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed)
     validation = labelled_dataset(splits["validation"], processor)
+    database = labelled_dataset(splits["train"], processor) if _has_lone_rows(validation) else None
+    if recipe.centers_from is not None:
+        for items in (training, validation, *([] if database is None else [database])):
+            _renumber(items, _names_of(model))
     trainer = CRHTrainer(
         model,
         arguments,
         objective=build_objective(recipe, model),
-        train_dataset=labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed),
+        train_dataset=training,
         eval_dataset=validation,
-        eval_database=labelled_dataset(splits["train"], processor) if _has_lone_rows(validation) else None,
+        eval_database=database,
         data_collator=default_collate,
         processing_class=processor,
     )

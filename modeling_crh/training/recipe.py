@@ -1,7 +1,6 @@
 """Recipe: all settings of a training run, as one YAML file."""
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -20,10 +19,11 @@ from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.fine_tuning import LoraSettings, lora_fields
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
-from modeling_crh.training.recipe_values import RecipeLoader, refuse_numbers_as_text
+from modeling_crh.training.recipe_values import RecipeLoader, check_keys, refuse_numbers_as_text
 
 _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
-    entry.name for entry in dataclasses.fields(PreTrainedConfig)
+    *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
+    "fixed_centers",
 }
 _TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
 _OF_CRH_ALONE = {
@@ -69,6 +69,8 @@ class Recipe(Division, DataSource):
         feature_extractor: Fields of a feature extractor of sound, with its class as `feature_extractor_type`.
         augmentation: Image augmentation of training items: the name of one of `PRESETS`, or settings.
         training: Fields of `CRHTrainingArguments`.
+        centers_from: Hub id or folder of a model trained by CRH. The new model takes its classes, matched by name, and
+            its centers, which never move, so that the codes of both can be compared.
         method: `crh`, a rival of `modeling_crh.training.objectives`, or your own `Objective` as `module:Class`.
         method_settings: Settings of a rival, such as `margin`; settings of CRH belong to `model` and `training`.
 
@@ -87,6 +89,7 @@ class Recipe(Division, DataSource):
     feature_extractor: dict[str, Any] | None = None
     augmentation: str | dict[str, Any] = "light"
     training: dict[str, Any] = field(default_factory=dict)
+    centers_from: str | None = None
     method: str = "crh"
     method_settings: dict[str, Any] = field(default_factory=dict)
 
@@ -124,7 +127,12 @@ class Recipe(Division, DataSource):
                 raise ValueError(f"`method_settings` must be left out for {self.method}, which has none.")
             check_keys("`method_settings`", self.method_settings, known)
         if self.method == "crh":
+            if self.centers_from is not None and self.training.get("reassignment", "none") != "none":
+                moves = self.training["reassignment"]
+                raise ValueError(f"`reassignment` must be 'none' with `centers_from`, but got {moves!r}.")
             return
+        if self.centers_from is not None:
+            raise ValueError(f"`centers_from` must be left out for {self.method}: only CRH trains to given centers.")
         for section, names in _OF_CRH_ALONE.items():
             for name in names:
                 if name in getattr(self, section):
@@ -284,12 +292,3 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     is_folder = dataset != "" and Path(dataset).is_dir()
     has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
     return {name: known[name] for name in (*_COLUMNS, "skip_bad") if has_columns or name == "skip_bad"}
-
-
-def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
-    """Refuse an unknown key of a mapping, and name the most similar known key."""
-    for key in value:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1)
-            hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
-            raise ValueError(f"`{key}` is no field of {name}; {hint}")

@@ -1,5 +1,6 @@
-"""Read the values of a recipe from YAML, and refuse those that would be misunderstood or fill the memory."""
+"""Read the values of a recipe from YAML, and refuse unknown fields and values that would be misunderstood."""
 
+import difflib
 from typing import Any
 
 import yaml
@@ -35,6 +36,15 @@ def refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
             raise ValueError(
                 f"`{place}` must be a number, but got the text {inner!r}; YAML reads 1.0e-3, but not 1e-3."
             )
+
+
+def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
+    """Refuse an unknown key of a mapping, and name the most similar known key."""
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
+            raise ValueError(f"`{key}` is no field of {name}; {hint}")
 
 
 def _is_number(text: str) -> bool:

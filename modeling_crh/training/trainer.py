@@ -82,7 +82,7 @@ class CRHTrainer(Trainer):
         if self.processing_class is not None:
             self.processing_class = fit_processor(self.processing_class, self.model)  # or timm's would not be saved
         arguments.check_best_metric(self.args, self.eval_dataset)
-        arguments.check_fine_tuning(self.model, self.args)
+        arguments.check_fits(self.model, self.args)
         self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
         self.add_callback(FollowTrainingCallback(self.go_on, objective))

@@ -40,7 +40,8 @@ def test_the_command_serves_until_it_is_interrupted(crh, index_path, checkpoint,
         (["INDEX", "--model", "CHECKPOINT", "--port", "0"], "--port"),
     ],
 )
-def test_bad_arguments_get_one_sentence(crh, index_path, checkpoint, arguments, message):
+def test_bad_arguments_get_one_sentence(crh, index_path, checkpoint, arguments, message, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     given = {"INDEX": index_path, "CHECKPOINT": checkpoint}
     code, output, errors = crh("app", *(given.get(word, word) for word in arguments))
     assert (code, output) == (2, "")

@@ -8,10 +8,13 @@ import PIL.Image
 import pytest
 import torch
 
-from modeling_crh.codes import unpack_codes
+from modeling_crh.codes import pack_codes, unpack_codes
+from modeling_crh.encoding.loading import load_checkpoint, load_model
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
 from modeling_crh.search.queries import find_queries, query_logits
+from modeling_crh.training.recipe import Recipe
+from modeling_crh.training.run import train
 
 
 @pytest.fixture
@@ -151,6 +154,51 @@ def test_texts_find_texts(crh, hits, refused, text_checkpoint, tmp_path):
     refused(["search", tmp_path / "texts.crh", "--text", "a cat"], message)
 
 
+@pytest.fixture(scope="module")
+def words_run(text_checkpoint, tiny_checkpoint, tmp_path_factory):
+    """Folder of a run on texts, to the centers of the tiny checkpoint of images, and the folder of its backbone."""
+    folder = tmp_path_factory.mktemp("words")
+    model, tokenizer = load_checkpoint(text_checkpoint)
+    model.backbone.save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    texts = ["the cat sat", "a dog ran", "the tree"]
+    rows = [f"{text},LABEL_{number}" for number, text in enumerate(texts)] * 8
+    (folder / "words.csv").write_text("\n".join(["text,label", *rows]))
+    recipe = Recipe(
+        dataset=str(folder / "words.csv"),
+        text_column="text",
+        backbone=str(folder / "bert"),
+        centers_from=str(tiny_checkpoint),
+        training={"num_train_epochs": 30, "learning_rate": 0.01, "load_best_model_at_end": False, "use_cpu": True},
+    )
+    train(recipe, folder / "run")
+    return folder / "run"
+
+
+def test_words_find_the_codes_of_a_model_whose_centers_theirs_has(
+    crh, refused, words_run, index_path, table_uri, tiny_checkpoint, text_checkpoint, image_folder, tmp_path
+):
+    centers = load_model(tiny_checkpoint).centers
+    index = HammingIndex(pack_codes(centers), labels=["cat", "dog", "tree"], model=str(tiny_checkpoint))
+    index.save(tmp_path / "centers.crh")
+    words = ["--text", "a dog ran", "--text", "the tree", "--model", words_run]
+    code, output, errors = crh("search", tmp_path / "centers.crh", *words, "-k", 1, "--rerank", "--json")
+    assert code == 0, errors
+    assert [result["hits"][0]["label"] for result in json.loads(output)["results"]] == ["dog", "tree"]
+    for database in (index_path, table_uri):
+        assert crh("search", database, *words)[0] == 0
+    message = f"`model` must be the one that made the codes of the index, {str(tiny_checkpoint)!r}, but got"
+    refused(["search", index_path, "--text", "a dog", "--model", text_checkpoint], message)
+    options = ["--text-column", "text", "--out", tmp_path / "codes"]
+    assert crh("encode", words_run, words_run.parent / "words.csv", *options)[0] == 0
+    assert crh("index", tmp_path / "codes", "--out", tmp_path / "words.crh")[0] == 0
+    image = image_folder / "dark" / "03.png"
+    assert crh("search", tmp_path / "words.crh", image, "--model", tiny_checkpoint)[0] == 0
+    gone = HammingIndex(np.zeros((1, 2), np.uint8), model=str(tmp_path / "gone"))
+    gone.save(tmp_path / "gone.crh")
+    refused(["search", tmp_path / "gone.crh", *words], f"but '{tmp_path / 'gone'}' is not")
+
+
 def test_a_person_sees_a_table(crh, index_path, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "200")
     code, output, _ = crh("search", index_path, "0000", "ffff", "-k", 2)
@@ -243,6 +291,7 @@ def test_dedupe_lists_groups_as_a_table_json_and_csv(crh, tmp_path):
 )
 def test_bad_queries_get_one_sentence(refused, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     HammingIndex(np.zeros((2, 2), np.uint8), model="org/m").save("a.crh")
     PIL.Image.new("RGB", (4, 4)).save("a.png")
     (tmp_path / "folder").mkdir()

@@ -96,6 +96,7 @@ def test_queries_go_to_a_model_that_reads_them(encoder, text_encoder, image_fold
 
 def test_the_model_is_that_of_the_index(tiny_checkpoint, monkeypatch):
     packed = np.zeros((1, 2), np.uint8)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match="`index` must name the model of its codes to be searched by 'org/model'"):
         check_model(HammingIndex(packed), "org/model")
     check_model(HammingIndex(packed, model="org/model"), "org/model")

@@ -160,7 +160,7 @@ def test_an_override_of_what_is_no_mapping_is_an_error():
 
 def test_a_backbone_named_on_the_command_line_takes_the_place_of_the_recipes_own():
     recipe = Recipe.load(DEMO_RECIPE, backbone="org/vit")
-    assert (recipe.backbone, recipe.image_processor, recipe.model) == ("org/vit", None, {"num_bits": 64})
+    assert (recipe.backbone, recipe.image_processor, recipe.model) == ("org/vit", None, {})
 
 
 def test_a_method_and_its_settings_stand_in_the_recipe(write):
