@@ -65,15 +65,15 @@ def stored_pictures(file: str | Path) -> Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An item of the database, or an image to search with.
+    """An item of the database, or an image or a text to search with.
 
     Args:
-        name: Name of the image file, or "item" and the id.
+        name: Name of the image file, or "item" and the id; or the text.
         label: Label in one line; empty without a label.
         picture: Picture, which may be empty.
         code: Packed code, `(K / 8,)`.
-        position: Position in the database; None for an uploaded image.
-        encoding: Milliseconds to encode the image; None for an item of the index.
+        position: Position in the database; None for an uploaded image and for a text.
+        encoding: Milliseconds to encode the image or the text; None for an item of the index.
     """
 
     name: str
@@ -105,21 +105,28 @@ class Answer:
 
 
 class Finder:
-    """Encode images, search for codes, and describe the items found.
+    """Encode images and texts, search for codes, and describe the items found.
 
     Args:
         index: Index of codes of images.
         model: Folder or Hub id of the model that made the codes.
         pictures: Function that gives the pictures of the items.
+        text_model: Folder or Hub id of a model of texts with the same centers; None answers no texts.
 
     Raises:
-        ValueError: If the model does not exist, did not make the codes, or does not read images.
+        ValueError: If a model does not exist, did not make the codes and has other centers, or does not read images or
+            texts.
     """
 
-    def __init__(self, index: HammingIndex, model: str, pictures: Pictures = no_pictures) -> None:
+    def __init__(
+        self, index: HammingIndex, model: str, pictures: Pictures = no_pictures, text_model: str | None = None
+    ) -> None:
         self._encoder = load_encoder(index, model, num_workers=0)
         if self._encoder.reads != "image":
             raise ValueError(f"`model` must read images, but reads {self._encoder.reads}.")
+        self._text_encoder = None if text_model is None else load_encoder(index, text_model, num_workers=0)
+        if self._text_encoder is not None and self._text_encoder.reads != "text":
+            raise ValueError(f"`text_model` must read texts, but reads {self._text_encoder.reads}.")
         self.index, self.pictures = index, pictures
         self._packed = index.packed  # (N, K / 8)
         self.of_image(np.zeros((8, 8, 3), np.uint8))  # the first image is slow
@@ -136,6 +143,25 @@ class Finder:
         (code,) = self._encoder.packed([pixels])
         encoding = 1000 * (time.perf_counter() - start)
         return Item("Your image", "", Thumbnail.of(pixels), code, encoding=encoding)
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether there is a model of texts."""
+        return self._text_encoder is not None
+
+    def of_text(self, text: Any) -> Item:
+        """Encode a text to search with.
+
+        Raises:
+            ValueError: If it is no text of 1 to `MAX_LENGTH` characters, or there is no model of texts.
+        """
+        if self._text_encoder is None or not isinstance(text, str) or not text.strip():
+            raise ValueError("There are no words to search by.")
+        if len(text) > MAX_LENGTH:
+            raise ValueError(f"A text may have {MAX_LENGTH:,} characters at most, but this one has {len(text):,}.")
+        start = time.perf_counter()
+        (code,) = self._text_encoder.packed([text])
+        return Item(text, "", Thumbnail(), code, encoding=1000 * (time.perf_counter() - start))
 
     def of_item(self, position: Any) -> Item:
         """Return an item of the database to search with.
@@ -166,6 +192,9 @@ class Finder:
             found.append(Item(name, label_text(record["label"]), picture, code, position))
         return found
 
+
+MAX_LENGTH = 1_000
+"""Largest number of characters of a text to search by."""
 
 MAX_BYTES = 10_000_000
 MAX_PIXELS = 50_000_000

@@ -124,6 +124,10 @@ class Conversation:
         sent = _sent(event)
         return self._ask(lambda: self.finder.of_image(read_upload(sent.get("content"), sent.get("size"))), k, radius)
 
+    def by_text(self, text: str | None, k: float, radius: float) -> Changes:
+        """Search with a text."""
+        return self._ask(lambda: self.finder.of_text(text), k, radius)
+
     def by_item(self, k: float, radius: float, event: gr.EventData) -> Changes:
         """Search with an item that was clicked."""
         return self._ask(lambda: self.finder.of_item(_sent(event).get("position")), k, radius)
@@ -163,25 +167,31 @@ def _sent(event: gr.EventData) -> dict[str, Any]:
 
 
 def build_page(
-    index: str | Path, model: str, *, image_root: str | Path | None = None, pictures: str | Path | None = None
+    index: str | Path,
+    model: str,
+    *,
+    text_model: str | None = None,
+    image_root: str | Path | None = None,
+    pictures: str | Path | None = None,
 ) -> gr.Blocks:
     """Build the search page of an index; `modeling_crh.app.server` shows it.
 
     Args:
         index: File or table from `crh index`, of codes of images; it is read into memory.
         model: Folder or Hub id of the model that made the codes.
+        text_model: Folder or Hub id of a model of texts that was trained to the centers of `model`, to search by words.
         image_root: Folder of the images of the database. Without it, and for paths that lead out of it, only label and
             name of an item are shown.
         pictures: File of thumbnails, as in a Space, to show instead of images.
 
     Raises:
-        ValueError: If an argument cannot be used, or another model made the codes.
+        ValueError: If an argument cannot be used, another model made the codes, or `text_model` has other centers.
     """
     if image_root is not None and pictures is not None:
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
     loaded = read_index(index)
     chosen: Pictures = no_pictures if image_root is None else folder_pictures(image_root)
-    return _lay_out(Finder(loaded, model, chosen if pictures is None else stored_pictures(pictures)))
+    return _lay_out(Finder(loaded, model, chosen if pictures is None else stored_pictures(pictures), text_model))
 
 
 def _lay_out(finder: Finder) -> gr.Blocks:
@@ -192,6 +202,7 @@ def _lay_out(finder: Finder) -> gr.Blocks:
         _html(render("header", index=index, model=finder.model_name))
         with gr.Row(elem_id="crh-columns"):
             with gr.Column(scale=1, min_width=280, elem_id="crh-ask"):
+                words = gr.Textbox(label="Words to search by", max_lines=1) if finder.reads_texts else None
                 upload = _html(render("upload"), "upload.js", max_bytes=MAX_BYTES, elem_id="crh-upload")
                 message = _html(render("message", text=""))
                 gallery = _html(talk.gallery(), "select.js")
@@ -200,10 +211,17 @@ def _lay_out(finder: Finder) -> gr.Blocks:
                 k = gr.Slider(1, max(2, most), min(_FIRST_K, most), step=1, label="Images to show", buttons=[])
                 radius = gr.Slider(0, index.num_bits, index.num_bits, step=1, label="Radius, in bits", buttons=[])
             with gr.Column(scale=3, min_width=300):
-                answer = _html(render("hint", index=index), "select.js", "answer.js", elem_id="crh-answer")
+                answer = _html(
+                    render("hint", index=index, reads_texts=finder.reads_texts),
+                    "select.js",
+                    "answer.js",
+                    elem_id="crh-answer",
+                )
         closed: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # to programs
         changed = [asked, message, answer]
         upload.upload(talk.by_image, [k, radius], changed, **closed)
+        if words is not None:
+            words.submit(talk.by_text, [words, k, radius], changed, **closed)
         gallery.select(talk.by_item, [k, radius], changed, **closed)
         answer.select(talk.by_item, [k, radius], changed, **closed)
         for slider in (k, radius):

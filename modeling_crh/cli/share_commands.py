@@ -142,6 +142,14 @@ def _check_push(kind: str, space: bool, model: str | None, image_root: Path | No
 def app(
     index: Annotated[str, typer.Argument(help="File or table of codes of images, from `crh index`.")],
     model: Annotated[str, typer.Option(help="Folder or Hub id of the model that made the codes.")],
+    text_model: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or Hub id of a model of texts, trained by `--centers-from` to the centers of that model, to "
+            "search by words.",
+            show_default="no words",
+        ),
+    ] = None,
     image_root: Annotated[
         Path | None,
         typer.Option(help="Folder of the database's images. Paths that lead out of it are refused."),
@@ -155,7 +163,7 @@ def app(
     """Show the search page of an index in a browser, until Ctrl-C."""
     from modeling_crh.app import build_page, serve
 
-    serve(build_page(index, model, image_root=image_root), host, port)
+    serve(build_page(index, model, text_model=text_model, image_root=image_root), host, port)
 
 
 def demo(

@@ -9,11 +9,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from modeling_crh import DEFAULT_CHECKPOINT
+from modeling_crh import DEFAULT_CHECKPOINT, CRHConfig, CRHModel
 from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serving
 from modeling_crh.data import load_benchmark
-from modeling_crh.encoding import Encoder
+from modeling_crh.encoding import Encoder, load_checkpoint
+from modeling_crh.encoding.loading import load_model
 from modeling_crh.search import HammingIndex
 
 CHROMIUM = shutil.which("chromium")
@@ -57,6 +58,21 @@ def index_path(index, tmp_path_factory):
     path = tmp_path_factory.mktemp("index") / "index.crh"
     index.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def text_model(text_checkpoint, checkpoint, tmp_path_factory):
+    """Folder of a model of texts with the centers of the model of images, not trained."""
+    folder = tmp_path_factory.mktemp("words")
+    texts, tokenizer = load_checkpoint(text_checkpoint)
+    images = load_model(checkpoint)
+    names = ("num_bits", "codebook_size", "head_dim", "id2label", "label2id")
+    fields = {name: getattr(images.config, name) for name in names}
+    model = CRHModel(CRHConfig(backbone_config=texts.config.backbone_config, fixed_centers=True, **fields))
+    model.load_state_dict({"codebook": images.codebook, "assignment": images.assignment}, strict=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,30 @@ def test_the_smallest_images_are_not_taken_for_others(finder, checkpoint, size):
     assert np.unpackbits(finder.of_image(pixels).code).tolist() == (expected[0] > 0).int().tolist()
 
 
+def test_words_have_the_code_of_a_model_of_texts_with_the_same_centers(finder, index, checkpoint, text_model):
+    words = Finder(index, checkpoint, text_model=text_model).of_text("a dog ran")
+    assert words.code.tolist() == Encoder.load(text_model).packed(["a dog ran"])[0].tolist()
+    assert (words.title, words.position, words.picture.uri) == ("a dog ran", None, "")
+    with pytest.raises(ValueError, match="There are no words to search by"):
+        finder.of_text("a dog ran")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(" ", "no words"), (None, "no words"), (["a"], "no words"), ("x" * 1001, "1,000 characters at")],
+)
+def test_a_text_that_is_none_gets_a_sentence(index, checkpoint, text_model, text, message):
+    with pytest.raises(ValueError, match=message):
+        Finder(index, checkpoint, text_model=text_model).of_text(text)
+
+
+def test_a_model_of_texts_must_read_texts_and_have_the_same_centers(index, checkpoint, text_checkpoint):
+    with pytest.raises(ValueError, match="`text_model` must read texts, but reads image"):
+        Finder(index, checkpoint, text_model=checkpoint)
+    with pytest.raises(ValueError, match="`model` must be the one that made the codes of the index"):
+        Finder(index, checkpoint, text_model=str(text_checkpoint))
+
+
 def test_a_search_is_that_of_the_index(finder, index):
     query = finder.of_item(7)
     answer = finder.search(query, 60, 64)

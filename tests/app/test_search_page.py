@@ -1,8 +1,10 @@
 import re
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
+from app.talk import ask, dependencies
 
 from modeling_crh.app.finder import Answer, Item
 from modeling_crh.app.search_page import bit_pattern, build_page, render, render_answer
@@ -121,3 +123,14 @@ def test_it_listens_to_this_machine_alone_and_at_a_free_port(address):
     port = int(address.rstrip("/").rpartition(":")[2])
     with pytest.raises(ValueError, match=f"`port` must be free, but got {port}"), serving(gr.Blocks(), None, port):
         pass
+
+
+def test_words_are_asked_for_where_a_model_of_texts_is_given(index_path, checkpoint, text_model, address):
+    page = build_page(index_path, checkpoint, text_model=text_model)
+    with serving(page) as found:
+        message = ask(found, "by_text", ["a dog ran", 5, 64])
+        assert message["success"]
+        assert "The 5 nearest of 60" in str(message["output"]["data"])
+        assert "Type words, choose an image, or one of the database" in httpx.get(f"{found}config").text
+    assert "by_text" not in dependencies(address)
+    assert "Type words" not in httpx.get(f"{address}config").text
