@@ -13,8 +13,11 @@ import numpy as np
 import PIL.Image
 import pyarrow as pa
 from numpy.typing import NDArray
+from torch import Tensor
 
 from modeling_crh.checks import check_path
+from modeling_crh.codes import binarize, pack_codes
+from modeling_crh.encoding import Encoder
 from modeling_crh.images import UnreadableImageError, decoding, to_rgb
 from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
 from modeling_crh.search import HammingIndex
@@ -72,6 +75,7 @@ class Item:
         label: Label in one line; empty without a label.
         picture: Picture, which may be empty.
         code: Packed code, `(K / 8,)`.
+        logits: Hash logits of an uploaded image or a text, `(K,)`; None for an item of the index.
         position: Position in the database; None for an uploaded image and for a text.
         encoding: Milliseconds to encode the image or the text; None for an item of the index.
     """
@@ -80,6 +84,7 @@ class Item:
     label: str
     picture: Thumbnail
     code: NDArray[np.uint8]
+    logits: Tensor | None = None
     position: int | None = None
     encoding: float | None = None
 
@@ -97,11 +102,13 @@ class Answer:
         query: Item to search with.
         hits: Items and their distances in bits, nearest first.
         searching: Milliseconds of the search.
+        by_logits: Whether hits are ordered by the hash logits of the query, not by bits.
     """
 
     query: Item
     hits: list[tuple[Item, int]]
     searching: float
+    by_logits: bool = False
 
 
 class Finder:
@@ -139,10 +146,7 @@ class Finder:
 
     def of_image(self, pixels: NDArray[np.uint8]) -> Item:
         """Encode an image `(H, W, 3)` to search with."""
-        start = time.perf_counter()
-        (code,) = self._encoder.packed([pixels])
-        encoding = 1000 * (time.perf_counter() - start)
-        return Item("Your image", "", Thumbnail.of(pixels), code, encoding=encoding)
+        return _encoded(self._encoder, pixels, "Your image", Thumbnail.of(pixels))
 
     @property
     def reads_texts(self) -> bool:
@@ -159,9 +163,7 @@ class Finder:
             raise ValueError("There are no words to search by.")
         if len(text) > MAX_LENGTH:
             raise ValueError(f"A text may have {MAX_LENGTH:,} characters at most, but this one has {len(text):,}.")
-        start = time.perf_counter()
-        (code,) = self._text_encoder.packed([text])
-        return Item(text, "", Thumbnail(), code, encoding=1000 * (time.perf_counter() - start))
+        return _encoded(self._text_encoder, text, text, Thumbnail())
 
     def of_item(self, position: Any) -> Item:
         """Return an item of the database to search with.
@@ -175,12 +177,18 @@ class Finder:
         return item
 
     def search(self, query: Item, k: int, radius: int) -> Answer:
-        """Find the `k` nearest items within `radius` bits."""
+        """Find the `k` nearest items within `radius` bits.
+
+        They are ordered by the hash logits of the query, but by bits if it has none or `radius` is less than K.
+        """
         start = time.perf_counter()
-        positions, distances = (found[0] for found in self.index.search_positions(query.code[None], k))
+        logits = None if query.logits is None or radius < self.index.num_bits else query.logits[None]
+        found = self.index.search_positions(query.code[None], k, rerank_logits=logits)
         searching = 1000 * (time.perf_counter() - start)
+        positions, distances = found[0][0], found[1][0]
         near = distances <= radius
-        return Answer(query, list(zip(self.items(positions[near]), distances[near].tolist(), strict=True)), searching)
+        hits = list(zip(self.items(positions[near]), distances[near].tolist(), strict=True))
+        return Answer(query, hits, searching, by_logits=logits is not None)
 
     def items(self, positions: NDArray[np.int64]) -> list[Item]:
         """Return the items at some positions."""
@@ -189,8 +197,16 @@ class Finder:
             path = record["path"]
             name = f"item {record['id']}" if path is None else PurePath(path).name
             picture, code = self.pictures(position, path), self._packed[position]
-            found.append(Item(name, label_text(record["label"]), picture, code, position))
+            found.append(Item(name, label_text(record["label"]), picture, code, position=position))
         return found
+
+
+def _encoded(encoder: Encoder, content: Any, name: str, picture: Thumbnail) -> Item:
+    """Encode an image or a text to search with, and time that."""
+    start = time.perf_counter()
+    logits = encoder.hash_logits([content])
+    encoding = 1000 * (time.perf_counter() - start)
+    return Item(name, "", picture, pack_codes(binarize(logits)).numpy()[0], logits[0], encoding=encoding)
 
 
 MAX_LENGTH = 1_000

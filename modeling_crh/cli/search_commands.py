@@ -13,7 +13,7 @@ from modeling_crh.runtime.terminal import print_summary, print_table, say
 
 if TYPE_CHECKING:
     from modeling_crh.search.code_index import CodeIndex
-    from modeling_crh.search.queries import Result
+    from modeling_crh.search.results import Result
 
 Index = Annotated[str, typer.Argument(help="Index from `crh index`: a file, or a table such as s3://bucket/a.lance.")]
 
@@ -107,8 +107,13 @@ def search(
         ),
     ] = None,
     rerank: Annotated[
-        bool, typer.Option("--rerank", help="Order the hits by the hash logits of the query, not only by its bits.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Order the hits by the hash logits of the query, not by bits alone.",
+            show_default="for all queries but codes, without --radius",
+        ),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="File to write a page of results with pictures to.", show_default="no page")
     ] = None,
@@ -121,8 +126,9 @@ def search(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the nearest items of an index, by distance in bits."""
+    """Find the nearest items of an index."""
     from modeling_crh.search import open_index, queries
+    from modeling_crh.search.results import explain_order, find_results, write_page
     from modeling_crh.training.recipe import options_of_run
 
     if not query and not text:
@@ -137,14 +143,14 @@ def search(
     encoder = queries.load_encoder(chosen, model) if model is not None and to_encode else None
     if model is not None and encoder is None:
         queries.check_model(chosen, model)
-    logits = queries.query_logits(sources, encoder) if rerank else None
-    packed = queries.encode_queries(sources, chosen.num_bits, encoder, logits)
-    results = queries.find_results(chosen, sources, packed, k=k, radius=radius, rerank_logits=logits)
+    logits = queries.query_logits(sources, chosen.num_bits, encoder)
+    results = find_results(chosen, sources, logits, k=k, radius=radius, rerank=rerank)
     if html is not None:
-        for fault, count in queries.write_page(html, chosen, results, image_root=image_root).items():
+        for fault, count in write_page(html, chosen, results, image_root=image_root).items():
             say(f"Left {count} pictures of the database out of the page: {fault}.")
     if not as_json:
         _print_results(results)
+        typer.echo(explain_order(results))
         return
     summary = {"index": index, "model": chosen.model, "num_bits": chosen.num_bits, "kind": chosen.kind}
     summary |= {} if html is None else {"html": str(html)}

@@ -67,6 +67,19 @@ def test_a_search_is_that_of_the_index(finder, index):
     assert len(finder.search(query, 3, radius).hits) == 3
 
 
+def test_an_uploaded_image_is_answered_by_its_hash_logits_and_within_a_radius_by_bits(finder, index, image_root):
+    query = finder.of_image(read_image(image_root / "07.png"))
+    answer = finder.search(query, 60, 64)
+    codes = torch.from_numpy(np.unpackbits(index.packed, axis=1) * 2.0 - 1).float()
+    scores = (codes @ query.logits)[[item.position for item, _ in answer.hits]]
+    assert (scores[:-1] >= scores[1:] - 1e-4).all()
+    distances = [distance for _, distance in answer.hits]
+    assert distances != sorted(distances)
+    near = finder.search(query, 60, 63)
+    assert (answer.by_logits, near.by_logits, finder.search(finder.of_item(7), 5, 64).by_logits) == (True, False, False)
+    assert [distance for _, distance in near.hits] == sorted(distance for distance in distances if distance <= 63)
+
+
 def test_an_item_is_named_by_its_file_and_label(finder, index):
     (item,) = finder.items(np.array([7]))
     assert (item.position, item.name) == (7, "07.png")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from modeling_crh.encoding import Encoder
 from modeling_crh.search import HammingIndex
 
 pytestmark = pytest.mark.slow
@@ -33,8 +34,8 @@ def expect():
 def expected(index):
     """Distances and positions of what is nearest to an item."""
 
-    def nearest(position, k=12):
-        found, near = index.search_positions(index.packed[[position]], k)
+    def nearest(position, k=12, logits=None):
+        found, near = index.search_positions(index.packed[[position]], k, rerank_logits=logits)
         return near[0].tolist(), found[0].tolist()
 
     return nearest
@@ -75,12 +76,14 @@ def test_a_result_becomes_the_query_by_keyboard_alone(visit, expect, expected):
     expect(page.locator("[data-code]")).to_be_focused()
 
 
-def test_an_image_of_ones_own_is_encoded(visit, expect, index, expected, image_root):
+def test_an_image_of_ones_own_is_encoded(visit, expect, index, expected, image_root, checkpoint):
     page = visit()
     page.locator(FILE).set_input_files(image_root / "07.png")
     expect(page.get_by_role("heading", name="Your image")).to_be_visible()
     assert code_shown(page) == index.packed[7].tobytes().hex()
-    assert (distances(page), positions(page)) == expected(7)
+    logits = Encoder.load(checkpoint).hash_logits([image_root / "07.png"])
+    assert (distances(page), positions(page)) == expected(7, logits=logits)
+    expect(page.locator(".legend")).to_contain_text("Ordered by the hash logits of the query.")
     expect(page.locator(".times")).to_contain_text("encoded in")
     expect(page.locator(".times")).to_contain_text("searched in")
     expect(page.locator(".crh-hits em")).to_have_count(0)

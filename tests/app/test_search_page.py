@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import gradio as gr
@@ -40,6 +41,13 @@ def test_it_says_how_much_was_found(distances, k, radius, found):
     assert re.findall(r'class="distance">([^<]+)<', page) == shown
     assert "encoded in <b>12 ms</b>" in page
     assert "searched in <b>0.046 ms</b>" in page
+
+
+def test_it_says_how_hits_are_ordered():
+    by_bits = answer([0, 1])
+    by_logits = dataclasses.replace(by_bits, by_logits=True)
+    assert "Ordered by distance in bits." in render_answer(by_bits, 60, 2, 16, 16)
+    assert "Ordered by the hash logits of the query." in render_answer(by_logits, 60, 2, 16, 16)
 
 
 def test_without_a_picture_a_tile_says_what_it_is():

@@ -170,6 +170,15 @@ def test_reranking_follows_the_dot_product_with_the_codes(build):
     np.testing.assert_array_equal(even[0], index.search(queries, 7)[0])
 
 
+def test_reranking_finds_the_best_item_behind_hundreds_that_are_nearer(build):
+    logits = np.array([[10.0] + [0.1] * 15], np.float32)  # sure of the first bit alone
+    nearer, best = [[0b01111111, 0b11111111]], [[0b11111111, 0b11111000]]  # at 1 bit and at 3
+    index = build(np.array(nearer * 600 + best, np.uint8))
+    assert index.search(np.full((1, 2), 255, np.uint8), 1, rerank_logits=logits)[0].tolist() == [[600]]
+    some = index.search(np.full((1, 2), 255, np.uint8), 1, rerank_logits=logits, num_candidates=100)
+    assert some[1].tolist() == [[1]]
+
+
 GOOD = random_codes(0, 4, 16)
 SIGNS = np.unpackbits(GOOD, axis=1) * 2.0 - 1
 

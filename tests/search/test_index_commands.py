@@ -69,7 +69,8 @@ def test_index_replaces_an_index_and_nothing_else(refused, encoded, tmp_path):
 
 def test_search_finds_an_image_itself(crh, index_path, tiny_checkpoint, image_folder):
     query = image_folder / "dark" / "03.png"
-    code, output, errors = crh("search", index_path, query, "--model", tiny_checkpoint, "-k", 60, "--json")
+    options = ["--model", tiny_checkpoint, "-k", 60, "--no-rerank", "--json"]
+    code, output, errors = crh("search", index_path, query, *options)
     assert code == 0, errors
     found = json.loads(output)
     assert (found["num_bits"], found["kind"], found["model"]) == (16, "flat", str(tiny_checkpoint))
@@ -120,20 +121,58 @@ def test_a_condition_chooses_items_of_a_table(hits, refused, table_uri, index_pa
     refused(["search", table_uri, "0f0f", "--where", "labels = 'dark'"], message)
 
 
-def test_reranking_orders_the_nearest_by_the_hash_logits(
-    hits, refused, index_path, table_uri, tiny_checkpoint, image_folder, encoder
+@pytest.mark.parametrize("database", ["index_path", "table_uri"])
+def test_hits_of_an_image_are_ordered_by_its_hash_logits_unless_it_is_told_otherwise(
+    hits, refused, request, database, index_path, tiny_checkpoint, image_folder, encoder
 ):
+    index = request.getfixturevalue(database)
     query = [image_folder / "dark" / "03.png", "--model", tiny_checkpoint, "-k", 60]
-    (plain,), (found,) = hits(index_path, *query), hits(index_path, *query, "--rerank")
-    assert hits(table_uri, *query, "--rerank") == [found]
+    (found,), (plain,) = hits(index, *query), hits(index, *query, "--no-rerank")
+    assert hits(index, *query, "--rerank") == [found]
     assert [hit["id"] for hit in found] != [hit["id"] for hit in plain]
-    logits = query_logits(find_queries([str(query[0])], 16), encoder)
+    assert [hit["distance"] for hit in plain] == sorted(hit["distance"] for hit in found)
+    logits = query_logits(find_queries([str(query[0])], 16), 16, encoder)
     codes = unpack_codes(torch.from_numpy(HammingIndex.load(index_path).packed)).float()
     similarity = (codes @ logits[0])[[hit["id"] for hit in found]]
     assert (similarity[:-1] >= similarity[1:] - 1e-4).all()
     message = "`query` must be an input of the model to have hash logits, but '0f0f' is a code."
-    refused(["search", index_path, "0f0f", "--rerank"], message)
-    refused(["search", index_path, *query, "--rerank", "--radius", 3], "`radius` must not be given with re-ranking")
+    refused(["search", index, "0f0f", "--rerank"], message)
+    refused(["search", index, *query, "--rerank", "--radius", 3], "`radius` must not be given with re-ranking")
+
+
+def test_a_code_beside_an_image_and_a_radius_are_ordered_by_bits(crh, hits, index_path, tiny_checkpoint, image_folder):
+    image, model = image_folder / "dark" / "03.png", ["--model", tiny_checkpoint]
+    mixed = json.loads(crh("search", index_path, "0f0f", image, "00ff", *model, "--json")[1])["results"]
+    assert [result["order"] for result in mixed] == ["bits", "logits", "bits"]
+    assert [mixed[0]["hits"], mixed[2]["hits"]] == hits(index_path, "0f0f", "00ff")
+    assert [mixed[1]["hits"]] == hits(index_path, image, *model)
+    near = hits(index_path, image, *model, "--radius", 4, "-k", 5)
+    assert near == hits(index_path, image, *model, "--radius", 4, "-k", 5, "--no-rerank")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            ["IMAGE"],
+            "Hits are ordered by the dot product of their codes with the hash logits of the query, not by bits.",
+        ),
+        (["IMAGE", "0f0f"], "not by bits; those of codes, by their distance in bits."),
+        (["IMAGE", "--no-rerank"], "Hits are ordered by their distance in bits."),
+        (["IMAGE", "--radius", "4"], "Hits are ordered by their distance in bits."),
+        (["0f0f"], "Hits are ordered by their distance in bits."),
+    ],
+)
+def test_the_table_and_the_page_say_once_how_hits_are_ordered(
+    crh, index_path, tiny_checkpoint, image_folder, tmp_path, options, sentence
+):
+    given = [image_folder / "dark" / "03.png" if option == "IMAGE" else option for option in options]
+    page = tmp_path / "page.html"
+    code, output, errors = crh("search", index_path, *given, "--model", tiny_checkpoint, "--html", page)
+    assert code == 0, errors
+    for text in (output, page.read_text()):
+        assert text.count("Hits are ordered by") == 1
+        assert sentence in text
 
 
 def test_texts_find_texts(crh, hits, refused, text_checkpoint, tmp_path):
@@ -209,7 +248,7 @@ def test_a_person_sees_a_table(crh, index_path, monkeypatch, tmp_path):
     HammingIndex(np.zeros((2, 2), np.uint8)).save(tmp_path / "index")
     assert "nothing found" in crh("search", tmp_path / "index", "0001", "--radius", 0)[1]
     output = crh("search", tmp_path / "index", "0001", "--radius", 0, "--json")[1]
-    assert json.loads(output)["results"] == [{"query": "0001", "code": "0001", "hits": []}]
+    assert json.loads(output)["results"] == [{"query": "0001", "code": "0001", "order": "bits", "hits": []}]
 
 
 def test_what_an_index_says_cannot_steer_the_terminal(crh, tmp_path, monkeypatch):

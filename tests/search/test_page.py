@@ -2,9 +2,11 @@ import re
 
 import numpy as np
 import PIL.Image
+import torch
 
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.queries import QuerySource, find_results, write_page
+from modeling_crh.search.queries import QuerySource
+from modeling_crh.search.results import find_results, write_page
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -12,7 +14,7 @@ EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 def search(paths, labels=None, query="0000", image=None, **options):
     index = HammingIndex(np.zeros((len(paths), 2), np.uint8), paths=paths, labels=labels, **options)
     source = QuerySource(query, "code" if image is None else "image", image)
-    return index, find_results(index, [source], np.zeros((1, 2), np.uint8))
+    return index, find_results(index, [source], torch.full((1, 16), -1.0))
 
 
 def test_all_text_is_escaped_and_no_script_may_run(tmp_path):
@@ -54,7 +56,8 @@ def test_pictures_come_from_the_root_alone_and_the_rest_is_counted(tmp_path):
 
 def test_items_without_a_path_or_label_have_their_id(tmp_path):
     index = HammingIndex(np.zeros((1, 2), np.uint8), ids=["item 7"])
-    results = find_results(index, [QuerySource("0001", "code", None)], np.array([[0, 1]], np.uint8))
+    logits = torch.tensor([[-1.0] * 15 + [1.0]])
+    results = find_results(index, [QuerySource("0001", "code", None)], logits)
     write_page(tmp_path / "page.html", index, results, image_root=tmp_path)
     text = (tmp_path / "page.html").read_text()
     assert "id item 7" in text

@@ -7,7 +7,6 @@ from modeling_crh.pipeline_crh import CRHPipeline
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.queries import (
     check_model,
-    encode_queries,
     find_queries,
     load_encoder,
     query_logits,
@@ -61,7 +60,8 @@ def test_a_folder_stands_for_the_images_that_a_dataset_of_it_has(tmp_path, write
 
 def test_images_and_codes_are_encoded_in_their_order_as_the_pipeline_does(encoder, image_folder):
     files = [str(image_folder / "dark" / "03.png"), str(image_folder / "bright" / "01.png")]
-    packed = encode_queries(find_queries([files[0], "00ff", files[1]], 16), 16, encoder)
+    logits = query_logits(find_queries([files[0], "00ff", files[1]], 16), 16, encoder)
+    packed = np.packbits(logits.numpy() >= 0, axis=1)
     pipeline = CRHPipeline(model=encoder.model, image_processor=encoder.processor)
     expected = [output["code"] for output in pipeline(files)]
     np.testing.assert_array_equal(packed, [expected[0], [0, 255], expected[1]])
@@ -69,12 +69,13 @@ def test_images_and_codes_are_encoded_in_their_order_as_the_pipeline_does(encode
     assert all(parameter.grad is None for parameter in encoder.model.parameters())
 
 
-def test_hash_logits_have_the_signs_of_the_codes_and_a_code_has_none(encoder, image_folder):
-    sources = find_queries([str(image_folder / "dark")], 16)
-    logits = query_logits(sources, encoder)
-    np.testing.assert_array_equal(np.packbits(logits.numpy() >= 0, axis=1), encode_queries(sources, 16, encoder))
-    with pytest.raises(ValueError, match="`query` must be an input of the model to have hash logits, but '00ff' is a"):
-        query_logits([*sources, *find_queries(["00ff"], 16)], encoder)
+def test_hash_logits_are_those_of_the_model_and_of_a_code_its_bits(encoder, image_folder):
+    (image,) = find_queries([str(image_folder / "dark" / "03.png")], 16)
+    (code,) = find_queries(["00ff"], 16)
+    expected = [encoder.hash_logits([image.value])[0].tolist(), [-1] * 8 + [1] * 8]
+    assert query_logits([code, image], 16, encoder).tolist() == expected[::-1]
+    assert query_logits([code], 16).tolist() == expected[1:]
+    assert query_logits([], 16).shape == (0, 16)
 
 
 def test_queries_go_to_a_model_that_reads_them(encoder, text_encoder, image_folder, tiny_model, tmp_path):
@@ -89,7 +90,7 @@ def test_queries_go_to_a_model_that_reads_them(encoder, text_encoder, image_fold
         (damaged, encoder, r"a\.png is not: no known image format"),
     ):
         with pytest.raises(ValueError, match=message):
-            encode_queries(sources, 16, chosen)
+            query_logits(sources, 16, chosen)
     with pytest.raises(ValueError, match="`text` must hold a word, but got ' '"):
         text_queries(["a cat", " "])
 
