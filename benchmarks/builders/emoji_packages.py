@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ PACKAGES = {f"@iconify-json/{vendor}": version for vendor, version in VENDORS.it
 }
 """All packages with the versions that fix a build: another version may draw or name an emoji in another way."""
 
+WORD_PACKAGES = {"unicode-emoji-json": PACKAGES["unicode-emoji-json"], "emojilib": "4.0.3"}
+"""Packages of the names and the keywords of emoji; both are under the MIT licence."""
+
 MAX_MEMBER_BYTES = 200 * 2**20
 DOWNLOAD_SECONDS = 300
 
@@ -56,19 +60,20 @@ class IconSet:
     sizes: dict[str, Any]
 
 
-def download_packages(folder: Path) -> None:
-    """Fetch all `PACKAGES` with `npm pack`, which runs none of their code.
+def download_packages(folder: Path, packages: Mapping[str, str] = PACKAGES) -> None:
+    """Fetch packages with `npm pack`, which runs none of their code.
 
     Args:
         folder: Existing folder to write the `.tgz` files to.
+        packages: Names of packages to their versions.
 
     Raises:
         ValueError: If `npm` is missing, or a package cannot be fetched.
     """
     npm = shutil.which("npm")
     if npm is None:
-        raise ValueError("`npm` must be on the PATH, to download the drawings, but is not; it comes with Node.js.")
-    for name, version in progress_bar(PACKAGES.items(), desc="Downloading packages"):
+        raise ValueError("`npm` must be on the PATH, to download packages, but is not; it comes with Node.js.")
+    for name, version in progress_bar(packages.items(), desc="Downloading packages"):
         command = [npm, "pack", f"{name}@{version}", "--ignore-scripts", "--pack-destination", str(folder)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=DOWNLOAD_SECONDS)
@@ -83,8 +88,8 @@ def download_packages(folder: Path) -> None:
 
 
 def package_path(folder: Path, name: str) -> Path:
-    """File that `npm pack` writes for a package of `PACKAGES`."""
-    return folder / f"{name.removeprefix('@').replace('/', '-')}-{PACKAGES[name]}.tgz"
+    """File that `npm pack` writes for a package of `PACKAGES` or `WORD_PACKAGES`."""
+    return folder / f"{name.removeprefix('@').replace('/', '-')}-{(PACKAGES | WORD_PACKAGES)[name]}.tgz"
 
 
 def read_json(folder: Path, package: str, member: str) -> Any:
@@ -92,7 +97,7 @@ def read_json(folder: Path, package: str, member: str) -> Any:
 
     Args:
         folder: Folder of the `.tgz` files.
-        package: A key of `PACKAGES`.
+        package: A key of `PACKAGES` or `WORD_PACKAGES`.
         member: Path of the file within the package.
 
     Raises:

@@ -97,7 +97,7 @@ def test_every_package_is_fetched_in_its_version(tmp_path, monkeypatch):
             r"must fetch @iconify-json/noto@1\.2\.9, but failed: npm error code E404$",
         ),
         ("import time; time.sleep(60)", r"must fetch @iconify-json/noto@1\.2\.9, but did not in 0\.5 seconds"),
-        (None, "`npm` must be on the PATH, to download the drawings, but is not"),
+        (None, "`npm` must be on the PATH, to download packages, but is not"),
     ],
 )
 def test_a_download_that_fails_names_the_package_and_the_reason(tmp_path, monkeypatch, code, message):
