@@ -1,5 +1,7 @@
 """The codebook: number of bits per head, random codewords, and the centers that codewords make."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, isqrt
 from typing import NamedTuple
 
@@ -35,6 +37,39 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
         return power
     small = [d for d in range(1, isqrt(num_bits) + 1) if num_bits % d == 0]
     return min(d for d in [*small, *(num_bits // d for d in small)] if d >= least)
+
+
+def check_prefixes(prefix_bits: Sequence[int], num_bits: int, head_dim: int) -> None:
+    """Check the numbers of first bits that a model is trained for beside all its bits.
+
+    Args:
+        prefix_bits: Numbers of first bits; there may be none.
+        num_bits: Number of bits of a code, K.
+        head_dim: Number of bits of each head, d.
+
+    Raises:
+        ValueError: If they are not ascending multiples of 8 and of d below K.
+    """
+    for least, length in pairwise([0, *prefix_bits, num_bits]):
+        if length <= least or length % 8 or length % head_dim:
+            rule = f"ascending multiples of 8 and of d={head_dim}, below K={num_bits}"
+            raise ValueError(f"`prefix_bits` must be {rule}, but got {list(prefix_bits)}.")
+
+
+def choose_length(num_bits: int | None, lengths: Sequence[int]) -> int:
+    """Choose a number of first bits of codes.
+
+    Args:
+        num_bits: The number that was asked for; None asks for all bits.
+        lengths: Numbers of first bits that the model of the codes is trained for, ascending; the last is K.
+
+    Raises:
+        ValueError: If the model is not trained for `num_bits`.
+    """
+    if num_bits is not None and num_bits not in lengths:
+        known = " or ".join(map(str, lengths))
+        raise ValueError(f"`num_bits` must be {known}, which the model is trained for, but got {num_bits!r}.")
+    return lengths[-1] if num_bits is None else num_bits
 
 
 def word_capacity(num_labels: int, head_dim: int, room: float) -> int:

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 
-from .codebook import choose_head_dim, word_capacity
+from .codebook import check_prefixes, choose_head_dim, word_capacity
 from .losses import default_scale
 
 # Names of the code files beside a saved config, for machines without this library.
@@ -29,7 +29,7 @@ MOST_SHARED_BITS = 8  # all words of a head are compared with each other
 # Fields to the least value that they take where they are set.
 _LEAST = {"num_labels": 2} | dict.fromkeys(["num_features", "codebook_draws", "hash_head_hidden_size"], 1)
 _LEAST["shared_room"] = 1
-_LEAST |= dict.fromkeys(["codebook_seed", "quantization_weight", "initializer_range"], 0)
+_LEAST |= dict.fromkeys(["codebook_seed", "quantization_weight", "prefix_weight", "initializer_range"], 0)
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 # Keys that transformers itself hands to a config beside its fields.
@@ -78,6 +78,9 @@ class CRHConfig(PreTrainedConfig):
             output, of a dual encoder's tower without its projection, `"cls"` the first token, `"mean"` the mean over
             tokens, patches or frames without padding, and `"last"` the last token without padding.
         num_bits: Number of bits of a code, K, a multiple of 8.
+        prefix_bits: Numbers of first bits of a code, ascending, that are trained to be good codes by themselves:
+            multiples of 8 and of `head_dim` below K. None trains the whole code alone, as in the paper.
+        prefix_weight: Weight of the loss of each prefix beside that of the whole code.
         codebook: `"own"` for random codewords of which each belongs to one class, as in the paper; or `"shared"` for
             all 2^d words of d bits, of which each is held by up to `word_capacity` classes.
         codebook_size: Number of codewords of each head, M. None means 2 C, or 2^d where words are shared.
@@ -121,6 +124,8 @@ class CRHConfig(PreTrainedConfig):
     tower: Literal["vision", "text", "audio"] | None = None
     pooling: Literal["pooler", "cls", "mean", "last"] | None = None
     num_bits: int = 64
+    prefix_bits: list[int] | None = None
+    prefix_weight: float | int = 1.0
     codebook: Literal["own", "shared"] = "own"
     codebook_size: int | None = None
     head_dim: int | None = None
@@ -177,6 +182,11 @@ class CRHConfig(PreTrainedConfig):
         if self.codebook == "own":
             return 1
         return word_capacity(cast(int, self.num_labels), cast(int, self.head_dim), self.shared_room)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Numbers of first bits that are codes by themselves, ascending; the last is K."""
+        return [*(self.prefix_bits or ()), self.num_bits]
 
     @property
     def num_heads(self) -> int:
@@ -269,6 +279,7 @@ class CRHConfig(PreTrainedConfig):
         if (self.codebook_size - 1).bit_length() > self.head_dim:
             found = f"{self.head_dim}, which gives {2**self.head_dim}"
             raise ValueError(f"`head_dim` must give 2^d words, at least M={self.codebook_size}, but got {found}.")
+        check_prefixes(self.prefix_bits or (), self.num_bits, self.head_dim)
 
 
 def _refuse_misspelt_keys(backbone: dict[str, Any], model_type: str) -> None:

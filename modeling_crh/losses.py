@@ -1,6 +1,7 @@
 """Labels of a batch, and the training loss, Eqs. 1 to 4 of the paper."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -129,8 +130,10 @@ def crh_loss(
     scale: float,
     margin: float = 0.2,
     quantization_weight: float = 0.1,
+    prefix_bits: Sequence[int] = (),
+    prefix_weight: float = 1.0,
 ) -> Tensor:
-    """Compute the training loss L = L_CE + lambda L_Q (Eq. 4).
+    """Compute the training loss L = L_CE + lambda L_Q (Eq. 4), with L_CE of prefixes of the code on top.
 
     Samples without a label have no loss. A batch of only such samples has a loss of 0 with a gradient of 0.
 
@@ -141,6 +144,8 @@ def crh_loss(
         scale: Scale s of the cosines, see `default_scale`.
         margin: Margin m that is taken from the cosines of the own classes.
         quantization_weight: Weight lambda of the quantization loss.
+        prefix_bits: Numbers of first bits, below K, to which L_CE applies too; empty in the paper.
+        prefix_weight: Weight of L_CE of each of these prefixes.
 
     Returns:
         A float32 scalar.
@@ -156,6 +161,9 @@ def crh_loss(
         return hash_logits.float().sum() * 0.0
     hash_logits, labels = hash_logits[labelled], labels[labelled]
     loss = classification_loss(hash_logits, labels, centers, scale, margin)
+    for length in prefix_bits:
+        prefix = hash_logits[:, :length], labels, centers[:, :length]
+        loss = loss + prefix_weight * classification_loss(*prefix, scale, margin)
     if quantization_weight:
         loss = loss + quantization_weight * quantization_loss(hash_logits)
     return loss

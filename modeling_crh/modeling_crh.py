@@ -11,7 +11,7 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from .backbones import build_backbone, embed, pooled_width
-from .codebook import compose_centers, draw_centers
+from .codebook import choose_length, compose_centers, draw_centers
 from .codes import binarize, check_tensor
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
@@ -70,7 +70,6 @@ class CRHModel(PreTrainedModel):
     accepts_loss_kwargs = False  # or Trainer multiplies the loss by the accumulation steps
     _supports_sdpa = True
     _supports_flash_attn = True
-
     codebook: Tensor
     assignment: Tensor
 
@@ -245,19 +244,20 @@ class CRHModel(PreTrainedModel):
         return output if use_dict else output.to_tuple()
 
     @torch.no_grad()
-    def encode(self, main_input: Tensor | None = None, **inputs: Tensor) -> Tensor:
+    def encode(self, main_input: Tensor | None = None, *, num_bits: int | None = None, **inputs: Tensor) -> Tensor:
         """Compute the codes of a batch, `(N, K)` int8 of -1 and +1.
 
         Args:
-            main_input: The input that the model reads, such as `pixel_values`; it may also be given by name.
+            main_input: Input that the model reads, such as `pixel_values`; it may also be given by name.
+            num_bits: Number of first bits to return, one of `config.prefix_bits`; None returns all K.
             **inputs: The other arguments of `forward`.
 
         Raises:
-            ValueError: If the input is no tensor, or as `forward` raises it.
+            ValueError: If the input is no tensor, or `forward` raises it, or the model is not trained for `num_bits`.
         """
         if main_input is not None:
             inputs[self.main_input_name] = main_input
-        return binarize(self(**inputs).hash_logits)
+        return binarize(self(**inputs).hash_logits[:, : choose_length(num_bits, self.config.lengths)])
 
     def _main_input(self, values: Any) -> Tensor:
         """Pixels or features in the precision of the weights, or token ids as they are."""
@@ -275,6 +275,7 @@ class CRHModel(PreTrainedModel):
 
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         settings = {name: getattr(self.config, name) for name in ("scale", "margin", "quantization_weight")}
+        settings |= {"prefix_bits": self.config.lengths[:-1], "prefix_weight": self.config.prefix_weight}
         return crh_loss(hash_logits, check_tensor("labels", labels), self.centers, **settings)
 
     def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -289,9 +290,8 @@ class CRHModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)  # type: ignore[no-untyped-call]
         if module is self:
-            codebook, assignment = draw_first_centers(self.config)
-            init.copy_(self.codebook, codebook)
-            init.copy_(self.assignment, assignment)
+            for buffer, drawn in zip((self.codebook, self.assignment), draw_first_centers(self.config), strict=True):
+                init.copy_(buffer, drawn)
 
 
 def draw_first_centers(config: CRHConfig) -> tuple[Tensor, Tensor]:

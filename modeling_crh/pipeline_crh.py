@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
+from .codebook import choose_length
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
 from .images import pixel_values, read_image
@@ -31,15 +32,16 @@ class CRHPipeline(Pipeline):
     Call it on an image, which may be a path, a URL, base64 text, bytes, a PIL image or an array of pixels; on a sound,
     which may be a path, a URL, base64 text, bytes, an array of samples at the model's rate, or `{"array": ...,
     "sampling_rate": ...}`; or on a text; or on a list, a generator or a `KeyDataset` of them. `batch_size` is the
-    number of items at a time, and `code_format` one of:
+    number of items at a time, `num_bits` one of the model's `prefix_bits` for codes of the first bits alone, and
+    `code_format` one of:
 
     - `"packed"` (the default): `(K / 8,)` uint8, bit order of `numpy.packbits`;
     - `"bits"`: `(K,)` uint8 of 0 and 1;
     - `"hex"`: a string of K / 4 hexadecimal digits.
 
     Raises:
-        ValueError: If `model` is no `CRHModel` of images, sounds or texts or has no processor, `code_format` is
-            another, or an input has another type or is an image or a sound that cannot be read.
+        ValueError: If `model` is no `CRHModel` of images, sounds or texts or has no processor, `code_format` or
+            `num_bits` is another, or an input has another type or is an image or a sound that cannot be read.
 
     Example:
         >>> from PIL import Image
@@ -88,15 +90,17 @@ class CRHPipeline(Pipeline):
         return getattr(self, _needed_processor(self.model))
 
     def _sanitize_parameters(
-        self, code_format: CodeFormat | None = None, **unknown: Any
+        self, code_format: CodeFormat | None = None, num_bits: int | None = None, **unknown: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if unknown:
-            raise ValueError(f"The pipeline takes `batch_size` and `code_format`, but got {sorted(unknown)}.")
-        if code_format is None:
-            return {}, {}, {}
-        if code_format not in ("packed", "bits", "hex"):
+            raise ValueError(
+                f"The pipeline takes `batch_size`, `code_format` and `num_bits`, but got {sorted(unknown)}."
+            )
+        if code_format not in (None, "packed", "bits", "hex"):
             raise ValueError(f"`code_format` must be 'packed', 'bits' or 'hex', but got {code_format!r}.")
-        return {}, {}, {"code_format": code_format}
+        choose_length(num_bits, self.model.config.lengths)
+        given = {"code_format": code_format, "num_bits": num_bits}
+        return {}, {}, {name: value for name, value in given.items() if value is not None}
 
     def preprocess(self, item: Any) -> dict[str, Any]:
         """Turn one image, sound or text into the inputs of the model, by the processor of the checkpoint."""
@@ -115,9 +119,11 @@ class CRHPipeline(Pipeline):
 
         return {"hash_logits": forward_evenly(hash_logits, self.model, model_inputs)}
 
-    def postprocess(self, model_outputs: dict[str, Any], code_format: CodeFormat = "packed") -> dict[str, Any]:
-        """Turn the hash logits of one item into its code."""
-        packed = pack_codes(binarize(model_outputs["hash_logits"])).numpy()[0]  # (K / 8,)
+    def postprocess(
+        self, model_outputs: dict[str, Any], code_format: CodeFormat = "packed", num_bits: int | None = None
+    ) -> dict[str, Any]:
+        """Turn the hash logits of one item into its code, or the first `num_bits` of it."""
+        packed = pack_codes(binarize(model_outputs["hash_logits"][:, :num_bits])).numpy()[0]  # (K / 8,)
         if code_format == "hex":
             return {"code": packed.tobytes().hex()}
         return {"code": np.unpackbits(packed) if code_format == "bits" else packed}

@@ -140,7 +140,7 @@ def test_a_model_in_half_precision_agrees_on_most_bits(hashing, images, tiny_mod
     ("settings", "message"),
     [
         ({"code_format": "binary"}, "`code_format` must be 'packed', 'bits' or 'hex', but got 'binary'"),
-        ({"top_k": 3}, r"takes `batch_size` and `code_format`, but got \['top_k'\]"),
+        ({"top_k": 3}, r"takes `batch_size`, `code_format` and `num_bits`, but got \['top_k'\]"),
     ],
 )
 def test_a_setting_that_does_not_exist_is_an_error(hashing, images, tiny_checkpoint, settings, message):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modeling_crh import DEFAULT_CHECKPOINT
-from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumWorkers, Tower, with_data_options
+from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumBits, NumWorkers, Tower, with_data_options
 from modeling_crh.data_source import DataSource, Division
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
 
@@ -19,6 +19,7 @@ def encode(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model.")],
     data: DataOptions,
     out: Annotated[Path, typer.Option(help="Folder for the codes: new, or begun by the same command.")],
+    num_bits: NumBits = None,
     shard_size: Annotated[
         int, typer.Option(min=1, help="Number of rows per file; an interrupted run loses at most one file.")
     ] = 10_000,
@@ -34,7 +35,7 @@ def encode(
     from modeling_crh.runtime.processes import leave_processes, own_state
     from modeling_crh.training.recipe import options_of_run
 
-    encoder = Encoder.load(checkpoint, batch_size=batch_size, num_workers=num_workers)
+    encoder = Encoder.load(checkpoint, num_bits=num_bits, batch_size=batch_size, num_workers=num_workers)
     inherited = options_of_run(checkpoint, data, columns_only=True)
     options = inherited | data
     skip_bad = options.pop("skip_bad", False)
@@ -115,6 +116,7 @@ def evaluate(
             show_default="none",
         ),
     ] = None,
+    num_bits: NumBits = None,
     batch_size: BatchSize = 256,
     num_workers: NumWorkers = None,
     as_json: Json = False,
@@ -133,7 +135,7 @@ def evaluate(
     recipe = find_recipe(name)
     if reference is not None and recipe is not None and recipe.method != "crh":
         raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")
-    encoder = Encoder.load(name, batch_size=batch_size, num_workers=num_workers)
+    encoder = Encoder.load(name, num_bits=num_bits, batch_size=batch_size, num_workers=num_workers)
     options: dict[str, Any] = options_of_run(name, data) | data
     options.setdefault("dataset", "fashion_mnist_sample")
     loaded = load_splits(**options)

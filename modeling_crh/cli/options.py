@@ -18,6 +18,13 @@ NumWorkers = Annotated[
         show_default="one per core with a GPU, one per four cores without",
     ),
 ]
+NumBits = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of first bits of the codes, one of the `prefix_bits` that the model was trained with.",
+        show_default="all bits",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of items that go through the model at a time.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, all else on standard error.")

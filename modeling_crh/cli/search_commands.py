@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modeling_crh.cli.options import DataOptions, Json, with_data_options
+from modeling_crh.cli.options import DataOptions, Json, NumBits, with_data_options
 from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import print_summary, print_table, say
 
@@ -38,6 +38,7 @@ def index(
         str | None,
         typer.Option(help="Name of the model that made the codes.", show_default="the one that the codes name"),
     ] = None,
+    num_bits: NumBits = None,
     append: Annotated[
         bool, typer.Option("--append", help="Add the codes to an existing table, which must not hold their ids.")
     ] = False,
@@ -51,7 +52,7 @@ def index(
 
     built: CodeIndex
     if is_table_uri(out):
-        built = codes_to_table(codes, out, kind=kind, model=model, append=append)
+        built = codes_to_table(codes, out, kind=kind, model=model, append=append, num_bits=num_bits)
         more = {"version": built.version}
     else:
         file = Path(out)
@@ -59,7 +60,7 @@ def index(
             raise ValueError(f"`append` must be given with a table (NAME.lance) only, but `out` is {out!r}.")
         if file.is_dir() or not file.parent.is_dir() or (file.exists() and not is_index_file(file)):
             raise ValueError(f"`out` must be a new file in a folder that exists, or an older index, but got {out!r}.")
-        built = index_codes(codes, kind=kind, model=model)
+        built = index_codes(codes, kind=kind, model=model, num_bits=num_bits)
         built.save(file)
         more = {"bytes": file.stat().st_size}
     summary = {"index": out, "items": len(built), "num_bits": built.num_bits, "kind": built.kind, "model": built.model}

@@ -49,17 +49,18 @@ class Encoder:
         nn.Module.to(self.model, own_state().device)
 
     @classmethod
-    def load(cls, name: str | Path, **settings: Any) -> "Encoder":
+    def load(cls, name: str | Path, *, num_bits: int | None = None, **settings: Any) -> "Encoder":
         """Load a trained model with its processor.
 
         Args:
             name: Folder of a run or a checkpoint, or Hub id.
+            num_bits: Number of first bits of the codes, one of the model's `prefix_bits`; None takes all.
             **settings: `batch_size` and `num_workers`.
 
         Raises:
-            ValueError: If there is no such checkpoint, or it is damaged.
+            ValueError: If there is no such checkpoint, it is damaged, or is not trained for codes of `num_bits` bits.
         """
-        return cls(*load_checkpoint(name), **settings)
+        return cls(*load_checkpoint(name, num_bits), **settings)
 
     @property
     def num_bits(self) -> int:

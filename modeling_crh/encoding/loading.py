@@ -1,5 +1,6 @@
 """Load trained models and backbones, complete or with an error that says what is missing."""
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Tower, has_towers
+from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
@@ -77,16 +79,20 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
     return cast(CRHModel, model)
 
 
-def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
+def load_checkpoint(name: str | Path, num_bits: int | None = None) -> tuple[CRHModel, Processor]:
     """Load a trained model in evaluation mode, with its image processor or tokenizer.
 
     Args:
         name: Folder of a run or a checkpoint, or Hub id.
+        num_bits: Number of first bits of the codes, see `cut_model`; None keeps all.
 
     Raises:
-        ValueError: If there is no such checkpoint, or its weights or its processor are damaged or missing.
+        ValueError: If there is no such checkpoint, its weights or its processor are damaged or missing, or it is not
+            trained for codes of `num_bits` bits.
     """
     model = load_model(name)
+    if num_bits is not None:
+        model = cut_model(model, num_bits)
     try:
         _check_types(find_model(name), "preprocessor_config.json")
         return model, load_processor(find_model(name), model)
@@ -95,6 +101,29 @@ def load_checkpoint(name: str | Path) -> tuple[CRHModel, Processor]:
             f"`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json, but {str(name)!r} "
             f"does not: {_first_line(error)}."
         ) from error
+
+
+def cut_model(model: CRHModel, num_bits: int) -> CRHModel:
+    """Make a model of the first bits of the codes of another, with which it shares the backbone.
+
+    Args:
+        model: Model in evaluation mode, trained with `prefix_bits`.
+        num_bits: One of these numbers of bits, or K, which returns `model`.
+
+    Raises:
+        ValueError: If the model is not trained for codes of this length.
+    """
+    if choose_length(num_bits, model.config.lengths) == model.config.num_bits:
+        return model
+    config = copy.deepcopy(model.config)
+    config.num_bits = num_bits
+    config.prefix_bits = [length for length in config.prefix_bits or () if length < num_bits] or None
+    cut = CRHModel(config, model.backbone)
+    nn.Module.to(cut, model.device, model.dtype)
+    whole = model.state_dict()
+    for name, value in cut.state_dict().items():  # of the head's last layers, the codebook and the assignment, a part
+        value.copy_(whole[name][: len(value)] if value.ndim else whole[name])
+    return cut.train(False)
 
 
 def shares_centers(name: str | Path, other: str | Path) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class EncodingRecord:
         options: Data options by name.
         shard_size: Number of source rows per shard.
         num_shards: Number of shards of the whole source; None until all are written.
+        prefix_bits: Numbers of first bits that are codes by themselves, see `CRHConfig`.
     """
 
     model: str
@@ -41,6 +42,7 @@ class EncodingRecord:
     options: dict[str, str]
     shard_size: int
     num_shards: int | None = None
+    prefix_bits: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, folder: Path) -> "EncodingRecord | None":
@@ -73,6 +75,7 @@ class EncodingRecord:
         """
         rule = f"as it was when {str(folder)!r} was begun"
         for name, was, now, is_same in (
+            ("num_bits", begun.num_bits, self.num_bits, self.num_bits == begun.num_bits),
             ("checkpoint", begun.model, self.model, self.weights == begun.weights),
             ("source", begun.source, self.source, self.source == begun.source),
             ("source", begun.source, self.source, self.source_version == begun.source_version),
@@ -94,7 +97,7 @@ class EncodingRecord:
 
 
 def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dict[str, Any]:
-    """Compute `model`, `revision`, `weights` and `num_bits` of an `EncodingRecord`."""
+    """Compute `model`, `revision`, `weights`, `num_bits` and `prefix_bits` of an `EncodingRecord`."""
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -104,4 +107,5 @@ def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dic
     else:
         digest.update(repr(processor).encode())
     facts = {"weights": digest.hexdigest(), "num_bits": model.config.num_bits}
+    facts["prefix_bits"] = list(model.config.prefix_bits or ())
     return {"model": name, "revision": find_revision(name)} | facts

@@ -137,6 +137,8 @@ class CodeShards:
         metadata = {"model": self.record.model, "num_bits": str(self.record.num_bits)}
         if self.record.revision:
             metadata["revision"] = self.record.revision
+        if self.record.prefix_bits:
+            metadata["prefix_bits"] = ",".join(map(str, self.record.prefix_bits))
         if left_out:
             metadata["left_out"] = json.dumps([(number, bad.path, bad.reason) for number, bad in left_out])
         return pa.schema(fields, metadata=metadata)

@@ -94,6 +94,8 @@ def _public_schema(schemas: list[pa.Schema], folder: Path, model: str | None) ->
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(folder)!r} differ.")
     named = model or found
     kept = {"num_bits": num_bits} | ({"model": named} if is_hub_id(named) else {})
+    if b"prefix_bits" in (schemas[0].metadata or {}):
+        kept["prefix_bits"] = schemas[0].metadata[b"prefix_bits"]
     fields = [field if field.name != "code" else field.with_type(pa.binary()) for field in schemas[0]]
     return pa.schema(fields, metadata=kept)
 

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
+from modeling_crh.codebook import choose_length
 from modeling_crh.encoding.shards import code_files, one_model, read_code_schema
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.hamming_index import HammingIndex
@@ -27,7 +28,7 @@ CodePart = tuple[NDArray[np.uint8], dict[str, pa.Array]]
 
 
 def read_codes(
-    codes: str | Path, model: str | None = None, columns: Sequence[str] | None = None
+    codes: str | Path, model: str | None = None, columns: Sequence[str] | None = None, num_bits: int | None = None
 ) -> tuple[LanceSettings, Iterator[CodePart]]:
     """Read the codes of a parquet file, or of all parquet files in a folder in the order of their names.
 
@@ -36,38 +37,48 @@ def read_codes(
             name the `model`, and may name its `revision` and the `num_bits`.
         model: Name of the model that replaces the one in the metadata, such as for a model moved to the Hub.
         columns: Columns to read besides the codes, if they exist; None reads all.
+        num_bits: Number of first bits to keep of every code, one of the `prefix_bits` of the model; None keeps all.
 
     Returns:
         Settings from the metadata, and the rows part by part.
 
     Raises:
-        ValueError: If there is no such file, it holds no codes, the files of a folder differ in model or columns, or
-            `crh encode` has not completed the folder.
+        ValueError: If there is no such file, it holds no codes, the files of a folder differ in model or columns,
+            `crh encode` has not completed the folder, or the model is not trained for codes of `num_bits` bits.
     """
     path = check_path("codes", codes)
     files = code_files(path)
     schemas = [read_code_schema(file) for file in files]
     found_model, revision, named_bits = one_model(schemas, path)
-    num_bits = 8 * schemas[0].field(CODE).type.byte_width
-    if named_bits not in ("", str(num_bits)):
+    all_bits = 8 * schemas[0].field(CODE).type.byte_width
+    if named_bits not in ("", str(all_bits)):
         raise ValueError(
-            f"`codes` must have codes of {named_bits} bits, as its metadata says, but they have {num_bits}."
+            f"`codes` must have codes of {named_bits} bits, as its metadata says, but they have {all_bits}."
         )
+    kept_bits = choose_length(num_bits, [*_prefix_bits(schemas[0]), all_bits])
     kinds = [{one.name: one.type for one in schema if columns is None or one.name in columns} for schema in schemas]
     if any(kind != kinds[0] for kind in kinds) or len({schema.field(CODE).type for schema in schemas}) > 1:
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(codes)!r} differ.")
     if not sum(pq.read_metadata(file).num_rows for file in files):
         raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
-    settings = LanceSettings(num_bits, found_model if model is None else model, revision if model is None else "")
-    return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)])
+    settings = LanceSettings(kept_bits, found_model if model is None else model, revision if model is None else "")
+    return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], kept_bits // 8)
 
 
-def _parts(files: Sequence[Path], columns: list[str]) -> Iterator[CodePart]:
+def _prefix_bits(schema: pa.Schema) -> list[int]:
+    """Return the numbers of first bits that are codes by themselves, as the metadata of a file of codes name them."""
+    named = (schema.metadata or {}).get(b"prefix_bits", b"").decode("utf-8", "replace")
+    return [int(length) for length in named.split(",") if length.isdecimal()]
+
+
+def _parts(files: Sequence[Path], columns: list[str], width: int) -> Iterator[CodePart]:
     for file in progress_bar(files, desc="Reading codes", unit="file"):
         try:
             with pq.ParquetFile(file) as parquet:
                 if parquet.num_row_groups:  # pyarrow 18 fails without one
-                    yield from map(_part, parquet.iter_batches(_ROWS, columns=columns))
+                    for batch in parquet.iter_batches(_ROWS, columns=columns):
+                        packed, others = _part(batch)
+                        yield np.ascontiguousarray(packed[:, :width]), others
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.") from error
 
@@ -81,7 +92,9 @@ def _part(batch: pa.RecordBatch) -> CodePart:
     return packed, {name: batch[name] for name in batch.schema.names if name != CODE}
 
 
-def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = None) -> HammingIndex:
+def index_codes(
+    codes: str | Path, *, kind: str = "auto", model: str | None = None, num_bits: int | None = None
+) -> HammingIndex:
     """Index codes in memory.
 
     Args:
@@ -89,11 +102,12 @@ def index_codes(codes: str | Path, *, kind: str = "auto", model: str | None = No
             exist, become those of the index.
         kind: Kind of the index, see `HammingIndex`.
         model: Name of the model that replaces the one in the metadata.
+        num_bits: Number of first bits to index of every code, see `read_codes`.
 
     Raises:
         ValueError: If the codes cannot be read, see `read_codes`.
     """
-    settings, parts = read_codes(codes, model, COLUMNS)
+    settings, parts = read_codes(codes, model, COLUMNS, num_bits)
     packed, read = zip(*parts, strict=True)
     columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
     return HammingIndex(np.concatenate(packed), **columns, kind=kind, model=settings.model, revision=settings.revision)
@@ -106,6 +120,7 @@ def codes_to_table(
     kind: str = "auto",
     model: str | None = None,
     append: bool = False,
+    num_bits: int | None = None,
     storage_options: dict[str, str] | None = None,
 ) -> "LanceIndex":
     """Write codes as a table or as its new version, or append them to a table.
@@ -116,6 +131,7 @@ def codes_to_table(
         kind: Kind of the table: `flat`, `ivf` or `auto`.
         model: Name of the model that replaces the one in the metadata.
         append: Whether to add to an existing table, which must not hold the ids. All codes are then in memory.
+        num_bits: Number of first bits to write of every code, see `read_codes`.
         storage_options: Options of the object store, see `LanceIndex`.
 
     Raises:
@@ -126,11 +142,11 @@ def codes_to_table(
 
     check_table_kind(kind)
     if not append:
-        settings, parts = read_codes(codes, model)
+        settings, parts = read_codes(codes, model, num_bits=num_bits)
         write_table(LancePlace.of(uri, storage_options), _rows(parts), settings, kind=kind, replace=True)
         return LanceIndex(uri, storage_options=storage_options)
     table = LanceIndex(uri, storage_options=storage_options)
-    settings, parts = read_codes(codes, model)
+    settings, parts = read_codes(codes, model, num_bits=num_bits)
     for name in ("model", "num_bits"):
         found, expected = getattr(settings, name), getattr(table, name)
         if found != expected:

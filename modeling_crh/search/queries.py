@@ -89,7 +89,7 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
     """
     check_model(index, model)
     encoder = Encoder.load(model, **settings)
-    if index.num_bits in (encoder.model.config.prefix_bits or ()):
+    if index.num_bits in encoder.model.config.lengths:
         encoder.model = cut_model(encoder.model, index.num_bits)
     if encoder.num_bits != index.num_bits:
         raise ValueError(
