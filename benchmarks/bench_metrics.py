@@ -15,9 +15,10 @@ All sides are warmed up and run in this process, one after the other in each rou
 Numba. In `map_ratio` and so on the loop stops after mAP, while ours still computes everything. The memory is the peak
 of the whole process, imports and input included, read before Numba runs and the input of the loops is made. `--alone
 sort` or `--alone numba` times one of our sides with one label and nothing else, for databases that the loop would not
-fit.
+fit. `--alone asymmetric` times the mean average precision by v . b, for logits of random sizes.
 
-    python benchmarks/bench_metrics.py [--rounds 5] [--queries 5000] [--database 117000] [--alone {sort,numba}]
+    python benchmarks/bench_metrics.py [--rounds 5] [--queries 5000] [--database 117000]
+    python benchmarks/bench_metrics.py --alone {sort,numba,asymmetric} [--rounds 5] [--queries 5000] [--database 117000]
 """
 
 import argparse
@@ -35,7 +36,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.metrics import PrecisionRecallCurve, counting, figures_with_counts, precision_recall_curve
+from modeling_crh.metrics import (
+    PrecisionRecallCurve,
+    asymmetric_average_precision,
+    counting,
+    figures_with_counts,
+    precision_recall_curve,
+)
 
 NUM_BITS, NUM_CLASSES, NUM_LABELS = 64, 10, 80
 LOOP_QUERIES, TOP_K = 50, 10
@@ -136,9 +143,12 @@ def peak_mb() -> float:
 
 
 def measure_alone(side: str, rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
-    """Run one of our sides, "sort" or "numba", with one label an item; the rest is as in `measure`."""
-    case = draw(num_queries, num_items, torch.Generator().manual_seed(0))
-    run = {"sort": sorted_figures, "numba": our_figures}[side]
+    """Run one of our sides, "sort", "numba" or "asymmetric", with one label an item; the rest is as in `measure`."""
+    generator = torch.Generator().manual_seed(0)
+    case = draw(num_queries, num_items, generator)
+    run: Callable[..., object] = {"sort": sorted_figures, "numba": our_figures}.get(side, asymmetric_average_precision)
+    if side == "asymmetric":
+        case = (case[0] * torch.rand(case[0].shape, generator=generator), *case[1:])
     before = peak_mb()
     times = [seconds_of(lambda: run(*case)) for _ in range(rounds)]
     return {"seconds": float(np.median(times)), "peak_mb_before": before, "peak_mb": peak_mb()}
@@ -212,7 +222,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--queries", type=int, default=5_000)
     parser.add_argument("--database", type=int, default=117_000)
-    parser.add_argument("--alone", choices=["sort", "numba"], help="time one of our sides alone")
+    parser.add_argument("--alone", choices=["sort", "numba", "asymmetric"], help="time one of our sides alone")
     arguments = parser.parse_args()
     setting = {**vars(arguments), "num_bits": NUM_BITS, "loop_queries": LOOP_QUERIES}
     sizes = (arguments.rounds, arguments.queries, arguments.database)
