@@ -72,8 +72,8 @@ release: setup  ## build dist/, and try it and a model on a Hub in an environmen
 check-neighbours: setup  ## the wheel beside other libraries, in environments of their own: minutes and 7 GB of disk each
 	$(BIN)/python tests/install/neighbours.py $(NEIGHBOURS)
 
-# These two read what benchmarks/method_data.py stores.
-STORED_FEATURES := benchmarks/bench_methods.py benchmarks/bench_growing.py
+# These read what benchmarks/method_data.py stores.
+STORED_FEATURES := $(addprefix benchmarks/bench_,methods.py growing.py words.py)
 
 bench: setup
 	for script in $(filter-out $(STORED_FEATURES),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
