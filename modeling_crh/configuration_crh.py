@@ -27,9 +27,8 @@ SHARED_HEAD_DIM = 4
 MOST_SHARED_BITS = 8  # all words of a head are compared with each other
 
 # Fields to the least value that they take where they are set.
-_LEAST = {"num_labels": 2} | dict.fromkeys(["num_features", "codebook_draws", "hash_head_hidden_size"], 1)
-_LEAST["shared_room"] = 1
-_LEAST |= dict.fromkeys(["codebook_seed", "quantization_weight", "prefix_weight", "initializer_range"], 0)
+_LEAST = {"num_labels": 2} | dict.fromkeys("num_features codebook_draws hash_head_hidden_size shared_room".split(), 1)
+_LEAST |= dict.fromkeys("codebook_seed quantization_weight bit_weight prefix_weight initializer_range".split(), 0)
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 # Keys that transformers itself hands to a config beside its fields.
@@ -100,6 +99,7 @@ class CRHConfig(PreTrainedConfig):
         scale: Scale s of Eq. 1. None means sqrt(2) ln(C - 1), the paper's value (for two classes, that of three).
             `"num_bits"` means the larger of that and sqrt(K), which is better for few classes and long codes.
         quantization_weight: Weight lambda of Eq. 4. None means 0.1 for single-label and 0 for multi-label data.
+        bit_weight: Weight of `bit_loss`, 0 in the paper. `"num_labels"` means 64 / C, and 1 at most.
         initializer_range: Standard deviation of the initial weights of the hash head.
         num_labels: Number of classes, C, from 2 to `MOST_LABELS`; or give `id2label`.
         problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
@@ -129,7 +129,7 @@ class CRHConfig(PreTrainedConfig):
     codebook: Literal["own", "shared"] = "own"
     codebook_size: int | None = None
     head_dim: int | None = None
-    shared_room: float | int = 1.27
+    shared_room: float | int = 1.0
     codebook_draws: int = 1
     codebook_seed: int = 0
     fixed_centers: bool = False
@@ -140,6 +140,7 @@ class CRHConfig(PreTrainedConfig):
     margin: float | int = 0.2
     scale: float | int | Literal["num_bits"] | None = None
     quantization_weight: float | int | None = None
+    bit_weight: float | int | Literal["num_labels"] = 0.0
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -153,11 +154,11 @@ class CRHConfig(PreTrainedConfig):
         self._check_label_names()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_ranges()
-        num_labels = cast(int, self.num_labels)
-        self._choose_codebook(num_labels)
-        if self.scale is None or self.scale == "num_bits":
-            least = 0.0 if self.scale is None else math.sqrt(self.num_bits)
-            self.scale = max(default_scale(num_labels), least)
+        self._choose_codebook(num_labels := cast(int, self.num_labels))
+        if not isinstance(self.scale, float | int):
+            self.scale = max(default_scale(num_labels), 0.0 if self.scale is None else math.sqrt(self.num_bits))
+        if self.bit_weight == "num_labels":
+            self.bit_weight = min(1.0, 64 / num_labels)
         if self.quantization_weight is None:
             self.quantization_weight = 0.1 if self.problem_type == _PROBLEM_TYPES[0] else 0.0
 
@@ -244,7 +245,7 @@ class CRHConfig(PreTrainedConfig):
     def _check_ranges(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and not value >= least:
+            if isinstance(value, float | int) and not value >= least:
                 raise ValueError(f"`{name}` must be at least {least}, but got {value}.")
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"`num_bits` must be a positive multiple of 8, but got {self.num_bits}.")
@@ -265,11 +266,11 @@ class CRHConfig(PreTrainedConfig):
         if self.codebook_size is None:
             self.codebook_size = 2 ** cast(int, self.head_dim) if is_shared else 2 * num_labels
         if is_shared and self.codebook_size != 2 ** cast(int, self.head_dim):
-            found = f"2^d={2 ** cast(int, self.head_dim)} where `codebook` is 'shared', but got {self.codebook_size}"
-            raise ValueError(f"`codebook_size` must be None or {found}.")
+            rule = f"None or 2^d={2 ** cast(int, self.head_dim)} where `codebook` is 'shared'"
+            raise ValueError(f"`codebook_size` must be {rule}, but got {self.codebook_size}.")
         if is_shared and cast(int, self.head_dim) > MOST_SHARED_BITS:
-            found = f"at most {MOST_SHARED_BITS} where `codebook` is 'shared', but got {self.head_dim}"
-            raise ValueError(f"`head_dim` must be {found}.")
+            rule = f"at most {MOST_SHARED_BITS} where `codebook` is 'shared'"
+            raise ValueError(f"`head_dim` must be {rule}, but got {self.head_dim}.")
         if not is_shared and self.codebook_size < num_labels:
             raise ValueError(f"`codebook_size` must be at least C={num_labels}, but got {self.codebook_size}.")
         if self.head_dim is None:

@@ -122,6 +122,26 @@ def quantization_loss(hash_logits: Tensor) -> Tensor:
     return (hash_logits.float().tanh().abs() - 1).square().mean()
 
 
+def bit_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """Compute the logistic loss of every bit towards the bit of the own center, as CSQ has it (CVPR 2020).
+
+    Args:
+        hash_logits: `(N, K)`.
+        labels: `(N,)` or `(N, C)`, see `check_labels`; every sample has at least one label, and several labels ask for
+            the mean of their centers.
+        centers: `(C, K)`, every entry -1 or +1.
+
+    Returns:
+        A scalar, the mean over samples and bits.
+
+    Example:
+        >>> bit_loss(torch.zeros(1, 8), torch.tensor([0]), torch.ones(2, 8))
+        tensor(0.6931)
+    """
+    wanted = label_weights(labels, len(centers)) @ centers.float() if labels.ndim == 2 else centers[labels.long()]
+    return F.binary_cross_entropy_with_logits(hash_logits.float(), (1 + wanted.float()) / 2)
+
+
 def crh_loss(
     hash_logits: Tensor,
     labels: Tensor,
@@ -130,6 +150,7 @@ def crh_loss(
     scale: float,
     margin: float = 0.2,
     quantization_weight: float = 0.1,
+    bit_weight: float = 0.0,
     prefix_bits: Sequence[int] = (),
     prefix_weight: float = 1.0,
 ) -> Tensor:
@@ -144,6 +165,7 @@ def crh_loss(
         scale: Scale s of the cosines, see `default_scale`.
         margin: Margin m that is taken from the cosines of the own classes.
         quantization_weight: Weight lambda of the quantization loss.
+        bit_weight: Weight of `bit_loss`, which the paper does not have.
         prefix_bits: Numbers of first bits, below K, to which L_CE applies too; empty in the paper.
         prefix_weight: Weight of L_CE of each of these prefixes.
 
@@ -166,4 +188,6 @@ def crh_loss(
         loss = loss + prefix_weight * classification_loss(*prefix, scale, margin)
     if quantization_weight:
         loss = loss + quantization_weight * quantization_loss(hash_logits)
+    if bit_weight:
+        loss = loss + bit_weight * bit_loss(hash_logits, labels, centers)
     return loss

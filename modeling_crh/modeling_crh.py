@@ -274,8 +274,8 @@ class CRHModel(PreTrainedModel):
         return tensor if is_text else tensor.to(self.dtype)
 
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        settings = {name: getattr(self.config, name) for name in ("scale", "margin", "quantization_weight")}
-        settings |= {"prefix_bits": self.config.lengths[:-1], "prefix_weight": self.config.prefix_weight}
+        names = ("scale", "margin", "quantization_weight", "bit_weight", "prefix_weight")
+        settings = {name: getattr(self.config, name) for name in names} | {"prefix_bits": self.config.lengths[:-1]}
         return crh_loss(hash_logits, check_tensor("labels", labels), self.centers, **settings)
 
     def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:

@@ -38,7 +38,7 @@ def test_what_is_given_is_not_replaced():
 
 def test_shared_words_are_all_words_of_a_few_bits():
     config = CRHConfig(**HEAD | {"num_labels": 1611}, num_bits=48, codebook="shared")
-    assert (config.codebook_shape, config.word_capacity) == ((12, 16, 4), 128)
+    assert (config.codebook_shape, config.word_capacity) == ((12, 16, 4), 101)
     config = CRHConfig(**HEAD, num_bits=16, codebook="shared", head_dim=2, shared_room=1)
     assert (config.codebook_shape, config.word_capacity) == ((8, 4, 2), 25)
     assert CRHConfig.from_dict(config.to_dict()).codebook_shape == (8, 4, 2)

@@ -1,7 +1,7 @@
 """`crh train`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -61,6 +61,13 @@ def train(
             help=f"crh; a rival: {RIVALS}; or your own objective as module:Class.", show_default=OF_THE_RECIPE
         ),
     ] = None,
+    preset: Annotated[
+        Literal["paper", "best"] | None,
+        typer.Option(
+            help="Form of CRH: *best* is what measured best, *paper* the paper's; settings of a recipe's `model` win.",
+            show_default=f"{OF_THE_RECIPE}, or best",
+        ),
+    ] = None,
     num_bits: Annotated[
         int | None, typer.Option(help="Length of a code in bits, a multiple of 8.", show_default=f"{OF_THE_RECIPE}, 64")
     ] = None,
@@ -90,7 +97,7 @@ def train(
 
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method, "unfreeze_last": unfreeze_last}
-    fields |= {"freeze_backbone": freeze_backbone or None, "centers_from": centers_from}
+    fields |= {"freeze_backbone": freeze_backbone or None, "centers_from": centers_from, "preset": preset}
     model, lora = {"num_bits": num_bits, "tower": tower}, {"rank": lora_rank}
     chosen = recipe_of_options(recipe, fields, {"model": model, "training": training, "lora": lora})
     if not dry_run:

@@ -10,6 +10,7 @@ import transformers
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from huggingface_hub.errors import HFValidationError
+from torch import nn
 from torch.utils.data import default_collate
 from transformers import SequenceFeatureExtractor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -29,12 +30,13 @@ from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.loading import check_tower, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
 from modeling_crh.training.fine_tuning import LoraSettings, add_lora, unfreeze_last
 from modeling_crh.training.objectives import OBJECTIVES, Objective, find_objective
 from modeling_crh.training.recipe import Recipe, find_recipe
-from modeling_crh.training.recipe_values import check_keys
+from modeling_crh.training.recipe_values import PRESETS, check_keys
 from modeling_crh.training.trainer import CRHTrainer
 
 _TRAINING_DEFAULTS: dict[str, Any] = {
@@ -72,7 +74,8 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
     set_seed(recipe.seed)
     source = None if recipe.centers_from is None else _load_source(recipe.centers_from)
     names = label_names(train_split) if source is None else _names_of(source)
-    fields = dict(recipe.model) | {
+    fields = PRESETS[recipe.preset] | recipe.model
+    fields |= {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": f"{'multi' if is_multi_label(train_split) else 'single'}_label_classification",
@@ -214,7 +217,7 @@ def _build_feature_extractor(fields: dict[str, Any]) -> SequenceFeatureExtractor
 
 
 def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Processor, splits: DatasetDict) -> CRHTrainer:
-    """Build the trainer of a run in the folder `out`; it writes nothing before training, and prints nothing.
+    """Build the trainer of a run in the folder `out`; it writes nothing before training.
 
     Validation items are ranked against each other, or against the training split if one of them shares no label with
     another and would find nothing relevant.
@@ -226,6 +229,8 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     if recipe.centers_from is not None:
         settings["reassignment"] = "none"
     arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
+    if "dataloader_drop_last" not in settings:
+        arguments.dataloader_drop_last = _has_lone_sample(model, arguments, len(splits["train"]))
     augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
     training = labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed)
     validation = labelled_dataset(splits["validation"], processor)
@@ -245,6 +250,15 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     )
     hide_progress(trainer)
     return trainer
+
+
+def _has_lone_sample(model: CRHModel, arguments: CRHTrainingArguments, num_samples: int) -> bool:
+    """Whether the last batch of an epoch would be one sample, which a batch norm cannot take; then also say so."""
+    normalises = any(isinstance(layer, nn.BatchNorm1d) for layer in model.hash_head.modules())
+    if not normalises or arguments.world_size > 1 or num_samples % arguments.train_batch_size != 1:
+        return False
+    say("Each epoch leaves out a random training item, which would be a batch alone: the head's batch norm needs two.")
+    return True
 
 
 def hide_progress(trainer: CRHTrainer) -> None:

@@ -33,7 +33,7 @@ def recipe_of_options(path: Path | None, fields: dict[str, Any], sections: dict[
     if "features_column" in overrides:
         return Recipe.load(FEATURES_RECIPE, **overrides)
     if "backbone" in overrides:
-        return Recipe.from_dict({"augmentation": "standard"}, **overrides)
+        return Recipe.from_dict({"augmentation": "standard", "preset": "best"}, **overrides)
     if "text_column" not in overrides:
         say(
             "No `--backbone` was named, so the small ResNet of the demo is trained from scratch; a pretrained one, "

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from huggingface_hub.dataclasses import type_validator
@@ -19,20 +19,19 @@ from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.fine_tuning import LoraSettings, lora_fields
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
-from modeling_crh.training.recipe_values import RecipeLoader, check_keys, refuse_numbers_as_text
+from modeling_crh.training.recipe_values import (
+    OF_CRH_ALONE,
+    RecipeLoader,
+    check_keys,
+    drop_settings_of_crh,
+    refuse_numbers_as_text,
+)
 
 _MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
     *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
     "fixed_centers",
 }
 _TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
-_OF_CRH_ALONE = {
-    "model": [
-        *("codebook", "codebook_size", "head_dim", "shared_room", "codebook_draws", "codebook_seed"),
-        *("margin", "scale", "quantization_weight"),
-    ],
-    "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
-}
 _IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
 
 RECIPE_NAME = "recipe.yaml"
@@ -69,6 +68,7 @@ class Recipe(Division, DataSource):
         feature_extractor: Fields of a feature extractor of sound, with its class as `feature_extractor_type`.
         augmentation: Image augmentation of training items: the name of one of `PRESETS`, or settings.
         training: Fields of `CRHTrainingArguments`.
+        preset: Defaults of `model` for CRH: `"paper"`, those of `CRHConfig`, or `"best"`, see `PRESETS`.
         centers_from: Hub id or folder of a model trained by CRH. The new model takes its classes, matched by name, and
             its centers, which never move, so that the codes of both can be compared.
         method: `crh`, a rival of `modeling_crh.training.objectives`, or your own `Objective` as `module:Class`.
@@ -89,6 +89,7 @@ class Recipe(Division, DataSource):
     feature_extractor: dict[str, Any] | None = None
     augmentation: str | dict[str, Any] = "light"
     training: dict[str, Any] = field(default_factory=dict)
+    preset: Literal["paper", "best"] = "paper"
     centers_from: str | None = None
     method: str = "crh"
     method_settings: dict[str, Any] = field(default_factory=dict)
@@ -131,9 +132,10 @@ class Recipe(Division, DataSource):
                 moves = self.training["reassignment"]
                 raise ValueError(f"`reassignment` must be 'none' with `centers_from`, but got {moves!r}.")
             return
-        if self.centers_from is not None:
-            raise ValueError(f"`centers_from` must be left out for {self.method}: only CRH trains to given centers.")
-        for section, names in _OF_CRH_ALONE.items():
+        for name, is_given in (("centers_from", self.centers_from is not None), ("preset", self.preset != "paper")):
+            if is_given:
+                raise ValueError(f"`{name}` must be left out for {self.method}: it is CRH's alone.")
+        for section, names in OF_CRH_ALONE.items():
             for name in names:
                 if name in getattr(self, section):
                     raise ValueError(f"`{name}` must not stand under `{section}` for {self.method}: it is CRH's alone.")
@@ -209,7 +211,7 @@ class Recipe(Division, DataSource):
                 merged.pop(processor, None)
             merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
         if overrides.get("method", "crh") != "crh":
-            _drop_settings_of_crh(merged, overrides)
+            drop_settings_of_crh(merged, overrides)
         check_keys("a recipe", merged, set(_TYPES))
         if "dataset" not in merged:
             raise ValueError("`dataset` must be the name of a benchmark or a folder, but is missing.")
@@ -234,23 +236,14 @@ def _modernised(values: dict[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Drop the settings of CRH in a file if another method overrides it; settings in the overrides stay."""
-    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
-    for section, names in _OF_CRH_ALONE.items():
-        dropped = [*names, *heads] if overrides["method"] in UNTRAINED else names
-        if isinstance(merged.get(section), dict):
-            kept = overrides.get(section, {})
-            merged[section] = {
-                key: value for key, value in merged[section].items() if key not in dropped or key in kept
-            }
-
-
 def _check_type(name: str, value: Any) -> None:
     kind = _TYPES.get(name, Any)
     try:
         type_validator(name, value, kind)
     except TypeError as error:
+        if get_origin(kind) is Literal:
+            allowed = " or ".join(map(repr, get_args(kind)))
+            raise ValueError(f"`{name}` must be {allowed}, but got {value!r}.") from error
         words = kind.__name__ if isinstance(kind, type) else str(kind).replace("dict[str, typing.Any]", "dict")
         raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.") from error
 

@@ -5,8 +5,31 @@ from typing import Any
 
 import yaml
 
+from modeling_crh.training.objectives import UNTRAINED
+
 MOST_VALUES = 10_000
 """Largest number of values in one mapping of a recipe."""
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "best": {
+        "codebook": "shared",
+        "hash_head_batch_norm": True,
+        "scale": "num_bits",
+        "quantization_weight": 0.0,
+        "bit_weight": "num_labels",
+    },
+}
+"""Defaults of `model` in a recipe: those of the paper, and those that measured best, see docs/experiments.md."""
+
+OF_CRH_ALONE = {
+    "model": [
+        *("codebook", "codebook_size", "head_dim", "shared_room", "codebook_draws", "codebook_seed"),
+        *("prefix_bits", "prefix_weight", "margin", "scale", "quantization_weight", "bit_weight"),
+    ],
+    "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
+}
+"""Fields of a recipe's sections that only CRH reads."""
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -45,6 +68,20 @@ def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
             close = difflib.get_close_matches(str(key), sorted(known), n=1)
             hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
             raise ValueError(f"`{key}` is no field of {name}; {hint}")
+
+
+def drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Drop the settings of CRH in a file if another method overrides it; settings in the overrides stay."""
+    if "preset" not in overrides:
+        merged.pop("preset", None)
+    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
+    for section, names in OF_CRH_ALONE.items():
+        dropped = [*names, *heads] if overrides["method"] in UNTRAINED else names
+        if isinstance(merged.get(section), dict):
+            kept = overrides.get(section, {})
+            merged[section] = {
+                key: value for key, value in merged[section].items() if key not in dropped or key in kept
+            }
 
 
 def _is_number(text: str) -> bool:
