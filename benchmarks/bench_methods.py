@@ -69,7 +69,7 @@ def bench(
         _run_all(_grid_cells(name, chosen), data, jobs, results, done)
         for number in seed or (0, 1, 2):
             _run_all(_table_cells(name, chosen, num_bits or NUM_BITS, number, done), data, jobs, results, done)
-    results.with_suffix(".md").write_text(render(list(done.values())))
+    results.with_suffix(".md").write_text(render(list(done.values()), results.name))
     summary = {
         "cells": len(done),
         "seconds": round(time.monotonic() - started),

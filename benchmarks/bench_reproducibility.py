@@ -30,7 +30,7 @@ SCRIPT = Path(__file__).parents[1] / "training" / "train.py"
 
 def train(out: Path, threads: int, epochs: int) -> float:
     """The command, on a number of threads; gives its mAP."""
-    command = [sys.executable, str(SCRIPT), "--epochs", str(epochs), "--out", str(out), "--json"]
+    command = [sys.executable, str(SCRIPT), "--epochs", str(epochs), "--preset", "paper", "--out", str(out), "--json"]
     setting = {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, env=os.environ | setting, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["map"])

@@ -114,8 +114,8 @@ def _ablation(title: str, *, model: Overrides | None = None, training: Overrides
 _UNTRAINED = {"model": {"hash_head": "linear", "hash_head_dropout": 0.0}, "training": {"num_train_epochs": 1}}
 
 ROWS = {
-    "crh": Row("CRH, the paper's form", {}, _QUANTIZATION),
     "best": Row("CRH, preset best", {"preset": "best"}, _QUANTIZATION),
+    "crh": Row("CRH, the paper's form", {}, _QUANTIZATION),
     "best_more": Row("CRH, preset best, with half of the epochs on top", {"preset": "best"}, _QUANTIZATION, epochs=1.5),
     "crh_bn": Row("CRH, batch norm of the hash logits", {"model": {"hash_head_batch_norm": True}}, _QUANTIZATION),
     "crh_scale": Row("CRH, scale of the code length", {"model": {"scale": "num_bits"}}, _QUANTIZATION),

@@ -12,28 +12,29 @@ from method_rows import DATA, ROWS
 Cell = dict[str, Any]
 
 
-def render(cells: Sequence[Cell]) -> str:
-    """All cells that there are, a section a data set."""
-    parts = [_INTRODUCTION]
+def render(cells: Sequence[Cell], results: str = "results.jsonl") -> str:
+    """Render all cells that there are, a section a data set; `results` is the name of their file."""
+    parts = [_INTRODUCTION.format(results=results)]
     for name, data in DATA.items():
         own = [cell for cell in cells if cell["dataset"] == name and cell["kind"] == "table"]
         if own:
             parts += [f"## {data.title}\n", *_sizes(own), *_rows(own), *_ablations(own), *_choices(cells, name)]
-            parts.append(f"\n    python benchmarks/bench_methods.py --data runs/methods-data --dataset {name}\n")
+            place = "" if results == "results.jsonl" else f" --results docs/{results}"
+            parts.append(f"\n    python benchmarks/bench_methods.py --data runs/methods-data{place} --dataset {name}\n")
     return "\n".join(parts)
 
 
 _INTRODUCTION = """# Which method wins
 
-Written by `benchmarks/bench_methods.py`. Every cell lies in `results.jsonl` beside this file, with its seed and commit,
+Written by `benchmarks/bench_methods.py`. Every cell lies in `{results}` beside this file, with its seed and commit,
 and is run again by the command below its table with `--row`, `--num-bits` and `--seed`, and another `--results`.
 
 All methods train the same head with the same schedule on the same split; SHC's first stage has a third of the epochs,
 and in another row its training has all of them. Learning rate and one setting of each method were chosen on the
 validation split at 32 bits with seed 0. A figure is the tie-aware mAP of the queries against the database: mean and
-standard deviation over the seeds and, in brackets, by how much CRH is better, with its 95 % interval (Student's t over
-pairs of one seed). Seconds, PCC and least distance of the centers are those at 32 bits; the reference of PCC is the
-cosine between the classes' mean features.
+standard deviation over the seeds and, in brackets, by how much the first row is better, with its 95 % interval
+(Student's t over pairs of one seed). Seconds, PCC and least distance of the centers are those at 32 bits; the reference
+of PCC is the cosine between the classes' mean features.
 """
 
 
@@ -91,14 +92,15 @@ def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, int], dict[int, float]]:
 
 
 def _figure(values: dict[tuple[str, int], dict[int, float]], name: str, bits: int) -> str:
-    """Mean and deviation, and by how much CRH is better on the same seeds."""
-    own, crh = values.get((name, bits), {}), values.get(("crh", bits), {})
+    """Mean and deviation, and by how much the reference is better on the same seeds: the preset best, or else CRH."""
+    reference = "best" if ("best", bits) in values else "crh"
+    own, first = values.get((name, bits), {}), values.get((reference, bits), {})
     if not own:
         return ""
     numbers = list(own.values())
     text = f"{np.mean(numbers):.3f}" + (f" ± {np.std(numbers, ddof=1):.3f}" if len(numbers) > 1 else "")
-    both = [crh[seed] - own[seed] for seed in own if seed in crh]
-    if name == "crh" or len(both) < 2:
+    both = [first[seed] - own[seed] for seed in own if seed in first]
+    if name == reference or len(both) < 2:
         return text
     mean, error = float(np.mean(both)), float(np.std(both, ddof=1)) / math.sqrt(len(both))
     half = float(scipy.stats.t.ppf(0.975, len(both) - 1)) * error

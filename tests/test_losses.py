@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import multi_hot_rows, random_batch
 
-from modeling_crh.losses import NO_LABEL, center_cosine, crh_loss, default_scale
+from modeling_crh.losses import NO_LABEL, bit_loss, center_cosine, crh_loss, default_scale
 
 SETTINGS = {"scale": 5.0, "margin": 0.2, "quantization_weight": 0.1}
 
@@ -63,6 +63,20 @@ def test_the_loss_is_that_of_the_definition(multi, seed, num_labels, num_bits):
     hash_logits, labels, centers = case(seed, num_labels=num_labels, num_bits=num_bits, multi=multi)
     expected = loss_by_definition(hash_logits, multi_hot_rows(labels, num_labels), centers, **SETTINGS)
     assert crh_loss(hash_logits, labels, centers, **SETTINGS).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_the_loss_of_the_bits_is_that_of_a_logistic_regression_on_the_mean_of_the_own_centers(multi):
+    hash_logits, labels, centers = case(11, multi=multi)
+    expected = 0.0
+    for v, y in zip(hash_logits.tolist(), multi_hot_rows(labels), strict=True):
+        for bit, value in enumerate(v):
+            share = sum(own * (z[bit] > 0) for own, z in zip(y, centers.tolist(), strict=True)) / sum(y)
+            expected += share * math.log1p(math.exp(-value)) + (1 - share) * math.log1p(math.exp(value))
+    expected /= hash_logits.numel()
+    assert bit_loss(hash_logits, labels, centers).item() == pytest.approx(expected, rel=1e-5)
+    found = crh_loss(hash_logits, labels, centers, **SETTINGS, bit_weight=0.5)
+    assert (found - crh_loss(hash_logits, labels, centers, **SETTINGS)).item() == pytest.approx(expected / 2, rel=1e-4)
 
 
 def test_the_length_of_the_logits_changes_no_cosine():

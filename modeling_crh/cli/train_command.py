@@ -55,6 +55,10 @@ def train(
             show_default=OF_THE_RECIPE,
         ),
     ] = None,
+    balanced: Annotated[
+        bool,
+        typer.Option("--balanced", help="Draw rows so that every class is as likely as any other, for long tails."),
+    ] = False,
     method: Annotated[
         str | None,
         typer.Option(
@@ -97,7 +101,12 @@ def train(
 
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
     fields = {**data, "backbone": backbone, "method": method, "unfreeze_last": unfreeze_last}
-    fields |= {"freeze_backbone": freeze_backbone or None, "centers_from": centers_from, "preset": preset}
+    fields |= {
+        "freeze_backbone": freeze_backbone or None,
+        "balanced": balanced or None,
+        "centers_from": centers_from,
+        "preset": preset,
+    }
     model, lora = {"num_bits": num_bits, "tower": tower}, {"rank": lora_rank}
     chosen = recipe_of_options(recipe, fields, {"model": model, "training": training, "lora": lora})
     if not dry_run:

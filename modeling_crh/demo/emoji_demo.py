@@ -45,7 +45,7 @@ def run_emoji_demo(
         out: Folder to write, new or empty.
         data_dir: Folder of the whole benchmark, see `load_emoji`; None takes the bundled sample.
         seed: Seed of all random numbers.
-        recipe: Recipe of both trainings, apart from `dataset`, `num_bits` and `reassignment`.
+        recipe: Recipe of both trainings, apart from `dataset`, `num_bits` and `reassignment`, in the paper's form.
 
     Returns:
         `map`, `map_subgroup`, `map_group` and `pcc`, each by setting; `seconds`, `num_bits`, `num_labels`, `seed` and
@@ -70,6 +70,7 @@ def run_emoji_demo(
             recipe,
             dataset=str(out / "features"),
             seed=seed,
+            preset="paper",
             model={"num_bits": NUM_BITS},
             training={"reassignment": reassignment},
         )

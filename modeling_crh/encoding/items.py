@@ -77,17 +77,17 @@ class ImageDataset(LabelledDataset):
             self._processor = copy.deepcopy(image_processor)
             vars(self._processor).update(do_resize=False, do_center_crop=False)
 
-    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """`pixel_values` of some rows, `(len(indices), 3, H, W)`.
+    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """`pixel_values` of some rows, `(len(rows), 3, H, W)`; `samples` number their augmentations.
 
         Raises:
             ValueError: If an image cannot be decoded.
         """
-        images = [self._decode(index) for index in indices]
+        images = [self._decode(row) for row in rows]
         if self._transform is not None:
             images = [
-                self._transform(image, sample_draws(self.seed, self.epoch, index))
-                for image, index in zip(images, indices, strict=True)
+                self._transform(image, sample_draws(self.seed, self.epoch, sample))
+                for image, sample in zip(images, rows if samples is None else samples, strict=True)
             ]
         return make_inputs(images, self._processor)
 
@@ -116,13 +116,13 @@ class SoundDataset(LabelledDataset):
         self._feature_extractor = feature_extractor
         self.inputs([0])  # wrong settings fail here
 
-    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """`input_values` or `input_features`, and perhaps `attention_mask`, each of `len(indices)` rows.
+    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """`input_values` or `input_features`, and perhaps `attention_mask`, each of `len(rows)` rows.
 
         Raises:
             ValueError: If a sound cannot be decoded.
         """
-        sounds = [read_sound(self._sounds[index]["audio"], f"row {index}") for index in indices]
+        sounds = [read_sound(self._sounds[row]["audio"], f"row {row}") for row in rows]
         return make_inputs(sounds, self._feature_extractor)
 
 
@@ -150,9 +150,9 @@ class TextDataset(LabelledDataset):
                 raise ValueError(f"`text` must be a string, but row {row} has {text!r}.")
         self._tokenizer, self._max_length = tokenizer, max_length
 
-    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` and what else the tokenizer gives, each `(len(indices), T)`."""
-        return make_inputs([self._texts[index] for index in indices], self._tokenizer, max_length=self._max_length)
+    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` and what else the tokenizer gives, each `(len(rows), T)`."""
+        return make_inputs([self._texts[row] for row in rows], self._tokenizer, max_length=self._max_length)
 
 
 class FeatureDataset(LabelledDataset):
@@ -192,15 +192,16 @@ class FeatureDataset(LabelledDataset):
         """Width of a row, F."""
         return self._features.shape[2]
 
-    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """`features` of some rows, `(len(indices), F)` float32."""
-        rows = torch.as_tensor(indices)
+    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """`features` of some rows, `(len(rows), F)` float32; `samples` number the choices of a view."""
         num_views = self._features.shape[1]
-        views = torch.zeros_like(rows)
+        views = torch.zeros(len(rows), dtype=torch.int64)
         if num_views > 1 and not self._first_view:
-            draws = [sample_draws(self.seed, self.epoch, index)[0] for index in indices]
+            draws = [
+                sample_draws(self.seed, self.epoch, sample)[0] for sample in (rows if samples is None else samples)
+            ]
             views = torch.tensor([int(draw * num_views) for draw in draws])
-        return {"features": self._features[rows, views]}
+        return {"features": self._features[torch.as_tensor(rows), views]}
 
 
 def _feature_tensor(dataset: Dataset) -> Tensor:

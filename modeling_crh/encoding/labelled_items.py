@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import is_whole
 from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor
+from modeling_crh.losses import has_label
 
 
 class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
@@ -35,6 +38,31 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
         self.label_names = label_names(dataset)
         self.is_multi_label = is_multi_label(dataset)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._chances: NDArray[np.float64] | None = None
+        self._drawn: tuple[int, NDArray[np.int64]] = -1, np.empty(0, np.int64)
+
+    def balance(self, seed: int) -> "LabelledDataset":
+        """Draw the N samples of each epoch anew, with replacement, so that every class is as likely as any other.
+
+        A row of several labels is as likely as the mean of its classes, and a row without a label is never drawn. The
+        rows of an epoch depend on `seed` and the epoch alone.
+
+        Returns:
+            This dataset.
+
+        Raises:
+            ValueError: If no row has a label.
+        """
+        if not has_label(self.labels).any():
+            raise ValueError("`balanced` must be left out for rows without any label.")
+        counts = self.labels.sum(0) if self.is_multi_label else self.labels[self.labels >= 0].bincount()
+        chances = 1 / counts.clamp(min=1).double()  # (C,)
+        if self.is_multi_label:
+            rows = (self.labels.double() @ chances) / self.labels.sum(1).clamp(min=1)
+        else:
+            rows = torch.where(self.labels >= 0, chances[self.labels.clamp(min=0)], 0.0)
+        self._chances, self._seed = (rows / rows.sum()).numpy(), seed
+        return self
 
     @property
     def num_labels(self) -> int:
@@ -52,8 +80,16 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
             raise ValueError(f"`epoch` must be a whole number, 0 or larger, but got {epoch!r}.")
         self._epoch.fill_(epoch)
 
-    def inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """Inputs of the model for some rows: each a tensor of `len(indices)` rows."""
+    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Make inputs of the model from some rows.
+
+        Args:
+            rows: Numbers of the rows.
+            samples: Numbers of the samples, which random choices depend on; None takes the numbers of the rows.
+
+        Returns:
+            Tensors by name, each of `len(rows)` rows.
+        """
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -75,8 +111,19 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
         for index in indices:
             if not 0 <= index < len(self):
                 raise IndexError(f"`index` must be from 0 to N-1={len(self) - 1}, but got {index}.")
-        inputs = self.inputs(indices)
+        rows = self._rows(indices)
+        inputs = self.inputs(rows, indices)
         return [
-            {name: values[row] for name, values in inputs.items()} | {"labels": self.labels[index]}
-            for row, index in enumerate(indices)
+            {name: values[place] for name, values in inputs.items()} | {"labels": self.labels[row]}
+            for place, row in enumerate(rows)
         ]
+
+    def _rows(self, samples: Sequence[int]) -> Sequence[int]:
+        """Return the rows of some samples of this epoch: the same numbers, unless samples are drawn."""
+        if self._chances is None:
+            return samples
+        if self._drawn[0] != self.epoch:
+            generator = np.random.default_rng([self._seed, self.epoch])
+            self._drawn = self.epoch, generator.choice(len(self), len(self), p=self._chances)
+        rows: list[int] = self._drawn[1][list(samples)].tolist()
+        return rows

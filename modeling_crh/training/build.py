@@ -229,10 +229,11 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     if recipe.centers_from is not None:
         settings["reassignment"] = "none"
     arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
-    if "dataloader_drop_last" not in settings:
-        arguments.dataloader_drop_last = _has_lone_sample(model, arguments, len(splits["train"]))
     augment = recipe.augmentation if isinstance(recipe.augmentation, str) else Augmentation(**recipe.augmentation)
-    training = labelled_dataset(splits["train"], processor, augment=augment, training=True, seed=recipe.seed)
+    rows = _without_lone_row(splits["train"], model, arguments)
+    training = labelled_dataset(rows, processor, augment=augment, training=True, seed=recipe.seed)
+    if recipe.balanced:
+        training.balance(recipe.seed)
     validation = labelled_dataset(splits["validation"], processor)
     database = labelled_dataset(splits["train"], processor) if _has_lone_rows(validation) else None
     if recipe.centers_from is not None:
@@ -252,13 +253,15 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     return trainer
 
 
-def _has_lone_sample(model: CRHModel, arguments: CRHTrainingArguments, num_samples: int) -> bool:
-    """Whether the last batch of an epoch would be one sample, which a batch norm cannot take; then also say so."""
+def _without_lone_row(rows: Dataset, model: CRHModel, arguments: CRHTrainingArguments) -> Dataset:
+    """Leave out the last training row if it would be a batch alone, which a batch norm cannot take; also say so."""
     normalises = any(isinstance(layer, nn.BatchNorm1d) for layer in model.hash_head.modules())
-    if not normalises or arguments.world_size > 1 or num_samples % arguments.train_batch_size != 1:
-        return False
-    say("Each epoch leaves out a random training item, which would be a batch alone: the head's batch norm needs two.")
-    return True
+    is_alone = len(rows) % arguments.train_batch_size == 1 and not arguments.dataloader_drop_last
+    if not normalises or arguments.world_size > 1 or not is_alone:
+        return rows
+    say("The last training row is left out: it would be a batch alone, and the head's batch norm needs two.")
+    rest: Dataset = rows.select(range(len(rows) - 1))
+    return rest
 
 
 def hide_progress(trainer: CRHTrainer) -> None:

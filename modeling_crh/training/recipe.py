@@ -67,6 +67,7 @@ class Recipe(Division, DataSource):
         image_processor: Fields of a `ViTImageProcessor`, such as `size`; None takes the backbone's own.
         feature_extractor: Fields of a feature extractor of sound, with its class as `feature_extractor_type`.
         augmentation: Image augmentation of training items: the name of one of `PRESETS`, or settings.
+        balanced: Whether to draw the training rows of each epoch so that every class is as likely as any other.
         training: Fields of `CRHTrainingArguments`.
         preset: Defaults of `model` for CRH: `"paper"`, those of `CRHConfig`, or `"best"`, see `PRESETS`.
         centers_from: Hub id or folder of a model trained by CRH. The new model takes its classes, matched by name, and
@@ -88,6 +89,7 @@ class Recipe(Division, DataSource):
     image_processor: dict[str, Any] | None = None
     feature_extractor: dict[str, Any] | None = None
     augmentation: str | dict[str, Any] = "light"
+    balanced: bool = False
     training: dict[str, Any] = field(default_factory=dict)
     preset: Literal["paper", "best"] = "paper"
     centers_from: str | None = None
@@ -140,6 +142,8 @@ class Recipe(Division, DataSource):
                 if name in getattr(self, section):
                     raise ValueError(f"`{name}` must not stand under `{section}` for {self.method}: it is CRH's alone.")
         if self.method in UNTRAINED:
+            if self.balanced:
+                raise ValueError(f"`balanced` must be left out for {self.method}, which trains nothing.")
             for name, only in (("hash_head", "linear"), ("hash_head_batch_norm", False)):
                 if self.model.get(name, only) != only:
                     raise ValueError(f"`{name}` must be {only!r} for {self.method}, but got {self.model[name]!r}.")

@@ -6,6 +6,7 @@ from tiny_inputs import plain_tokenizer
 from tiny_runs import same_state
 from transformers import BertModel
 
+from modeling_crh import CRHConfig
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import load_data
 from modeling_crh.training.evaluation import encode_splits, figures_of
@@ -47,6 +48,45 @@ def test_validation_rows_that_are_alone_in_their_class_search_the_training_rows(
     logged = [entry for entry in run.history if "eval_map" in entry]
     assert all(entry["eval_database"] == len(run.splits["train"]) for entry in logged)
     assert all(entry["eval_queries_without_relevant"] == 0 and entry["eval_map"] > 0 for entry in logged)
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Fields of a recipe for 4 classes of features: 60 rows, of which 42 train."""
+    labels = np.arange(60) % 4
+    features = np.eye(4)[labels] + np.random.default_rng(0).normal(0, 0.3, (60, 4))
+    np.save(tmp_path / "clip.npy", features)
+    np.save(tmp_path / "clip.labels.npy", labels)
+    settings = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 0.01, "use_cpu": True}
+    return {"dataset": str(tmp_path / "clip.npy"), "features_column": "features", "training": settings}
+
+
+def test_the_best_preset_shares_words_and_settings_of_the_recipe_win(clip, tmp_path):
+    configs = {
+        name: train(Recipe(**clip | fields), tmp_path / name).model.config
+        for name, fields in {
+            "paper": {},
+            "best": {"preset": "best"},
+            "own": {"preset": "best", "model": {"codebook": "own", "quantization_weight": 0.5}},
+        }.items()
+    }
+    shown = {name: (config.codebook, config.hash_head_batch_norm, config.scale) for name, config in configs.items()}
+    paper = CRHConfig(backbone_config=None, num_features=4, num_labels=4)
+    assert shown["paper"] == ("own", False, paper.scale)
+    assert shown["best"] == ("shared", True, 8.0)
+    assert shown["own"] == ("own", True, 8.0)
+    assert [config.quantization_weight for config in configs.values()] == [0.1, 0.0, 0.5]
+    assert [config.bit_weight for config in configs.values()] == [0.0, 1.0, 1.0]
+
+
+def test_a_last_row_that_a_batch_norm_would_get_alone_is_left_out_and_said(clip, tmp_path, capfd):
+    alone = len(load_data(Recipe(**clip)).splits["train"]) - 1
+    clip["training"] |= {"per_device_train_batch_size": alone}
+    run = train(Recipe(**clip, preset="best"), tmp_path / "run")
+    assert "The last training row is left out: it would be a batch alone" in capfd.readouterr().err
+    assert run.history[-1]["step"] == 2  # one whole batch in each of two epochs
+    train(Recipe(**clip), tmp_path / "paper")
+    assert "left out" not in capfd.readouterr().err
 
 
 def test_a_share_of_queries_is_refused_where_the_benchmark_has_its_own():

@@ -178,6 +178,22 @@ def test_a_recipe_of_an_older_version_means_what_it_meant(write):
     assert (kept.label_column, kept.validation_fraction) == ("label", 0.1)
 
 
+def test_a_method_without_training_has_nothing_to_balance():
+    assert Recipe.load(FEATURES_RECIPE, method="csq", balanced=True).balanced
+    with pytest.raises(ValueError, match="`balanced` must be left out for itq, which trains nothing"):
+        Recipe.load(FEATURES_RECIPE, method="itq", balanced=True)
+
+
+def test_a_preset_is_crhs_alone_and_has_one_of_two_names(write):
+    assert Recipe.load(write(TEXT)).preset == "paper"
+    assert Recipe.load(FEATURES_RECIPE).preset == "best"
+    assert Recipe.load(FEATURES_RECIPE, method="csq").preset == "paper"
+    with pytest.raises(ValueError, match="`preset` must be left out for csq: it is CRH's alone"):
+        Recipe.load(FEATURES_RECIPE, method="csq", preset="best")
+    with pytest.raises(ValueError, match="`preset` must be 'paper' or 'best', but got 'better'"):
+        Recipe.load(FEATURES_RECIPE, preset="better")
+
+
 def test_another_method_leaves_out_what_the_file_says_of_crh():
     rival = Recipe.load(FEATURES_RECIPE, method="csq")
     assert "reassign_every_epoch_until" not in rival.training
