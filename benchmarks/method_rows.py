@@ -120,6 +120,7 @@ ROWS = {
     "crh_bn": Row("CRH, batch norm of the hash logits", {"model": {"hash_head_batch_norm": True}}, _QUANTIZATION),
     "crh_scale": Row("CRH, scale of the code length", {"model": {"scale": "num_bits"}}, _QUANTIZATION),
     "crh_more": Row("CRH, with half of the epochs on top", {}, _QUANTIZATION, epochs=1.5),
+    "shared": Row("CRH, shared words", {"model": {"codebook": "shared", "shared_room": 1.27}}, _QUANTIZATION),
     "fixed": Row("CRH, centers that never move", {"training": {"reassignment": "none"}}, _QUANTIZATION),
     "csq": _rival("CSQ", "csq", "quantization_weight", None, 0.1),
     "orthohash": _rival("OrthoHash", "orthohash", "scale", None, 16.0),

@@ -1,5 +1,6 @@
 """Models whose first bits are codes by themselves: loss, codes of first bits, and indexes of them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,8 +12,23 @@ from tiny_runs import random_batch
 from transformers import pipeline
 
 from modeling_crh import CRHConfig
+from modeling_crh.codes import binarize
+from modeling_crh.encoding import EncodedItems
 from modeling_crh.encoding.loading import cut_model
 from modeling_crh.losses import crh_loss
+from modeling_crh.training.evaluation import figures_of
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_the_figures_have_the_map_of_every_prefix(multi):
+    hash_logits, labels = random_batch(0, samples=30, num_bits=32, multi=multi)
+    items = EncodedItems(codes=binarize(hash_logits), labels=labels.float() if multi else labels, label_names=["a"] * 4)
+    figures = figures_of({"query": items, "database": items}, prefix_bits=[8, 16])
+    for length in (8, 16):
+        short = dataclasses.replace(items, codes=items.codes[:, :length])
+        expected = figures_of({"query": short, "database": short})["map"]
+        assert figures[f"map_{length}_bits"] == pytest.approx(expected)
+
 
 NAMES = [None, "bert", "vit", "resnet"]
 

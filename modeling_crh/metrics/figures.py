@@ -37,6 +37,7 @@ _MEANINGS = (
     ),
     ("map_convention", "mAP by convention", CONVENTION),
     (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
+    (r"map_(\d+)_bits", "mAP of the first {0} bits", "Mean average precision by the distance in these bits alone."),
     (
         r"map_((?:sub)?group)",
         "mAP by {0}",

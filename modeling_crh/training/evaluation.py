@@ -1,6 +1,7 @@
 """Evaluate a trained model: retrieval figures at every level of the classes, and PCC of its centers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,7 +43,7 @@ def evaluate_splits(
 ) -> dict[str, float]:
     """Compute all figures of the split `query` against `database`, see `encode_splits` and `figures_of`."""
     encoded = encode_splits(model, processor, splits, batch_size=batch_size, num_workers=num_workers)
-    return figures_of(encoded, levels_of(splits))
+    return figures_of(encoded, levels_of(splits), model.config.lengths[:-1])
 
 
 def encode_splits(
@@ -69,7 +70,9 @@ def levels_of(splits: DatasetDict) -> Levels:
     return class_levels(splits["database"]) if has_levels(splits["database"]) else {}
 
 
-def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -> dict[str, float]:
+def figures_of(
+    encoded: dict[str, EncodedItems], levels: Levels | None = None, prefix_bits: Sequence[int] = ()
+) -> dict[str, float]:
     """Compute all retrieval figures of `query` against `database`, by name; see `retrieval_figures`.
 
     Hash logits of the queries add `map_asymmetric`, the mean of `asymmetric_average_precision`.
@@ -78,6 +81,7 @@ def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -
         encoded: Codes and labels, and hash logits of the queries, from `encode_splits`.
         levels: Names of the nodes of all classes, by level. Each level adds the figure `map_<level>`: the tie-aware mAP
             with all items of the query's node as relevant.
+        prefix_bits: Numbers of first bits. Each adds the figure `map_<length>_bits`, the tie-aware mAP of these bits.
     """
     query, database = encoded["query"], encoded["database"]
     top_k = [k for k in (1, 10, 100) if k <= len(database.codes)]
@@ -85,6 +89,9 @@ def figures_of(encoded: dict[str, EncodedItems], levels: Levels | None = None) -
     if query.hash_logits is not None:
         found = asymmetric_average_precision(query.hash_logits, database.codes, query.labels, database.labels)
         figures = {"map": figures["map"], "map_asymmetric": found.mean().item()} | figures
+    for length in prefix_bits:
+        counts = count_by_distance(query.codes[:, :length], database.codes[:, :length], query.labels, database.labels)
+        figures[f"map_{length}_bits"] = average_precision(counts).mean().item()
     for level, names in (levels or {}).items():
         ids = {name: number for number, name in enumerate(dict.fromkeys(names))}
         nodes = torch.tensor([*(ids[name] for name in names), NO_LABEL])  # (C + 1,)
