@@ -10,6 +10,7 @@ by all bits (not timed). Both in turns, after a warm-up; median milliseconds of 
 import argparse
 import json
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -48,7 +49,7 @@ def main() -> None:
         packed = np.random.default_rng(0).integers(0, 256, (arguments.codes, num_bits // 8), dtype=np.uint8)
         first = np.ascontiguousarray(packed[:, : prefix_bits // 8])
         whole, prefix = build(packed), build(first)
-        sides = [
+        sides: list[Callable[[], object]] = [
             partial(scan, whole, packed[:NUM_QUERIES], NEAREST),
             partial(scan, prefix, first[:NUM_QUERIES], CANDIDATES),
         ]

@@ -9,14 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.codes import check_tensor
-from modeling_crh.metrics.counting import (
-    MAX_THREADS,
-    QUERIES_AT_ONCE,
-    check_codes,
-    pack_label_pair,
-    relevance_of,
-)
+from modeling_crh.metrics.counting import MAX_THREADS, QUERIES_AT_ONCE, check_codes, pack_label_pair
 from modeling_crh.metrics.precision import expected_precision_sums
+from modeling_crh.metrics.ranking import relevance_of
 
 ITEMS_AT_ONCE = 2**13  # whose codes are float64 at a time
 PAIRS_AT_ONCE = 2**23  # of a query and an item

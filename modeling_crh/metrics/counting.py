@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
 from importlib.util import find_spec
 from typing import Any
 
@@ -212,16 +211,6 @@ def pack_label_pair(
     if query_labels.ndim == 2:
         return pack_words(query_labels), pack_words(database_labels)
     return _own_numbers(query_labels, 1), _own_numbers(database_labels, 1 if leave_one_out else 1 + sizes[0])
-
-
-def relevance_of(labels: tuple[NDArray[Any], NDArray[Any]], queries: slice) -> NDArray[np.bool_]:
-    """Compute which items share a label with each of some queries, `(B, N)`, from the labels of `pack_label_pair`."""
-    if labels[0].ndim == 1:
-        same: NDArray[np.bool_] = labels[0][queries, None] == labels[1]
-        return same
-    pairs = zip(labels[0][:, queries], labels[1], strict=True)
-    shared: NDArray[np.uint64] = reduce(np.bitwise_or, (query[:, None] & database for query, database in pairs))
-    return shared.astype(bool)
 
 
 def _own_numbers(labels: Tensor, first: int) -> NDArray[np.int64]:

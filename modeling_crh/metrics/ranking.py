@@ -5,14 +5,13 @@ of pairs. The column of an item is its distance, and its value tells whether it 
 relevant item stands at its place in the ranking, and the start of each column counts the items at smaller distances.
 """
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-
-from modeling_crh.metrics.counting import relevance_of
 
 SORTED_AT_ONCE = 2**17  # pairs; smaller sorts spend their time in Python
 
@@ -64,3 +63,13 @@ def _average_precision(places: NDArray[np.intp], cuts: NDArray[np.int64]) -> lis
     """Average the precision at the ascending places of the relevant items, up to each cut; 0 where there is none."""
     precision = np.arange(1, len(places) + 1) / places
     return [precision[:inside].sum() / max(inside, 1) for inside in np.searchsorted(places, cuts, side="right")]
+
+
+def relevance_of(labels: tuple[NDArray[Any], NDArray[Any]], queries: slice) -> NDArray[np.bool_]:
+    """Compute which items share a label with each of some queries, `(B, N)`, from the labels of `pack_label_pair`."""
+    if labels[0].ndim == 1:
+        same: NDArray[np.bool_] = labels[0][queries, None] == labels[1]
+        return same
+    pairs = zip(labels[0][:, queries], labels[1], strict=True)
+    shared: NDArray[np.uint64] = reduce(np.bitwise_or, (query[:, None] & database for query, database in pairs))
+    return shared.astype(bool)

@@ -36,7 +36,7 @@ from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
 from modeling_crh.training.fine_tuning import LoraSettings, add_lora, unfreeze_last
 from modeling_crh.training.objectives import OBJECTIVES, Objective, find_objective
 from modeling_crh.training.recipe import Recipe, find_recipe
-from modeling_crh.training.recipe_values import PRESETS, check_keys
+from modeling_crh.training.recipe_values import MODEL_PRESETS, check_keys
 from modeling_crh.training.trainer import CRHTrainer
 
 _TRAINING_DEFAULTS: dict[str, Any] = {
@@ -74,7 +74,7 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
     set_seed(recipe.seed)
     source = None if recipe.centers_from is None else _load_source(recipe.centers_from)
     names = label_names(train_split) if source is None else _names_of(source)
-    fields = PRESETS[recipe.preset] | recipe.model
+    fields = MODEL_PRESETS[recipe.preset] | recipe.model
     fields |= {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},

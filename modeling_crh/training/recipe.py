@@ -69,7 +69,7 @@ class Recipe(Division, DataSource):
         augmentation: Image augmentation of training items: the name of one of `PRESETS`, or settings.
         balanced: Whether to draw the training rows of each epoch so that every class is as likely as any other.
         training: Fields of `CRHTrainingArguments`.
-        preset: Defaults of `model` for CRH: `"paper"`, those of `CRHConfig`, or `"best"`, see `PRESETS`.
+        preset: Defaults of `model` for CRH: `"paper"`, those of `CRHConfig`, or `"best"`, see `MODEL_PRESETS`.
         centers_from: Hub id or folder of a model trained by CRH. The new model takes its classes, matched by name, and
             its centers, which never move, so that the codes of both can be compared.
         method: `crh`, a rival of `modeling_crh.training.objectives`, or your own `Objective` as `module:Class`.

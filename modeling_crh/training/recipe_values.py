@@ -10,7 +10,7 @@ from modeling_crh.training.objectives import UNTRAINED
 MOST_VALUES = 10_000
 """Largest number of values in one mapping of a recipe."""
 
-PRESETS: dict[str, dict[str, Any]] = {
+MODEL_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "best": {
         "codebook": "shared",
