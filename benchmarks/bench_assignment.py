@@ -1,7 +1,7 @@
 """How long does reassignment take, and how much memory, from class statistics to new centers?
 
 Method: 64 bits; M = 2C, each length of head by the default rule; `shared` has all 16 words of heads of 4 bits, each for
-at most 1.27 C / 16 classes. The statistics are those of ten codes a class, drawn
+at most C / 16 classes, rounded up. The statistics are those of ten codes a class, drawn
 around 50 centers that the classes share and with a fifth of the bits flipped, so that many classes want the same words:
 harder than what training ends with. Each case runs in a process of its own, whose peak of memory includes the imports.
 `same_as_plain` compares greedy with a loop that looks, for one class after the other, at every word: `--no-plain` skips

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -162,7 +163,7 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
         trained = train(recipe, Path(folder, "run"))
         seconds = time.monotonic() - started
     if cell["kind"] == "grid":
-        return {"map": _validation_map(trained), "seconds": seconds}
+        return _validation_figures(trained) | {"seconds": seconds}
     from modeling_crh.training.evaluation import evaluate_splits
 
     figures: dict[str, Any] = dict(evaluate_splits(trained.model, trained.processor, trained.splits))
@@ -172,13 +173,16 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
     return figures | {"seconds": seconds}
 
 
-def _validation_map(trained: Any) -> float:
+def _validation_figures(trained: Any) -> dict[str, float]:
+    """Compute mAP of the validation split against the training split, and that of each prefix of the codes."""
     from datasets import DatasetDict
 
     from modeling_crh.training.evaluation import encode_splits, figures_of
 
     splits = DatasetDict({"query": trained.splits["validation"], "database": trained.splits["train"]})
-    return figures_of(encode_splits(trained.model, trained.processor, splits))["map"]
+    encoded = encode_splits(trained.model, trained.processor, splits)
+    figures = figures_of(encoded, prefix_bits=trained.model.config.lengths[:-1])
+    return {name: value for name, value in figures.items() if re.fullmatch(r"map(_\d+_bits)?", name)}
 
 
 def _pcc(trained: Any) -> float | None:

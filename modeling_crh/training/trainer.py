@@ -61,7 +61,6 @@ class CRHTrainer(Trainer):
 
     model: CRHModel
     args: CRHTrainingArguments
-
     rival: Objective | None  # `objective` is the name that a hyperparameter search stores its figure under
     _partial: Path | None = None
     _resumed_from: str | None = None
