@@ -125,7 +125,7 @@ class CRHConfig(PreTrainedConfig):
     pooling: Literal["pooler", "cls", "mean", "last"] | None = None
     num_bits: int = 64
     prefix_bits: list[int] | None = None
-    prefix_weight: float | int = 1.0
+    prefix_weight: float | int = 0.5
     codebook: Literal["own", "shared"] = "own"
     codebook_size: int | None = None
     head_dim: int | None = None

@@ -152,7 +152,7 @@ def crh_loss(
     quantization_weight: float = 0.1,
     bit_weight: float = 0.0,
     prefix_bits: Sequence[int] = (),
-    prefix_weight: float = 1.0,
+    prefix_weight: float = 0.5,
 ) -> Tensor:
     """Compute the training loss L = L_CE + lambda L_Q (Eq. 4), with L_CE of prefixes of the code on top.
 
