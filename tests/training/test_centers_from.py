@@ -126,6 +126,12 @@ def test_the_centers_of_a_method_without_centers_are_refused(recipe, source, tmp
         build_model(replace(recipe, centers_from=str(other)), load_data(recipe).splits["train"])
 
 
+def test_a_preset_gives_way_to_the_centers_of_the_other_model(recipe, source):
+    model, _ = build_model(replace(recipe, preset="best"), load_data(recipe).splits["train"])
+    assert (model.config.codebook, model.config.hash_head_batch_norm) == ("own", True)
+    assert torch.equal(model.centers, load_model(source).centers)
+
+
 def test_centers_of_another_model_never_move(finished, recipe, tmp_path):
     model, _ = load_checkpoint(finished[1])
     moving = replace(recipe, centers_from=None)
