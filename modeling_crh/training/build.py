@@ -50,6 +50,7 @@ _TRAINING_DEFAULTS: dict[str, Any] = {
 
 _FIELDS_OF_CENTERS = (
     "num_bits",
+    "prefix_bits",
     "codebook",
     "codebook_size",
     "head_dim",
