@@ -113,7 +113,7 @@ class CRHConfig(PreTrainedConfig):
         (200, 8, 8)
         >>> config = CRHConfig(backbone_config=None, num_features=512, num_labels=100, codebook="shared")
         >>> config.codebook_size, config.head_dim, config.num_heads, config.word_capacity
-        (16, 4, 16, 8)
+        (16, 4, 16, 7)
     """
 
     model_type = "crh"
