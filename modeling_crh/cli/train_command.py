@@ -57,7 +57,10 @@ def train(
     ] = None,
     balanced: Annotated[
         bool,
-        typer.Option("--balanced", help="Draw rows so that every class is as likely as any other, for long tails."),
+        typer.Option(
+            "--balanced",
+            help="Draw training items so that every class comes up equally often, for data with rare classes.",
+        ),
     ] = False,
     method: Annotated[
         str | None,
@@ -68,7 +71,8 @@ def train(
     preset: Annotated[
         Literal["paper", "best"] | None,
         typer.Option(
-            help="Form of CRH: *best* is what measured best, *paper* the paper's; settings of a recipe's `model` win.",
+            help="Settings of CRH: *paper* for the paper's, *best* for those that measured best. Fields of "
+            "`model` in the recipe override them.",
             show_default=f"{OF_THE_RECIPE}, or best",
         ),
     ] = None,
