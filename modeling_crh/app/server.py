@@ -1,14 +1,16 @@
 """Serve the search page and nothing else, by default only on this machine."""
 
+import ipaddress
 import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from gradio.route_utils import CustomCORSMiddleware
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
@@ -27,24 +29,86 @@ _HEADERS = {
     b"referrer-policy": b"same-origin",
     b"x-content-type-options": b"nosniff",
 }
+_THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
+
+
+class Hosts:
+    """Names by which a page may be asked for: another name may be that of a web site that leads here to read the page.
+
+    An address always leads to the machine that has it, so a page that listens on all addresses answers to each of them.
+
+    Args:
+        host: Address that the page listens on.
+        allowed: Other names and addresses that lead to it, without scheme and port. Those of a Space come from
+            `SPACE_HOST`, and it answers to every `*.hf.space`, since the Hub alone gives out such names.
+
+    Raises:
+        ValueError: If one of `allowed` is no name or address.
+    """
+
+    def __init__(self, host: str, allowed: Iterable[str] = ()) -> None:
+        self.named = {_bare(name) for name in allowed}
+        for name in self.named:
+            if not re.fullmatch(r"[\w.-]+", name, re.ASCII) and not _is_address(name):
+                raise ValueError(
+                    "`allowed_hosts` must be names or addresses without scheme and port, such as 'photos.example.org', "
+                    f"but got {name!r}."
+                )
+        of_space = os.environ.get("SPACE_HOST", "")
+        self.named |= {_bare(name.strip()) for name in of_space.split(",") if name.strip()}
+        self.names = self.named | _THIS_MACHINE | {_bare(host)}
+        self.suffix = ".hf.space" if of_space else None
+        self.on_all = _is_address(_bare(host)) and ipaddress.ip_address(_bare(host)).is_unspecified
+
+    def admit(self, authority: str) -> bool:
+        """Whether a request with this `Host` may pass, with or without a port."""
+        name = _host_name(authority)
+        is_of_hub = self.suffix is not None and name.endswith(self.suffix)
+        return name in self.names or is_of_hub or (self.on_all and _is_address(name))
+
+    def own(self, origin: str, authority: str) -> bool:
+        """Whether an `Origin` is the page itself, by the `Host` of the request or by a name that it was given."""
+        of_origin = origin.lower().partition("://")[2]
+        return of_origin != "" and (of_origin == authority.lower() or _host_name(of_origin) in self.named)
+
+
+def _bare(name: str) -> str:
+    return name.lower().removeprefix("[").removesuffix("]")
+
+
+def _host_name(authority: str) -> str:
+    """Return the host of `host:port`, without the brackets of an IPv6 address; empty if it is malformed."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d*)?", authority.lower(), re.ASCII)
+    return "" if found is None else found[1] or found[2]
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class Gate:
     """ASGI middleware that closes Gradio's routes for files, uploads and programs, and limits the size of requests.
 
-    A request reads only the page's own scripts and styles from the disk, and writes nothing to it.
+    A request reads only the page's own scripts and styles from the disk, and writes nothing to it. It must ask for
+    one of the page's names, and come from no page of another site.
 
     Args:
         app: ASGI app behind the gate.
         max_bytes: Largest length of a request in bytes.
+        hosts: Names of the page.
     """
 
-    def __init__(self, app: Any, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    def __init__(self, app: Any, max_bytes: int, hosts: Hosts) -> None:
+        self.app, self.max_bytes, self.hosts = app, max_bytes, hosts
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Let a request through, or answer 403, 404, 411 or 413."""
         if scope["type"] == "lifespan":
+            _take_out_cors(scope["app"])
             await self.app(scope, receive, send)
             return
         if scope["type"] == "websocket":
@@ -63,6 +127,14 @@ class Gate:
         await self.app(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Any) -> PlainTextResponse | None:
+        host, origin = (
+            [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
+            for wanted in (b"host", b"origin")
+        )
+        if len(host) != 1 or not self.hosts.admit(host[0]):
+            return PlainTextResponse("This name is none of the page's; `crh app --allowed-host NAME` adds it.", 403)
+        if not all(self.hosts.own(one, host[0]) for one in origin):
+            return PlainTextResponse("A page of another site may not ask; see `crh app --allowed-host`.", 403)
         method = "GET" if scope.get("method") == "HEAD" else scope.get("method", "")
         if not re.fullmatch(_OPEN.get(method, ""), scope["path"]):
             return PlainTextResponse("Not found", 404)
@@ -74,25 +146,37 @@ class Gate:
         return None
 
 
+def _take_out_cors(app: Any) -> None:
+    """Take Gradio's CORS middleware out when the server starts: it comes before the gate and lets other sites read."""
+    app.user_middleware = [kept for kept in app.user_middleware if kept.cls is not CustomCORSMiddleware]
+    app.middleware_stack = app.build_middleware_stack()
+
+
 _MAX_REQUEST = MAX_BYTES * 4 // 3 + 100_000  # an image in base 64, and Gradio's own fields
 
 
 @contextmanager
-def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -> Iterator[str]:
+def serving(
+    page: gr.Blocks, host: str | None = None, port: int | None = None, allowed_hosts: Iterable[str] = ()
+) -> Iterator[str]:
     """Serve the page while the context lasts; yield its address.
 
     Args:
         page: Page from `build_page`.
         host: Address to listen on; None takes `GRADIO_SERVER_NAME`, which a Space sets, or else only this machine.
         port: Port to listen on; None takes `GRADIO_SERVER_PORT`, or else the first free one from 7860 on.
+        allowed_hosts: Names and addresses by which the page may be asked for, beside `host` and those of this machine;
+            see `Hosts`.
 
     Raises:
-        ValueError: If address or port cannot be used.
+        ValueError: If address or port cannot be used, or one of `allowed_hosts` is no name or address.
     """
+    host = host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    gate = Middleware(Gate, max_bytes=_MAX_REQUEST, hosts=Hosts(host, allowed_hosts))
     settings: dict[str, Any] = {
         "theme": gr.themes.Base(font=[], font_mono=[], text_size=gr.themes.sizes.text_md),  # page.css has the rest
         "head": f"<style>{source('page.css')}</style>",
-        "app_kwargs": {"middleware": [Middleware(Gate, max_bytes=_MAX_REQUEST)], "openapi_url": None},
+        "app_kwargs": {"middleware": [gate], "openapi_url": None},
         "max_file_size": MAX_BYTES,
         "footer_links": [],
         "prevent_thread_lock": True,
@@ -100,7 +184,6 @@ def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -
     }
     closed = ("inbrowser", "inline", "share", "show_error", "run_history", "enable_monitoring", "ssr_mode")
     settings |= dict.fromkeys((*closed, "pwa", "mcp_server"), False)
-    host = host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     _check_address(host, port)
     page.launch(server_name=host, server_port=port, num_workers=0, **settings)
     try:
@@ -109,9 +192,9 @@ def serving(page: gr.Blocks, host: str | None = None, port: int | None = None) -
         page.close(verbose=False)
 
 
-def serve(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:
+def serve(page: gr.Blocks, host: str | None = None, port: int | None = None, allowed_hosts: Iterable[str] = ()) -> None:
     """Serve the page until Ctrl-C, and print its address; see `serving`."""
-    with serving(page, host, port) as address:
+    with serving(page, host, port, allowed_hosts) as address:
         say(f"The search page is at {address}")
         wait_for_interrupt()
 

@@ -155,6 +155,14 @@ def app(
         typer.Option(help="Folder of the database's images. Paths that lead out of it are refused."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; *0.0.0.0* admits other machines.")] = "127.0.0.1",
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name by which browsers may ask for the page, such as *photos.example.org*, beside the host and this "
+            "machine; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 7860 on"),
@@ -163,7 +171,7 @@ def app(
     """Show the search page of an index in a browser, until Ctrl-C."""
     from modeling_crh.app import build_page, serve
 
-    serve(build_page(index, model, text_model=text_model, image_root=image_root), host, port)
+    serve(build_page(index, model, text_model=text_model, image_root=image_root), host, port, allowed_host or ())
 
 
 def demo(

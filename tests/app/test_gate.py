@@ -6,7 +6,8 @@ import httpx
 import pytest
 from app.talk import ask, dependencies
 
-from modeling_crh.app.server import _MAX_REQUEST
+from modeling_crh.app.search_page import build_page
+from modeling_crh.app.server import _MAX_REQUEST, serving
 
 JOIN = "gradio_api/queue/join"
 
@@ -28,7 +29,7 @@ def test_no_file_of_this_machine_is_served(address, route, index_path, checkpoin
     files = ["/etc/passwd", index_path, f"{checkpoint}/config.json", image_root / "00.png", "pyproject.toml", "."]
     for file in map(str, files):
         for path in (file, f"../../../../../../../..{file}", file.replace("/", "%2f")):
-            request = f"GET /{route}{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            request = f"GET /{route}{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             status, body = answer_to(address, request)
             assert status in (403, 404), path
             assert len(body) < 100
@@ -62,13 +63,13 @@ def test_other_methods_are_closed(address, method):
 
 def test_no_websocket_is_opened(address, capfd):
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAA\r\n"
-    status, _ = answer_to(address, f"GET /{JOIN} HTTP/1.1\r\nHost: a\r\n{upgrade}\r\n")
+    status, _ = answer_to(address, f"GET /{JOIN} HTTP/1.1\r\nHost: localhost\r\n{upgrade}\r\n")
     assert status in (400, 403, 404)  # of several versions of Starlette
     assert capfd.readouterr().err == ""
 
 
 def test_a_request_is_bounded(address):
-    head = f"POST /{JOIN} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = f"POST /{JOIN} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     assert answer_to(address, f"{head}Content-Length: {_MAX_REQUEST + 1}\r\n\r\n") == (413, b"Too large")
     assert answer_to(address, f"{head}Transfer-Encoding: chunked\r\n\r\n")[0] == 411
     assert httpx.post(address + JOIN, content=b" " * 1000).status_code == 422
@@ -96,6 +97,120 @@ def test_every_question_is_private_and_gradio_is_quiet(address):
     assert {found["api_visibility"] for found in config["dependencies"]} == {"private"}
     assert config["analytics_enabled"] is False
     assert set(dependencies(address)) == {"by_image", "by_item", "by_item_1", "again", "again_1", "others"}
+
+
+@pytest.fixture(scope="module")
+def open_port(index_path, checkpoint):
+    """Port of a page that listens on all addresses of this machine, under two names."""
+    page = build_page(index_path, checkpoint)
+    with serving(page, "0.0.0.0", allowed_hosts=["Photos.example.org", "[2001:db8::7]"]) as found:
+        yield urlsplit(found).port
+
+
+def ask_as(port, host, *lines, route="config", method="GET"):
+    """Status, headers and body of the answer to a request with any `Host`."""
+    length = "Content-Length: 2\r\n" if method == "POST" else ""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        more = "".join(f"{line}\r\n" for line in ((f"Host: {host}",) if host is not None else ()) + lines)
+        connection.sendall(f"{method} /{route} HTTP/1.1\r\n{more}{length}Connection: close\r\n\r\n{{}}".encode())
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    return int(head.split()[1]), head.decode().lower(), body
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1:1", "[::1]:7860", "[::1]"])
+def test_a_page_of_this_machine_answers_to_the_names_of_this_machine(address, host):
+    assert ask_as(urlsplit(address).port, host)[0] == 200
+
+
+FOREIGN = [
+    "evil.example",
+    "evil.example:7860",
+    "localhost.evil.example",
+    "127.0.0.1.evil.example",
+    "192.168.0.7",
+    "a@b",
+]
+FOREIGN += ["me@localhost", "localhost:port", "localhost,evil.example", "[localhost]", "0.0.0.0", "", "/"]
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_a_page_of_this_machine_answers_to_no_other_name(address, host):
+    for route in ("", "config", "theme.css", "gradio_api/queue/data?session_hash=a", "assets/none.js", "nowhere"):
+        status, _, body = ask_as(urlsplit(address).port, host, route=route)
+        assert (status, b"--allowed-host" in body) == (403, True), route
+    assert ask_as(urlsplit(address).port, host, route=JOIN, method="POST")[0] == 403
+
+
+def test_a_request_without_a_name_or_with_two_gets_nothing(address):
+    for lines in ((), ("Host: evil.example", "Host: localhost"), ("Host: localhost", "Host: evil.example")):
+        assert ask_as(urlsplit(address).port, None, *lines)[0] in (400, 403)
+
+
+@pytest.mark.parametrize("host", ["192.168.0.7", "10.0.0.1:7860", "[fd00::1]:80", "photos.example.org", "localhost"])
+def test_a_page_on_all_addresses_answers_to_every_address_and_to_the_names_that_are_allowed(open_port, host):
+    assert ask_as(open_port, host)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "photos.example.org.evil.example", "10.0.0.1.nip.example", "10.0.0"])
+def test_a_page_on_all_addresses_answers_to_no_other_name(open_port, host):
+    status, _, body = ask_as(open_port, host)
+    assert (status, b"--allowed-host" in body) == (403, True)
+
+
+OTHERS = [
+    "http://evil.example",
+    "http://localhost:1",
+    "http://127.0.0.1",
+    "https://10.0.0.2",
+    "null",
+    "x",
+    "http://a@b",
+]
+
+
+@pytest.mark.parametrize("origin", OTHERS)
+def test_a_page_of_another_site_may_ask_nothing_and_read_nothing(address, open_port, origin):
+    own = urlsplit(address).port
+    preflight = "Access-Control-Request-Method: POST"
+    for port, host in ((own, f"localhost:{own}"), (open_port, "10.0.0.1"), (open_port, "photos.example.org")):
+        for method, route, more in (("POST", JOIN, "X: y"), ("GET", "config", "X: y"), ("OPTIONS", JOIN, preflight)):
+            status, head, _ = ask_as(port, host, f"Origin: {origin}", more, route=route, method=method)
+            assert status in (403, 404), (host, method)
+            assert "access-control-" not in head, (host, method)
+
+
+def test_the_page_itself_may_ask(address, open_port):
+    own = urlsplit(address).port
+    for port, host, origin in (
+        (own, f"127.0.0.1:{own}", f"http://127.0.0.1:{own}"),
+        (open_port, "10.0.0.1:7860", "http://10.0.0.1:7860"),
+        (open_port, "127.0.0.1:7860", "https://photos.example.org"),  # a proxy that asks by an address of its own
+    ):
+        status, head, _ = ask_as(
+            port, host, f"Origin: {origin}", "Content-Type: application/json", route=JOIN, method="POST"
+        )
+        assert (status, "access-control-" in head) == (422, False), host
+
+
+def test_a_space_answers_to_its_own_names(index_path, checkpoint, monkeypatch):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    monkeypatch.setenv("SPACE_HOST", "ada-photos.hf.space,photos.example.com")
+    with serving(build_page(index_path, checkpoint)) as found:
+        port = urlsplit(found).port
+        for host in ("ada-photos.hf.space", "photos.example.com", "ada-photos--a1b2.hf.space", "10.0.0.1:7860"):
+            assert ask_as(port, host, f"Origin: https://{host}")[0] == 200
+        assert ask_as(port, "10.0.0.1:7860", "Origin: https://ada-photos.hf.space")[0] == 200
+        assert ask_as(port, "ada-photos.hf.space", "Origin: https://eve-photos.hf.space")[0] == 403
+        assert ask_as(port, "evil.example")[0] == ask_as(port, "evilhf.space")[0] == 403
+
+
+@pytest.mark.parametrize(
+    "name", ["http://photos.example.org", "photos.example.org:80", "*", "*.example.org", "", "a b"]
+)
+def test_what_is_no_name_of_a_host_cannot_be_allowed(index_path, checkpoint, name):
+    with pytest.raises(ValueError, match=r"`allowed_hosts` must be names or addresses without scheme and port"):
+        with serving(build_page(index_path, checkpoint), allowed_hosts=[name]):
+            pass
 
 
 @pytest.mark.parametrize(

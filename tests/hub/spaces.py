@@ -37,10 +37,12 @@ def served(monkeypatch):
 
     def look():
         (address,) = addresses
-        answers.append(httpx.get(address).text)
+        answers.append(httpx.get(address, headers={"Host": "ada-search.hf.space"}).raise_for_status().text)
         answers.append(ask(address, "by_item", [5, 16], {"position": 7}))
         raise KeyboardInterrupt
 
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    monkeypatch.setenv("SPACE_HOST", "ada-search.hf.space")
     monkeypatch.setattr("modeling_crh.app.server.wait_for_interrupt", look)
     monkeypatch.setattr("modeling_crh.app.server.say", lambda text: addresses.append(text.split()[-1]))
 
