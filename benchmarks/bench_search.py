@@ -4,24 +4,31 @@ Method: `--codes` codes of 64 bits, and queries drawn as they are. Learned codes
 random centers of which each code takes one and flips a tenth of its bits. `uniform` is random bits, where every code
 is far from every other: the worst case for everything that is not a scan. Each kind of index is built by us; then
 `HammingIndex.search` and FAISS's own `search` of the same structure answer the same batch of queries, k = 10, in
-turns, after a warm-up, and `ratio` is our median time over FAISS's. With `multihash` it includes the scans that we
-answer with where FAISS finds fewer than ten. Answers one query at a time are timed too: `ms_single` and
-`ratio_single`. `recall_at_10`: share of the ten found that are no farther away than the tenth of a scan (by distance,
-since many codes tie). `bytes_per_code` is what the process grew by while the index was built from packed codes without
-ids, with the free memory of its building given back; `file_bytes_per_code` is the saved file. One thread, unless
-OMP_NUM_THREADS says otherwise.
+turns, after a warm-up, and `ratio` is our median time over FAISS's. Answers one query at a time are timed too:
+`ms_single` and `ratio_single`. `recall_at_10`: share of the ten found that are no farther away than the tenth of a scan
+(by distance, since many codes tie). `bytes_per_code` is what the process grew by while the index was built from packed
+codes without ids, with the free memory of its building given back; `file_bytes_per_code` is the saved file. One thread,
+unless OMP_NUM_THREADS says otherwise.
 
-    python benchmarks/bench_search.py [--codes 1000000] [--queries 500] [--rounds 7] [--kinds flat,ivf,hnsw,multihash]
+`--structures` compares what FAISS has for binary codes instead, without our interface: the lists of `ivf` by the number
+that a query searches, the graph of hnsw by the candidates that it keeps, and the tables of multihash by the bits that
+it flips. `--of` takes codes that `crh encode` wrote for it, the last of which are the queries.
+
+    python benchmarks/bench_search.py [--codes 1000000] [--queries 500] [--rounds 7] [--kinds flat,ivf]
+    python benchmarks/bench_search.py --structures [--of runs/codes]
 """
 
 import argparse
 import ctypes
 import gc
 import json
+import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +38,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from modeling_crh.search import HammingIndex
+from modeling_crh.search import HammingIndex, index_codes
 
 NUM_BITS, NUM_CENTERS, K = 64, 1000, 10
 FLIPPED = {"clustered": 0.1, "uniform": 0.5}
@@ -76,7 +83,7 @@ def measure(
     index = HammingIndex(packed, kind=kind)
     seconds = time.perf_counter() - start
     size = resident_bytes() - before
-    bare = index._store.flat if index._store.structure is None else index._store.structure
+    bare = index._store.lists or index._store.flat
     batch = medians([lambda: index.search(queries, K), lambda: bare.search(queries, K)], rounds)
     singles = [queries[row : row + 1] for row in range(min(100, len(queries)))]
     single = medians(
@@ -104,19 +111,61 @@ def measure(
     }
 
 
+def faiss_structures(packed: NDArray[np.uint8]) -> Iterator[tuple[str, Any]]:
+    """FAISS's structures for approximate search of packed codes `(N, K / 8)`, each with several settings."""
+    num_bits, num_codes = 8 * packed.shape[1], len(packed)
+    lists = 2 ** math.ceil(math.log2(math.sqrt(num_codes)))
+    ivf = faiss.IndexBinaryIVF(faiss.IndexBinaryFlat(num_bits), num_bits, lists)
+    ivf.train(packed)
+    ivf.add(packed)
+    for ivf.nprobe in (1, 2, 4, 8, 16, 32, lists // 16):
+        yield f"ivf, {ivf.nprobe} of {lists} lists", ivf
+    graph = faiss.IndexBinaryHNSW(num_bits, 16)
+    graph.add(packed)
+    for graph.hnsw.efSearch in (16, 32, 64, 128, 256):
+        yield f"hnsw, {graph.hnsw.efSearch} candidates", graph
+    part = max(8, round(math.log2(num_codes) / 4) * 4)
+    tables = faiss.IndexBinaryMultiHash(num_bits, num_bits // part, part)
+    tables.add(packed)
+    for tables.nflip in (0, 1, 2):
+        yield f"multihash, {num_bits // part} tables of {part} bits, {tables.nflip} flipped", tables
+
+
+def compare_structures(packed: NDArray[np.uint8], queries: NDArray[np.uint8], rounds: int) -> Iterator[dict[str, Any]]:
+    """Time and recall of FAISS's own search of each structure, in batches."""
+    scan = faiss.IndexBinaryFlat(8 * packed.shape[1])
+    scan.add(packed)
+    worst = scan.search(queries, K)[0][:, -1:]
+    for name, structure in chain([("flat", scan)], faiss_structures(packed)):
+        distances, positions = structure.search(queries, K)
+        (seconds,) = medians([partial(structure.search, queries, K)], rounds)
+        recall = float(((distances <= worst) & (positions >= 0)).mean())
+        yield {"structure": name, "ms_per_query": round(1e3 * seconds / len(queries), 4), "recall_at_10": recall}
+
+
 def main() -> None:
-    """Print one JSON document: a list with a row for each kind and each way to draw codes."""
+    """Print one JSON document: a list with a row for each kind or structure and each way to draw codes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--codes", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--kinds", default="flat,ivf,hnsw,multihash")
+    parser.add_argument("--kinds", default="flat,ivf")
+    parser.add_argument("--structures", action="store_true", help="compare FAISS's own structures")
+    parser.add_argument("--of", type=Path, help="folder of codes for --structures, instead of codes that are drawn")
     arguments = parser.parse_args()
-    rows = []
-    for data in FLIPPED:
+    rows: list[dict[str, Any]] = []
+    for data in [str(arguments.of)] if arguments.of else FLIPPED:
         generator = np.random.default_rng(1)
-        packed = draw_codes(arguments.codes, data, generator)
-        queries = draw_codes(arguments.queries, data, generator)
+        if arguments.of:
+            packed, queries = np.split(index_codes(arguments.of, kind="flat").packed, [-arguments.queries])
+        else:
+            packed = draw_codes(arguments.codes, data, generator)
+            queries = draw_codes(arguments.queries, data, generator)
+        if arguments.structures:
+            for row in compare_structures(packed, queries, arguments.rounds):
+                rows.append({"codes": len(packed), "data": data, **row})
+                print(rows[-1], flush=True)
+            continue
         scan = faiss.IndexBinaryFlat(NUM_BITS)
         scan.add(packed)
         worst = scan.search(queries, K)[0][:, -1:]

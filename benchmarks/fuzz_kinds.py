@@ -71,7 +71,7 @@ def _indexes(folder: Path) -> list[Path]:
     generator = np.random.default_rng(0)
     packed = generator.integers(0, 256, (300, 4), dtype=np.uint8)
     paths = []
-    for kind in ("flat", "ivf", "hnsw", "multihash"):
+    for kind in ("flat", "ivf"):
         names = [f"item {row}" for row in range(300)]
         paths.append(folder / f"{kind}.crh")
         HammingIndex(packed, names, labels=[["a", "b"]] * 300, paths=names, kind=kind).save(paths[-1])
@@ -94,20 +94,25 @@ def index_files(folder: Path) -> Case:
     return load
 
 
-def forged_index_files(folder: Path, kinds: tuple[str, ...] = ("flat",)) -> Case:
+def forged_index_files(folder: Path) -> Case:
     """Files of indexes that were damaged before their checksum was made."""
-    contents = [path.read_bytes() for path in _indexes(folder) if path.stem in kinds]
+    contents = [path.read_bytes() for path in _indexes(folder)]
     target = folder / "forged.crh"
 
     def load(generator: np.random.Generator) -> None:
         content = contents[int(generator.integers(0, len(contents)))]
         body = content[44:]
         (length,) = struct.unpack("<I", body[:4])
-        if generator.random() < 0.5:
-            header = json.dumps(damage_value(json.loads(body[4 : 4 + length]), generator)).encode()
-            body = struct.pack("<I", len(header)) + header + body[4 + length :]
-        else:
-            body = body[: 4 + length] + damage_bytes(body[4 + length :], generator, keep_length=True)
+        header = json.loads(body[4 : 4 + length])
+        if generator.random() < 0.3:
+            damaged = json.dumps(damage_value(header, generator)).encode()
+            body = struct.pack("<I", len(damaged)) + damaged + body[4 + length :]
+        else:  # one of its parts
+            sizes = list(header["parts"].values())
+            chosen = int(generator.integers(0, len(sizes)))
+            start = 4 + length + sum(sizes[:chosen])
+            end = start + sizes[chosen]
+            body = body[:start] + damage_bytes(body[start:end], generator, keep_length=True) + body[end:]
         target.write_bytes(content[:12] + hashlib.sha256(body).digest() + body)
         index = HammingIndex.load(target)
         index.search(index.packed[:3], k=5)
@@ -115,11 +120,6 @@ def forged_index_files(folder: Path, kinds: tuple[str, ...] = ("flat",)) -> Case
         index.records([0, len(index) - 1])
 
     return load
-
-
-def forged_faiss_files(folder: Path) -> Case:
-    """The same of the kinds whose structure FAISS itself reads."""
-    return forged_index_files(folder, ("ivf", "hnsw", "multihash"))
 
 
 def configs(folder: Path) -> Case:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,10 +28,10 @@ def index(
         ),
     ],
     kind: Annotated[
-        str,
+        Literal["auto", "flat", "ivf"],
         typer.Option(
-            help="Kind of index: flat, ivf, hnsw or multihash in a file, flat or ivf in a table. *auto* is flat "
-            "up to two million codes in a file and up to 200,000 in a table, and ivf above."
+            help="*flat* scans all codes; *ivf* searches lists of similar ones. *auto* is flat up to two million codes "
+            "in a file and up to 200,000 in a table, and ivf above."
         ),
     ] = "auto",
     model: Annotated[

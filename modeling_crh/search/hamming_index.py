@@ -19,7 +19,7 @@ class HammingIndex(CodeIndex):
         ids: Ids of the caller, `(N,)`: whole numbers of 64 bits, or strings. None uses positions as ids.
         labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
         paths: Paths of the items, `(N,)` strings. They are never opened here.
-        kind: `flat`, `ivf`, `hnsw`, `multihash`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
+        kind: `flat`, `ivf`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
         model: Name of the model that made the codes.
         revision: Git revision of the model that made the codes.
 
@@ -66,7 +66,7 @@ class HammingIndex(CodeIndex):
 
     @property
     def kind(self) -> str:
-        """Kind of the index: `flat`, `ivf`, `hnsw` or `multihash`."""
+        """Kind of the index: `flat` or `ivf`."""
         return self._store.kind
 
     @property
@@ -127,8 +127,7 @@ class HammingIndex(CodeIndex):
     def load(cls, path: str | Path) -> "HammingIndex":
         """Read an index that `save` wrote.
 
-        A damaged file is refused, but a malicious file is not: FAISS itself reads all kinds but `flat`, so load those
-        only from sources that you trust.
+        No other library reads the file: sizes, types and numbers in it are checked before FAISS gets the codes.
 
         Raises:
             FileNotFoundError: If the file does not exist.

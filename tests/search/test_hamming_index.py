@@ -9,7 +9,7 @@ from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
 
-KINDS = ["flat", "ivf", "hnsw", "multihash"]
+KINDS = ["flat", "ivf"]
 
 
 @pytest.fixture(params=[*KINDS, "table", "table with lists"])
@@ -105,14 +105,13 @@ def test_no_padding_leaks_out_and_fewer_items_than_k_are_all_found(build, size):
         np.testing.assert_array_equal(ids, brute_force(packed, queries, size)[0])
 
 
-@pytest.mark.parametrize("kind", ["ivf", "hnsw", "multihash"])
-def test_other_kinds_find_nearly_all_neighbours_of_clustered_codes_and_always_the_same(kind):
+def test_ivf_finds_nearly_all_neighbours_of_clustered_codes_and_always_the_same():
     generator = np.random.default_rng(0)
     centers = random_codes(1, 100)
     flips = np.packbits(generator.random((6_100, 64)) < 0.1, axis=1)
     codes = centers[generator.integers(0, 100, 6_100)] ^ flips
     packed, queries = codes[100:], codes[:100]
-    index = HammingIndex(packed, kind=kind)
+    index = HammingIndex(packed, kind="ivf")
     ids, distances = index.search(queries)
     worst = brute_force(packed, queries, 10)[1][:, -1:]
     assert (distances <= worst).mean() > 0.9
@@ -190,7 +189,7 @@ SIGNS = np.unpackbits(GOOD, axis=1) * 2.0 - 1
         ({"packed": GOOD.astype(int)}, "`packed` must be .* but got int64 of shape"),
         ({"packed": GOOD[0]}, "`packed` must be .* uint8, but got uint8 of shape"),
         ({"packed": GOOD[:0]}, "`packed` must hold at least one code"),
-        ({"packed": GOOD, "kind": "tree"}, "`kind` must be auto, flat, ivf, hnsw, multihash, but got 'tree'"),
+        ({"packed": GOOD, "kind": "tree"}, "`kind` must be auto, flat or ivf, but got 'tree'"),
         ({"packed": GOOD, "model": None}, "`model` must be a string, but got None"),
         ({"packed": GOOD, "ids": [1, 2]}, "`ids` must have one entry a code, but got 2 for 4 codes"),
         ({"packed": GOOD, "ids": [1.5] * 4}, "`ids` must be whole numbers or strings, but got double"),

@@ -52,8 +52,8 @@ def test_index_writes_what_encode_wrote(crh, encoded, tiny_checkpoint, tmp_path)
         json.loads(crh("index", encoded, "--out", table, "--json")[1]) == {"index": str(table), "version": 1} | summary
     )
     shard = encoded / "codes-00000.parquet"
-    code, output, _ = crh("index", shard, "--out", file, "--kind", "hnsw", "--model", "org/name")
-    assert (code, output) == (0, f"60 codes of 16 bits, hnsw, in {file}\n")
+    code, output, _ = crh("index", shard, "--out", file, "--kind", "ivf", "--model", "org/name")
+    assert (code, output) == (0, f"60 codes of 16 bits, ivf, in {file}\n")
     assert HammingIndex.load(file).model == "org/name"
     code, output, _ = crh("index", encoded, "--out", table, "--kind", "ivf", "--model", "org/name")
     assert (code, output) == (0, f"60 codes of 16 bits, ivf, in {table}\n")
