@@ -122,7 +122,7 @@ class CodeStore:
         return [part & (1 << _SHIFT) - 1 for part in parts], [(part >> _SHIFT).astype(np.int32) for part in parts]
 
     def parts(self) -> dict[str, NDArray[np.uint8]]:
-        """Write the store as bytes: `codes`; and for ivf, packed `centers` and the number of the list of each code, `lists`."""
+        """Write the store as bytes: `codes`; for ivf the `centers` of its lists, and the list of each code, `lists`."""
         parts = {"codes": self.codes().reshape(-1)}
         if self.lists is not None:
             parts["centers"] = _stored_codes(self.lists.quantizer).copy().reshape(-1)
