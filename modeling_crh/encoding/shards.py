@@ -127,8 +127,6 @@ class CodeShards:
             raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
         self.record = self.record.completed(len(done))
         self.record.write(self.folder)
-        for rest in self.folder.glob(".codes-*.partial"):  # left by runs that were killed while writing
-            rest.unlink(missing_ok=True)
 
     def _schema(self, left_out: Sequence[tuple[int | str, BadRow]]) -> pa.Schema:
         fields = [("id", self._id_type), ("path", pa.string()), ("code", pa.binary(self.record.num_bits // 8))]

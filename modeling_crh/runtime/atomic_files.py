@@ -2,15 +2,24 @@
 
 import json
 import os
+import re
+import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
 
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `target` to write to; it replaces `target` at the end, or is removed on an error.
+    """Yield an empty temporary file beside `target` to write to; it replaces `target`, or is removed on an error.
+
+    The temporary file is locked while it is written. What a killed process has left of the same target is locked by
+    nobody, on this machine or another, and is removed first. Where the file system has no locks, it stays.
 
     Args:
         target: Path of the file, in a folder that exists. An older file stays as it is until it is replaced.
@@ -24,13 +33,53 @@ def whole_file(target: Path) -> Iterator[Path]:
         ...     target.read_text(), len(list(Path(folder).iterdir()))
         ('hello', 1)
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    _remove_abandoned(target)
+    partial, descriptor = _create_locked(target)
     try:
         yield partial
         os.replace(partial, target)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(descriptor)
+
+
+def _create_locked(target: Path) -> tuple[Path, int]:
+    """Create a partial file of a target, and lock it by a descriptor that the caller closes."""
+    while True:
+        partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        _lock(descriptor)
+        if partial.exists():  # before it was locked, another process could remove it
+            return partial, descriptor
+        os.close(descriptor)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the partial files of a target that no process has locked."""
+    names = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]+\.partial")
+    for entry in [entry for entry in os.scandir(target.parent) if names.fullmatch(entry.name)]:
+        if not entry.is_file(follow_symlinks=False):
+            continue
+        with suppress(OSError):  # another process has removed it, or another user has made it
+            descriptor = os.open(entry.path, os.O_RDWR)
+            try:
+                if _lock(descriptor, wait=False):
+                    os.unlink(entry.path)
+            finally:
+                os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool = True) -> bool:
+    """Lock an open file until it is closed; False if another process holds it, or there are no locks."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -84,10 +84,11 @@ def test_a_damaged_shard_is_to_be_done_again(tmp_path):
     assert (again.done(), again.is_complete) == ({0}, False)
 
 
-def test_what_killed_runs_have_left_is_cleared_at_the_end(tmp_path):
+def test_what_killed_runs_have_left_is_cleared_when_its_shard_is_written(tmp_path):
+    for name in ("codes-00000.parquet", RECORD_NAME):
+        (tmp_path / f".{name}.77.partial").write_bytes(b"half")
     shards = open_shards(tmp_path)
     shards.write(0, rows(0), packed(0))
-    (tmp_path / ".codes-00001.parquet.77.partial").write_bytes(b"half")
     shards.complete()
     assert sorted(file.name for file in tmp_path.iterdir()) == [RECORD_NAME, "codes-00000.parquet"]
 
