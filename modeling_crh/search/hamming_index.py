@@ -16,7 +16,7 @@ class HammingIndex(CodeIndex):
 
     Args:
         packed: Packed codes `(N, K / 8)` uint8, at least one.
-        ids: Ids of the caller, `(N,)`: whole numbers of 64 bits, or strings. None uses positions as ids.
+        ids: Ids of the caller, `(N,)`, all distinct: whole numbers of 64 bits, or strings. None uses positions.
         labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
         paths: Paths of the items, `(N,)` strings. They are never opened here.
         kind: `flat`, `ivf`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
@@ -81,7 +81,7 @@ class HammingIndex(CodeIndex):
 
         Args:
             packed: Packed codes `(M, K / 8)` uint8.
-            ids: Ids `(M,)`, if and only if the index has ids.
+            ids: New ids `(M,)`, if and only if the index has ids.
             labels: Labels `(M,)`, if and only if the index has labels.
             paths: Paths `(M,)`, if and only if the index has paths.
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
@@ -37,12 +38,12 @@ class Items:
 
     Args:
         num_items: Number of items, N.
-        ids: Ids `(N,)`: whole numbers, or strings; None uses positions as ids.
+        ids: Ids `(N,)`, all distinct: whole numbers, or strings; None uses positions as ids.
         labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
         paths: Paths `(N,)`, strings.
 
     Raises:
-        ValueError: If a column has another length or type.
+        ValueError: If a column has another length or type, or an id occurs twice.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Items:
         self.num_items = num_items
         given = {"id": ids, "label": labels, "path": paths}
         self.table = pa.table({name: _column(name, of, num_items) for name, of in given.items() if of is not None})
+        if ids is not None:
+            check_distinct(self.table["id"])
 
     def __len__(self) -> int:
         return self.num_items
@@ -78,10 +81,13 @@ class Items:
         """Append `others` to these items.
 
         Raises:
-            ValueError: If the two differ in their columns or types.
+            ValueError: If the two differ in their columns or types, or share an id.
         """
         check_same_types(others.table.schema, self.table.schema, "index")
-        return Items._of_table(len(self) + len(others), pa.concat_tables([self.table, others.table]))
+        table = pa.concat_tables([self.table, others.table])
+        if "id" in table.column_names:
+            check_distinct(table["id"])
+        return Items._of_table(len(self) + len(others), table)
 
     @classmethod
     def _of_table(cls, num_items: int, table: pa.Table) -> "Items":
@@ -112,6 +118,22 @@ class Items:
         if not set(table.column_names) <= set(COLUMNS) or (table.column_names and len(table) != num_items):
             raise ValueError(f"its table of items has {len(table)} rows of {table.column_names}")
         return cls._of_table(num_items, table)
+
+
+def check_distinct(ids: pa.ChunkedArray) -> None:
+    """Check that all ids are distinct.
+
+    Raises:
+        ValueError: If an id occurs twice.
+    """
+    if pa.types.is_integer(ids.type):
+        numbers = ids.to_numpy()
+        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
+            return
+    counts = pc.value_counts(ids)
+    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(doubles):
+        raise ValueError(f"`ids` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")
 
 
 def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:

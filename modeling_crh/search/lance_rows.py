@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from modeling_crh.checks import is_number
@@ -123,10 +122,9 @@ def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Col
         columns: Other columns by name, `(N,)` each.
 
     Raises:
-        ValueError: If two rows have one id, or a column has a wrong name, type or length.
+        ValueError: If a column has a wrong name, type or length.
     """
     table = items.table
-    check_distinct(table["id"])
     for name, values in (columns or {}).items():
         if not isinstance(name, str) or name in (*COLUMNS, CODE) or not name or name.startswith("_"):
             raise ValueError(
@@ -142,22 +140,6 @@ def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Col
     codes = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])
     fields.append(pa.field(CODE, codes.type, nullable=False))
     return pa.table([*(table[field.name] for field in fields[:-1]), codes], pa.schema(fields))
-
-
-def check_distinct(ids: pa.ChunkedArray) -> None:
-    """Check that all ids are distinct.
-
-    Raises:
-        ValueError: If an id occurs twice.
-    """
-    if pa.types.is_integer(ids.type):
-        numbers = ids.to_numpy()
-        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
-            return
-    counts = pc.value_counts(ids)
-    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(doubles):
-        raise ValueError(f"`ids` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")
 
 
 def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from modeling_crh.search.code_index import TABLE_SUFFIX
-from modeling_crh.search.lance_rows import CODE, LanceSettings, check_distinct, check_same_columns
+from modeling_crh.search.index_file import check_distinct
+from modeling_crh.search.lance_rows import CODE, LanceSettings, check_same_columns
 
 os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings do not help a caller
 

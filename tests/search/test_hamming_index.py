@@ -145,6 +145,14 @@ def test_added_codes_are_found(build):
     assert [record["label"] for record in index.records(positions)] == ["new"]
 
 
+def test_an_id_that_the_index_has_is_not_added(build):
+    packed = random_codes(0, 20)
+    index = build(packed[:10], ids=[f"{row}" for row in range(10)])
+    with pytest.raises(ValueError, match=r"`ids` must be (distinct, but '7' comes twice|new, but .* '7' already)"):
+        index.add(packed[10:12], ["10", "7"])
+    assert len(index) == 10
+
+
 def test_tensors_are_packed_codes_too():
     codes = binarize(torch.randn(20, 16, generator=torch.Generator().manual_seed(0)))
     index = HammingIndex(pack_codes(codes))
@@ -195,6 +203,8 @@ SIGNS = np.unpackbits(GOOD, axis=1) * 2.0 - 1
         ({"packed": GOOD, "ids": [1.5] * 4}, "`ids` must be whole numbers or strings, but got double"),
         ({"packed": GOOD, "ids": [1, "a", 2, 3]}, "`ids` must be whole numbers or strings, all of one type"),
         ({"packed": GOOD, "ids": [1, None, 2, 3]}, "`ids` must hold no None, but holds 1"),
+        ({"packed": GOOD, "ids": [1, 7, 2, 7]}, "`ids` must be distinct, but 7 comes twice"),
+        ({"packed": GOOD, "ids": ["a", "b", "c", "a"]}, "`ids` must be distinct, but 'a' comes twice"),
         ({"packed": GOOD, "paths": [1, 2, 3, 4]}, "`paths` must be strings, but got int64"),
         ({"packed": GOOD, "labels": [{}] * 4}, "`labels` must be names, numbers or lists of names"),
         ({"packed": GOOD, "ids": np.array([2**63] * 4, np.uint64)}, "`ids` must fit into 64 bits with a sign"),

@@ -177,18 +177,18 @@ def test_the_table_and_the_page_say_once_how_hits_are_ordered(
 
 def test_texts_find_texts(crh, hits, refused, text_checkpoint, tmp_path):
     texts = ["the cat sat on the mat", "a dog ran under a tree", "the dog slept"]
-    (tmp_path / "texts.csv").write_text("\n".join(["text,key", *(f"{text},row {text[:3]}" for text in texts)]) + "\n")
+    (tmp_path / "texts.csv").write_text("\n".join(["text,key", *(f"{text},row {text[-3:]}" for text in texts)]) + "\n")
     source = [tmp_path / "texts.csv", "--text-column", "text", "--id-column", "key"]
     assert crh("encode", text_checkpoint, *source, "--out", tmp_path / "codes")[0] == 0
     assert crh("index", tmp_path / "codes", "--out", tmp_path / "texts.crh")[0] == 0
     query = [tmp_path / "texts.crh", "--model", text_checkpoint, "--text", texts[1], "--text", texts[2]]
     tables = [tmp_path / "texts.crh", tmp_path / "texts.csv", "--text-column", "text", "--model", text_checkpoint]
-    assert [result[0]["id"] for result in hits(*tables)] == ["row the", "row a d", "row the"]
+    assert [result[0]["id"] for result in hits(*tables)] == ["row mat", "row ree", "row ept"]
     (tmp_path / "blank.csv").write_text("text\na cat\n  \n")
     refused(["search", tables[0], tmp_path / "blank.csv", *tables[2:]], "blank.csv is not")
     for more in ([], ["--rerank"]):
         found = [(result[0]["id"], result[0]["distance"]) for result in hits(*query, *more)]
-        assert found == [("row a d", 0), ("row the", 0)]
+        assert found == [("row ree", 0), ("row ept", 0)]
     message = "`model` must be given to search by texts, such as 'a cat'."
     refused(["search", tmp_path / "texts.crh", "--text", "a cat"], message)
 
