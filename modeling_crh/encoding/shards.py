@@ -1,5 +1,6 @@
 """Write codes as parquet shards atomically, so that a run may stop at any point."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ class CodeShards:
     Shard `s` holds the codes of `shard_size` rows of the source, from row `s * shard_size` on, without rows that were
     left out. Its columns are `id`, `path`, `code` (the packed code as fixed-size binary) and, for labelled data,
     `label` (a class name or a list of names). The metadata of its schema hold `model`, `revision` (on the Hub),
-    `num_bits` and `left_out`. A run continues with the shards that are missing.
+    `num_bits`, `left_out` and a `checksum`, see `shard_writer`. A run continues with the shards that are missing.
 
     Args:
         folder: Folder: new, empty, or begun by a run of the same record; nothing is written before the first shard.
@@ -110,7 +111,7 @@ class CodeShards:
         columns = [pa.array([row.id for row in rows], self._id_type), pa.array([row.path for row in rows]), code]
         if self._label_type is not None:
             columns.append(pa.array([row.label for row in rows], self._label_type))
-        with whole_file(shard_path(self.folder, number)) as partial, pq.ParquetWriter(partial, schema) as writer:
+        with whole_file(shard_path(self.folder, number)) as partial, shard_writer(partial, schema) as writer:
             if rows:  # `load_dataset` reads a file without row groups, but not an empty row group
                 writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
@@ -160,6 +161,48 @@ def shard_files(folder: Path) -> Iterator[tuple[int, Path]]:
             yield int(match[1]), file
 
 
+def shard_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a shard to write, with checksums of its pages and, in its metadata, of its columns and metadata."""
+    metadata = (schema.metadata or {}) | {_CHECKSUM: _schema_checksum(schema)}
+    return pq.ParquetWriter(file, schema.with_metadata(metadata), write_page_checksum=True)
+
+
+def read_batches(
+    file: Path, columns: Sequence[str] | None = None, most_rows: int = 1 << 18
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a parquet file of codes.
+
+    Raises:
+        ValueError: If a part of the file cannot be read, a page differs from its checksum, or rows are missing.
+    """
+    rows = 0
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as shard:
+            if shard.num_row_groups:  # pyarrow 18 fails without one
+                for batch in shard.iter_batches(most_rows, columns=columns):
+                    rows += len(batch)
+                    yield batch
+            expected = shard.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(file) from error
+    if rows != expected:
+        raise _unreadable(file)
+
+
+def _unreadable(file: Path) -> ValueError:
+    return ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.")
+
+
+_CHECKSUM = b"checksum"
+
+
+def _schema_checksum(schema: pa.Schema) -> bytes:
+    """Digest names and types of the columns, and all metadata but the digest itself."""
+    columns = [(field.name, str(field.type)) for field in schema]
+    metadata = sorted((key, value) for key, value in (schema.metadata or {}).items() if key != _CHECKSUM)
+    return hashlib.sha256(repr((columns, metadata)).encode()).hexdigest().encode()
+
+
 def _footer(file: Path) -> pq.FileMetaData | None:
     """Read the schema and size of a shard; None if it is damaged, so that it is encoded again."""
     try:
@@ -194,12 +237,15 @@ def read_code_schema(file: Path) -> pa.Schema:
     """Read the schema of a file of codes.
 
     Raises:
-        ValueError: If the file cannot be read, or has no column `code` of fixed-size binary.
+        ValueError: If the file cannot be read, is damaged, or has no column `code` of fixed-size binary.
     """
     try:
         schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.") from error
+        found = _schema_checksum(schema)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last of the name of a column
+        raise _unreadable(file) from error
+    if (schema.metadata or {}).get(_CHECKSUM, found) != found:  # other programs write none
+        raise ValueError(f"`codes` must be an undamaged file, but the checksum of {str(file)!r} is wrong.")
     if "code" not in schema.names or not pa.types.is_fixed_size_binary(schema.field("code").type):
         raise ValueError(
             f"`codes` must have a column `code` of fixed-size binary, as `crh encode` writes, but {str(file)!r} has "
@@ -213,12 +259,13 @@ def one_model(schemas: list[pa.Schema], codes: Path) -> tuple[str, str, str]:
 
     Args:
         schemas: Schemas of the files.
-        codes: Path of the codes, for the message.
+        codes: File or folder of the codes; the record of `crh encode` in a folder must name the same.
 
     Raises:
         ValueError: If the files name different ones.
     """
-    named = set()
+    record = EncodingRecord.read(codes)
+    named = set() if record is None else {(record.model, record.revision, str(record.num_bits))}
     for schema in schemas:
         found = schema.metadata or {}
         model, revision, num_bits = (found.get(name, b"").decode("utf-8", "replace") for name in _NAMED)

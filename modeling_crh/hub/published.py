@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData, SpaceCard, SpaceCardData
 
 from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.encoding.shards import code_files, one_model, read_code_schema, shard_path
+from modeling_crh.encoding.shards import (
+    code_files,
+    one_model,
+    read_batches,
+    read_code_schema,
+    shard_path,
+    shard_writer,
+)
 from modeling_crh.hub.cards import MARK, TAGS, revision_option, template
 from modeling_crh.hub.push import Destination, check_names, upload
 from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
@@ -75,8 +81,8 @@ def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[p
     schema = _public_schema([read_code_schema(file) for file in files], folder, model)
     root, rows = _common_folder(files), 0
     for number, file in enumerate(files):
-        with pq.ParquetFile(file) as shard, pq.ParquetWriter(shard_path(target, number), schema) as writer:
-            for batch in shard.iter_batches() if shard.num_row_groups else ():  # pyarrow 18 fails without one
+        with shard_writer(shard_path(target, number), schema) as writer:
+            for batch in read_batches(file):
                 columns = [batch[field] for field in schema.names]
                 paths = [_below(root, path) for path in batch["path"].to_pylist()]
                 columns[schema.get_field_index("path")] = pa.array(paths, pa.string())
@@ -104,7 +110,7 @@ def _common_folder(files: list[Path]) -> str | None:
     """Find the common folder of all absolute paths; None if it is only the root of the file system."""
     common: str | None = None
     for file in files:
-        paths = pq.read_table(file, columns=["path"])["path"].to_pylist()
+        paths = [path for batch in read_batches(file, ["path"]) for path in batch["path"].to_pylist()]
         folders = {os.path.dirname(path) for path in paths if os.path.isabs(path)}
         if folders:
             common = os.path.commonpath(folders if common is None else folders | {common})

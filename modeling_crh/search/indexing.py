@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.codebook import choose_length
-from modeling_crh.encoding.shards import code_files, one_model, read_code_schema
+from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS, Items
@@ -73,14 +73,9 @@ def _prefix_bits(schema: pa.Schema) -> list[int]:
 
 def _parts(files: Sequence[Path], columns: list[str], width: int) -> Iterator[CodePart]:
     for file in progress_bar(files, desc="Reading codes", unit="file"):
-        try:
-            with pq.ParquetFile(file) as parquet:
-                if parquet.num_row_groups:  # pyarrow 18 fails without one
-                    for batch in parquet.iter_batches(_ROWS, columns=columns):
-                        packed, others = _part(batch)
-                        yield np.ascontiguousarray(packed[:, :width]), others
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"`codes` must be a parquet file that can be read, but {str(file)!r} is not.") from error
+        for batch in read_batches(file, columns, _ROWS):
+            packed, others = _part(batch)
+            yield np.ascontiguousarray(packed[:, :width]), others
 
 
 def _part(batch: pa.RecordBatch) -> CodePart:

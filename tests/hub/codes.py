@@ -84,7 +84,7 @@ def test_codes_name_the_revision_of_a_model_on_the_hub(crh, tiny_checkpoint, ima
     assert code == 0, errors
     metadata = pq.read_schema(tmp_path / "codes" / "codes-00000.parquet").metadata
     commit = api.model_info("ada/encoder").sha
-    assert metadata == {b"model": b"ada/encoder", b"revision": commit.encode(), b"num_bits": b"16"}
+    assert {b"model": b"ada/encoder", b"revision": commit.encode(), b"num_bits": b"16"}.items() <= metadata.items()
 
 
 def test_the_example_of_the_card_runs(crh, codes_folder):

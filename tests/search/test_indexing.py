@@ -3,6 +3,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny_shards
 
 from modeling_crh.search import HammingIndex, index_codes, open_index, read_index
 from modeling_crh.search.indexing import codes_to_table
@@ -57,6 +58,31 @@ def test_ids_may_be_strings_in_either_index(tmp_path, write_codes, kind):
     write_codes(tmp_path / "more.parquet", slice(0, 1), id=pa.array(["new"], kind))
     table = codes_to_table(tmp_path / "more.parquet", tmp_path / "all.lance", append=True)
     assert sorted(table.search_radius(packed[:1], 0)[0][0].tolist()) == ["new", names[0]]
+
+
+@pytest.mark.slow
+def test_a_flipped_byte_of_a_shard_is_refused_or_changes_nothing(tmp_path):
+    shards = tiny_shards.open_shards(tmp_path / "codes", pa.string(), model="org/model", revision="main")
+    shards.write(0, tiny_shards.rows(4, 7, 8), tiny_shards.packed(4, 7, 8))
+    shards.complete()
+    file = tmp_path / "codes" / "codes-00000.parquet"
+    content, whole = file.read_bytes(), index_codes(tmp_path / "codes")
+    kept = 0
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        try:
+            index = index_codes(tmp_path / "codes")
+        except ValueError as error:
+            assert "`codes` must" in str(error)  # noqa: PT017 - or the index is as it was
+            continue
+        kept += 1
+        assert repr(index) == repr(whole)
+        assert index.revision == "main"
+        np.testing.assert_array_equal(index.packed, whole.packed)
+        assert index.records(range(3)) == whole.records(range(3))
+    assert 0 < kept < len(content) / 3  # statistics and the name of the program that wrote it
 
 
 def test_codes_without_ids_are_numbered_through_all_files(tmp_path, write_codes):
