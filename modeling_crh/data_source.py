@@ -37,6 +37,8 @@ class DataSource:
         multi_hot: Whether to read lists of 0 and 1 as one flag per class.
         id_column: Column of whole numbers or strings that identify the items. None numbers the rows from 0.
         skip_bad: Whether to leave out and report unreadable rows; otherwise the first one ends the run.
+        allow_urls: Hosts that URLs in rows may lead to, separated by commas, as HOST or HOST:PORT (for an object store
+            its bucket), or "all" for every public address; None lets a URL in a row end the run.
     """
 
     dataset: Data = field(
@@ -46,8 +48,10 @@ class DataSource:
     config: str | None = _option("Configuration of a dataset on the Hub.", "the only one")
     split: str | None = _option("The only split to read.", "all")
     revision: str | None = _option("Git revision of a dataset on the Hub.", "main")
-    image_column: str | None = _option("Column of images: files, bytes or URLs.", "image")
-    audio_column: str | None = _option("Column of sounds: files, bytes or URLs.", "audio, where there is no image")
+    image_column: str | None = _option("Column of images: files, bytes, or URLs with `--allow-urls`.", "image")
+    audio_column: str | None = _option(
+        "Column of sounds: files, bytes, or URLs with `--allow-urls`.", "audio, where there is no image"
+    )
     text_column: str | None = _option("Column of texts, to read texts instead of images.", "none")
     features_column: str | None = _option("Column of stored features, to read features instead of images.", "none")
     label_column: str | None = _option("Column of labels.", "label")
@@ -55,6 +59,10 @@ class DataSource:
     multi_hot: bool = _option("Read lists of 0 and 1 as one flag per class.", "no", default=False)
     id_column: str | None = _option("Column of whole numbers or strings that identify the items.", "number of the row")
     skip_bad: bool = _option("Leave out unreadable rows, and report them.", "no", default=False)
+    allow_urls: str | None = _option(
+        "Hosts that URLs in rows may lead to, such as images.example.com,store:8000; *all* for every public address.",
+        "none",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

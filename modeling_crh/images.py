@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import BaseImageProcessor
 
-from .file_bytes import UnreadableError, read_bytes
+from .file_bytes import UnreadableError, read_bytes, stored_source
 
 ImageSource = str | Path | bytes | PIL.Image.Image | NDArray[Any]
 """A path, a URL, base64 text, the bytes of a file, an opened image, or an array of pixels."""
@@ -87,20 +87,20 @@ def read_pixels(value: Any, name: object = "") -> torch.Tensor:
     """Read one image as a tensor, `(3, H, W)` uint8; see `read_image`.
 
     Args:
-        value: `{"bytes": ..., "path": ...}`, as `datasets` stores an image, or anything that `read_image` takes.
+        value: `{"bytes": ..., "path": ...}`, as `datasets` stores an image, see `stored_source`; or anything that
+            `read_image` takes.
         name: Name in messages of an image without a path.
 
     Raises:
         UnreadableImageError: See `read_image`; also where `value` is None or names neither bytes nor a path.
+        ValueError: See `read_image`; also where a row has a URL that it may not have, see `stored_source`.
     """
-    stored = value if isinstance(value, dict) else {"bytes": value, "path": None}
-    source = stored["path"] if stored["bytes"] is None else stored["bytes"]
-    if source is None:
-        raise UnreadableImageError("it is missing", str(name))
+    stored = value if isinstance(value, dict) else {}
     try:
+        source = stored_source(stored) if isinstance(value, dict | None) else value
         return torch.from_numpy(read_image(source)).permute(2, 0, 1)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(error.reason, stored["path"] or error.name or str(name)) from error
+    except UnreadableError as error:
+        raise UnreadableImageError(error.reason, stored.get("path") or error.name or str(name)) from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import ClapFeatureExtractor, PreTrainedModel, SequenceFeatureExtractor
 
-from .file_bytes import UnreadableError, read_bytes
+from .file_bytes import UnreadableError, read_bytes, stored_source
 
 SUFFIXES = frozenset(".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split())
 """Endings of the names of sound files, in lower case."""
@@ -54,15 +54,15 @@ def read_sound(value: Any, name: object = "") -> Sound:
 
     Args:
         value: A path, a URL (http, or any that fsspec reads), base64 text, or the bytes of a file; `{"bytes": ...,
-            "path": ...}`, as `datasets` stores a sound; `{"array": ..., "sampling_rate": ...}` (or `"raw"` for
-            `"array"`), `(T,)`, `(channels, T)` or `(T, channels)` numbers and their rate in Hz; or such an array alone,
-            with the rate of the model.
+            "path": ...}`, as `datasets` stores a sound, see `stored_source`; `{"array": ..., "sampling_rate": ...}`
+            (or `"raw"` for `"array"`), `(T,)`, `(channels, T)` or `(T, channels)` numbers and their rate in Hz; or
+            such an array alone, with the rate of the model.
         name: Name in messages of a sound without a path.
 
     Raises:
         UnreadableSoundError: If there is nothing to read, or it is no sound, is cut short, has no samples or infinite
             ones, lasts over an hour, or has a rate that is not from 1 to 768 kHz.
-        ValueError: If `value` is of another kind.
+        ValueError: If `value` is of another kind, or a row with a URL that it may not have, see `stored_source`.
         OSError: If the machine cannot read the file, such as for a denied permission.
         ModuleNotFoundError: If soundfile is not installed, or a URL needs a package that is not.
 
@@ -70,14 +70,12 @@ def read_sound(value: Any, name: object = "") -> Sound:
         >>> read_sound({"array": np.array([[0.5, 0.5], [0.0, 1.0], [1.0, 1.0]]), "sampling_rate": 8000})
         Sound(samples=array([0.5, 0.5, 1. ], dtype=float32), rate=8000)
     """
-    stored = value if isinstance(value, dict) else {"bytes": value, "path": None}
+    stored = value if isinstance(value, dict) else {}
     place = str(value)[:300] if isinstance(value, str | Path) else str(stored.get("path") or name)
     try:
         if "sampling_rate" in stored:
             return _from_array(stored.get("array", stored.get("raw")), stored["sampling_rate"])
-        source = stored.get("path") if stored.get("bytes") is None else stored["bytes"]
-        if source is None:
-            raise UnreadableSoundError("it is missing")
+        source = stored_source(stored) if isinstance(value, dict | None) else value
         if isinstance(source, np.ndarray):
             return _from_array(source, None)
         if not isinstance(source, str | Path | bytes):

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 from datasets import Dataset
+from loopback_http import serve
 from tiny_inputs import plain_tokenizer
 from transformers import (
     BertConfig,
@@ -179,6 +181,17 @@ def hub_replica(tmp_path, monkeypatch):
         return str(replica)
 
     return make
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """`tmp_path` over HTTP, see `loopback_http.Handler`; its address is `url`."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    huggingface_hub.close_session()  # the next one reads the environment again
+    with serve(tmp_path) as http:
+        yield http
+    huggingface_hub.close_session()
 
 
 @pytest.fixture

@@ -1,10 +1,6 @@
 import base64
 import pickle
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-import huggingface_hub
 import numpy as np
 import PIL.Image
 import pytest
@@ -22,36 +18,6 @@ def write(tmp_path):
         return path
 
     return save
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """A folder over HTTP that also redirects `/moved/x` to `/x`, without a log."""
-
-    def do_GET(self):
-        if self.path.startswith("/moved/"):
-            self.send_response(302)
-            self.send_header("Location", self.path.removeprefix("/moved"))
-            self.end_headers()
-        else:
-            super().do_GET()
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def server(tmp_path, monkeypatch):
-    """Address at which `tmp_path` is served."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    huggingface_hub.close_session()  # the next one reads the environment again
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}"
-        http.shutdown()
-        thread.join()
-    huggingface_hub.close_session()
 
 
 def random_image(mode="RGB", size=(5, 4)):
@@ -128,16 +94,16 @@ def test_a_path_a_string_and_an_opened_image_are_read_alike(write):
 def test_a_url_is_read_even_where_it_has_moved(write, server):
     image = random_image()
     write(image, "image.png")
-    for address in (f"{server}/image.png", f"{server}/moved/image.png"):
+    for address in (f"{server.url}/image.png", f"{server.url}/moved/image.png"):
         assert np.array_equal(read_image(address), np.asarray(image))
 
 
 def test_what_the_server_does_not_have_is_an_error(server, tmp_path):
     (tmp_path / "page.html").write_text("<html></html>")
     with pytest.raises(ValueError, match=r"`image` must be .* but http://.*/no\.png is not: the server answered 404"):
-        read_image(f"{server}/no.png")
+        read_image(f"{server.url}/no.png")
     with pytest.raises(ValueError, match=r"page\.html is not: no known image format"):
-        read_image(f"{server}/page.html")
+        read_image(f"{server.url}/page.html")
 
 
 @pytest.mark.parametrize("address", ["http://", "http://127.0.0.1:1/x.png", "http://127.0.0.1:port/x.png"])

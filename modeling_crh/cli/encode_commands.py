@@ -41,7 +41,8 @@ def encode(
     skip_bad = options.pop("skip_bad", False)
     source = open_source(**options, needs_label="label_column" in data)
     check_kind(encoder.reads, source.kind)
-    chosen = {name: str(value) for name, value in options.items() if name != "dataset" and value not in (None, False)}
+    unnamed = ("dataset", "allow_urls")  # which rows may be read changes no code
+    chosen = {name: str(value) for name, value in options.items() if name not in unnamed and value not in (None, False)}
     try:
         encoded = encode_source(
             encoder, source, out, model_name=checkpoint, options=chosen, shard_size=shard_size, skip_bad=skip_bad
@@ -123,7 +124,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model: retrieval figures of the queries of a dataset against its database.
 
-    Columns, division and the rule for bad rows default to those of the run that trained the model.
+    Columns, division and the rules for bad rows and URLs default to those of the run that trained the model.
     """
     from modeling_crh.data import load_splits
     from modeling_crh.encoding import Encoder

@@ -105,6 +105,7 @@ def read_parts(source: DataSource) -> tuple[dict[str, Dataset], list[BadRow]]:
     bad_rows: list[BadRow] = []
     for name, part in parts.items():
         known = label_names(next(iter(prepared.values()))) if prepared else None
-        prepared[name], left_out = prepare_part(part, opened.columns, opened.name, known, skip_bad=source.skip_bad)
+        rules: dict[str, Any] = {"skip_bad": source.skip_bad, "allow_urls": opened.allow_urls}
+        prepared[name], left_out = prepare_part(part, opened.columns, opened.name, known, **rules)
         bad_rows += left_out
     return prepared, bad_rows

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Row(NamedTuple):
         id: Number of the item in the source, from 0, or its cell in the column of ids.
         path: Path of the image or sound file, or place of the row, such as "row 17 of reviews.csv".
         label: Class name, several class names, or None without a label.
-        value: Image or sound as `{"bytes": ..., "path": ...}`, text, or numbers; None if it is missing.
+        value: Image or sound as `stored_source` takes it, text, or numbers; None if it is missing.
     """
 
     id: int | str
@@ -45,12 +46,14 @@ class OpenedSource:
         stored_version: Digest of the files that hold the rows.
         parts: Rows by name of the part: `train`, `validation`, `query`, `all`, or another split.
         columns: Columns that are read.
+        allow_urls: Hosts that URLs in rows may lead to, see `read_bytes`; None for none.
     """
 
     name: str
     stored_version: str
     parts: dict[str, Part]
     columns: Columns
+    allow_urls: str | None = None
 
     @cached_property
     def version(self) -> str:
@@ -138,6 +141,8 @@ class OpenedSource:
             path = place = chunk.place(row)
             if self.kind in FILE_KINDS and value is not None:
                 value = stored_file(value, chunk.base)
+                if self.allow_urls is not None:
+                    value["allow_urls"] = self.allow_urls
                 path = value["path"] or place
             label = None if self.columns.label is None else self.columns.label.read(cell, place)
             yield Row(self._id(given, number + row, place), path, label, value)
@@ -180,7 +185,7 @@ def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> Op
 
     Raises:
         FileNotFoundError: If `dataset` does not exist.
-        ValueError: If the source is empty, cannot be read, or lacks a named column.
+        ValueError: If the source is empty, cannot be read, or lacks a named column, or `allow_urls` names no hosts.
 
     Example:
         >>> source = open_source("fashion_mnist_sample")
@@ -193,6 +198,9 @@ def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> Op
 
 def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
     """Open a `DataSource`, see `open_source`."""
+    hosts = source.allow_urls
+    if hosts is not None and not all(re.fullmatch(r"[^\s/]+", host.strip()) for host in hosts.split(",")):
+        raise ValueError(f"`allow_urls` must be 'all' or hosts separated by commas, but got {hosts!r}.")
     stored = open_stored(source)
     parts = stored.parts(source.split)
     if all(part.rows.num_rows == 0 or not part.rows.features for part in parts.values()):
@@ -203,4 +211,5 @@ def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
         if missing:
             found = list(part.rows.features)
             raise ValueError(f"`split` {name} must have a column {missing[0]!r} as the others do, but has {found}.")
-    return OpenedSource(stored.name, stored.version, parts, columns)
+    allowed = ",".join(filter(None, (hosts, stored.place))) or None
+    return OpenedSource(stored.name, stored.version, parts, columns, allowed)

@@ -1,7 +1,9 @@
 """Prepare labelled rows: bring inputs and labels into canonical columns, and read every row once before training."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow.compute as pc
@@ -16,6 +18,10 @@ from modeling_crh.data.rows import Place, Rows
 from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part, no_rows
 from modeling_crh.data_source import DataSource
+from modeling_crh.file_bytes import UnreadableError, is_url, stored_source
+from modeling_crh.runtime.terminal import progress_bar
+
+_FETCHED_AT_A_TIME = 8  # URLs
 
 NO_CLASS = -1
 """Class id of a row without a label, in a column of one class per row."""
@@ -53,9 +59,17 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
 
 
 def prepare_part(
-    part: Part, columns: Columns, name: str, label_names: Sequence[str] | None, *, skip_bad: bool
+    part: Part,
+    columns: Columns,
+    name: str,
+    label_names: Sequence[str] | None,
+    *,
+    skip_bad: bool,
+    allow_urls: str | None = None,
 ) -> tuple[Dataset, list[BadRow]]:
     """Bring the rows of a part into the columns of `prepare_dataset`, and read every row once.
+
+    URLs that may be read are replaced by the bytes behind them, in a file of `datasets`, so that they are asked once.
 
     Args:
         part: Rows as they are stored.
@@ -63,18 +77,22 @@ def prepare_part(
         name: Name of the source in messages.
         label_names: Names of the classes, see `prepare_dataset`.
         skip_bad: Whether to leave out unreadable rows.
+        allow_urls: Hosts that URLs in rows may lead to, see `read_bytes`.
 
     Returns:
         The readable rows, and the unreadable ones.
 
     Raises:
-        ValueError: If a label cannot be read; or, without `skip_bad`, if a row cannot be read.
+        ValueError: If a label cannot be read, or a row has a URL that it may not have; or, without `skip_bad`, if a row
+            cannot be read.
     """
-    prepared = _prepare(part, columns, name, label_names)
+    prepared, unread = _prepare(part, columns, name, label_names), dict[int, BadRow]()
     is_file = columns.kind in FILE_KINDS
+    if is_file and allow_urls is not None:
+        prepared, unread = _fetch_urls(prepared, columns.kind, allow_urls, skip_bad)
     values = without_decoding(prepared, columns.kind) if is_file else prepared.select_columns(columns.kind)
     places = [Place(part.rows, row) for row in range(len(prepared))]
-    bad = find_bad_rows(columns.kind, values, places, stop_at_first=not skip_bad)
+    bad = find_bad_rows(columns.kind, values, places, stop_at_first=not skip_bad) | unread
     if bad and not skip_bad:
         raise next(iter(bad.values())).as_error()
     if len(bad) == len(prepared):
@@ -120,6 +138,49 @@ def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
     if column != kind:
         inputs = inputs.rename_column(column, kind)
     return _as_files(inputs, kind) if kind in FILE_KINDS else inputs
+
+
+def _fetch_urls(prepared: Dataset, kind: Kind, allow_urls: str, skip_bad: bool) -> tuple[Dataset, dict[int, BadRow]]:
+    """Replace URLs by the bytes behind them; a row whose URL cannot be read gets none."""
+    stored = prepared.cast_column(kind, FILE_KINDS[kind](decode=False))
+    column = stored.with_format("arrow")[:][kind]
+    in_row, path = pc.is_valid(pc.struct_field(column, "bytes")), pc.struct_field(column, "path")
+    if not pc.any(pc.and_not(pc.match_substring(path, "://"), in_row)).as_py():
+        return prepared, {}
+    bad: dict[int, BadRow] = {}
+
+    def fetch(cell: dict[str, Any], row: int) -> dict[str, Any]:
+        if cell["bytes"] is not None or not is_url(cell["path"] or ""):
+            return cell
+        try:
+            return cell | {"bytes": stored_source(cell | {"allow_urls": allow_urls})}
+        except UnreadableError as error:
+            bad[row] = BadRow(cell["path"], error.reason)
+            if not skip_bad:
+                raise bad[row].as_error() from error
+            return cell | {"bytes": b""}
+
+    with (
+        ThreadPoolExecutor(_FETCHED_AT_A_TIME) as threads,
+        progress_bar(total=len(stored), desc="Fetching URLs") as bar,
+    ):
+
+        def fetch_some(cells: list[dict[str, Any]], rows: list[int]) -> dict[str, list[dict[str, Any]]]:
+            bar.update(len(cells))
+            return {kind: list(threads.map(fetch, cells, rows))}
+
+        fetched = stored.map(
+            fetch_some,
+            with_indices=True,
+            input_columns=kind,
+            batched=True,
+            batch_size=_FETCHED_AT_A_TIME,
+            writer_batch_size=_FETCHED_AT_A_TIME,
+            features=stored.features,
+            load_from_cache_file=False,
+            new_fingerprint=uuid4().hex,
+        )
+    return _as_files(fetched, kind), bad
 
 
 def _names_files(whole: Dataset, columns: Columns, rows: Rows) -> bool:

@@ -49,11 +49,13 @@ class Stored:
         name: Absolute path, or name of a benchmark or dataset.
         version: Digest that changes with the files; empty for objects in memory.
         splits: Rows by name of the split; a single split without a name is called `all`.
+        place: Beginning of the URLs of its own files; empty unless it is streamed from the Hub.
     """
 
     name: str
     version: str
     splits: dict[str, Part]
+    place: str = ""
 
     def parts(self, split: str | None = None) -> dict[str, Part]:
         """Return rows by part of an experiment: `train`, `validation`, `query`; or `all`.
@@ -193,4 +195,4 @@ def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
     version = {
         str(split): [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()
     }
-    return Stored(name, hashlib.sha256(json.dumps(version).encode()).hexdigest(), parts)
+    return Stored(name, hashlib.sha256(json.dumps(version).encode()).hexdigest(), parts, f"hf://datasets/{name}@")

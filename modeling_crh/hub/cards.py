@@ -45,7 +45,9 @@ PICTURES = {
 
 _PICTURES_OF_DATA = {"contact_sheet.png"}
 
-_PRIVATE_SETTINGS = re.compile(r"hub_.*|push_to_hub.*|run_name|project|.*token.*|.*_dir|trackio_.*|_name_or_path")
+_PRIVATE_SETTINGS = re.compile(
+    r"hub_.*|push_to_hub.*|run_name|project|.*token.*|.*_dir|trackio_.*|_name_or_path|allow_urls"
+)
 
 
 @dataclass(frozen=True)

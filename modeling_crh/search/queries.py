@@ -15,11 +15,11 @@ from torch import Tensor
 from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data import Row, open_source
-from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
+from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding import Encoder
 from modeling_crh.encoding.loading import cut_model, find_model, shares_centers
-from modeling_crh.file_bytes import stored_source
+from modeling_crh.file_bytes import UnreadableError, stored_source
 from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 
@@ -161,6 +161,8 @@ def _find(query: str, num_bits: int, options: dict[str, Any]) -> list[QuerySourc
 def _query_of(row: Row, kind: Kind, root: Path) -> QuerySource:
     if kind not in FILE_KINDS or row.value is None:
         return QuerySource(row.path, kind, row.value)
-    value = stored_source(row.value)  # a URL is read once, by the rule of its table
     name = os.path.join(root, os.path.relpath(row.path, root.absolute())) if root.is_dir() else row.path
-    return QuerySource(name, kind, value)
+    try:
+        return QuerySource(name, kind, stored_source(row.value))  # a URL is read once, by the rule of its table
+    except UnreadableError as error:
+        raise BadRow(name, error.reason).as_error(can_skip=False) from error

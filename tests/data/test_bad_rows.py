@@ -130,7 +130,7 @@ def test_a_table_that_may_not_be_read_ends_the_run_with_that_error(tmp_path, mon
 def test_a_package_that_is_missing_for_a_url_ends_the_run():
     rows = Dataset.from_dict({"image": ["s3://bucket/1.png"] * 8, "label": ["a", "b"] * 4})
     with pytest.raises(ModuleNotFoundError, match=r"s3://bucket/1\.png cannot be read: Install s3fs to access S3"):
-        load_splits(rows, skip_bad=True)
+        load_splits(rows, skip_bad=True, allow_urls="all")
 
 
 def test_nothing_that_can_be_read_or_a_class_without_such_an_item_is_an_error(tmp_path):

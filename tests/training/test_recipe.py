@@ -114,7 +114,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
         ("seed: true", "`seed` must be "),
         ("seed: -1", "`seed` must be a whole number, 0 or larger, but got -1"),
         ("backbon: org/vit", "`backbon` is no field of a recipe; did you mean `backbone`?"),
-        ("zzz: 1", "`zzz` is no field of a recipe; the fields are audio_column, augmentation"),
+        ("zzz: 1", "`zzz` is no field of a recipe; the fields are allow_urls, audio_column"),
         ("model: {backbone_config: {model_type: vit}}", "or a `backbone_config` under `model`, but has both"),
         ("training: {seed: 1}", "`seed` must not stand under `training`"),
         ("training: {output_dir: x}", "`output_dir` must not stand under `training`"),

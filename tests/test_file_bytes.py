@@ -1,0 +1,232 @@
+import os
+import socket
+import threading
+import zipfile
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+
+from modeling_crh import file_bytes
+from modeling_crh.file_bytes import UnreadableError, read_bytes, stored_source
+
+NAMED = "127.0.0.1"
+
+
+def row(url, allow_urls=NAMED):
+    return stored_source({"bytes": None, "path": url, "allow_urls": allow_urls})
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    """A zip archive that holds `a.png`."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.png", b"content")
+    return tmp_path / "a.zip"
+
+
+class Store(MemoryFileSystem):
+    """An object store that fails as the packages of stores do, with an error of its own."""
+
+    cachable = False
+    waited = None
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("s3:/"))
+
+    def _open(self, path, *arguments, **settings):
+        if path.endswith("denied.png"):
+            raise PermissionError(13, "Access Denied")
+        if path.endswith("broken.png"):
+            raise LookupError("no credentials")
+        if path.endswith("late.png"):
+            self.waited.wait()
+        return super()._open(path, *arguments, **settings)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """The object store behind s3://bucket."""
+    monkeypatch.setitem(_registry, "s3", Store)
+    monkeypatch.setattr(Store, "protocol", "s3")
+    monkeypatch.setattr(Store, "store", {})
+    monkeypatch.setattr(Store, "waited", threading.Event())
+    fs = Store()
+    fs.pipe("/bucket/a.png", b"content")
+    yield fs
+    fs.waited.set()
+
+
+@pytest.mark.parametrize("url", ["http://x/a.png", "HTTPS://x/a.png", "s3://b/a.png", "hf://datasets/o/d/a.png", "://"])
+def test_a_url_in_a_row_is_not_read_unless_it_is_allowed_by_its_host(url, server):
+    for content in ({"path": url}, {"bytes": None, "path": url}, {"bytes": url, "path": None}):
+        with pytest.raises(ValueError, match="URLs in rows are read only with `--allow-urls`") as error:
+            stored_source(content)
+        assert not isinstance(error.value, UnreadableError)
+    with pytest.raises(ValueError, match=r"`--allow-urls` .*, but got 'y,x\.y' and .*://") as error:
+        row(url, "y,x.y")
+    assert not isinstance(error.value, UnreadableError) or url == "://"
+
+
+def test_an_allowed_url_in_a_row_is_read_even_where_it_has_moved(server, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"content")
+    address = server.url.removeprefix("http://")
+    for allowed in (NAMED, address, f"x.y, {address.upper()}", f"all,{NAMED}"):
+        assert row(f"{server.url}/a.png", allowed) == b"content"
+        assert row(f"{server.url}/moved/a.png", allowed) == b"content"
+    assert read_bytes(f"{server.url}/moved/a.png") == b"content"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]", "photos.example"])
+def test_no_request_goes_to_an_address_that_is_not_public_unless_the_user_names_its_host(host, server, monkeypatch):
+    resolve = socket.getaddrinfo
+
+    def rebound(name, *arguments, **settings):
+        return resolve("127.0.0.1" if name in ("photos.example", b"photos.example") else name, *arguments, **settings)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    url = f"{server.url}/a.png".replace("127.0.0.1", host)
+    with pytest.raises(UnreadableError, match=r"its server has the address .*127\.0\.0\.1, which is not public"):
+        row(url, "all")
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    "10.0.0.1 172.16.0.1 192.168.1.1 127.0.0.1 169.254.169.254 100.64.0.1 224.0.0.1 255.255.255.255 0.0.0.0 ::1 :: "
+    "fe80::1 fe80::1%eth0 fd00:ec2::254 ff02::1 ::ffff:10.0.0.1 2002:7f00:1::".split(),
+)
+def test_private_loopback_link_local_and_multicast_addresses_are_not_public(address):
+    assert not file_bytes._is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "2606:4700::1111"])
+def test_other_addresses_are_public(address):
+    assert file_bytes._is_public(address)
+
+
+def test_a_redirect_leads_only_where_the_row_may_lead(server):
+    address = server.url.removeprefix("http://")
+    other = f"http://127.0.0.1:{_free_port()}/a.png"
+    for target in (f"http://localhost:{server.server_port}/a.png", other):
+        with pytest.raises(UnreadableError, match=r"which is not public|could not be reached"):
+            row(f"{server.url}/to/{target}", f"all,{address}")
+        with pytest.raises(UnreadableError, match=rf"it leads to {target}, whose host `allow_urls` does not name"):
+            row(f"{server.url}/to/{target}", address)
+    assert server.asked == [f"/to/{target}" for target in (server.asked[0][4:], other) for _ in range(2)]
+
+
+def _free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "s3://bucket/a.png", "ftp://127.0.0.1/a.png"])
+@pytest.mark.parametrize("read", [row, read_bytes])
+def test_a_redirect_to_another_scheme_is_not_followed(target, read, server):
+    with pytest.raises(
+        UnreadableError, match=r"could not be reached: .*protocol|whose host `allow_urls` does not name"
+    ):
+        read(f"{server.url}/to/{target}")
+
+
+@pytest.mark.parametrize("read", [row, read_bytes])
+def test_redirects_that_do_not_end_are_an_error(read, server):
+    with pytest.raises(UnreadableError, match="it is redirected more than 5 times"):
+        read(f"{server.url}/round")
+    assert len(server.asked) == 6
+
+
+@pytest.mark.parametrize("name", ["large", "endless"])
+@pytest.mark.parametrize("read", [row, read_bytes])
+def test_no_more_bytes_are_read_than_a_file_may_have(name, read, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_bytes, "MOST_BYTES", 200_000)
+    (tmp_path / "large").write_bytes(bytes(200_001))
+    (tmp_path / "largest").write_bytes(bytes(200_000))
+    with pytest.raises(UnreadableError, match="it is larger than 200,000 bytes"):
+        read(f"{server.url}/{name}")
+    assert len(read(f"{server.url}/largest")) == 200_000
+
+
+@pytest.mark.parametrize("name", ["stalls", "trickles"])
+@pytest.mark.parametrize("read", [row, read_bytes])
+def test_a_server_that_sends_a_byte_at_a_time_is_left_after_the_time_of_one_file(name, read, server, monkeypatch):
+    monkeypatch.setattr(file_bytes, "MOST_SECONDS", 0.2)
+    with pytest.raises(UnreadableError, match=r"it took longer than 0\.2 seconds"):
+        read(f"{server.url}/{name}")
+
+
+def test_a_zip_archive_and_a_store_are_read_where_they_are_allowed(zipped, store):
+    assert row(f"zip://a.png::{zipped}", "all") == row(f"zip://a.png::file://{zipped}", "all") == b"content"
+    store.pipe("/bucket/a.zip", zipped.read_bytes())
+    for url in ("s3://bucket/a.png", "zip://a.png::s3://bucket/a.zip"):
+        for allowed in ("all", "bucket", "s3://bucket/"):
+            assert row(url, allowed) == b"content"
+        with pytest.raises(ValueError, match="URLs in rows are read only"):
+            row(url, "other,s3://bucket2/")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("zip://", "its scheme must be http, https, "),
+        ("zip://a.png", "its scheme must be "),
+        ("zip://a.png::", "No such file"),
+        ("zip://b.png::ARCHIVE", "No such file|b.png"),
+        ("zip://a.png::ARCHIVE.none", "No such file"),
+        ("zip://a.png::FOLDER", "it is a folder"),
+        ("zip://a.png::FIFO", "it is a pipe, socket or device"),
+        ("file://FIFO", "it is a pipe, socket or device"),
+        ("file:///dev/zero", "it is a pipe, socket or device"),
+        ("zip://a.png::DAMAGED", "Bad CRC-32"),
+        ("zip://a.png::TEXT", "File is not a zip file"),
+        ("zip://a.png::http://127.0.0.1/a.zip", "its scheme must be "),
+        ("http://127.0.0.1/::file:///etc/passwd", "could not be reached|which is not public"),
+        ("simplecache::http://127.0.0.1/", "its scheme must be "),
+        ("reference://x::file:///etc/passwd", "its scheme must be "),
+        ("ftp://127.0.0.1/a.png", "its scheme must be "),
+        ("foo://", "its scheme must be "),
+        ("s3://", "it is a folder|No such file"),
+        ("s3://bucket", "it is a folder|No such file"),
+        ("s3://bucket/b.png", "No such file"),
+        ("http://[::1/a.png", "the server could not be reached: "),
+        ("http://", "the server could not be reached: "),
+    ],
+)
+def test_a_broken_url_in_a_row_is_a_reason_and_no_traceback(url, reason, zipped, store):
+    folder = zipped.parent
+    os.mkfifo(folder / "FIFO")
+    content = bytearray(zipped.read_bytes())
+    content[content.index(b"content")] ^= 255
+    (folder / "DAMAGED").write_bytes(content)
+    (folder / "TEXT").write_bytes(b"no archive")
+    for name in ("FIFO", "DAMAGED", "TEXT"):
+        url = url.replace(name, str(folder / name))
+    with pytest.raises(UnreadableError, match=reason):
+        row(url.replace("ARCHIVE", str(zipped)).replace("FOLDER", str(folder)), "all")
+
+
+def test_a_failure_of_a_store_is_no_reason_to_leave_a_row_out(store, monkeypatch):
+    with pytest.raises(PermissionError):
+        row("s3://bucket/denied.png", "all")
+    with pytest.raises(OSError, match=r"s3://bucket/broken\.png cannot be read: LookupError: no credentials"):
+        row("s3://bucket/broken.png", "all")
+    monkeypatch.setattr(file_bytes, "MOST_SECONDS", 0.1)
+    with pytest.raises(TimeoutError, match=r"s3://bucket/late\.png took longer than 0\.1 seconds"):
+        row("s3://bucket/late.png", "all")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "az"])
+def test_a_package_that_is_missing_for_a_store_is_no_reason_to_leave_a_row_out(scheme):
+    with pytest.raises(ModuleNotFoundError, match=rf"{scheme}://bucket/a\.png cannot be read: .*[Ii]nstall"):
+        row(f"{scheme}://bucket/a.png", "all")
+
+
+def test_what_a_zip_archive_unpacks_to_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_bytes, "MOST_BYTES", 200_000)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(10**7))
+    with pytest.raises(UnreadableError, match="it is larger than 200,000 bytes"):
+        row(f"zip://a.png::{tmp_path / 'a.zip'}", "all")
