@@ -42,7 +42,6 @@ def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrai
     if "torch_dtype" in settings:  # a config keeps it, and no weight would heed it
         raise ValueError("`torch_dtype` must be given as `dtype`, its name in transformers.")
     loading = {key: settings.pop(key) for key in FINDING_ARGUMENTS if key in settings}
-    loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     placing = {key: settings.pop(key) for key in _PLACING_ARGUMENTS if key in settings}
     config = model_class.config_class(backbone_config=load_config(name, **loading), **settings)
     placing = {"dtype": torch.float32, "tower": config.tower, "pooling": config.pooling} | placing
@@ -80,7 +79,7 @@ def load_pretrained(
             raises it.
         OSError: If there is no such model, or no weights in safetensors.
     """
-    loading = loading or {}
+    loading = {"trust_remote_code": False} | (loading or {})
     config = unmasked(load_config(name, **loading))
     reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below
     settings = {"use_safetensors": True} | reporting | loading | settings
@@ -114,6 +113,7 @@ def load_config(name: str, **loading: Any) -> PreTrainedConfig:
         ValueError: If it cannot be a backbone.
         OSError: If there is no such model.
     """
+    loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     config: PreTrainedConfig = AutoConfig.from_pretrained(name, **loading)
     refuse(config)
     return config

@@ -85,6 +85,7 @@ def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> 
     kind = kind_of(model)
     if kind == "features":
         return None
+    loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     if kind == "image":
         loading["do_convert_rgb"] = True
     processor: Processor = fit_processor(_LOADERS[kind].from_pretrained(name, **loading), model)

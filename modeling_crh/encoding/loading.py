@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
@@ -18,6 +18,7 @@ from modeling_crh.backbones import Tower, has_towers
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
+from modeling_crh.encoding.adapters import ADAPTER_FILE
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
@@ -31,12 +32,17 @@ _TYPES: dict[str, type] = {
     "label2id": dict,
     "image_processor_type": str,
     "dtype": str,
+    "quantization_config": dict,
 }
 """What transformers takes values of a JSON file to be, without looking at them."""
 
 _TOWERS: dict[Kind, Tower] = {"image": "vision", "text": "text", "audio": "audio"}
 
-_LOADING_ERRORS = (OSError, ValueError, KeyError, SafetensorError, StrictDataclassError)
+_KINDS_OF_NUMBERS = {"F": "floating", "BF": "floating", "I": "whole", "U": "whole", "BOOL": "bool"}
+
+_KERNELS = ("attn_implementation", "_attn_implementation")
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError, StrictDataclassError)
 
 
 def find_model(name: str | Path) -> str | Path:
@@ -55,7 +61,8 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         **kwargs: Arguments of `from_pretrained`; for an adapter `dtype` alone.
 
     Raises:
-        ValueError: If there is no such checkpoint, it is of another model, or its weights are damaged or missing.
+        ValueError: If there is no such checkpoint, it is of another model, its weights are damaged or missing, or it
+            needs code or a package that is not here.
     """
     place = find_model(name)
     try:
@@ -72,6 +79,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[problem]:
                 raise ValueError(f"its weights do not fit its config, {problem.replace('_', ' ')}: {report[problem]}")
+        _check_tensors(place, model)
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {_first_line(error)}."
@@ -227,9 +235,55 @@ def _check_types(place: str | Path, name: str) -> None:
         for key, kind in _TYPES.items():
             if part.get(key) is not None and not isinstance(part[key], kind):
                 raise ValueError(f"`{key}` in its {name} is no {kind.__name__}: {part[key]!r:.80}")
+        for key in _KERNELS:  # transformers would load compiled code from such a repository
+            if "/" in str(part.get(key)):
+                raise ValueError(f"`{key}` in its {name} names code of a repository: {part[key]!r:.80}")
         dtype = part.get("dtype", "float32")
         if dtype is not None and not isinstance(getattr(torch, dtype.removeprefix("torch."), None), torch.dtype):
             raise ValueError(f"`dtype` in its {name} is no type of torch: {dtype!r:.80}")
+
+
+def _check_tensors(place: str | Path, model: CRHModel) -> None:
+    """Refuse weights that a file stores as another kind of number, which transformers converts, and wrong centers.
+
+    Raises:
+        ValueError: If a tensor is of another kind, or codebook and assignment make no centers.
+    """
+    own = model.state_dict()
+    for file in _weight_files(place):
+        with safe_open(file, "pt") as weights:
+            for name in own.keys() & set(weights.keys()):
+                dtype = weights.get_slice(name).get_dtype()  # such as BF16
+                if _KINDS_OF_NUMBERS.get(dtype.strip("0123456789"), "") != _kind_of_numbers(own[name]):
+                    raise ValueError(
+                        f"its `{name}` must be {str(own[name].dtype).removeprefix('torch.')}, but is {dtype}"
+                    )
+    codebook, assignment = own["codebook"], own["assignment"]
+    if not (codebook.abs() == 1).all():
+        raise ValueError("its `codebook` must hold -1 and +1 only")
+    least, most, last = int(assignment.min()), int(assignment.max()), codebook.shape[1] - 1
+    if least < 0 or most > last:
+        raise ValueError(f"its `assignment` must hold words from 0 to {last}, but holds {least} to {most}")
+    room, used = model.config.word_capacity, max(int(torch.bincount(words).max()) for words in assignment)
+    if used > room:
+        raise ValueError(
+            f"its `assignment` must give a word to at most {room} {'class' if room == 1 else 'classes'} of a head, "
+            f"but gives one to {used}"
+        )
+
+
+def _weight_files(place: str | Path) -> list[Path]:
+    def find(name: str) -> Path | None:
+        file = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
+        return None if file is None else Path(file)
+
+    index = find("model.safetensors.index.json")
+    parts = set(json.loads(index.read_bytes())["weight_map"].values()) if index else {"model.safetensors", ADAPTER_FILE}
+    return [file for file in map(find, sorted(parts)) if file is not None]
+
+
+def _kind_of_numbers(tensor: Tensor) -> str:
+    return "floating" if tensor.is_floating_point() else "bool" if tensor.dtype == torch.bool else "whole"
 
 
 def _first_line(error: Exception) -> str:

@@ -2,11 +2,12 @@ import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import same_state, tiny_trainer
 from transformers import ViTConfig, ViTModel
 
-from modeling_crh.encoding.loading import load_checkpoint, load_model
+from modeling_crh.encoding.loading import load_backbone, load_checkpoint, load_model
 from modeling_crh.training.checkpointing import find_last_checkpoint
 
 
@@ -29,6 +30,19 @@ def drop_weight(folder):
     weights = load_file(folder / "model.safetensors")
     weights.pop("hash_head.weight")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_weights(change):
+    def edit(folder):
+        weights = load_file(folder / "model.safetensors")
+        change(weights)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return edit
+
+
+def put(name, convert):
+    return edit_weights(lambda weights: weights.update({name: convert(weights[name])}))
 
 
 DAMAGES = {
@@ -65,6 +79,87 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     )
     with pytest.raises(ValueError, match="its model type is 'vit', and not 'crh'"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (put("codebook", lambda words: words * 2), "`codebook` must hold -1 and [+]1 only"),
+        (put("codebook", torch.zeros_like), "`codebook` must hold -1 and [+]1 only"),
+        (put("codebook", lambda words: words.float()), "`codebook` must be int8, but is F32"),
+        (put("assignment", lambda words: words + 4), "`assignment` must hold words from 0 to 5, but holds 4 to 9"),
+        (put("assignment", lambda words: words - 1), "`assignment` must hold words from 0 to 5, but holds -1 to 4"),
+        (
+            put("assignment", lambda words: words % 2),
+            "`assignment` must give a word to at most 1 class of a head, but gives one to 3",
+        ),
+        (put("assignment", lambda words: words + 0.5), "`assignment` must be int64, but is F32"),
+        (put("hash_head.weight", lambda weights: weights.long()), "`hash_head.weight` must be float32, but is I64"),
+        (put("hash_head.bias", lambda weights: weights + 0j), "`hash_head.bias` must be float32, but is C64"),
+    ],
+)
+def test_a_checkpoint_whose_tensors_make_no_model_is_refused_by_their_names(edit, message, checkpoint):
+    edit(checkpoint)
+    with pytest.raises(
+        ValueError, match=rf"`checkpoint` must be a CRH model's folder or Hub id, .* is not: its {message}"
+    ):
+        load_model(checkpoint)
+
+
+def test_weights_in_half_precision_and_in_several_files_are_loaded(checkpoint, tmp_path):
+    model = load_model(checkpoint, dtype=torch.bfloat16)
+    model.save_pretrained(tmp_path / "half", max_shard_size="4KB")
+    assert len([*(tmp_path / "half").glob("model-*.safetensors")]) > 1
+    loaded = load_model(tmp_path / "half")
+    assert loaded.dtype == torch.bfloat16
+    put_in = load_file(next((tmp_path / "half").glob("model-00001*")))
+    name = next(iter(put_in))
+    save_file(
+        put_in | {name: put_in[name].int()},
+        next((tmp_path / "half").glob("model-00001*")),
+        metadata={"format": "pt"},
+    )
+    with pytest.raises(ValueError, match=rf"its `{name}` must be bfloat16, but is I32"):
+        load_model(tmp_path / "half")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"attn_implementation": "kernels-community/flash-attn"},
+            "`attn_implementation` in its config.json names code",
+        ),
+        (
+            {"backbone_config": {"_attn_implementation": "org/x:y"}},
+            "`_attn_implementation` in its config.json names code",
+        ),
+        ({"attn_implementation": "flash_attention_2"}, "FlashAttention2 has been toggled on"),
+        ({"quantization_config": {"quant_method": "torchao"}}, "torchao"),
+        ({"quantization_config": 7}, "`quantization_config` in its config.json is no dict: 7"),
+    ],
+)
+def test_a_config_that_asks_for_code_or_packages_that_are_not_here_is_refused(changes, message, checkpoint):
+    config = json.loads((checkpoint / "config.json").read_text())
+    nested = {"backbone_config": config["backbone_config"] | changes.pop("backbone_config", {})}
+    edit_config(checkpoint, **changes, **nested)
+    with pytest.raises(
+        ValueError, match=rf"`checkpoint` must be a CRH model's folder or Hub id, .* is not: .*{message}"
+    ):
+        load_model(checkpoint)
+
+
+def test_a_processor_or_backbone_with_its_own_code_is_refused_without_a_question(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks at the terminal"))
+    own = {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "own.Own"}}
+    file = checkpoint / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    with pytest.raises(ValueError, match=r"`checkpoint` must hold what prepares its inputs, .* custom code"):
+        load_checkpoint(checkpoint)
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModel": "own.Own"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"`backbone` must be .* custom code"):
+        load_backbone(tmp_path)
 
 
 def test_a_file_is_no_checkpoint(checkpoint):
