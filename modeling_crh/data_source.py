@@ -1,5 +1,6 @@
 """Options that name and divide data, declared once for the command line, recipes and Python."""
 
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -39,6 +40,9 @@ class DataSource:
         skip_bad: Whether to leave out and report unreadable rows; otherwise the first one ends the run.
         allow_urls: Hosts that URLs in rows may lead to, separated by commas, as HOST or HOST:PORT (for an object store
             its bucket), or "all" for every public address; None lets a URL in a row end the run.
+
+    Raises:
+        ValueError: If `allow_urls` names no hosts.
     """
 
     dataset: Data = field(
@@ -63,6 +67,11 @@ class DataSource:
         "Hosts that URLs in rows may lead to, such as images.example.com,store:8000; *all* for every public address.",
         "none",
     )
+
+    def __post_init__(self) -> None:
+        hosts = self.allow_urls
+        if hosts is not None and not all(re.fullmatch(r"[^\s/]+", host.strip()) for host in hosts.split(",")):
+            raise ValueError(f"`allow_urls` must be 'all' or hosts separated by commas, but got {hosts!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)

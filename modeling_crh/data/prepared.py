@@ -41,7 +41,8 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
         The rows in their order, with labels as `ClassLabel` or as lists of `ClassLabel`.
 
     Raises:
-        ValueError: If there is no row, a column is missing or of another type, or a label cannot be read.
+        ValueError: If there is no row, a column is missing or of another type, or a label or an allowed URL cannot be
+            read.
 
     Example:
         >>> rows = Dataset.from_dict({"file": ["a.png", "b.png"], "kind": ["dog", "cat"]})
@@ -54,8 +55,12 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
         raise no_rows("the dataset")
     plain = dataset.with_format(None)
     part = Part(Rows([DatasetReader(plain, "the dataset")]), lambda: plain)
-    chosen = choose_columns(DataSource(dataset=dataset, **columns), part, label_names)
-    return _prepare(part, chosen, "the dataset", label_names)
+    source = DataSource(dataset=dataset, **columns)
+    chosen = choose_columns(source, part, label_names)
+    prepared = _prepare(part, chosen, "the dataset", label_names)
+    if chosen.kind not in FILE_KINDS or source.allow_urls is None:
+        return prepared
+    return _fetch_urls(prepared, chosen.kind, source.allow_urls, skip_bad=False)[0]
 
 
 def prepare_part(
@@ -89,7 +94,7 @@ def prepare_part(
     prepared, unread = _prepare(part, columns, name, label_names), dict[int, BadRow]()
     is_file = columns.kind in FILE_KINDS
     if is_file and allow_urls is not None:
-        prepared, unread = _fetch_urls(prepared, columns.kind, allow_urls, skip_bad)
+        prepared, unread = _fetch_urls(prepared, columns.kind, allow_urls, skip_bad=skip_bad)
     values = without_decoding(prepared, columns.kind) if is_file else prepared.select_columns(columns.kind)
     places = [Place(part.rows, row) for row in range(len(prepared))]
     bad = find_bad_rows(columns.kind, values, places, stop_at_first=not skip_bad) | unread
@@ -140,7 +145,7 @@ def _canonical_inputs(whole: Dataset, columns: Columns, rows: Rows) -> Dataset:
     return _as_files(inputs, kind) if kind in FILE_KINDS else inputs
 
 
-def _fetch_urls(prepared: Dataset, kind: Kind, allow_urls: str, skip_bad: bool) -> tuple[Dataset, dict[int, BadRow]]:
+def _fetch_urls(prepared: Dataset, kind: Kind, allow_urls: str, *, skip_bad: bool) -> tuple[Dataset, dict[int, BadRow]]:
     """Replace URLs by the bytes behind them; a row whose URL cannot be read gets none."""
     stored = prepared.cast_column(kind, FILE_KINDS[kind](decode=False))
     column = stored.with_format("arrow")[:][kind]

@@ -102,6 +102,7 @@ class Recipe(Division, DataSource):
             _check_type(entry.name, value)
             if isinstance(value, dict):
                 refuse_numbers_as_text(value, entry.name)
+        super().__post_init__()
         check_seed(self.seed)
         self._check_backbone()
         self._check_fine_tuning()

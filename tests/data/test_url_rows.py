@@ -4,9 +4,16 @@ import socket
 
 import pytest
 from datasets import Audio, Dataset, Image
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 from tiny_data import sound, sound_bytes, write_pictures
 
 from modeling_crh.data import load_splits, open_source, prepare_dataset
+from modeling_crh.data.bad_rows import read_value
+from modeling_crh.data.rows import Rows
+from modeling_crh.data.stored import Stored
+from modeling_crh.data.table_readers import DatasetReader
+from modeling_crh.data.tables import Part
 from modeling_crh.encoding import Encoder, labelled_dataset
 from modeling_crh.encoding.encode import encode_source
 from modeling_crh.search.queries import find_queries
@@ -67,6 +74,48 @@ def test_allowed_urls_are_read_once_and_those_that_cannot_be_are_bad_rows(linked
     source = open_source(linked, allow_urls="127.0.0.1")
     encoded = encode_source(encoder, source, tmp_path / "codes", model_name="tiny", skip_bad=True)
     assert (encoded.items, len(encoded.left_out)) == (24, 1)
+
+
+class Hub(MemoryFileSystem):
+    """The files of data sets on the Hub."""
+
+    cachable = False
+    protocol = "hf"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.removeprefix("hf:/"))
+
+
+def test_a_dataset_that_is_streamed_from_the_hub_reads_its_own_files_and_no_others(monkeypatch, png):
+    monkeypatch.setitem(_registry, "hf", Hub)
+    monkeypatch.setattr(Hub, "store", {})
+    Hub().pipe({f"/datasets/org/{name}@1/a.png": png(9) for name in ("photos", "photos2")})
+    own, other = (f"hf://datasets/org/{name}@1/a.png" for name in ("photos", "photos2"))
+
+    def read(url):
+        part = Part(Rows([DatasetReader(Dataset.from_dict({"image": [url]}), "org/photos")]), lambda: None)
+        stored = Stored("org/photos", "", {"all": part}, "hf://datasets/org/photos@")
+        monkeypatch.setattr("modeling_crh.data.stored._open_hub", lambda *_: stored)
+        (row,) = open_source("org/photos").rows()
+        return read_value("image", row.value, row.path)
+
+    assert read(own).shape == (3, 8, 8)
+    for url in (other, f"http://127.0.0.1/a.png::{own}", "http://127.0.0.1/a.png"):
+        with pytest.raises(ValueError, match=REFUSED):
+            read(url)
+    assert read(f"simplecache::{own}").reason.startswith("its scheme must be http, https, ")
+
+
+def test_a_dataset_is_prepared_by_the_same_rule(linked, server, tmp_path, tiny_checkpoint):
+    rows = Dataset.from_csv(str(linked))
+    rows = rows.select([row for row in range(len(rows)) if row != 5])
+    processor = Encoder.load(tiny_checkpoint).processor
+    with pytest.raises(ValueError, match=REFUSED):
+        labelled_dataset(prepare_dataset(rows), processor)
+    assert len(labelled_dataset(prepare_dataset(rows, allow_urls="127.0.0.1"), processor)) == 24
+    with pytest.raises(ValueError, match="`allow_urls` must be 'all' or hosts"):
+        prepare_dataset(rows, allow_urls="a b")
 
 
 def test_the_pixels_of_urls_are_those_of_their_files(linked, tmp_path):
