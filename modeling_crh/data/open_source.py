@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from modeling_crh.data.bad_rows import FILE_KINDS, Kind
-from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_file
+from modeling_crh.data.chosen_columns import Columns, choose_columns, stored_file
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import READ_ERRORS, Chunk, Rows
 from modeling_crh.data.stored import open_stored
@@ -58,12 +58,12 @@ class OpenedSource:
     def version(self) -> str:
         """Digest that changes with the files of the source, and with local images and sounds that its cells name."""
         column, found = self.columns.value, hashlib.sha256(self.stored_version.encode())
-        if self.kind not in FILE_KINDS or not is_path_column(self._all_rows.features[column]):
-            return self.stored_version
-        for chunk in self._all_rows.only([column]).chunks():
-            for value in chunk.table[column].to_pylist():
-                found.update(_file_version(stored_file(value, chunk.base)["path"]))
-        return found.hexdigest()
+        names_files = False
+        for reader in self._all_rows.readers if self.kind in FILE_KINDS else ():
+            for path in reader.paths(column):
+                found.update(_file_version(stored_file(path, reader.base)["path"]))
+                names_files = True
+        return found.hexdigest() if names_files else self.stored_version
 
     @property
     def num_rows(self) -> int | None:
@@ -165,9 +165,10 @@ class OpenedSource:
 
 
 def _file_version(path: str | None) -> bytes:
-    """Describe a local file by path, size and time, and a remote or missing one by its path."""
+    """Describe a local file or archive by path, size and time, and a remote or missing one by its path."""
+    place = (path or "").rpartition("::")[2].removeprefix("file://")  # of zip://a.png::b.zip, the archive
     try:
-        status = None if path is None or "://" in path else os.stat(path)
+        status = None if path is None or "://" in place else os.stat(place)
     except (OSError, ValueError):  # ValueError: the path has a zero byte
         status = None
     facts = "" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"

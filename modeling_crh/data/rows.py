@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Features
 from datasets.exceptions import DatasetsError
 
@@ -62,6 +63,18 @@ class TableReader:
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
         """Yield number of the first row, and rows, up to the end; the first batch may begin before `start`."""
         raise NotImplementedError
+
+    def paths(self, column: str) -> Iterator[str | None]:
+        """Yield what a column names as images or sounds: every cell of text, and paths of structs without bytes."""
+        for _, table in self.only([column]).batches(0):
+            cells = table[column]
+            if pa.types.is_struct(cells.type):
+                named = {cells.type.field(place).name for place in range(cells.type.num_fields)}
+                cells = cells.filter(pc.struct_field(cells, "bytes").is_null()) if "bytes" in named else cells
+                cells = pc.struct_field(cells, "path") if "path" in named else cells[:0]
+            elif not (pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type)):
+                return
+            yield from cells.to_pylist()
 
 
 class Rows:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, IterableDataset, Value
+from datasets import Audio, Dataset, Features, Image, IterableDataset, Value
 from numpy.typing import NDArray
 
 from modeling_crh.data.rows import TableReader
@@ -73,6 +73,15 @@ class ParquetReader(TableReader):
                         yield first, pa.Table.from_batches([batch])
                         first += len(batch)
                 row += size
+
+    def paths(self, column: str) -> Iterator[str | None]:
+        """See `TableReader`; a file whose cells all hold their bytes is not read, which could take hours."""
+        metadata = pq.read_metadata(self._path)
+        groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+        leaves = [group.column(place) for group in groups for place in range(group.num_columns)]
+        stored = [leaf.statistics for leaf in leaves if leaf.path_in_schema == f"{column}.bytes"]
+        if not stored or any(found is None or found.null_count for found in stored):
+            yield from super().paths(column)
 
 
 class CsvReader(TableReader):
@@ -191,6 +200,10 @@ class StreamReader(TableReader):
         """See `TableReader`."""
         types = Features(**{name: self.features[name] for name in columns})
         return StreamReader(self._stream.select_columns(columns), self.source, types, self.base)
+
+    def paths(self, column: str) -> Iterator[str | None]:
+        """See `TableReader`; of tars and of data sets on the Hub, whose own version tells of all files, none."""
+        return iter(()) if isinstance(self.features[column], Image | Audio) else super().paths(column)
 
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
         """See `TableReader`."""

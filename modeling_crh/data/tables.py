@@ -102,9 +102,13 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
 
 
 def digest(files: Sequence[Path]) -> str:
-    """Compute a digest of the absolute paths, sizes and times of files; it changes when a file is replaced."""
+    """Compute a digest of the absolute paths, sizes and times of files; it changes when a file is replaced.
+
+    The labels of an array belong to it.
+    """
     found = hashlib.sha256()
-    for file in files:
+    labels = [file.with_suffix(".labels.npy") for file in files if file.suffix == ".npy"]
+    for file in [*files, *(file for file in labels if file.is_file())]:
         status = os.stat(file)
         place = f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0"
         found.update(place.encode("utf-8", "surrogateescape"))
