@@ -10,6 +10,7 @@ from tiny_data import image_bytes, picture, write_pictures
 
 from modeling_crh.data import load_splits, open_source
 from modeling_crh.data.bad_rows import BadRow, are_finite, find_bad_rows, numbers_of, read_value
+from modeling_crh.encoding import Encoder, encode_source
 
 SKIP = r"; `--skip-bad` \(`skip_bad=True`\) leaves such rows out"
 
@@ -108,6 +109,32 @@ def test_failures_of_the_machine_end_the_run_however_bad_rows_are_treated(tmp_pa
         load_splits(tmp_path, skip_bad=True)
     with pytest.raises(type(error)):
         read_value("image", str(tmp_path / "cat" / "03.png"), "item 0")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()]
+)
+def test_failures_of_the_machine_leave_no_hole_in_codes(tmp_path, monkeypatch, tiny_checkpoint, error, num_workers):
+    write_pictures(tmp_path / "images", 4)
+    read = Path.read_bytes
+
+    def fail(path):
+        if path.name == "02.png":
+            raise error
+        return read(path)
+
+    def encode():
+        encoder, source = Encoder.load(tiny_checkpoint, batch_size=2, num_workers=num_workers), tmp_path / "images"
+        settings = {"model_name": "tiny", "shard_size": 3, "skip_bad": True}
+        return encode_source(encoder, open_source(source), tmp_path / "codes", **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        with pytest.raises(type(error)):
+            encode()
+    encoded = encode()
+    assert (encoded.items, encoded.left_out) == (12, [])
 
 
 def test_a_table_that_may_not_be_read_ends_the_run_with_that_error(tmp_path, monkeypatch):
