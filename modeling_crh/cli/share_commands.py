@@ -94,6 +94,9 @@ def push(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="Upload the LoRA adapter of a run instead of its merged model.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show files and texts that would be uploaded, and ask nothing of the Hub.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Upload a model with its code, processor and card, or codes as a dataset, or the search page of an index."""
@@ -105,7 +108,10 @@ def push(
     _check_push(kind, space, model, image_root, with_pictures)
     if adapter and (space or kind == "dataset"):
         raise ValueError("`adapter` must be given with the run of a model only.")
+    if dry_run and as_json:
+        raise ValueError("`json` must be left out with `dry_run`, which shows texts.")
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
+    settings["dry_run"] = dry_run
     if space:
         settings |= {"image_root": image_root, "with_pictures": with_pictures}
         commit = push_space(source, repo_id, model=str(model), **settings)
@@ -116,6 +122,8 @@ def push(
         run = source if Path(source).is_dir() else None
         settings |= {"with_pictures": with_pictures, "adapter": Path(source, ADAPTER_FOLDER) if adapter else None}
         commit = push_model(trained, repo_id, processor=processor, run=run, **settings)
+    if commit is None:
+        return
     summary = {
         "repo": commit.repo_url.repo_id,
         "type": "space" if space else kind,

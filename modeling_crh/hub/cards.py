@@ -1,11 +1,6 @@
-"""Read a run's folder and drop everything private; make the cards of models, codes and Spaces."""
+"""Make the cards of models."""
 
-import json
-import math
 import re
-import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,156 +8,10 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
-from modeling_crh.configuration_crh import CRHConfig, is_hub_id
+from modeling_crh.configuration_crh import CRHConfig
+from modeling_crh.hub.run_record import BENCHMARKS, OWN_DATA, PICTURES, RunRecord, is_public_id
 from modeling_crh.metrics.figures import explain_figure, format_figure
 from modeling_crh.pipeline_crh import TASK
-
-BENCHMARKS: dict[str, tuple[str, str | None]] = {
-    "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
-    "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
-    "coco": ("COCO 2017", "detection-datasets/coco"),
-    "coco_2014": ("COCO 2014", None),
-    "emoji": ("Emoji", None),
-    "emoji_sample": ("Emoji, bundled sample", None),
-    "fashion_mnist": ("Fashion-MNIST", "zalando-datasets/fashion_mnist"),
-    "fashion_mnist_sample": ("Fashion-MNIST, bundled sample", "zalando-datasets/fashion_mnist"),
-    "nabirds": ("NABirds", None),
-    "stanford_cars": ("Stanford Cars", "tanganke/stanford_cars"),
-}
-"""Title and, if any, Hub id of each benchmark."""
-
-OWN_DATA = "your-data"
-"""Placeholder for a folder or table in a published recipe."""
-
-OWN_MODEL = "your-model"
-"""Placeholder for the folder of a model in a published recipe."""
-
-PICTURES = {
-    "contact_sheet.png": "Queries, one per row, and the nearest items of the database.",
-    "precision_recall.png": "Precision over recall, one point for each radius of the Hamming ball.",
-}
-"""Captions of the pictures of a run that a card may show, by file name."""
-
-_PICTURES_OF_DATA = {"contact_sheet.png"}
-
-_PRIVATE_SETTINGS = re.compile(
-    r"hub_.*|push_to_hub.*|run_name|project|.*token.*|.*_dir|trackio_.*|_name_or_path|allow_urls"
-)
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """Public record of a run.
-
-    Args:
-        figures: Figures by name, as in `retrieval_figures`.
-        split: Split of the figures: `query` or `validation`.
-        recipe: Fields of the recipe, without paths, accounts and secrets.
-        history: Log of the training, as numbers by name.
-        pictures: Files by name in `PICTURES`.
-        readme: Text of the model card in the run's folder; None without one.
-    """
-
-    figures: Mapping[str, float] = field(default_factory=dict)
-    split: str = "query"
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    history: Sequence[Mapping[str, float]] = ()
-    pictures: Mapping[str, Path] = field(default_factory=dict)
-    readme: str | None = None
-
-    def save(self, folder: Path) -> None:
-        """Write everything but the card into a folder, as `read_run` reads it."""
-        if self.figures and self.split == "query":
-            (folder / "figures.json").write_text(json.dumps(dict(self.figures), indent=2) + "\n")
-        if self.history:
-            (folder / "history.json").write_text(json.dumps([dict(row) for row in self.history], indent=2) + "\n")
-        if self.recipe:
-            (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(self.recipe), sort_keys=False))
-        for name, file in self.pictures.items():
-            shutil.copyfile(file, folder / name)
-
-
-def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
-    """Read figures.json, recipe.yaml, history.json, README.md and the pictures of a run.
-
-    Args:
-        folder: Folder of a run, the folder `model` in it, or a folder with only a checkpoint.
-        with_pictures: Whether to read pictures of the data too.
-
-    Raises:
-        FileNotFoundError: If the folder does not exist.
-        ValueError: If a file in it is damaged.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"`run` must be a folder, but got {str(folder)!r}.")
-    if root.name == "model" and (root.parent / "recipe.yaml").is_file():
-        root = root.parent
-    shown = [name for name in PICTURES if with_pictures or name not in _PICTURES_OF_DATA]
-    readme = next((file for file in (root / "README.md", root / "model" / "README.md") if file.is_file()), None)
-    try:
-        return RunRecord(
-            figures=_numbers(_read(root / "figures.json", {})),
-            recipe=public_recipe(_read(root / "recipe.yaml", {})),
-            history=[_numbers(row) for row in _read(root / "history.json", [])],
-            pictures={name: root / name for name in shown if (root / name).is_file()},
-            readme=None if readme is None else readme.read_text(encoding="utf-8"),
-        )
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"`run` must hold complete files, but {str(folder)!r} does not: {error}.") from error
-
-
-def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop paths, names of runs, accounts and tokens from a recipe.
-
-    Args:
-        recipe: Fields of the recipe.
-
-    Example:
-        >>> public_recipe({"dataset": "/home/ada/cars", "backbone": "org/vit", "training": {"hub_token": "hf_1"}})
-        {'dataset': 'your-data', 'backbone': 'org/vit', 'training': {}}
-    """
-    public: dict[str, Any] = _without_private(recipe)
-    if "dataset" in recipe:
-        public["dataset"] = recipe["dataset"] if recipe["dataset"] in BENCHMARKS else OWN_DATA
-    if _is_path(recipe.get("centers_from")):
-        public["centers_from"] = OWN_MODEL
-    return {name: public[name] for name in recipe if name in public}
-
-
-def _without_private(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        kept = {key: inner for key, inner in value.items() if not _PRIVATE_SETTINGS.fullmatch(str(key))}
-        return {key: _without_private(inner) for key, inner in kept.items() if not _is_path(inner)}
-    if isinstance(value, list | tuple):
-        return [_without_private(inner) for inner in value if not _is_path(inner)]
-    return value
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and re.search(r"[/\\~]", value) is not None and not is_hub_id(value)
-
-
-def _numbers(row: Any) -> dict[str, float]:
-    """Keep the entries that are finite numbers."""
-    if not isinstance(row, Mapping):
-        raise ValueError(f"it holds {row!r:.80} in the place of names and values")
-    return {
-        name: value
-        for name, value in row.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    }
-
-
-def _read(file: Path, otherwise: Any) -> Any:
-    if not file.is_file():
-        return otherwise
-    text = file.read_text(encoding="utf-8")
-    content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    if not isinstance(content, type(otherwise)):
-        raise ValueError(f"{file.name} holds no {type(otherwise).__name__}")
-    return content
-
 
 MARK = "<!-- Written by modeling-crh, which writes it anew at every push; a card without this line stays as it is. -->"
 """Last line of every card that this library writes."""
@@ -241,7 +90,7 @@ def model_card(
     ]
     backbones = adapter_base, run.recipe.get("backbone"), getattr(config.backbone_config, "_name_or_path", None)
     data = ModelCardData(
-        base_model=next((backbone for backbone in backbones if is_hub_id(backbone)), None),
+        base_model=next((backbone for backbone in backbones if is_public_id(backbone)), None),
         datasets=None if dataset is None else [dataset],
         eval_results=results or None,
         library_name="transformers" if adapter_base is None else None,

@@ -45,7 +45,7 @@ def push_codes(
     model: str | None = None,
     license: str | None = None,
     **destination: Unpack[Destination],
-) -> CommitInfo:
+) -> CommitInfo | None:
     """Upload a folder that `crh encode` wrote as a dataset.
 
     Paths are published relative to the encoded folder, and a model on this machine is not named.
@@ -58,7 +58,7 @@ def push_codes(
         **destination: Branch, access token and commit message, see `Destination`.
 
     Returns:
-        The commit.
+        The commit; None for a dry run.
 
     Raises:
         ValueError: If an argument has a value that its rule does not allow, or `private` is True and the repository
@@ -174,7 +174,7 @@ def push_space(
     with_pictures: bool = False,
     license: str | None = None,
     **destination: Unpack[Destination],
-) -> CommitInfo:
+) -> CommitInfo | None:
     """Upload a Space: the search page, the index, requirements and a card, and optionally thumbnails.
 
     Neither paths of this machine nor the images are published: thumbnails have at most 200 pixels a side.

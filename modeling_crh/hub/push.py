@@ -1,5 +1,6 @@
 """Upload a model, codes or a search page to the Hub in one commit."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,11 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.adapters import ADAPTER_FILE, base_name, merged_copy
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.file_bytes import httpx
-from modeling_crh.hub.cards import RunRecord, is_written, model_card, read_run
+from modeling_crh.hub.cards import is_written, model_card
+from modeling_crh.hub.run_record import RunRecord, is_public_id, public_config, read_run
 from modeling_crh.processors import fit_processor
+from modeling_crh.runtime.atomic_files import write_json
+from modeling_crh.runtime.terminal import print_files
 
 _REASONS = {
     401: "the Hub does not know the token, or there is none; `hf auth login` stores one",
@@ -38,6 +42,7 @@ class Destination(TypedDict, total=False):
         create_pr: Whether to open a pull request instead.
         commit_message: First line of the commit message; by default the kind of upload.
         commit_description: Rest of the commit message.
+        dry_run: Whether to print what would be uploaded, its files and texts, and to ask nothing of the Hub.
     """
 
     private: bool | None
@@ -46,6 +51,7 @@ class Destination(TypedDict, total=False):
     create_pr: bool
     commit_message: str
     commit_description: str | None
+    dry_run: bool
 
 
 def push_model(
@@ -60,7 +66,7 @@ def push_model(
     tags: list[str] | None = None,
     max_shard_size: int | str = "50GB",
     **destination: Unpack[Destination],
-) -> CommitInfo:
+) -> CommitInfo | None:
     """Upload a model: weights as safetensors, config, code, processor, record of its run and card.
 
     LoRA weights that are not merged yet are merged in what is uploaded.
@@ -80,7 +86,7 @@ def push_model(
         **destination: Branch, access token and commit message, see `Destination`.
 
     Returns:
-        The commit.
+        The commit; None for a dry run.
 
     Raises:
         ValueError: If an argument has a value that its rule does not allow, or `private` is True and the repository
@@ -106,6 +112,8 @@ def push_model(
                 shutil.copyfile(Path(adapter, name), folder / name)
         if processor is not None:
             processor.save_pretrained(folder)
+        file = folder / "config.json"
+        write_json(file, public_config(json.loads(file.read_bytes()), model.config))
         record.save(folder)
         text = record.readme if record.readme is not None and is_written(record.readme) else str(card)
         (folder / "README.md").write_text(text, encoding="utf-8")
@@ -121,7 +129,7 @@ def upload(
     *,
     repo_type: Literal["model", "dataset", "space"] = "model",
     delete_patterns: list[str] | None = None,
-) -> CommitInfo:
+) -> CommitInfo | None:
     """Upload files in one commit.
 
     Args:
@@ -131,16 +139,22 @@ def upload(
         repo_type: Kind of the repository.
         delete_patterns: Patterns of files of earlier pushes to delete, such as `codes*.parquet`.
 
+    Returns:
+        The commit; None for a dry run.
+
     Raises:
         ValueError: If `private` is True and the repository exists and is public, or `stage` raises it.
         OSError: If the upload failed.
     """
     commit: dict[str, Any] = {"commit_message": _MESSAGES[repo_type], **destination}
-    private, revision = commit.pop("private", None), commit.get("revision")
-    api = HfApi(token=commit.get("token"))
+    private, revision, is_dry = commit.pop("private", None), commit.get("revision"), commit.pop("dry_run", False)
     with TemporaryDirectory() as name:
         folder = Path(name)
         stage(folder)
+        if is_dry:
+            print_files(folder, f"{repo_type.capitalize()} {repo_id} would have")
+            return None
+        api = HfApi(token=commit.get("token"))
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
         try:
             sdk = "gradio" if repo_type == "space" else None
@@ -181,7 +195,7 @@ def _public_base(file: Path) -> str:
     if not file.is_file():
         raise FileNotFoundError(f"`adapter` must be a folder with {file.name}, but {str(file.parent)!r} is none.")
     name = base_name(file)
-    if not is_hub_id(name):
+    if not is_public_id(name):
         raise ValueError(
             f"`adapter` must have a base on the Hub, such as 'org/name', to be uploaded without it, but has {name!r}."
         )

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _is_silenced: ContextVar[bool] = ContextVar("is_silenced", default=False)
+_SHOWN_BYTES = 10_000
 _NAMED = 20  # bad rows that are listed; the others are counted
 
 
@@ -102,6 +104,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
     for row in rows:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
     Console().print(table)
+
+
+def print_files(folder: Path, title: str) -> None:
+    """Print names and sizes of the files in a folder, and the texts of its small YAML, Markdown and JSON files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    rows = [(file.relative_to(folder), f"{file.stat().st_size:,}") for file in files]
+    print_table(("file", "bytes>"), rows, title=title)
+    for file in files:
+        if file.suffix in (".md", ".yaml", ".json") and file.stat().st_size < _SHOWN_BYTES:
+            Console().rule(printable(file.relative_to(folder)), align="left")
+            for line in file.read_text(encoding="utf-8").splitlines():
+                Console().print(printable(line), soft_wrap=True)
 
 
 def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from modeling_crh.data import class_levels, has_levels, label_names
 from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
-from modeling_crh.hub.cards import RunRecord, public_recipe
+from modeling_crh.hub.run_record import RunRecord, public_recipe
 from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics import (
     CenterSemantics,

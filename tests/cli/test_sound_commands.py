@@ -6,7 +6,8 @@ from tiny_data import picture, sound, sound_bytes, write_sounds
 from transformers import pipeline
 
 from modeling_crh.data import open_source
-from modeling_crh.hub.cards import RunRecord, model_card
+from modeling_crh.hub.cards import model_card
+from modeling_crh.hub.run_record import RunRecord
 
 RECIPE = {
     "feature_extractor": {

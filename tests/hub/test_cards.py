@@ -1,20 +1,24 @@
+import dataclasses
+import json
 import re
 
 import pytest
 import yaml
+from transformers import CLIPConfig, TrainingArguments
 
+from modeling_crh import CRHConfig
 from modeling_crh.data.benchmarks import BENCHMARKS as LOADERS
-from modeling_crh.hub.cards import (
+from modeling_crh.hub.cards import MARK, is_written, model_card
+from modeling_crh.hub.run_record import (
     BENCHMARKS,
-    MARK,
     OWN_DATA,
     PICTURES,
     RunRecord,
-    is_written,
-    model_card,
+    public_config,
     public_recipe,
     read_run,
 )
+from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.recipe import Recipe
 
 KINDS = {
@@ -106,8 +110,11 @@ def test_a_public_recipe_names_no_path_no_account_and_no_secret():
         "backbone": "/home/ada/vit",
         "model": {"num_bits": 32, "backbone_config": {"model_type": "vit", "_name_or_path": "org/vit"}},
         "augmentation": "light",
+        "allow_urls": ["pictures.ada.example"],
+        "comment": "of Ada's shop",
         "training": {
             "learning_rate": 0.1,
+            "an_option_of_a_later_version": "ada",
             "hub_token": "hf_secret",
             "hub_model_id": "ada/x",
             "push_to_hub": True,
@@ -119,7 +126,7 @@ def test_a_public_recipe_names_no_path_no_account_and_no_secret():
     }
     assert public_recipe(recipe) == {
         "dataset": OWN_DATA,
-        "model": {"num_bits": 32, "backbone_config": {"model_type": "vit"}},
+        "model": {"num_bits": 32, "backbone_config": {"model_type": "vit", "_name_or_path": "org/vit"}},
         "augmentation": "light",
         "training": {"learning_rate": 0.1, "report_to": ["tensorboard"]},
     }
@@ -129,6 +136,38 @@ def test_what_is_public_already_stays():
     recipe = Recipe.from_dict({"dataset": "cifar10", "backbone": "org/vit", "training": {"num_train_epochs": 3}})
     dumped = yaml.safe_load(recipe.dump())
     assert Recipe.from_dict(public_recipe(dumped)) == recipe
+
+
+def test_settings_of_this_library_are_public():
+    own = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)} - {
+        entry.name for entry in dataclasses.fields(TrainingArguments)
+    }
+    recipe = {"model": {name: 1 for name in CRHConfig.__annotations__}, "training": dict.fromkeys(own, 1)}
+    assert public_recipe(recipe) == recipe
+
+
+def test_a_public_config_has_the_fields_of_its_classes_alone(tmp_path):
+    config = CRHConfig(backbone_config=CLIPConfig(vision_config={"hidden_size": 36}), num_labels=3)
+    config.note = config.backbone_config.note = config.backbone_config.vision_config.note = "of Ada's shop"
+    config.backbone_config.vision_config._name_or_path = "ada-vit"
+    config.backbone_config.text_config._name_or_path = "org/bert"
+    config.backbone_config.tries = [1, 2]
+    config.save_pretrained(tmp_path)
+    public = public_config(json.loads((tmp_path / "config.json").read_text()), config)
+    assert "ada" not in json.dumps(public).lower()
+    assert public["backbone_config"]["text_config"]["_name_or_path"] == "org/bert"
+    assert public["backbone_config"]["tries"] == [1, 2]
+    (tmp_path / "config.json").write_text(json.dumps(public))
+    assert CRHConfig.from_pretrained(tmp_path).to_dict()["backbone_config"]["vision_config"]["hidden_size"] == 36
+
+
+@pytest.mark.parametrize("name", ["vit-of-ada", "../vit", "/home/ada/vit"])
+def test_a_name_without_an_owner_is_no_base_model(name, tiny_model):
+    model = tiny_model("vit")
+    model.config.backbone_config._name_or_path = name
+    card = model_card(model, "org/name", RunRecord(recipe=public_recipe({"backbone": name, "dataset": "cifar10"})))
+    assert "base_model" not in card.data.to_dict()
+    assert "ada" not in str(card)
 
 
 def test_a_folder_named_like_a_backbone_on_the_hub_is_a_path(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from tiny_shards import open_shards, packed
 
 from modeling_crh.data import BadRow, Row
@@ -19,6 +21,37 @@ def write_codes(folder, paths, metadata=None):
     columns = [pa.array(column, field.type) for column, field in zip(rows, schema, strict=True)]
     pq.write_table(pa.Table.from_arrays(columns, schema=schema), folder / "codes-00000.parquet")
     return folder
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    monkeypatch.setattr("modeling_crh.hub.push.HfApi", lambda **_: pytest.fail("it asks the Hub"))
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_dry_run_shows_what_a_model_would_publish(crh, tiny_checkpoint, tmp_path):
+    run = shutil.copytree(tiny_checkpoint, tmp_path / "of-ada" / "run")
+    recipe = {"dataset": str(tmp_path / "of-ada"), "training": {"learning_rate": 0.25, "run_name": "of-ada"}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run / "contact_sheet.png").write_bytes(b"picture")
+    code, output, errors = crh("push", run, "ada/cars", "--license", "mit", "--dry-run")
+    assert code == 0, errors
+    for shown in ("Model ada/cars would have", "model.safetensors", "modeling_crh.py", "# cars", "license: mit"):
+        assert shown in output, shown
+    assert "learning_rate: 0.25" in output
+    for hidden in ("of-ada", "contact_sheet"):
+        assert hidden not in output, hidden
+    assert "contact_sheet.png" in crh("push", run, "ada/cars", "--with-pictures", "--dry-run")[1]
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_dry_run_shows_what_codes_would_publish(crh, tmp_path):
+    write_codes(tmp_path, ["/home/ada/a.png"])
+    code, output, errors = crh("push", tmp_path, "ada/codes", "--type", "dataset", "--dry-run")
+    assert code == 0, errors
+    for shown in ("Dataset ada/codes would have", "codes-00000.parquet", "# codes"):
+        assert shown in output, shown
+    assert "/home/ada" not in output
 
 
 @pytest.mark.parametrize(

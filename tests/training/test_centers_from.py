@@ -11,7 +11,7 @@ from datasets import Dataset
 from tiny_runs import IMAGES, StopAt, same_state
 
 from modeling_crh.encoding.loading import load_checkpoint, load_model
-from modeling_crh.hub.cards import read_run
+from modeling_crh.hub.run_record import read_run
 from modeling_crh.training import build as assembly
 from modeling_crh.training.build import build_model, build_trainer, load_data
 from modeling_crh.training.recipe import Recipe
