@@ -1,7 +1,6 @@
 """Encode datasets in memory, and sources of any length into folders of shards."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import PartialState
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -25,6 +23,7 @@ from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.encoding.manifest import EncodingRecord, model_fields
 from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.locks import only_run
 from modeling_crh.runtime.processes import own_state
 from modeling_crh.runtime.terminal import progress_bar
 
@@ -129,11 +128,13 @@ def encode_source(
         options=dict(options or {}),
         shard_size=shard_size,
     )
-    shards = CodeShards(folder, record, _label_type(source), pa.string() if source.has_string_ids else pa.int64())
+    layout = record, _label_type(source), pa.string() if source.has_string_ids else pa.int64()
+    shards = CodeShards(folder, *layout)
     state = own_state()
     was_complete = shards.is_complete
     if not was_complete:
-        with _locked(shards.folder, state):
+        with only_run(shards.folder, is_main=state.is_main_process, wait=state.wait_for_everyone):
+            shards = CodeShards(folder, *layout)  # another run may have written since
             nn.Module.to(encoder.model, state.device)
             _encode(encoder, _own_batches(encoder, source, shards, state, skip_bad), shards)
             state.wait_for_everyone()
@@ -165,30 +166,6 @@ def _label_type(source: OpenedSource) -> pa.DataType | None:
     if form is None:
         return None
     return pa.list_(pa.string()) if form.is_list else pa.string()
-
-
-@contextmanager
-def _locked(folder: Path, state: PartialState) -> Iterator[None]:
-    """Keep other runs out of a folder while this one writes; a new folder is removed again if it stays empty."""
-    if not state.is_main_process:
-        yield
-        return
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(
-            f"`out` must be a folder that no other run writes to, but {str(folder)!r} is in use."
-        ) from error
-    try:
-        yield
-    finally:
-        (folder / ".lock").unlink(missing_ok=True)  # while it is held: afterwards it could be another run's lock
-        lock.release()
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _own_batches(

@@ -19,6 +19,7 @@ from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.encoding.loading import check_tower
 from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.locks import only_run
 
 FILE_NAMES = {"all": "features", "query": "test"}  # other parts keep their names
 
@@ -47,17 +48,20 @@ def store_features(
         Paths of the tables.
 
     Raises:
-        ValueError: If a file exists already, or an argument breaks a rule of `extract_views`.
+        ValueError: If a file exists already, another run writes to `folder`, or an argument breaks a rule of
+            `extract_views`.
     """
     files = {name: Path(folder, f"{FILE_NAMES.get(name, name)}.parquet") for name in parts}
-    _check_new(*files.values())
-    features = {
-        name: extract_views(
-            backbone, processor, part, num_views=num_views if name in ("all", "train") else 1, **settings
-        )
-        for name, part in parts.items()
-    }
-    return [write_features(features[name], part, files[name], has_views=num_views > 1) for name, part in parts.items()]
+    with only_run(Path(folder)):
+        _check_new(*files.values())
+        features = {
+            name: extract_views(
+                backbone, processor, part, num_views=num_views if name in ("all", "train") else 1, **settings
+            )
+            for name, part in parts.items()
+        }
+        has_views = num_views > 1
+        return [write_features(features[name], part, files[name], has_views=has_views) for name, part in parts.items()]
 
 
 def extract_views(

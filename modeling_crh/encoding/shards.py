@@ -46,11 +46,11 @@ class CodeShards:
         id_type: pa.DataType | None = None,
     ) -> None:
         self.folder = check_path("out", folder)
-        if self.folder.exists() and not self.folder.is_dir():
+        if self.folder.is_file():
             raise ValueError(f"`out` must be a folder, but {str(folder)!r} is a file.")
+        others = sorted(self.folder.glob("*.parquet"))  # before the record, which a run writes before its first shard
         begun = EncodingRecord.read(self.folder)
-        others = [] if begun is not None else sorted(self.folder.glob("*.parquet"))
-        if others:
+        if others and begun is None:
             raise ValueError(f"`out` must hold no codes of another run, but {str(folder)!r} holds {others[0].name}.")
         if begun is not None:
             record.check_same(begun, self.folder)

@@ -4,14 +4,12 @@ import json
 import os
 import re
 import secrets
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-if sys.platform != "win32":
-    import fcntl
+from modeling_crh.runtime.locks import lock
 
 
 @contextmanager
@@ -50,7 +48,7 @@ def _create_locked(target: Path) -> tuple[Path, int]:
     while True:
         partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        _lock(descriptor)
+        lock(descriptor)
         if partial.exists():  # before it was locked, another process could remove it
             return partial, descriptor
         os.close(descriptor)
@@ -62,24 +60,13 @@ def _remove_abandoned(target: Path) -> None:
     for entry in [entry for entry in os.scandir(target.parent) if names.fullmatch(entry.name)]:
         if not entry.is_file(follow_symlinks=False):
             continue
-        with suppress(OSError):  # another process has removed it, or another user has made it
+        with suppress(OSError):  # another process holds it or has removed it, or another user has made it
             descriptor = os.open(entry.path, os.O_RDWR)
             try:
-                if _lock(descriptor, wait=False):
+                if lock(descriptor, wait=False):
                     os.unlink(entry.path)
             finally:
                 os.close(descriptor)
-
-
-def _lock(descriptor: int, *, wait: bool = True) -> bool:
-    """Lock an open file until it is closed; False if another process holds it, or there are no locks."""
-    if sys.platform == "win32":
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import write_json
+from modeling_crh.runtime.locks import LOCK_NAME, only_run
 from modeling_crh.training.objectives import Objective
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 
@@ -196,6 +198,20 @@ def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def claimed_folder(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
+    """Keep other runs out of the folder of a run while this one trains, and check what they have written before.
+
+    Raises:
+        ValueError: As `check_folder`, or if another run writes to the folder or has just finished this one.
+    """
+    state = PartialState()
+    with only_run(out, is_main=state.is_main_process, wait=state.wait_for_everyone):
+        if state.is_main_process and check_folder(out, recipe, resume):
+            raise ValueError(f"`out` must be a folder that no other run writes to, but one has finished {str(out)!r}.")
+        yield
+
+
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     """Check that a run may write into a folder: it must be new or empty, or with `resume` may hold the same run.
 
@@ -208,7 +224,7 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    found = {name for name in names if not name.endswith(".partial")}  # left by killed processes
+    found = {name for name in names if name != LOCK_NAME and not name.endswith(".partial")}  # of killed processes
     unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME, ADAPTER_FOLDER}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint

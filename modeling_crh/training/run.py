@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from torch import Tensor, nn
 from transformers import set_seed
@@ -24,10 +23,11 @@ from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import write_text
+from modeling_crh.runtime.processes import limited_wait
 from modeling_crh.runtime.terminal import name_bad_rows, say
 from modeling_crh.training import checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
-from modeling_crh.training.build import build_model, build_trainer, hide_progress, load_data
+from modeling_crh.training.build import build_model, build_trainer, hide_progress, join_processes, load_data
 from modeling_crh.training.callbacks import TrainingProgress
 from modeling_crh.training.evaluation import evaluate_splits
 from modeling_crh.training.fine_tuning import count_trained
@@ -92,11 +92,11 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         The finished run.
 
     Raises:
-        ValueError: If `out` holds another run, or a setting or the data cannot be used.
+        ValueError: If `out` holds another run, or one writes to it, or a setting or the data cannot be used.
         OSError: If a checkpoint cannot be saved.
     """
     out = Path(out)
-    state = PartialState()
+    state = join_processes(recipe)
     finished = checkpointing.check_folder(out, recipe, resume)
     data = load_data(recipe)
     name_bad_rows(data.bad_rows)
@@ -108,28 +108,28 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     model, processor = build_model(recipe, data.splits["train"])
     trainer = build_trainer(recipe, out, model, processor, data.splits)
     say(_first_line(recipe, data, model, trainer.args))
-    if state.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / RECIPE_NAME, recipe.dump())
-        if data.rows is not None:
-            rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
-            write_text(out / checkpointing.ROWS_NAME, json.dumps(rows) + "\n")
-    if recipe.method in UNTRAINED:
-        _fit_features(recipe, model, processor, data.splits["train"])
-    else:
-        progress = TrainingProgress()
-        trainer.add_callback(progress)
-        try:
-            checkpoints = out / checkpointing.CHECKPOINTS_NAME
-            model = _fit(trainer, checkpointing.find_last_checkpoint(checkpoints) if resume else None)
-        finally:
-            progress.stop()
-    if state.is_main_process:
-        checkpointing.save_run_adapter(model, processor, out)
-    merge_adapter(model)
-    if state.is_main_process:
-        checkpointing.save_model(model, processor, trainer.state.log_history, out)
-    state.wait_for_everyone()
+    with checkpointing.claimed_folder(out, recipe, resume):
+        if state.is_main_process:
+            write_text(out / RECIPE_NAME, recipe.dump())
+            if data.rows is not None:
+                rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
+                write_text(out / checkpointing.ROWS_NAME, json.dumps(rows) + "\n")
+        if recipe.method in UNTRAINED:
+            _fit_features(recipe, model, processor, data.splits["train"])
+        else:
+            progress = TrainingProgress()
+            trainer.add_callback(progress)
+            try:
+                checkpoints = out / checkpointing.CHECKPOINTS_NAME
+                model = _fit(trainer, checkpointing.find_last_checkpoint(checkpoints) if resume else None)
+            finally:
+                progress.stop()
+        if state.is_main_process:
+            checkpointing.save_run_adapter(model, processor, out)
+        merge_adapter(model)
+        if state.is_main_process:
+            checkpointing.save_model(model, processor, trainer.state.log_history, out)
+        state.wait_for_everyone()
     return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_rows)
 
 
@@ -291,7 +291,8 @@ def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
     _use_fast_memory_format(trainer.model)
     if checkpoint is None and trainer.rival is not None and trainer.rival.has_first_stage:
         run_first_stage(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with limited_wait(trainer.args.ddp_timeout):
+        trainer.train(resume_from_checkpoint=checkpoint)
     model: CRHModel = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # no autocast from here
     nn.Module.to(model, memory_format=torch.contiguous_format)
     return model.train(False)

@@ -5,10 +5,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from filelock import FileLock
 from tiny_data import write_pictures
 
 from modeling_crh import CRHModel
+from modeling_crh.runtime.locks import only_run
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_picture_that_was_replaced_and_another_option_are_refused_and_another_
     files = write_pictures(tmp_path / "images", 4)
     paths = "\n".join(f"{file.relative_to(tmp_path)},{file.parent.name}" for file in files)
     (tmp_path / "rows.csv").write_text(f"image,label\n{paths}")
-    with FileLock(tmp_path / "rows" / ".lock"):
+    with only_run(tmp_path / "rows"):
         assert "`out` must be a folder that no other run writes to" in encode(tmp_path / "rows.csv", out="rows")[2]
     for source, out in (("images", "images codes"), ("rows.csv", "rows")):
         assert encode(tmp_path / source, out=out)[0] == 0

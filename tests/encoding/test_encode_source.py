@@ -16,7 +16,8 @@ from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import open_source
 from modeling_crh.encoding import Encoder, encode_source, load_checkpoint
-from modeling_crh.encoding.manifest import RECORD_NAME
+from modeling_crh.encoding import encode as encode_module
+from modeling_crh.encoding.manifest import RECORD_NAME, EncodingRecord
 from modeling_crh.images import read_image
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,51 @@ def test_runs_that_are_killed_at_random_points_lose_and_double_nothing(tiny_chec
     assert len(read(tmp_path / "whole")) == 21
     names = [sorted(file.name for file in (tmp_path / name).iterdir()) for name in ("killed", "whole")]
     assert names[0] == names[1]
+
+
+def test_a_run_knows_what_another_has_written_after_it_looked(encode, photos, monkeypatch):
+    first = encode_module.CodeShards
+
+    def look_early(*args, **settings):
+        """Look into the folder; before anything else happens, another run begins and ends."""
+        shards = first(*args, **settings)
+        monkeypatch.setattr(encode_module, "CodeShards", first)
+        encode(photos, shard_size=3)
+        return shards
+
+    monkeypatch.setattr(encode_module, "CodeShards", look_early)
+    with pytest.raises(ValueError, match=r"`shard_size` must be 3, as it was when '.*codes' was begun, but got 4"):
+        encode(photos)
+    assert EncodingRecord.read(photos.parent / "codes").shard_size == 3
+    assert len(read(photos.parent / "codes")) == 21
+
+
+@pytest.mark.slow
+def test_runs_into_one_folder_at_a_time_lose_and_double_nothing(tiny_model, tmp_path):
+    for name, seed in (("ant", 0), ("bee", 1)):
+        tiny_model(None, seed=seed).save_pretrained(tmp_path / name)
+    values = np.random.default_rng(0).normal(size=(22, 4)).astype(np.float32)
+    pq.write_table(pa.table({"features": list(values)}), tmp_path / "rows.parquet")
+    script = ROOT / "tests" / "encoding" / "rival_encodings.py"
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "rows.parquet", tmp_path / "codes", tmp_path / "ant", tmp_path / "bee"],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    winners = set()
+    for line in done.stdout.splitlines():
+        folder, *ends = line.split()
+        winner = EncodingRecord.read(Path(folder)).model
+        assert {pq.read_schema(file).metadata[b"model"].decode() for file in Path(folder).glob("*.parquet")} == {winner}
+        assert ends == ["done" if name == winner else "refused" for name in ("ant", "ant", "bee", "bee")], done.stderr
+        assert [row["id"] for row in read(Path(folder))] == list(range(22))
+        written = (Path(folder).with_suffix(".log")).read_text().split()
+        assert sorted(written) == sorted(f"{winner}-{number}" for number in range(6))
+        assert len(os.listdir(folder)) == 7
+        winners.add(winner)
+    assert winners == {"ant", "bee"}
 
 
 def test_a_bad_image_stops_the_run_and_the_next_one_goes_on_without_it(encode, photos):

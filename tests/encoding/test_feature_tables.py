@@ -7,8 +7,9 @@ from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
 from modeling_crh.data import load_splits, prepare_dataset
 from modeling_crh.encoding import FeatureDataset, ImageDataset
-from modeling_crh.encoding.feature_tables import extract_views, write_features
+from modeling_crh.encoding.feature_tables import extract_views, store_features, write_features
 from modeling_crh.encoding.loading import load_backbone
+from modeling_crh.runtime.locks import only_run
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 LABELS = ["cat", "dog", "cat", "bird"] * 2
@@ -63,6 +64,17 @@ def test_what_is_written_is_what_a_table_of_features_reads(num_views, split, tmp
         items.set_epoch(epoch)
         seen.add(items[0]["features"][0].item())
     assert seen == {view * 5.0 for view in range(num_views)}
+
+
+def test_a_second_run_into_one_folder_is_refused_before_it_computes(backbone, split, tmp_path):
+    parts = {"train": split, "query": split}
+    with only_run(tmp_path / "features"):
+        with pytest.raises(ValueError, match="`out` must be a folder that no other run writes to"):
+            store_features(None, PROCESSOR, parts, tmp_path / "features")
+    store_features(backbone, PROCESSOR, parts, tmp_path / "features")
+    with pytest.raises(ValueError, match=r"`path` must be a new file, but '.*train\.parquet' is there already"):
+        store_features(None, PROCESSOR, parts, tmp_path / "features")
+    assert sorted(file.name for file in (tmp_path / "features").iterdir()) == ["test.parquet", "train.parquet"]
 
 
 def test_a_crh_model_gives_its_backbone(tiny_model, tiny_checkpoint, tmp_path):

@@ -14,7 +14,9 @@ from tiny_runs import IMAGES, RESNET, VIT, same_state
 
 from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows
 from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.runtime.locks import only_run
 from modeling_crh.training import build as assembly
+from modeling_crh.training.checkpointing import check_folder
 from modeling_crh.training.evaluation import encode_splits, figures_of
 from modeling_crh.training.recipe import Recipe, find_recipe
 from modeling_crh.training.run import _use_fast_memory_format, dry_run, train
@@ -150,6 +152,29 @@ def test_narrow_convolutions_keep_their_memory_format(tiny_model):
         _use_fast_memory_format(model)
         convolution = next(module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
         assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == expected
+
+
+def test_a_second_run_into_one_folder_is_refused(recipe, tmp_path):
+    with only_run(tmp_path / "run"):
+        with pytest.raises(ValueError, match="`out` must be a folder that no other run writes to, but"):
+            train(recipe, tmp_path / "run")
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(("resume", "message"), [(False, "holds this run, finished"), (True, "one has finished")])
+def test_a_run_knows_what_another_has_written_after_it_looked(recipe, finished, tmp_path, monkeypatch, resume, message):
+    looked = []
+
+    def look_early(out, *args):
+        looked.append(check_folder(out, *args))
+        shutil.copytree(finished[1], out, dirs_exist_ok=True)
+        return looked[-1]
+
+    monkeypatch.setattr("modeling_crh.training.checkpointing.check_folder", look_early)
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path / "run", resume=resume)
+    assert looked[0] is False
+    assert same_state(load_checkpoint(tmp_path / "run")[0], finished[0].model)
 
 
 def test_a_folder_of_something_else_is_left_alone(recipe, tmp_path):

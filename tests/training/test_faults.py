@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from killed_runs import MOMENTS, SETTINGS
 from process_groups import BATCH_SIZE, SHARED, SIZE
 from tiny_runs import IMAGES, same_state, tiny_trainer
@@ -83,6 +85,7 @@ def test_a_run_whose_folder_was_moved_finds_its_best_checkpoint_again(tmp_path):
 def test_what_a_killed_process_was_writing_does_not_stand_in_the_way(image_folder, tmp_path):
     fields = IMAGES | {"dataset": str(image_folder)}
     (tmp_path / ".recipe.yaml.12.partial").write_text("dataset: ")
+    (tmp_path / ".lock").touch()
     for resume in (False, True):
         run = train(Recipe.from_dict(fields), tmp_path, resume=resume)
         assert same_state(load_model(tmp_path), run.model)
@@ -140,3 +143,37 @@ def test_where_a_process_dies_the_launcher_ends_too(tmp_path):
     assert ended.returncode == 1
     assert "exitcode  : 3" in ended.stderr
     assert find_last_checkpoint(tmp_path / "dying") == str(tmp_path / "dying" / "checkpoint-3")
+
+
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
+ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no")
+
+
+def write_long_run(folder, **training):
+    """A recipe whose training takes for ever, and its features."""
+    folder.mkdir()
+    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
+    np.save(folder / "x.labels.npy", np.arange(60) % 3)
+    training = {"num_train_epochs": 100_000, "per_device_train_batch_size": 4, "use_cpu": True} | training
+    fields = {"dataset": str(folder / "x.npy"), "features_column": "features", "training": training}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(fields | {"model": {"num_bits": 16}}))
+
+
+def test_a_process_that_is_stopped_is_not_waited_for_longer_than_the_recipe_says(tmp_path):
+    write_long_run(tmp_path / "stopped", ddp_timeout=5)
+    ended = run_groups(tmp_path, "stopped")
+    assert ended.stdout == "stopped 2 -9\n", ended.stderr
+    assert "Another process of this run has not answered within 5 seconds" in ended.stderr
+    assert "`ddp_timeout` under `training` in a recipe gives it" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("target", ["launcher", "group"])
+def test_an_interruption_of_the_launcher_alone_or_of_all_ends_all_processes(target, tmp_path):
+    group = f"interrupted {target}"
+    write_long_run(tmp_path / group)
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    ended = run_groups(tmp_path, group, launcher=ACCELERATE, env=environment, start_new_session=True)
+    assert ended.returncode == 1  # and its output is closed, so that no process is left which holds it
+    assert ended.stderr.count("Interrupted.") == 2, ended.stderr
+    assert f"`--resume` goes on from the last checkpoint in {tmp_path / group / 'run'}." in ended.stderr
