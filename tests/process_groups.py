@@ -1,6 +1,7 @@
 """Train in groups of processes, for the tests: `process_groups.py FOLDER GROUP...`, or one GROUP under a launcher."""
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from tiny_runs import tiny_trainer
 from transformers import TrainerCallback
 
 from modeling_crh import cli
+from modeling_crh.cli.train_command import train as train_command
 from modeling_crh.runtime.processes import leave_processes
+from modeling_crh.training.trainer import CRHTrainer
 
 SIZE, BATCH_SIZE = 22, 8  # of all processes together
 SHARED = {"codebook": "shared", "head_dim": 2}
@@ -50,9 +53,34 @@ def train_until_one_dies(folder, processes):
     cli.run(lambda: tiny_trainer(folder, callbacks=[DieAt], **settings).train() and None)
 
 
+SIGNALS = {
+    "stopped": (1, lambda: os.kill(os.getpid(), signal.SIGSTOP)),
+    "interrupted launcher": (0, lambda: os.kill(os.getppid(), signal.SIGINT)),
+    "interrupted group": (0, lambda: os.killpg(os.getpgid(os.getppid()), signal.SIGINT)),
+}
+"""By group, the process that sends a signal in the middle of its training, and how."""
+
+
+def train_until_a_signal(folder, group):
+    """Train by the command and the recipe of the folder; one process sends a signal at its fourth step."""
+    rank, send = SIGNALS[group]
+    step = CRHTrainer.training_step
+
+    def training_step(self, *arguments, **settings):
+        if self.state.global_step == 4 and self.args.process_index == rank:
+            send()
+        return step(self, *arguments, **settings)
+
+    CRHTrainer.training_step = training_step
+    sys.argv = [sys.argv[0], str(folder / "recipe.yaml"), "--out", str(folder / "run")]
+    cli.run(train_command)
+
+
 def take_part(folder, group):
     """What one process does."""
     processes = int(os.environ["WORLD_SIZE"])
+    if group in SIGNALS:
+        train_until_a_signal(folder / group, group)
     if group == "dying":
         train_until_one_dies(folder / group, processes)
     train(folder / group, processes)
@@ -74,7 +102,11 @@ def start_group(folder, group, processes):
             take_part(folder, group)
             sys.exit(0)
         children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    codes = []
+    for child in children:
+        if group == "stopped" and codes:
+            os.kill(child, signal.SIGKILL)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     print(group, *codes, flush=True)
 
 
@@ -85,4 +117,4 @@ if __name__ == "__main__":
         if "RANK" in os.environ:
             take_part(parent, name)
         else:
-            start_group(parent, name, 2 if name == "dying" else int(name[0]))
+            start_group(parent, name, int(name[0]) if name[0].isdigit() else 2)

@@ -2,7 +2,12 @@
 
 import gc
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -13,13 +18,42 @@ MOST_WORKERS = 8
 CORES_A_WORKER = 4  # on a CPU, where torch computes with all cores: benchmarks/bench_cores.py
 
 
-_LONGEST_WAIT = timedelta(days=30)  # of finished processes for the others
+_LONGEST_WAIT = timedelta(days=30)  # for a process that works alone
 
 
-def own_state() -> PartialState:
-    """Return accelerate's state of this process; without a GPU, `cpu=True` makes it join the group of processes."""
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=cpu, timeout=_LONGEST_WAIT)
+def own_state(timeout: float | None = None, *, use_cpu: bool = False) -> PartialState:
+    """Return accelerate's state of this process; without a GPU, `cpu=True` makes it join the group of processes.
+
+    Args:
+        timeout: Seconds to wait for the answer of another process, if this is the first call; None waits for days.
+        use_cpu: Whether to leave GPUs alone.
+    """
+    cpu = use_cpu or parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    state = PartialState(cpu=cpu, timeout=_LONGEST_WAIT if timeout is None else timedelta(seconds=timeout))
+    if state.num_processes > 1:
+        _patient_group()  # while all of them are here
+    return state
+
+
+@cache
+def _patient_group() -> Any:
+    return torch.distributed.new_group(timeout=_LONGEST_WAIT)
+
+
+def wait_for_main() -> None:
+    """Wait until all processes are here, for days if the first one works alone, as on the figures of a run."""
+    if PartialState().num_processes > 1:
+        torch.distributed.barrier(_patient_group())
+
+
+@contextmanager
+def main_process_first() -> Iterator[None]:
+    """Let the first process do something before the others, which wait for days if need be."""
+    if not PartialState().is_main_process:
+        wait_for_main()
+    yield
+    if PartialState().is_main_process:
+        wait_for_main()
 
 
 def count_cores() -> int:
@@ -50,12 +84,29 @@ def leave_processes() -> None:
     gloo hangs if one process leaves before another waits. A group that is still referenced, such as by the wrapped
     model in a trainer's cycles, ends with the interpreter, and its threads then sometimes abort the process.
     """
-    state = PartialState()
-    state.wait_for_everyone()
+    wait_for_main()
     gc.collect()
-    state.destroy_process_group()
+    PartialState().destroy_process_group()
 
 
 def is_lost_process(error: RuntimeError) -> bool:
     """Whether an error means that another process of the group has ended; gloo has no error class for it."""
     return isinstance(error, DistError) or "/gloo/" in str(error)
+
+
+@contextmanager
+def limited_wait(timeout: float) -> Iterator[None]:
+    """Turn gloo's error for a process that does not answer in time, for which it has no class, into a `TimeoutError`.
+
+    Args:
+        timeout: Seconds that the processes of this run wait for each other, see `own_state`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if re.search("Timed out waiting|timeout caused pair closure", str(error)) is None:
+            raise
+        raise TimeoutError(
+            f"Another process of this run has not answered within {timeout:,.10g} seconds, and so this one ends: it is "
+            "stopped, or needs more time, which `ddp_timeout` under `training` in a recipe gives it."
+        ) from error

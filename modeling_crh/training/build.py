@@ -15,6 +15,7 @@ from torch.utils.data import default_collate
 from transformers import SequenceFeatureExtractor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from modeling_crh.checks import is_number
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import (
     DataSource,
@@ -30,6 +31,7 @@ from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.loading import check_tower, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.processes import main_process_first, own_state
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
@@ -60,9 +62,18 @@ _FIELDS_OF_CENTERS = (
 )
 
 
+def join_processes(recipe: Recipe) -> PartialState:
+    """Join the group of processes, if any, with the device and the `ddp_timeout` of a recipe; every run begins so."""
+    timeout = recipe.training.get("ddp_timeout", CRHTrainingArguments.ddp_timeout)
+    if not is_number(timeout) or not timeout > 0:
+        raise ValueError(f"`ddp_timeout` must be a number of seconds above 0, but got {timeout!r}.")
+    return own_state(timeout, use_cpu=bool(recipe.training.get("use_cpu")))
+
+
 def load_data(recipe: Recipe) -> LoadedSplits:
     """Read and divide the data of a recipe, with the errors of `load_splits`; the main process goes first."""
-    with PartialState().main_process_first():
+    join_processes(recipe)
+    with main_process_first():
         return load_splits(**options_of(DataSource, recipe), **options_of(Division, recipe))
 
 
