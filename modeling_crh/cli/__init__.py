@@ -53,9 +53,10 @@ def run(command: typer.Typer | Callable[..., None]) -> None:
         print_error(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
         sys.exit(2)
     except RuntimeError as error:
-        if debugs or not _is_lost_process(error):
+        told = None if debugs else _describe_failure(error)
+        if told is None:
             raise
-        print_error("Error: Another process of this run has ended, and so does this one; see what that one says.")
+        print_error(f"Error: {told}")
         sys.exit(1)
 
 
@@ -66,10 +67,10 @@ def _strict_error() -> type[Exception]:
     return StrictDataclassError
 
 
-def _is_lost_process(error: RuntimeError) -> bool:
-    from modeling_crh.runtime.processes import is_lost_process
+def _describe_failure(error: RuntimeError) -> str | None:
+    from modeling_crh.runtime.processes import describe_failure
 
-    return is_lost_process(error)
+    return describe_failure(error)
 
 
 def _quiet_transformers() -> None:

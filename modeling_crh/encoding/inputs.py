@@ -158,7 +158,7 @@ def input_batches(
         _RowInputs(kind, processor, skip_bad),
         sampler=_batches(shards, batch_size),
         batch_size=None,  # a "sample" of this loader is a batch
-        collate_fn=_unchanged,
+        collate_fn=_share,
         num_workers=num_workers,
         pin_memory=pin_memory,
     )
@@ -171,7 +171,11 @@ def _batches(shards: Iterable[tuple[int, Iterator[Row]]], batch_size: int) -> It
             yield shard, batch
 
 
-def _unchanged(batch: Any) -> Any:
+def _share(batch: InputBatch) -> InputBatch:
+    """Move inputs to shared memory at once in a worker: the thread that sends them would hide that there is no room."""
+    if torch.utils.data.get_worker_info() is not None:
+        for values in batch.inputs.values():
+            values.share_memory_()
     return batch
 
 

@@ -89,9 +89,17 @@ def leave_processes() -> None:
     PartialState().destroy_process_group()
 
 
-def is_lost_process(error: RuntimeError) -> bool:
-    """Whether an error means that another process of the group has ended; gloo has no error class for it."""
-    return isinstance(error, DistError) or "/gloo/" in str(error)
+def describe_failure(error: RuntimeError) -> str | None:
+    """Say what a failure of another process means, for which gloo and torch have no class; None for other errors."""
+    if isinstance(error, DistError) or "/gloo/" in str(error):
+        return "Another process of this run has ended, and so does this one; see what that one says."
+    if re.search("killed by signal: Bus error|unable to allocate shared memory", f"{error} {error.__cause__}"):
+        return (
+            "The processes that prepare batches ran out of shared memory, /dev/shm: make it larger, as "
+            "`docker run --shm-size=8g` does, or leave their work to this process, by `--num-workers 0` or, in a "
+            "recipe, `dataloader_num_workers: 0` under `training`."
+        )
+    return None
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -111,6 +112,46 @@ def test_a_picture_that_was_replaced_and_another_option_are_refused_and_another_
         assert (code, "`source` must be" in errors, "has changed since" in errors) == (2, True, True)
     code, _, errors = encode(tmp_path / "images", "--split", "all", out="images codes")
     assert code == 2
+
+
+def test_a_worker_that_runs_out_of_shared_memory_ends_the_run_with_what_to_do(
+    crh, tiny_checkpoint, image_folder, tmp_path, monkeypatch
+):
+    def end_by_bus_error(*_):
+        os.kill(os.getpid(), signal.SIGBUS)
+
+    def have_no_room(*_):  # called by torch in a thread of the worker, which swallows the error, unless we call it
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    def give_up(*_):
+        raise TimeoutError("it waits for ever")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(60)
+    try:
+        for place, failure in (
+            ("modeling_crh.encoding.inputs.read_value", end_by_bus_error),
+            ("torch.UntypedStorage._share_fd_cpu_", have_no_room),
+        ):
+            with monkeypatch.context() as patched:
+                patched.setattr(place, failure)
+                code, _, errors = crh(
+                    "encode",
+                    tiny_checkpoint,
+                    image_folder,
+                    "--out",
+                    tmp_path / "codes",
+                    "--num-workers",
+                    1,
+                    "--batch-size",
+                    4,
+                )
+            assert "Traceback" not in errors
+            assert (code, "Error: The processes that prepare batches ran out of shared memory" in errors) == (1, True)
+            assert "`--num-workers 0`" in errors
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def test_names_with_escape_sequences_never_reach_the_terminal_raw(encode, tmp_path):
