@@ -165,7 +165,7 @@ def no_rows(name: str) -> ValueError:
 
 
 def _open(kind: str, files: list[Path], name: str) -> Part:
-    texts: list[Any] = [str(file) for file in files]
+    texts: list[Any] = [glob.escape(str(file)) for file in files]  # `datasets` takes them for patterns
     if kind == ".parquet":
         return Part(Rows([ParquetReader(file) for file in files]), lambda: Dataset.from_parquet(texts))
     if kind in (".csv", ".npy"):
@@ -174,7 +174,7 @@ def _open(kind: str, files: list[Path], name: str) -> Part:
     builder = "json" if kind == ".json" else "webdataset"
     settings: dict[str, Any] = {"chunksize": READ_BYTES} if kind == ".json" else {}
     stream = load_dataset(builder, data_files=texts, split="train", streaming=True, **settings)
-    source = texts[0] if len(texts) == 1 else name
+    source = str(files[0]) if len(files) == 1 else name
     rows = Rows([StreamReader(stream, source, base=files[0].parent)])
     if kind == ".tar":
         return Part(rows, lambda: read_stream(stream, digest(files)))

@@ -111,6 +111,12 @@ def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
     assert all(int(row["text"].split()[1]) % 2 == row["label"] for row in splits["query"])
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_name_with_the_marks_of_a_pattern_is_a_name(tmp_path, suffix):
+    path = write_rows(tmp_path / "a[b]*" / f"rows?[1]{suffix}", {"text": ["x", "y"], "label": ["cat", "dog"]})
+    assert read_both(path, text_column="text") == ["cat", "dog"]
+
+
 def test_in_csv_every_cell_is_text_and_an_empty_label_is_none(tmp_path):
     cells = ["007", "NA", "None", "nan", "true", "010", '"a\nb"', "", "1.0"]
     lines = [f"NULL,{cell},{number}" for number, cell in enumerate(cells)] * 4
