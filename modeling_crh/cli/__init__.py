@@ -3,24 +3,43 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, cast
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from modeling_crh import __version__
 from modeling_crh.cli.encode_commands import encode, evaluate, features
 from modeling_crh.cli.search_commands import dedupe, index, search
 from modeling_crh.cli.share_commands import app, demo, export, push
 from modeling_crh.cli.train_command import train
-from modeling_crh.runtime.terminal import print_error
+from modeling_crh.runtime.terminal import clean_messages, print_error, print_traceback, printable_lines
 
 __all__ = ["commands", "main", "run"]
 
 
+_UsageError = cast(type[typer.BadParameter], typer.BadParameter.__base__)  # typer exports this subclass alone
+
+
+@contextmanager
+def _clean_usage_errors() -> Iterator[None]:
+    """Clean the arguments that a message of typer repeats, which may be names of files."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable_lines(error.message)
+        raise
+
+
 class Command(TyperCommand):
     """A command that loads torch and transformers when it runs, and not for its help or its completion."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Read the arguments."""
+        with _clean_usage_errors():
+            return super().make_context(*args, **settings)
 
     def invoke(self, ctx: Any) -> Any:
         """Load the library, then run the command."""
@@ -28,6 +47,20 @@ class Command(TyperCommand):
         importlib.import_module("modeling_crh.registration")
         _quiet_transformers()
         return super().invoke(ctx)
+
+
+class _Commands(TyperGroup):
+    """All commands."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Read the arguments before the name of a command."""
+        with _clean_usage_errors():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Find the command and run it."""
+        with _clean_usage_errors():
+            return super().invoke(ctx)
 
 
 def run(command: typer.Typer | Callable[..., None]) -> None:
@@ -42,7 +75,8 @@ def run(command: typer.Typer | Callable[..., None]) -> None:
         command = single
     debugs = bool(os.environ.get("CRH_DEBUG"))
     try:
-        command()
+        with clean_messages():
+            command()
     except SystemExit as ended:
         if ended.code == 130:
             print_error("Interrupted.")
@@ -58,6 +92,8 @@ def run(command: typer.Typer | Callable[..., None]) -> None:
             raise
         print_error(f"Error: {told}")
         sys.exit(1)
+    finally:
+        sys.excepthook = print_traceback  # typer sets its own, which prints messages as they are
 
 
 def _strict_error() -> type[Exception]:
@@ -81,7 +117,7 @@ def _quiet_transformers() -> None:
     logging.disable_progress_bar()
 
 
-commands = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown")
+commands = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="markdown")
 for _function in (train, evaluate, encode, features, index, search, dedupe, export, push, app, demo):
     commands.command(cls=Command)(_function)
 

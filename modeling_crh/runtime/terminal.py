@@ -1,11 +1,15 @@
 """Print messages, tables and progress bars; no other module prints."""
 
 import json
+import logging
 import os
+import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -25,7 +29,8 @@ def progress_bar(items: Iterable[Any] | None = None, **settings: Any) -> "tqdm[A
     """Make a `tqdm` on standard error, shown after two seconds and only in a terminal, never in a log file."""
     from tqdm import tqdm
 
-    return tqdm(items, **{"delay": 2, "disable": None, "leave": False} | settings)
+    desc = printable(settings.pop("desc", "")).plain
+    return tqdm(items, **{"delay": 2, "disable": None, "leave": False, "desc": desc} | settings)
 
 
 def printable(value: object) -> Text:
@@ -36,6 +41,44 @@ def printable(value: object) -> Text:
         '[red]a�[2Jb'
     """
     return Text("".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in str(value)))
+
+
+def printable_lines(text: str) -> str:
+    """Clean a message of several lines as `printable` does."""
+    return "\n".join(printable(line.expandtabs()).plain for line in text.split("\n"))
+
+
+class _PlainRecord(logging.LogRecord):
+    """Log record whose message and traceback are cleaned."""
+
+    def getMessage(self) -> str:  # noqa: N802 (it is the name in `logging`)
+        return printable_lines(super().getMessage())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, printable_lines(value) if name == "exc_text" and value else value)
+
+
+@contextmanager
+def clean_messages() -> Iterator[None]:
+    """Clean what libraries warn of and log, such as the names of files, while the context lasts."""
+    make_record, format_warning = logging.getLogRecordFactory(), warnings.formatwarning
+
+    def format_cleaned(*args: Any, **settings: Any) -> str:
+        return printable_lines(format_warning(*args, **settings))
+
+    logging.setLogRecordFactory(_PlainRecord)
+    warnings.formatwarning = format_cleaned
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(make_record)
+        warnings.formatwarning = format_warning
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error that nothing has caught, cleaned; it is an exception hook of Python."""
+    lines = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+    stderr_console().print(Text(printable_lines(lines)), soft_wrap=True)
 
 
 def say(sentence: str) -> None:

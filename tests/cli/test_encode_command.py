@@ -154,19 +154,6 @@ def test_a_worker_that_runs_out_of_shared_memory_ends_the_run_with_what_to_do(
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def test_names_with_escape_sequences_never_reach_the_terminal_raw(encode, tmp_path):
-    name = "evil\x1b[2J\x1b]0;pwned\x07"
-    write_pictures(tmp_path / name, 1)
-    (tmp_path / name / f"{name}.png").write_bytes(b"bad")
-    (tmp_path / name / f"x.{name}").write_bytes(b"bad")
-    for options in ([], ["--skip-bad"], ["--image-column", name], ["--split", name]):
-        code, output, errors = encode(tmp_path / name, *options, out=name)
-        assert "\x1b" not in output + errors
-        assert "\x07" not in output + errors
-        assert (code == 0) == (options == ["--skip-bad"])
-    assert "evil\N{REPLACEMENT CHARACTER}[2J" in errors
-
-
 def test_string_ids_are_those_of_the_search_hits(crh, tiny_model, tmp_path):
     tiny_model(None).save_pretrained(tmp_path / "model")
     values = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)

@@ -102,3 +102,25 @@ def test_the_example_of_the_card_runs(crh, codes_folder):
     codes = np.stack([np.frombuffer(code, np.uint8) for code in table["code"].to_pylist()])
     distances = sorted(int(np.unpackbits(codes[0] ^ code).sum()) for code in codes)
     assert [distance for _, distance in nearest] == distances[:10]
+
+
+def test_names_that_would_control_a_terminal_are_shown_without(crh, codes_folder, tiny_model, tmp_path):
+    hostile = "\x1b[2J\x1b]0;x\x07\r\u202e\n"
+    codes, model = tmp_path / f"codes{hostile}", tmp_path / f"model{hostile}"
+    codes_folder.rename(codes)
+    names = {number: f"class {number}{hostile}" for number in range(3)}
+    tiny_model(None, id2label=names, label2id={name: number for number, name in names.items()}).save_pretrained(model)
+    (model / "recipe.yaml").write_text(f"dataset: {json.dumps(hostile)}\n")
+    (model / "figures.json").write_text(json.dumps({hostile: 0.5}))
+    for expected, *command in (
+        (0, "push", codes, "ada/hostile-codes", "--type", "dataset"),
+        (0, "push", codes, "ada/hostile-codes", "--type", "dataset", "--revision", hostile),
+        (0, "push", model, "ada/hostile"),
+        (0, "push", model, "ada/hostile", "--license", hostile),
+        (0, "push", model, "ada/hostile", "--dry-run"),
+        (2, "push", model, f"ada/{hostile}"),
+    ):
+        code, output, errors = crh(*command)
+        assert {mark for mark in output + errors if not mark.isprintable()} <= {"\n"}, (command, errors)
+        assert "Traceback" not in errors
+        assert (code, "[2J" in output) == (expected, expected == 0), (command, errors)
