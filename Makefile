@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test test-slow test-backbones test-oldest check release check-neighbours bench bench-methods paper checkpoint clean
+.PHONY: setup demo demo-emoji test test-slow test-backbones test-oldest check release check-neighbours bench bench-methods faults paper checkpoint clean
 
 setup: $(VENV)/.installed
 
@@ -81,6 +81,12 @@ bench: setup
 bench-methods: setup  ## all methods on all data: hours; goes on where it was
 	$(BIN)/python benchmarks/method_data.py runs/methods-data
 	$(BIN)/python benchmarks/bench_methods.py --data runs/methods-data
+
+# SECONDS: of all kinds of damage and faults together; `make faults` in CI takes 60.
+SECONDS := 1200
+faults: setup  ## damaged input, killed runs, sources and tables that change, hostile requests: what was tried, and what failed
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/fuzz.py --seconds $$(($(SECONDS) / 3))
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/faults.py --seconds $$(($(SECONDS) * 2 / 3))
 
 # make paper CRH_DATA_ROOT=DIR, with DIR/stanford_cars, DIR/nabirds, DIR/coco and DIR/cifar100; PAPER: more options.
 paper: setup  ## run all cells of the paper's table whose data are there; PAPER=--list shows them

@@ -5,8 +5,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, count, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from modeling_crh.data.rows import READ_ERRORS, Chunk, Rows
 from modeling_crh.data.stored import open_stored
 from modeling_crh.data.tables import Part, no_rows, read_error
 from modeling_crh.data_source import DataSource
+from modeling_crh.runtime.terminal import silenced
 
 
 class Row(NamedTuple):
@@ -46,6 +48,7 @@ class OpenedSource:
         parts: Rows by name of the part: `train`, `validation`, `query`, `all`, or another split.
         columns: Columns that are read.
         allow_urls: Hosts that URLs in rows may lead to, see `read_bytes`; None for none.
+        reopen: Function that opens the files again; None for other sources.
     """
 
     name: str
@@ -53,6 +56,7 @@ class OpenedSource:
     parts: dict[str, Part]
     columns: Columns
     allow_urls: str | None = None
+    reopen: "Callable[[], OpenedSource] | None" = None
 
     @cached_property
     def version(self) -> str:
@@ -64,6 +68,16 @@ class OpenedSource:
                 found.update(_file_version(stored_file(path, reader.base)["path"]))
                 names_files = True
         return found.hexdigest() if names_files else self.stored_version
+
+    def has_changed(self) -> bool:
+        """Whether files on this machine have changed, come or gone since `version` was first read."""
+        if self.reopen is None:
+            return False
+        with silenced():
+            try:
+                return self.reopen().version != self.version
+            except (ValueError, FileNotFoundError):  # nothing is left that can be read
+                return True
 
     @property
     def num_rows(self) -> int | None:
@@ -209,4 +223,6 @@ def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
             found = list(part.rows.features)
             raise ValueError(f"`split` {name} must have a column {missing[0]!r} as the others do, but has {found}.")
     allowed = ",".join(filter(None, (source.allow_urls, stored.place))) or None
-    return OpenedSource(stored.name, stored.version, parts, columns, allowed)
+    is_here = isinstance(source.dataset, str | Path) and Path(source.dataset).exists()
+    reopen = partial(open_data, source, needs_label=needs_label) if is_here else None
+    return OpenedSource(stored.name, stored.version, parts, columns, allowed, reopen)

@@ -113,8 +113,8 @@ def encode_source(
         skip_bad: Whether to leave out unreadable rows.
 
     Raises:
-        ValueError: If the kinds of model and `source` differ, `folder` holds other codes or is in use, or a size is not
-            a positive whole number; or, without `skip_bad`, if a row cannot be read.
+        ValueError: If the kinds of model and `source` differ, `folder` holds other codes or is in use, a size is not a
+            positive whole number, or `source` changes meanwhile; or, without `skip_bad`, if a row cannot be read.
         OSError: If the operating system cannot read a row, such as for a denied permission.
     """
     for name, value in (("shard_size", shard_size), ("batch_size", encoder.batch_size)):
@@ -139,6 +139,11 @@ def encode_source(
             _encode(encoder, _own_batches(encoder, source, shards, state, skip_bad), shards)
             state.wait_for_everyone()
             if state.is_main_process:
+                if source.has_changed():
+                    raise ValueError(
+                        f"`source` must not change while it is encoded, but files of {source.name!r} have; encode it "
+                        "into another `out`."
+                    )
                 shards.complete()
     items, left_out = shards.count()
     return EncodedSource(shards.folder, items, left_out, was_complete)

@@ -42,7 +42,7 @@ _KINDS_OF_NUMBERS = {"F": "floating", "BF": "floating", "I": "whole", "U": "whol
 
 _KERNELS = ("attn_implementation", "_attn_implementation")
 
-_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, SafetensorError, StrictDataclassError)
+_LOADING_ERRORS = (OSError, ValueError, LookupError, ImportError, SafetensorError, StrictDataclassError)
 
 
 def find_model(name: str | Path) -> str | Path:

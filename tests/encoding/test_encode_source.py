@@ -207,6 +207,26 @@ def test_a_source_that_has_changed_and_other_options_are_refused(encode, photos)
         encode(photos, options={"label_column": "label"})
 
 
+@pytest.mark.parametrize("change", ["replaced", "added", "deleted"])
+def test_a_source_that_changes_while_it_is_encoded_is_refused(change, encode, photos, monkeypatch):
+    late, whole = photos / "bee" / "20.png", Encoder.batch_logits
+
+    def change_meanwhile(encoder, batch):
+        monkeypatch.undo()
+        if change == "deleted":
+            (photos / "ant" / "00.png").unlink()
+        else:
+            target = late if change == "replaced" else photos / "bee" / "new.png"
+            PIL.Image.new("RGB", (9, 9)).save(target)
+        return whole(encoder, batch)
+
+    monkeypatch.setattr(Encoder, "batch_logits", change_meanwhile)
+    with pytest.raises(ValueError, match=r"`source` must not change while it is encoded, but files of '.*photos' have"):
+        encode(photos)
+    with pytest.raises(ValueError, match="but has changed since"):
+        encode(photos)
+
+
 def test_another_model_and_another_image_processor_are_refused(encode, photos, tiny_checkpoint, tiny_model, tmp_path):
     encode(photos)
     processor = load_checkpoint(tiny_checkpoint)[1]

@@ -167,7 +167,7 @@ def test_a_file_is_no_checkpoint(checkpoint):
         load_model(checkpoint / "config.json")
 
 
-@pytest.mark.parametrize("content", [None, "{"])
+@pytest.mark.parametrize("content", [None, "{", '{"image_processor_type": "ViTImageProcessor", "size": [9]}'])
 def test_a_checkpoint_without_its_image_processor_is_refused(content, checkpoint):
     path = checkpoint / "preprocessor_config.json"
     if content is None:
