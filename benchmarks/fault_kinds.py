@@ -120,7 +120,9 @@ def save_model(folder: Path) -> Path:
     backbone = ViTConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8
     )
-    CRHModel(CRHConfig(backbone_config=backbone, num_labels=10, num_bits=16)).save_pretrained(folder)
+    CRHModel(CRHConfig(backbone_config=backbone, num_bits=16, id2label=dict(enumerate("0123456789")))).save_pretrained(
+        folder
+    )
     ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(folder)
     return folder
 
@@ -246,7 +248,7 @@ def kill_export(folder: Path) -> Iterator[Case]:
 def kill_push(folder: Path) -> Iterator[Case]:
     """Upload of a model to a Hub on this machine, in one commit: all files are there, or none is."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from hub.loopback_hub import LoopbackHub
+    from hub.loopback_hub import LoopbackHub  # type: ignore[import-not-found] # of the tests
 
     hub, model = LoopbackHub(), save_model(folder / "model")
     (folder / "pushes").mkdir()

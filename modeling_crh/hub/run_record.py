@@ -157,7 +157,7 @@ def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
             public[name] = {key: value for key, value in public[name].items() if key in allowed}
     backbone = public.get("model", {}).get("backbone_config")
     if isinstance(backbone, Mapping):
-        kind = backbone.get("model_type")
+        kind = str(backbone.get("model_type"))
         config_class = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else PreTrainedConfig
         public["model"]["backbone_config"] = _public_fields(backbone, config_class)
     return cast(dict[str, Any], _without_paths(public))

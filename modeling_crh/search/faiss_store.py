@@ -190,7 +190,7 @@ def _empty_lists(centers: NDArray[np.uint8]) -> Any:
 
 def _stored_codes(index: Any) -> NDArray[np.uint8]:
     """View the packed codes `(N, K / 8)` of an `IndexBinaryFlat`, which must outlive the view."""
-    flat = faiss.downcast_IndexBinary(index)
+    flat: Any = faiss.downcast_IndexBinary(index)
     shape = int(flat.ntotal), int(flat.code_size)
     view: NDArray[np.uint8] = faiss.rev_swig_ptr(flat.xb.data(), shape[0] * shape[1]).reshape(shape)
     return view
