@@ -1,10 +1,12 @@
 """The command `crh`. A command imports what it needs when it runs, so that help and completion take no seconds."""
 
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
@@ -16,6 +18,8 @@ from modeling_crh.cli.search_commands import dedupe, index, search
 from modeling_crh.cli.share_commands import app, demo, export, push
 from modeling_crh.cli.train_command import train
 from modeling_crh.runtime.terminal import clean_messages, print_error, print_traceback, printable_lines
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 
 __all__ = ["commands", "main", "run"]
 
@@ -84,7 +88,8 @@ def run(command: typer.Typer | Callable[..., None]) -> None:
     except (ValueError, OSError, ModuleNotFoundError, _strict_error()) as error:
         if debugs:
             raise
-        print_error(f"Error: {' '.join(str(error).split()) or type(error).__name__}")
+        told = _describe_cache(error) or " ".join(str(error).split())
+        print_error(f"Error: {told or type(error).__name__}")
         sys.exit(2)
     except RuntimeError as error:
         told = None if debugs else _describe_failure(error)
@@ -101,6 +106,25 @@ def _strict_error() -> type[Exception]:
     from huggingface_hub.errors import StrictDataclassError
 
     return StrictDataclassError
+
+
+def _describe_cache(error: BaseException | None) -> str | None:
+    """Say how to move a cache of Hugging Face's libraries that an error or a cause of it could not write to."""
+    import datasets.config
+    from huggingface_hub import constants
+
+    caches = {"HF_DATASETS_CACHE": datasets.config.HF_DATASETS_CACHE, "HF_HUB_CACHE": constants.HF_HUB_CACHE}
+    while error is not None:
+        if isinstance(error, OSError) and isinstance(error.filename, str) and error.errno in _NOT_WRITABLE:
+            for variable, folder in caches.items():
+                cache, place = Path(folder).absolute(), Path(error.filename).absolute()
+                if place.is_relative_to(cache) or (cache.is_relative_to(place) and not cache.is_dir()):
+                    return (
+                        f"The cache {folder} must be a folder that can be written to, but is not: {error.strerror}. "
+                        f"`{variable}` in the environment, or `HF_HOME` for all caches, names another."
+                    )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _describe_failure(error: RuntimeError) -> str | None:
