@@ -25,7 +25,8 @@ def tiny_recipe(monkeypatch, tmp_path):
     monkeypatch.setattr(emoji, "load_efficientnet_lite0", load)
     no_plots = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
     monkeypatch.setattr("modeling_crh.report.report_page.draw_plots", lambda content: no_plots)
-    recipe = Recipe.load(FEATURES_RECIPE, model={"hash_head_hidden_size": 32}, training={"num_train_epochs": 2})
+    last = {"num_train_epochs": 2, "load_best_model_at_end": False}  # after the first epoch both have the same weights
+    recipe = Recipe.load(FEATURES_RECIPE, model={"hash_head_hidden_size": 32}, training=last)
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     return tmp_path / "recipe.yaml"
 
