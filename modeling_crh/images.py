@@ -45,8 +45,11 @@ class UnreadableImageError(UnreadableError):
     rule = "`image` must be a complete image"
 
 
-def read_image(source: ImageSource) -> NDArray[np.uint8]:
+def read_image(source: ImageSource, least_side: int | None = None) -> NDArray[np.uint8]:
     """Read one image as training and encoding see it: upright, with transparency laid over white.
+
+    A JPEG file of many pixels is decoded at a half, a quarter or an eighth of its size, several times as fast, if both
+    of its sides keep `least_side` pixels.
 
     Pixels of more than 8 bits are scaled to 8: those of unsigned 16 bits from 65,535; other whole numbers from 255 or
     65,535 and floating point from 1, 255 or 65,535, whichever holds the largest pixel.
@@ -54,6 +57,7 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     Args:
         source: A path, a URL (http, or any that fsspec reads, such as `s3://`), base64 text, the bytes of a file, an
             opened image, or an array `(H, W)`, `(H, W, C)` or `(C, H, W)` of numbers, with C of 1, 3 or 4.
+        least_side: Number of pixels that a side needs, see `needed_side`; None decodes all.
 
     Returns:
         `(H, W, 3)` uint8.
@@ -78,18 +82,22 @@ def read_image(source: ImageSource) -> NDArray[np.uint8]:
     try:
         if isinstance(source, np.ndarray):
             return to_rgb(_from_array(source))
-        return to_rgb(source if isinstance(source, PIL.Image.Image) else _open(read_bytes(source)))
+        if isinstance(source, PIL.Image.Image):
+            content = None if least_side is None else _unread_file(source)
+            return to_rgb(source if content is None else _open(content, least_side))
+        return to_rgb(_open(read_bytes(source), least_side))
     except UnreadableError as error:
         raise UnreadableImageError(error.reason, name) from error
 
 
-def read_pixels(value: Any, name: object = "") -> torch.Tensor:
+def read_pixels(value: Any, name: object = "", least_side: int | None = None) -> torch.Tensor:
     """Read one image as a tensor, `(3, H, W)` uint8; see `read_image`.
 
     Args:
         value: `{"bytes": ..., "path": ...}`, as `datasets` stores an image, see `stored_source`; or anything that
             `read_image` takes.
         name: Name in messages of an image without a path.
+        least_side: Number of pixels that a side needs, see `needed_side`; None decodes all.
 
     Raises:
         UnreadableImageError: See `read_image`; also where `value` is None or names neither bytes nor a path.
@@ -98,7 +106,7 @@ def read_pixels(value: Any, name: object = "") -> torch.Tensor:
     stored = value if isinstance(value, dict) else {}
     try:
         source = stored_source(stored) if isinstance(value, dict | None) else value
-        return torch.from_numpy(read_image(source)).permute(2, 0, 1)
+        return torch.from_numpy(read_image(source, least_side)).permute(2, 0, 1)
     except UnreadableError as error:
         raise UnreadableImageError(error.reason, stored.get("path") or error.name or str(name)) from error
 
@@ -135,6 +143,23 @@ def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
+def needed_side(processor: BaseImageProcessor) -> int | None:
+    """Number of pixels of a side that an image processor needs: twice as many as it resizes the image to.
+
+    Returns:
+        The number, of the longer side; None if the processor does not resize all images to one shorter side or size.
+
+    Example:
+        >>> from transformers import ViTImageProcessor
+        >>> needed_side(ViTImageProcessor(size={"height": 224, "width": 224}))
+        448
+    """
+    size = dict(getattr(processor, "size", None) or {}) if getattr(processor, "do_resize", False) else {}
+    sides = [size.get(name) for name in ("shortest_edge", "height", "width")]
+    longest = max((side for side in sides if side is not None), default=0)
+    return 2 * longest if longest and not size.get("longest_edge") else None
+
+
 def pixel_values(processor: BaseImageProcessor, images: Sequence[torch.Tensor], **settings: Any) -> torch.Tensor:
     """What an image processor makes of decoded images, `(N, 3, H, W)`.
 
@@ -156,7 +181,19 @@ def pixel_values(processor: BaseImageProcessor, images: Sequence[torch.Tensor], 
     return pixels
 
 
-def _open(content: bytes) -> PIL.Image.Image:
+def _unread_file(image: PIL.Image.Image) -> bytes | None:
+    """Bytes of the JPEG file of an image that was opened and not read yet, which stays as it is; else None."""
+    file = getattr(image, "fp", None)
+    if file is None or image.format not in ("JPEG", "MPO"):
+        return None
+    place = file.tell()
+    file.seek(0)
+    content: bytes = file.read()
+    file.seek(place)
+    return content
+
+
+def _open(content: bytes, least_side: int | None) -> PIL.Image.Image:
     """Open an image, of which no pixel is made yet."""
     if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
         _register_heif()
@@ -166,6 +203,8 @@ def _open(content: bytes) -> PIL.Image.Image:
         raise UnreadableImageError(
             f"{len(content)} bytes cannot hold the {image.width} x {image.height} pixels that it claims"
         )
+    if least_side is not None:
+        image.draft(None, (least_side, least_side))  # of JPEG alone; other formats decode all
     return image
 
 

@@ -11,7 +11,7 @@ from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, PreTrain
 from .codebook import choose_length
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
-from .images import pixel_values, read_image
+from .images import needed_side, pixel_values, read_image
 from .sounds import forward_evenly, read_sound, sound_inputs
 
 TASK = "crh-hashing"
@@ -107,8 +107,9 @@ class CRHPipeline(Pipeline):
         if self.feature_extractor is not None:
             return sound_inputs(self.feature_extractor, [read_sound(item)])
         if self.tokenizer is None:
-            image = torch.from_numpy(read_image(item)).permute(2, 0, 1)  # (3, H, W)
-            return {"pixel_values": pixel_values(cast(BaseImageProcessor, self.image_processor), [image])}
+            processor = cast(BaseImageProcessor, self.image_processor)
+            image = torch.from_numpy(read_image(item, needed_side(processor))).permute(2, 0, 1)  # (3, H, W)
+            return {"pixel_values": pixel_values(processor, [image])}
         if not isinstance(item, str) or not item.strip():
             raise ValueError(f"`text` must be a string that is not empty, but got {type(item).__name__} {item!r:.40}.")
         return tokenize(self.tokenizer, [item])

@@ -4,8 +4,9 @@ import pickle
 import numpy as np
 import PIL.Image
 import pytest
+from transformers import CLIPImageProcessor
 
-from modeling_crh.images import UnreadableImageError, read_image
+from modeling_crh.images import UnreadableImageError, needed_side, read_image, to_rgb
 
 
 @pytest.fixture
@@ -247,3 +248,45 @@ def test_an_image_of_too_many_pixels_is_an_error(write, monkeypatch):
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 9)  # the image has 20
     with pytest.raises(ValueError, match=r"bomb\.png is not: .*decompression bomb"):
         read_image(path)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A JPEG file of 1200 x 800 pixels, lying on its side."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    image = PIL.Image.fromarray(pixels).resize((1200, 800), PIL.Image.Resampling.BICUBIC)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", quality=95, exif=exif)
+    return tmp_path / "photo.jpg"
+
+
+@pytest.mark.parametrize(("least", "scale"), [(None, 1), (801, 1), (400, 2), (399, 2), (200, 4), (32, 8), (1, 8)])
+def test_a_large_jpeg_is_decoded_at_the_scale_that_is_needed(least, scale, photo):
+    whole, small = read_image(photo), read_image(photo, least)
+    assert small.shape == (1200 // scale, 800 // scale, 3)
+    expected = np.asarray(PIL.Image.fromarray(whole).reduce(scale), np.int16)
+    assert np.abs(small.astype(np.int16) - expected).mean() < 2
+    for source in (str(photo), photo.read_bytes(), PIL.Image.open(photo)):
+        np.testing.assert_array_equal(read_image(source, least), small)
+
+
+def test_an_opened_jpeg_is_left_as_it_was(photo):
+    image = PIL.Image.open(photo)
+    read_image(image, 100)
+    assert image.size == (1200, 800)
+    np.testing.assert_array_equal(to_rgb(image), read_image(photo))
+    assert read_image(image, 100).shape == (1200, 800, 3)  # all of it has been decoded
+
+
+@pytest.mark.parametrize(
+    ("settings", "side"),
+    [
+        ({"size": {"height": 20, "width": 30}}, 60),
+        ({"size": {"shortest_edge": 224}}, 448),
+        ({"size": {"shortest_edge": 224, "longest_edge": 500}}, None),
+        ({"size": {"shortest_edge": 224}, "do_resize": False}, None),
+    ],
+)
+def test_a_processor_needs_twice_the_side_that_it_resizes_to(settings, side):
+    assert needed_side(CLIPImageProcessor(**settings)) == side

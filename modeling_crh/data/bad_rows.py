@@ -49,7 +49,9 @@ class BadRow:
         return ValueError(f"Every row must be readable, but {self.path} is not: {self.reason}{how}.")
 
 
-def read_value(kind: Kind, value: Any, place: object) -> Tensor | Sound | str | NDArray[np.float32] | BadRow:
+def read_value(
+    kind: Kind, value: Any, place: object, least_side: int | None = None
+) -> Tensor | Sound | str | NDArray[np.float32] | BadRow:
     """Read the value of one row.
 
     Args:
@@ -57,6 +59,7 @@ def read_value(kind: Kind, value: Any, place: object) -> Tensor | Sound | str | 
         value: An image or a sound as `{"bytes": ..., "path": ...}` or anything that `read_image` or `read_sound` takes,
             a text, or numbers; None where it is missing.
         place: What a message calls the row.
+        least_side: Number of pixels that a side of an image needs, see `images.needed_side`; None decodes all.
 
     Returns:
         Pixels `(3, H, W)` uint8, a `Sound`, a text, or features `(F,)` or `(V, F)`; or the bad row that it is.
@@ -70,7 +73,7 @@ def read_value(kind: Kind, value: Any, place: object) -> Tensor | Sound | str | 
         return BadRow(str(place), "it is missing")
     if kind in FILE_KINDS:
         try:
-            return read_pixels(value, place) if kind == "image" else read_sound(value, place)
+            return read_pixels(value, place, least_side) if kind == "image" else read_sound(value, place)
         except UnreadableError as error:
             return BadRow(error.name, error.reason)
     if kind == "text":
@@ -132,7 +135,7 @@ def are_finite(numbers: NDArray[np.float32] | None) -> bool:
 
 
 def _fault(kind: Kind, value: Any, place: object) -> BadRow | None:
-    found = read_value(kind, value, place)
+    found = read_value(kind, value, place, least_side=1)  # every byte is decoded, into few pixels
     return found if isinstance(found, BadRow) else None
 
 

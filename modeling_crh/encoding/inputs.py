@@ -23,7 +23,7 @@ from transformers import (
 
 from modeling_crh.data.bad_rows import BadRow, Kind, read_value
 from modeling_crh.data.open_source import Row
-from modeling_crh.images import pixel_values
+from modeling_crh.images import needed_side, pixel_values
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.processors import fit_processor
 from modeling_crh.sounds import sound_inputs
@@ -186,6 +186,7 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
         self._kind: Kind = kind
         self._processor = processor
         self._skip_bad = skip_bad
+        self._least_side = needed_side(processor) if isinstance(processor, BaseImageProcessor) else None
 
     def __getitem__(self, batch: Any) -> InputBatch:
         """Prepare a batch; an error is stored in it, since a worker would hide its message in a traceback."""
@@ -200,7 +201,7 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
     def _read(self, rows: list[Row]) -> tuple[list[Row], list[Any], list[tuple[int | str, BadRow]]]:
         kept, values, left_out = [], [], []
         for row in rows:
-            value = read_value(self._kind, row.value, row.path)
+            value = read_value(self._kind, row.value, row.path, self._least_side)
             if not isinstance(value, BadRow):
                 kept.append(row)
                 values.append(value)

@@ -15,7 +15,7 @@ from modeling_crh.data.columns import without_decoding
 from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.inputs import Processor, make_inputs
 from modeling_crh.encoding.labelled_items import LabelledDataset
-from modeling_crh.images import read_pixels
+from modeling_crh.images import needed_side, read_pixels
 from modeling_crh.processors import plain_image_processor
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.sounds import read_sound
@@ -66,7 +66,8 @@ class ImageDataset(LabelledDataset):
         super().__init__(dataset)
         self.seed = seed
         self._images = without_decoding(dataset, "image")
-        self._cache = _decode_all(self._images, cache_bytes)
+        self._least_side = needed_side(plain_image_processor(image_processor))
+        self._cache = _decode_all(self._images, self._least_side, cache_bytes)
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
         self._processor = image_processor = plain_image_processor(image_processor)
@@ -94,7 +95,7 @@ class ImageDataset(LabelledDataset):
     def _decode(self, index: int) -> Tensor:
         if self._cache is not None:
             return self._cache[index]
-        return read_pixels(self._images[index]["image"], f"row {index}")
+        return read_pixels(self._images[index]["image"], f"row {index}", self._least_side)
 
 
 class SoundDataset(LabelledDataset):
@@ -255,15 +256,15 @@ def labelled_dataset(
     raise ValueError(f"`dataset` must hold {PLURALS[reads]}, which the model reads, but holds {held or 'none'}.")
 
 
-def _decode_all(images: Dataset, cache_bytes: int) -> Tensor | None:
+def _decode_all(images: Dataset, least_side: int | None, cache_bytes: int) -> Tensor | None:
     """Decode all images, `(N, 3, H, W)` uint8; None if they differ in size or take more than `cache_bytes`."""
-    shape = read_pixels(images[0]["image"], "row 0").shape
+    shape = read_pixels(images[0]["image"], "row 0", least_side).shape
     if shape.numel() * len(images) > cache_bytes:
         return None
     cache = torch.empty(len(images), *shape, dtype=torch.uint8)
     for start in progress_bar(range(0, len(images), 256), desc="Decoding images", unit="batch"):
         for row, value in enumerate(images[start : start + 256]["image"], start):
-            if (image := read_pixels(value, f"row {row}")).shape != shape:
+            if (image := read_pixels(value, f"row {row}", least_side)).shape != shape:
                 return None
             cache[row] = image
     return cache

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import BaseImageProcessor
 
 from modeling_crh.encoding.inputs import Processor
-from modeling_crh.images import ImageSource, pixel_values, read_image
+from modeling_crh.images import ImageSource, needed_side, pixel_values, read_image
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processors import whole_length
 
@@ -125,7 +125,8 @@ class CodesGraph(nn.Module):
         Raises:
             ValueError: If an image cannot be read.
         """
-        decoded = [torch.from_numpy(read_image(image)).permute(2, 0, 1) for image in images]
+        side = needed_side(processor)
+        decoded = [torch.from_numpy(read_image(image, side)).permute(2, 0, 1) for image in images]
         if self.normalization is None:
             return {self.input_names[0]: pixel_values(processor, decoded).contiguous().numpy()}
         pixels = pixel_values(processor, decoded, do_rescale=False, do_normalize=False).to(torch.uint8)

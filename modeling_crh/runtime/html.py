@@ -91,7 +91,7 @@ class Thumbnail:
 def make_thumbnail(file: Path) -> Thumbnail:
     """Read an image file and make its thumbnail."""
     try:
-        return Thumbnail.of(read_image(file))
+        return Thumbnail.of(read_image(file, least_side=2 * LARGEST_SIDE))
     except (ValueError, OSError):
         return Thumbnail(fault="cannot be read")
 

@@ -13,7 +13,7 @@ from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import Row, open_source, prepare_dataset
 from modeling_crh.encoding import Encoder, ImageDataset, encode_items, encode_source, run_batches
 from modeling_crh.encoding.inputs import input_batches
-from modeling_crh.images import read_image
+from modeling_crh.images import needed_side, read_image
 
 
 @pytest.fixture(scope="module")
@@ -23,20 +23,22 @@ def encoder(tiny_checkpoint):
 
 @pytest.fixture
 def files(tmp_path):
-    """Seven images of several sizes and modes."""
+    """Seven images of several sizes and modes; the last RGB one is a large JPEG."""
     generator = np.random.default_rng(0)
     paths = []
     for number, mode in enumerate(["RGB", "L", "RGBA", "P", "CMYK", "RGB", "1"]):
         pixels = generator.integers(0, 256, (12 + number, 20, 3), dtype=np.uint8)
         image = PIL.Image.fromarray(pixels).convert(mode)
-        paths.append(tmp_path / "photos" / f"{number}.{'jpg' if mode == 'CMYK' else 'png'}")
+        image = image.resize((400, 300)) if number == 5 else image
+        paths.append(tmp_path / "photos" / f"{number}.{'jpg' if mode == 'CMYK' or number == 5 else 'png'}")
         paths[-1].parent.mkdir(exist_ok=True)
         image.save(paths[-1])
     return paths
 
 
 def by_hand(encoder, files):
-    pixels = [torch.from_numpy(read_image(file)).permute(2, 0, 1) for file in files]
+    side = needed_side(encoder.processor)
+    pixels = [torch.from_numpy(read_image(file, side)).permute(2, 0, 1) for file in files]
     inputs = torch.cat([encoder.processor(image, return_tensors="pt")["pixel_values"] for image in pixels])
     with torch.no_grad():
         return encoder.model(pixel_values=inputs).hash_logits
@@ -171,7 +173,7 @@ def test_a_batch_is_of_one_shard_and_bad_rows_are_left_out_of_it(encoder, files)
 
 
 def inputs_by_hand(encoder, files):
-    return [encoder.processor(read_image(file), return_tensors="pt") for file in files]
+    return [encoder.processor(read_image(file, needed_side(encoder.processor)), return_tensors="pt") for file in files]
 
 
 def test_a_batch_of_bad_rows_alone_has_no_inputs(encoder):
