@@ -12,14 +12,14 @@ import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
-from functools import partial
-from ipaddress import IPv6Address, ip_address
+from functools import cache, partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
 import fsspec
-from huggingface_hub import get_session
 
 try:
     from huggingface_hub.utils import httpx as httpx  # type: ignore[attr-defined] # httpx2 from huggingface_hub 2.0 on
@@ -36,6 +36,8 @@ MOST_REDIRECTS = 5
 
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "file")
 """Schemes that a row may have beside http and https, and the last part of a chain such as `zip://a.png::s3://b/c.zip`."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")  # its last 32 bits are an IPv4 address
 
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -180,7 +182,8 @@ def _download(url: str, allow_urls: str | Literal[True]) -> bytes:
                     raise _not_allowed(url, allow_urls)
                 raise UnreadableError(f"it leads to {target}, whose host `allow_urls` does not name")
             with ExitStack() as opened:
-                client = get_session() if named else opened.enter_context(httpx.Client(trust_env=False))
+                settings = {"cookies": CookieJar(DefaultCookiePolicy(allowed_domains=())), "verify": _certificates()}
+                client = opened.enter_context(httpx.Client(trust_env=named, **settings))  # no server's cookies go on
                 response = opened.enter_context(
                     client.stream(
                         "GET",
@@ -194,21 +197,28 @@ def _download(url: str, allow_urls: str | Literal[True]) -> bytes:
                 if response.next_request is None:
                     return _content(response, end)
                 target = str(response.next_request.url)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a part of the name, as in a..b
             raise UnreadableError(f"the server could not be reached: {error}") from error
     raise UnreadableError(f"it is redirected more than {MOST_REDIRECTS} times")
 
 
+@cache
+def _certificates() -> Any:
+    return httpx.create_ssl_context()  # which takes as long as a request
+
+
 def _names_host(allow_urls: str, address: httpx.URL) -> bool:
     port = address.port or (443 if address.scheme == "https" else 80)
-    return not {address.host, f"{address.host}:{port}"}.isdisjoint(_entries(allow_urls))
+    forms = {address.host, address.raw_host.decode("ascii")}  # bücher.example and xn--bcher-kva.example
+    hosts = {f"[{form}]" if ":" in form else form for form in forms}
+    return not (forms | hosts | {f"{host}:{port}" for host in hosts}).isdisjoint(_entries(allow_urls))
 
 
 def _refuse_private(event: str, info: Mapping[str, Any]) -> None:
     """Refuse a connection, before anything is sent, to an address that is not public; httpx calls it at every event."""
     if event.endswith("connect_tcp.complete"):
-        address = info["return_value"].get_extra_info("server_addr")[0]
-        if not _is_public(address):
+        own, address = (info["return_value"].get_extra_info(f"{end}_addr")[0] for end in ("client", "server"))
+        if not _is_public(address) or own == address:  # of this machine, which may have a public one
             info["return_value"].close()
             raise UnreadableError(f"its server has the address {address}, which is not public")
 
@@ -216,12 +226,14 @@ def _refuse_private(event: str, info: Mapping[str, Any]) -> None:
 def _is_public(address: str) -> bool:
     ip = ip_address(address)
     if isinstance(ip, IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
+        ip = ip.ipv4_mapped or ip.sixtofour or (IPv4Address(ip.packed[-4:]) if ip in _NAT64 else ip)
+    if isinstance(ip, IPv6Address) and (ip.is_reserved or ip.is_site_local):  # such as ::127.0.0.1
+        return False
     return ip.is_global and not ip.is_multicast
 
 
 def _content(response: httpx.Response, end: float) -> bytes:
-    if response.is_error:
+    if not response.is_success:
         raise UnreadableError(f"the server answered {response.status_code}")
     if int(response.headers.get("content-length", 0)) > MOST_BYTES:
         raise _too_large()

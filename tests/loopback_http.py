@@ -7,7 +7,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A folder over HTTP. `/moved/x` leads to `/x`, `/to/URL` to any URL, and `/round` to itself.
+    """A folder over HTTP. `/moved/x` leads to `/x` with a cookie, `/to/URL` to any URL, and `/round` to itself.
 
     `/stalls` sends a byte of its headers at a time, `/trickles` a byte of its body, and `/endless` sends zeros without
     their number. What was asked for stands in `asked` of the server.
@@ -17,6 +17,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.server.asked.append(self.path)
         if self.path.startswith(("/moved/", "/to/", "/round")):
             self.send_response(302)
+            self.send_header("Set-Cookie", "a=\xff")  # which no client can send back
             self.send_header("Location", self.path.removeprefix("/moved").removeprefix("/to/"))
             self.end_headers()
         elif self.path == "/stalls":

@@ -6,6 +6,7 @@ import zipfile
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
+from huggingface_hub import get_session
 
 from modeling_crh import file_bytes
 from modeling_crh.file_bytes import UnreadableError, read_bytes, stored_source
@@ -76,6 +77,24 @@ def test_an_allowed_url_in_a_row_is_read_even_where_it_has_moved(server, tmp_pat
         assert row(f"{server.url}/a.png", allowed) == b"content"
         assert row(f"{server.url}/moved/a.png", allowed) == b"content"
     assert read_bytes(f"{server.url}/moved/a.png") == b"content"
+    assert len(get_session().cookies) == 0  # those of such a server would go with what is asked of the Hub
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "others"),
+    [
+        ("http://bücher.example", "bücher.example xn--bcher-kva.example BÜCHER.example:80", "bucher.example"),
+        ("http://xn--bcher-kva.example", "bücher.example xn--bcher-kva.example:80", "xn--bcher"),
+        ("https://[::1]", "::1 [::1] [::1]:443", "::1:443 [::1]:80"),
+        ("http://[2001:db8::7]:80", "2001:db8::7 [2001:db8::7]:80", "2001:db8::7:80"),
+        ("http://a@b:8000/c", "b b:8000", "a a@b b:80"),
+    ],
+)
+def test_a_host_is_named_in_each_of_its_spellings(url, named, others):
+    for entry in named.split():
+        assert file_bytes._names_host(entry, file_bytes.httpx.URL(url)), entry
+    for entry in others.split():
+        assert not file_bytes._names_host(entry, file_bytes.httpx.URL(url)), entry
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]", "photos.example"])
@@ -95,15 +114,23 @@ def test_no_request_goes_to_an_address_that_is_not_public_unless_the_user_names_
 @pytest.mark.parametrize(
     "address",
     "10.0.0.1 172.16.0.1 192.168.1.1 127.0.0.1 169.254.169.254 100.64.0.1 224.0.0.1 255.255.255.255 0.0.0.0 ::1 :: "
-    "fe80::1 fe80::1%eth0 fd00:ec2::254 ff02::1 ::ffff:10.0.0.1 2002:7f00:1::".split(),
+    "fe80::1 fe80::1%eth0 fec0::1 fd00:ec2::254 ff02::1 ::ffff:10.0.0.1 ::ffff:0:10.0.0.1 ::10.0.0.1 2002:7f00:1:: "
+    "64:ff9b::a9fe:a9fe 5f00::1".split(),
 )
 def test_private_loopback_link_local_and_multicast_addresses_are_not_public(address):
     assert not file_bytes._is_public(address)
 
 
-@pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "2606:4700::1111"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::808:808", "2606:4700::1111"])
 def test_other_addresses_are_public(address):
     assert file_bytes._is_public(address)
+
+
+def test_a_public_address_of_this_machine_is_not_asked_either(server, monkeypatch):
+    monkeypatch.setattr(file_bytes, "_is_public", lambda address: True)
+    with pytest.raises(UnreadableError, match=r"its server has the address 127\.0\.0\.1, which is not public"):
+        row(f"{server.url}/a.png", "all")
+    assert server.asked == []
 
 
 def test_a_redirect_leads_only_where_the_row_may_lead(server):
@@ -193,6 +220,8 @@ def test_a_zip_archive_and_a_store_are_read_where_they_are_allowed(zipped, store
         ("s3://bucket/b.png", "No such file"),
         ("http://[::1/a.png", "the server could not be reached: "),
         ("http://", "the server could not be reached: "),
+        ("http://a..b/", "the server could not be reached: "),
+        (f"http://{'a' * 64}.b/", "the server could not be reached: "),
     ],
 )
 def test_a_broken_url_in_a_row_is_a_reason_and_no_traceback(url, reason, zipped, store):
