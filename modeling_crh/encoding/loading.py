@@ -68,8 +68,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
     try:
         if Path(name).is_file():
             raise ValueError("it is a file")
-        if Path(name, "checkpoints").is_dir() and place == name and not Path(name, "config.json").is_file():
-            raise ValueError("its training has not ended; `crh train --resume` goes on with it")
+        _refuse_unfinished(name)
         _check_types(place, "config.json")
         values, _ = CRHConfig.get_config_dict(place)
         if values.get("model_type") != CRHConfig.model_type:
@@ -159,6 +158,7 @@ def shares_centers(name: str | Path, other: str | Path) -> bool:
 def _has_fixed_centers(name: str | Path) -> bool:
     if not Path(name).is_dir() and not is_hub_id(name):
         return False
+    _refuse_unfinished(name)
     try:
         return CRHConfig.get_config_dict(find_model(name))[0].get("fixed_centers") is True
     except OSError:
@@ -177,6 +177,7 @@ def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrai
     """
     place = find_model(name)
     try:
+        _refuse_unfinished(name)
         is_crh = PreTrainedConfig.get_config_dict(place)[0].get("model_type") == CRHConfig.model_type
         if is_crh and tower is not None:
             raise ValueError("it is a CRH model, whose `tower` is chosen already")
@@ -216,6 +217,15 @@ def find_revision(name: str) -> str:
     """The commit of a model that was loaded from the Hub; empty for a folder."""
     config = try_to_load_from_cache(name, "config.json") if is_hub_id(name) else None
     return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
+
+
+def _refuse_unfinished(name: str | Path) -> None:
+    """Refuse the folder of a run that has no model yet, and those in it."""
+    folder = Path(name)
+    run = folder.parent if folder.name in (MODEL_FOLDER, "checkpoints") else folder
+    is_begun = (run / "checkpoints").is_dir() or (run / "recipe.yaml").is_file()
+    if is_begun and not any((place / "config.json").is_file() for place in (folder, run, run / MODEL_FOLDER)):
+        raise ValueError(f"the training of {str(run)!r} has not ended; `crh train --resume` goes on with it")
 
 
 def _check_types(place: str | Path, name: str) -> None:
