@@ -88,8 +88,7 @@ def run(command: typer.Typer | Callable[..., None]) -> None:
     except (ValueError, OSError, ModuleNotFoundError, _strict_error()) as error:
         if debugs:
             raise
-        told = _describe_cache(error) or " ".join(str(error).split())
-        print_error(f"Error: {told or type(error).__name__}")
+        print_error(f"Error: {_describe_cache(error) or ' '.join(str(error).split()) or type(error).__name__}")
         sys.exit(2)
     except RuntimeError as error:
         told = None if debugs else _describe_failure(error)
@@ -113,7 +112,10 @@ def _describe_cache(error: BaseException | None) -> str | None:
     import datasets.config
     from huggingface_hub import constants
 
-    caches = {"HF_DATASETS_CACHE": datasets.config.HF_DATASETS_CACHE, "HF_HUB_CACHE": constants.HF_HUB_CACHE}
+    caches: dict[str, Any] = {
+        "HF_DATASETS_CACHE": datasets.config.HF_DATASETS_CACHE,
+        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
+    }
     while error is not None:
         if isinstance(error, OSError) and isinstance(error.filename, str) and error.errno in _NOT_WRITABLE:
             for variable, folder in caches.items():

@@ -171,7 +171,7 @@ def _batches(shards: Iterable[tuple[int, Iterator[Row]]], batch_size: int) -> It
             yield shard, batch
 
 
-def _share(batch: InputBatch) -> InputBatch:
+def _share(batch: Any) -> Any:
     """Move inputs to shared memory at once in a worker: the thread that sends them would hide that there is no room."""
     if torch.utils.data.get_worker_info() is not None:
         for values in batch.inputs.values():
