@@ -1,11 +1,11 @@
 """How fast are photos of 12 megapixels decoded, and what does it mean for `crh encode`?
 
-Method: JPEG files of `--side` pixels, of noise that is as smooth as a photo and of as many bytes a pixel. `decode`: each
-way makes pixels of the same file, and the image processor of a ViT at 224 pixels takes them, in turns; milliseconds are
-medians. `whole` decodes all pixels and `scaled` what `needed_side` asks for; both are Pillow's. torchvision decodes all
-pixels. OpenCV and simplejpeg, which scale too, are tried if they are installed. `difference`: mean difference of what
-the processor makes to that of all pixels, in steps of a color from 0 to 255. `encode`: images a second of
-`encode_source` with a ViT-S, with the decoding of all pixels and with ours, in turns. One thread.
+Method: JPEG files of `--side` pixels, of noise that is as smooth as a photo and of as many bytes a pixel. `decode`:
+each way makes pixels of the same file, and the image processor of a ViT at 224 pixels takes them, in turns;
+milliseconds are medians. `whole` decodes all pixels and `scaled` what `needed_side` asks for; both are Pillow's.
+torchvision decodes all pixels. OpenCV and simplejpeg, which scale too, are tried if they are installed. `difference`:
+mean difference of what the processor makes to that of all pixels, in steps of a color from 0 to 255. `encode`: images
+a second of `encode_source` with a ViT-S, with the decoding of all pixels and with ours, in turns. One thread.
 
     python benchmarks/bench_decode.py [--images 12] [--side 4000] [--rounds 5] [--dtype bfloat16]
 """
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", default="bfloat16")
     settings = parser.parse_args()
-    settings.batch_size, settings.num_workers = 4, 0
+    settings.batch_size, settings.num_workers, settings.compiled = 4, 0, False
     processor = ViTImageProcessor(do_convert_rgb=True)
     model = small_vit()
     with TemporaryDirectory() as name:

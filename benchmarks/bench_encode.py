@@ -4,11 +4,13 @@ Method: JPEG files are made from the bundled sample of Fashion-MNIST, upscaled t
 Ours is all of `encode_source`, from the listing of the folder to the shards on disk. The bare loop is what one would
 write by hand, and keeps nothing: a `DataLoader` whose workers open, decode and preprocess the same files by the same
 image processor, and a loop that calls the same backbone on batches of the same size, with as many workers. The model is
-a ViT-S/16 at 224 pixels of random weights. The two take turns in one process, after a round that does not count, and
-who begins changes from round to round; `ratio` is the median over rounds of our images a second over those of the bare
-loop in the same round. One thread.
+a ViT-S/16 at 224 pixels of random weights. Ours is in the precision of `--dtype`; the loop is tried in float32 and in
+that one. All take turns in one process, after a round that does not count, and who begins changes from round to round;
+`ratio` and `ratio_float32` are the medians over rounds of our images a second over those of the bare loop in the same
+round. One thread, unless OMP_NUM_THREADS says otherwise.
 
-    python benchmarks/bench_encode.py [--images 300] [--rounds 5] [--num-workers 1] [--batch-size 16]
+    python benchmarks/bench_encode.py [--images 300] [--rounds 5] [--num-workers 1] [--batch-size 16] [--dtype auto]
+    python benchmarks/bench_encode.py --equal-bits DIR    # of the checkpoint that ships, on Fashion-MNIST
 """
 
 import argparse
@@ -25,13 +27,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import PIL.Image
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import ViTConfig, ViTImageProcessor
 
-from modeling_crh import CRHConfig, CRHModel
-from modeling_crh.data import load_benchmark, open_source
-from modeling_crh.encoding import Encoder, encode_source
+from modeling_crh import DEFAULT_CHECKPOINT, CRHConfig, CRHModel
+from modeling_crh.data import load_benchmark, load_splits, open_source
+from modeling_crh.encoding import Encoder, encode_items, encode_source, labelled_dataset, load_checkpoint
+from modeling_crh.encoding.encoder import place_model
+from modeling_crh.training.evaluation import evaluate_splits
 
 
 class ImageFiles(Dataset[Tensor]):
@@ -77,17 +81,31 @@ def bare_loop(model: CRHModel, files: list[Path], processor: ViTImageProcessor, 
     start = time.perf_counter()
     loader = DataLoader(ImageFiles(files, processor), settings.batch_size, num_workers=settings.num_workers)
     for pixels in loader:
-        backbone(pixel_values=pixels)
+        backbone(pixel_values=pixels.to(backbone.dtype))
     return len(files) / (time.perf_counter() - start)
 
 
 def ours(model: CRHModel, folder: Path, processor: ViTImageProcessor, settings: Any) -> float:
     """Images a second of `encode_source`."""
     with TemporaryDirectory() as out:
+        given = {name: getattr(settings, name) for name in ("batch_size", "num_workers", "dtype", "compiled")}
         start = time.perf_counter()
-        encoder = Encoder(model, processor, batch_size=settings.batch_size, num_workers=settings.num_workers)
+        encoder = Encoder(model, processor, **given)
         encoded = encode_source(encoder, open_source(folder), out, model_name="vit-small")
         return encoded.items / (time.perf_counter() - start)
+
+
+def print_equal_bits(data_dir: str) -> None:
+    """Share of equal bits, and mAP, of the checkpoint that ships in float32 and in bfloat16."""
+    splits = load_splits("fashion_mnist", data_dir=data_dir).splits
+    codes, figures = [], {}
+    for dtype in (torch.float32, torch.bfloat16):
+        model, processor = load_checkpoint(DEFAULT_CHECKPOINT)
+        nn.Module.to(model, dtype)
+        codes.append(encode_items(model, labelled_dataset(splits["query"], processor)).codes)
+        found = evaluate_splits(model, processor, splits)
+        figures[str(dtype).removeprefix("torch.")] = round(found["map"], 5)
+    print(json.dumps({"equal_bits": round((codes[0] == codes[1]).float().mean().item(), 5), "map": figures}))
 
 
 def main() -> None:
@@ -98,29 +116,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--num-workers", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument(
+        "--compiled", action="store_true", help="compile our model"
+    )
+    parser.add_argument("--equal-bits", metavar="DIR", help="compare the codes of two precisions instead")
     settings = parser.parse_args()
-    model, processor = small_vit(), ViTImageProcessor(do_convert_rgb=True)
+    if settings.equal_bits:
+        print_equal_bits(settings.equal_bits)
+        return
+    processor = ViTImageProcessor(do_convert_rgb=True)
+    whole, fast, own = small_vit(), small_vit(), small_vit()
+    place_model(fast, settings.dtype)
     with TemporaryDirectory() as name:
         folder, warm = Path(name, "images"), Path(name, "warm")
         files = make_images(folder, settings.images, settings.side)
         make_images(warm, 32, settings.side)
-        bare_loop(model, files[:32], processor, settings)
-        ours(model, warm, processor, settings)
-        bare, own = [], []
+        sides = {
+            "ours": lambda: ours(own, folder, processor, settings),
+            "bare": lambda: bare_loop(fast, files, processor, settings),
+            "bare_float32": lambda: bare_loop(whole, files, processor, settings),
+        }
+        ours(own, warm, processor, settings)
+        for model in (fast, whole):
+            bare_loop(model, files[:32], processor, settings)
+        rates: dict[str, list[float]] = {side: [] for side in sides}
         for number in range(settings.rounds):
-            if number % 2:
-                own.append(ours(model, folder, processor, settings))
-            bare.append(bare_loop(model, files, processor, settings))
-            if not number % 2:
-                own.append(ours(model, folder, processor, settings))
-    ratios = [fast / slow for fast, slow in zip(own, bare, strict=True)]
-    found = {
-        **vars(settings),
-        "bare_images_per_second": round(statistics.median(bare), 1),
-        "our_images_per_second": round(statistics.median(own), 1),
-        "ratios": [round(ratio, 3) for ratio in sorted(ratios)],
-        "ratio": round(statistics.median(ratios), 3),
-    }
+            order = list(sides)
+            for side in order[number % 3 :] + order[: number % 3]:
+                rates[side].append(sides[side]())
+    found: dict[str, Any] = {key: value for key, value in vars(settings).items() if key != "equal_bits"}
+    found |= {f"{side}_images_per_second": round(statistics.median(rates[side]), 1) for side in sides}
+    for label, side in (("ratio", "bare"), ("ratio_float32", "bare_float32")):
+        ratios = [one / other for one, other in zip(rates["ours"], rates[side], strict=True)]
+        found[label] = round(statistics.median(ratios), 3)
     print(json.dumps(found))
 
 

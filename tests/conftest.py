@@ -39,6 +39,12 @@ _BACKBONES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `--dtype auto` be float32, so that the codes of tests do not depend on the machine."""
+    monkeypatch.setattr("modeling_crh.encoding.encoder.multiplies_bfloat16", lambda device: False)
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone() -> Callable[[str], PreTrainedConfig]:
     """Give the config of a backbone for images of 16 x 16 pixels, or of `"bert"` for 50 tokens."""

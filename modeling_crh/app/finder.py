@@ -119,6 +119,7 @@ class Finder:
         model: Folder or Hub id of the model that made the codes.
         pictures: Function that gives the pictures of the items.
         text_model: Folder or Hub id of a model of texts with the same centers; None answers no texts.
+        **settings: `dtype` and `compiled` of the `Encoder`, see `load_encoder`.
 
     Raises:
         ValueError: If a model does not exist, did not make the codes and has other centers, or does not read images or
@@ -126,12 +127,18 @@ class Finder:
     """
 
     def __init__(
-        self, index: HammingIndex, model: str, pictures: Pictures = no_pictures, text_model: str | None = None
+        self,
+        index: HammingIndex,
+        model: str,
+        pictures: Pictures = no_pictures,
+        text_model: str | None = None,
+        **settings: Any,
     ) -> None:
-        self._encoder = load_encoder(index, model, num_workers=0)
+        settings |= {"num_workers": 0}
+        self._encoder = load_encoder(index, model, **settings)
         if self._encoder.reads != "image":
             raise ValueError(f"`model` must read images, but reads {self._encoder.reads}.")
-        self._text_encoder = None if text_model is None else load_encoder(index, text_model, num_workers=0)
+        self._text_encoder = None if text_model is None else load_encoder(index, text_model, **settings)
         if self._text_encoder is not None and self._text_encoder.reads != "text":
             raise ValueError(f"`text_model` must read texts, but reads {self._text_encoder.reads}.")
         self.index, self.pictures = index, pictures

@@ -173,6 +173,7 @@ def build_page(
     text_model: str | None = None,
     image_root: str | Path | None = None,
     pictures: str | Path | None = None,
+    **settings: Any,
 ) -> gr.Blocks:
     """Build the search page of an index; `modeling_crh.app.server` shows it.
 
@@ -183,6 +184,7 @@ def build_page(
         image_root: Folder of the images of the database. Without it, and for paths that lead out of it, only label and
             name of an item are shown.
         pictures: File of thumbnails, as in a Space, to show instead of images.
+        **settings: `dtype` and `compiled` of the `Encoder`, see `load_encoder`.
 
     Raises:
         ValueError: If an argument cannot be used, another model made the codes, or `text_model` has other centers.
@@ -191,7 +193,9 @@ def build_page(
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
     loaded = read_index(index)
     chosen: Pictures = no_pictures if image_root is None else folder_pictures(image_root)
-    return _lay_out(Finder(loaded, model, chosen if pictures is None else stored_pictures(pictures), text_model))
+    if pictures is not None:
+        chosen = stored_pictures(pictures)
+    return _lay_out(Finder(loaded, model, chosen, text_model, **settings))
 
 
 def _lay_out(finder: Finder) -> gr.Blocks:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from modeling_crh import DEFAULT_CHECKPOINT
-from modeling_crh.cli.options import BatchSize, DataOptions, Json, NumBits, NumWorkers, Tower, with_data_options
+from modeling_crh.cli.options import (
+    BatchSize,
+    Compiled,
+    DataOptions,
+    Json,
+    NumBits,
+    NumWorkers,
+    Precision,
+    Tower,
+    with_data_options,
+)
 from modeling_crh.data_source import DataSource, Division
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
 
@@ -25,17 +35,23 @@ def encode(
     ] = 10_000,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = None,
+    dtype: Precision = "auto",
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Encode images, sounds, texts or features into parquet files of codes; an interrupted run can be continued."""
     from modeling_crh.data import open_source
     from modeling_crh.encoding import Encoder
     from modeling_crh.encoding.encode import check_kind, encode_source
+    from modeling_crh.encoding.manifest import EncodingRecord
     from modeling_crh.encoding.shards import shard_files
     from modeling_crh.runtime.processes import leave_processes, own_state
     from modeling_crh.training.recipe import options_of_run
 
-    encoder = Encoder.load(checkpoint, num_bits=num_bits, batch_size=batch_size, num_workers=num_workers)
+    begun = EncodingRecord.read(out)
+    precision: Any = begun.dtype if dtype == "auto" and begun is not None else dtype
+    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "compiled": compiled}
+    encoder = Encoder.load(checkpoint, num_bits=num_bits, dtype=precision, **settings)
     inherited = options_of_run(checkpoint, data, columns_only=True)
     options = inherited | data
     skip_bad = options.pop("skip_bad", False)
@@ -72,18 +88,19 @@ def features(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentation.")] = 0,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = None,
+    dtype: Precision = "auto",
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Store a backbone's features of labelled images, sounds or texts, for `crh train --features-column features`."""
-    from torch import nn
-
     from modeling_crh.data import read_parts
     from modeling_crh.encoding import load_backbone
+    from modeling_crh.encoding.encoder import place_model
     from modeling_crh.encoding.feature_tables import store_features
-    from modeling_crh.runtime.processes import choose_workers, own_state
+    from modeling_crh.runtime.processes import choose_workers
 
     backbone, processor = load_backbone(checkpoint, tower)
-    nn.Module.to(backbone, own_state().device)
+    place_model(backbone, dtype, compiled=compiled)
     parts, bad_rows = read_parts(DataSource(**data))
     name_bad_rows(bad_rows)
     files = store_features(
@@ -120,6 +137,8 @@ def evaluate(
     num_bits: NumBits = None,
     batch_size: BatchSize = 256,
     num_workers: NumWorkers = None,
+    dtype: Precision = "float32",
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model: retrieval figures of the queries of a dataset against its database.
@@ -136,7 +155,7 @@ def evaluate(
     recipe = find_recipe(name)
     if reference is not None and recipe is not None and recipe.method != "crh":
         raise ValueError(f"`reference` must be left out for {recipe.method}, since only the centers of CRH move.")
-    encoder = Encoder.load(name, num_bits=num_bits, batch_size=batch_size, num_workers=num_workers)
+    encoder = Encoder.load(name, num_bits=num_bits, dtype=dtype, compiled=compiled)
     options: dict[str, Any] = options_of_run(name, data) | data
     options.setdefault("dataset", "fashion_mnist_sample")
     loaded = load_splits(**options)

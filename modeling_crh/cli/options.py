@@ -25,6 +25,13 @@ NumBits = Annotated[
         show_default="all bits",
     ),
 ]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"],
+    typer.Option("--dtype", help="Precision to compute in; *auto* is bfloat16 where the hardware multiplies it."),
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Compile the model first, which is worth it for many thousands of items.")
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Number of items that go through the model at a time.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, all else on standard error.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from modeling_crh.cli.options import DataOptions, Json, NumBits, with_data_options
+from modeling_crh.cli.options import Compiled, DataOptions, Json, NumBits, Precision, with_data_options
 from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import print_summary, print_table, say
 
@@ -125,6 +125,8 @@ def search(
             show_default="no pictures",
         ),
     ] = None,
+    dtype: Precision = "auto",
+    compiled: Compiled = False,
     as_json: Json = False,
 ) -> None:
     """Find the nearest items of an index."""
@@ -141,8 +143,10 @@ def search(
     known = {} if model is None else options_of_run(model, data, columns_only=True)
     sources = queries.find_queries(query or [], chosen.num_bits, **{**known, **data}) + queries.text_queries(text or [])
     to_encode = any(source.kind != "code" for source in sources)
-    encoder = queries.load_encoder(chosen, model) if model is not None and to_encode else None
-    if model is not None and encoder is None:
+    encoder = None
+    if model is not None and to_encode:
+        encoder = queries.load_encoder(chosen, model, dtype=dtype, compiled=compiled)
+    elif model is not None:
         queries.check_model(chosen, model)
     logits = queries.query_logits(sources, chosen.num_bits, encoder)
     results = find_results(chosen, sources, logits, k=k, radius=radius, rerank=rerank)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from modeling_crh.cli.options import Json
+from modeling_crh.cli.options import Compiled, Json, Precision
 from modeling_crh.runtime.terminal import print_summary, stderr_console
 
 _CALIBRATION_IMAGES = 256
@@ -175,11 +175,15 @@ def app(
         int | None,
         typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 7860 on"),
     ] = None,
+    dtype: Precision = "auto",
+    compiled: Compiled = False,
 ) -> None:
     """Show the search page of an index in a browser, until Ctrl-C."""
     from modeling_crh.app import build_page, serve
 
-    serve(build_page(index, model, text_model=text_model, image_root=image_root), host, port, allowed_host or ())
+    settings: dict[str, Any] = {"dtype": dtype, "compiled": compiled}
+    page = build_page(index, model, text_model=text_model, image_root=image_root, **settings)
+    serve(page, host, port, allowed_host or ())
 
 
 def demo(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from modeling_crh.checks import is_whole
@@ -127,6 +127,7 @@ def encode_source(
         source_version=source.version,
         options=dict(options or {}),
         shard_size=shard_size,
+        dtype=encoder.dtype,
     )
     layout = record, _label_type(source), pa.string() if source.has_string_ids else pa.int64()
     shards = CodeShards(folder, *layout)
@@ -135,7 +136,6 @@ def encode_source(
     if not was_complete:
         with only_run(shards.folder, is_main=state.is_main_process, wait=state.wait_for_everyone):
             shards = CodeShards(folder, *layout)  # another run may have written since
-            nn.Module.to(encoder.model, state.device)
             _encode(encoder, _own_batches(encoder, source, shards, state, skip_bad), shards)
             state.wait_for_everyone()
             if state.is_main_process:

@@ -1,8 +1,10 @@
 """Encoder: the one path from images, sounds, texts or features to hash logits and codes."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -17,11 +19,14 @@ from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches, k
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.processes import choose_workers, own_state
-from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.runtime.terminal import progress_bar, say
 from modeling_crh.sounds import forward_evenly
 
 Forward = Callable[..., Tensor]
 """Function from a batch of inputs to one tensor `(N, ...)`."""
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+"""Precision of a model: `auto` is `bfloat16` where the hardware multiplies it, and `float32` elsewhere."""
 
 
 class Encoder:
@@ -32,6 +37,8 @@ class Encoder:
         processor: Image processor, feature extractor or tokenizer of the model; None for features.
         batch_size: Number of items that go through the model at a time.
         num_workers: Number of processes that decode items; None lets `choose_workers` choose.
+        dtype: Precision to compute in; None keeps that of the model.
+        compiled: Whether to compile the model, see `place_model`.
 
     Example:
         >>> from modeling_crh import DEFAULT_CHECKPOINT
@@ -40,13 +47,19 @@ class Encoder:
     """
 
     def __init__(
-        self, model: CRHModel, processor: Processor, *, batch_size: int = 64, num_workers: int | None = None
+        self,
+        model: CRHModel,
+        processor: Processor,
+        *,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        dtype: DType | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model, self.processor = model, processor
         self.batch_size, self.num_workers = batch_size, num_workers
         self.reads: Kind = kind_of(model)
-        self.model.train(False)
-        nn.Module.to(self.model, own_state().device)
+        place_model(self.model.train(False), dtype, compiled=compiled)
 
     @classmethod
     def load(cls, name: str | Path, *, num_bits: int | None = None, **settings: Any) -> "Encoder":
@@ -55,7 +68,7 @@ class Encoder:
         Args:
             name: Folder of a run or a checkpoint, or Hub id.
             num_bits: Number of first bits of the codes, one of the model's `prefix_bits`; None takes all.
-            **settings: `batch_size` and `num_workers`.
+            **settings: The other arguments of `Encoder`.
 
         Raises:
             ValueError: If there is no such checkpoint, it is damaged, or is not trained for codes of `num_bits` bits.
@@ -66,6 +79,11 @@ class Encoder:
     def num_bits(self) -> int:
         """Number of bits of a code, K."""
         return self.model.config.num_bits
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the model, such as `float32`."""
+        return str(self.model.dtype).removeprefix("torch.")
 
     def hash_logits(
         self, items: Sequence[Any], *, names: Sequence[str] | None = None, desc: str = "Encoding"
@@ -134,6 +152,42 @@ class Encoder:
         if not batch.rows:
             return torch.empty(0, self.num_bits)
         return next(run_batches(self.model, [batch.inputs]))
+
+
+def place_model(model: PreTrainedModel, dtype: DType | None = None, *, compiled: bool = False) -> None:
+    """Move a model to the device of this process, and give it its precision; `auto` says what it has chosen.
+
+    Args:
+        model: Model in evaluation mode.
+        dtype: Precision; None keeps that of the model.
+        compiled: Whether to compile the model with its first batch, which takes half a minute or more: worth it for
+            many thousands of items. The codes differ by as few bits as those of another precision.
+
+    Raises:
+        ValueError: If there is no C++ compiler, which torch needs to compile for a CPU.
+    """
+    device = own_state().device
+    chosen = dtype
+    if dtype == "auto":
+        chosen = "bfloat16" if multiplies_bfloat16(device) else "float32"
+    if dtype == "auto" and chosen == "bfloat16":
+        say(f"Computing in bfloat16, which the {'processor' if device.type == 'cpu' else 'GPU'} multiplies itself.")
+    nn.Module.to(model, device, None if chosen is None else getattr(torch, chosen))
+    if not compiled:
+        return
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ValueError(f"`compile` needs a C++ compiler on a CPU, but there is no {compiler}.")
+    model.compile()
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16 itself: a GPU from Ampere on, AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def run_batches(

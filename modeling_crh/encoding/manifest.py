@@ -31,6 +31,7 @@ class EncodingRecord:
         shard_size: Number of source rows per shard.
         num_shards: Number of shards of the whole source; None until all are written.
         prefix_bits: Numbers of first bits that are codes by themselves, see `CRHConfig`.
+        dtype: Precision that the codes were computed in.
     """
 
     model: str
@@ -43,6 +44,7 @@ class EncodingRecord:
     shard_size: int
     num_shards: int | None = None
     prefix_bits: list[int] = field(default_factory=list)
+    dtype: str = "float32"
 
     @classmethod
     def read(cls, folder: Path) -> "EncodingRecord | None":
@@ -76,6 +78,7 @@ class EncodingRecord:
         rule = f"as it was when {str(folder)!r} was begun"
         for name, was, now, is_same in (
             ("num_bits", begun.num_bits, self.num_bits, self.num_bits == begun.num_bits),
+            ("dtype", begun.dtype, self.dtype, self.dtype == begun.dtype),
             ("checkpoint", begun.model, self.model, self.weights == begun.weights),
             ("source", begun.source, self.source, self.source == begun.source),
             ("source", begun.source, self.source, self.source_version == begun.source_version),

@@ -26,7 +26,8 @@ class CodeShards:
     Shard `s` holds the codes of `shard_size` rows of the source, from row `s * shard_size` on, without rows that were
     left out. Its columns are `id`, `path`, `code` (the packed code as fixed-size binary) and, for labelled data,
     `label` (a class name or a list of names). The metadata of its schema hold `model`, `revision` (on the Hub),
-    `num_bits`, `left_out` and a `checksum`, see `shard_writer`. A run continues with the shards that are missing.
+    `num_bits`, `dtype`, `left_out` and a `checksum`, see `shard_writer`. A run continues with the shards that are
+    missing.
 
     Args:
         folder: Folder: new, empty, or begun by a run of the same record; nothing is written before the first shard.
@@ -133,11 +134,12 @@ class CodeShards:
         fields = [("id", self._id_type), ("path", pa.string()), ("code", pa.binary(self.record.num_bits // 8))]
         if self._label_type is not None:
             fields.append(("label", self._label_type))
-        metadata = {"model": self.record.model, "num_bits": str(self.record.num_bits)}
-        if self.record.revision:
-            metadata["revision"] = self.record.revision
-        if self.record.prefix_bits:
-            metadata["prefix_bits"] = ",".join(map(str, self.record.prefix_bits))
+        record = self.record
+        metadata = {"model": record.model, "num_bits": str(record.num_bits), "dtype": record.dtype}
+        if record.revision:
+            metadata["revision"] = record.revision
+        if record.prefix_bits:
+            metadata["prefix_bits"] = ",".join(map(str, record.prefix_bits))
         if left_out:
             metadata["left_out"] = json.dumps([(number, bad.path, bad.reason) for number, bad in left_out])
         return pa.schema(fields, metadata=metadata)
@@ -211,7 +213,7 @@ def _footer(file: Path) -> pq.FileMetaData | None:
         return None
 
 
-_NAMED = (b"model", b"revision", b"num_bits")
+_NAMED = (b"model", b"revision", b"num_bits", b"dtype")
 
 
 def code_files(codes: Path) -> list[Path]:
@@ -254,8 +256,8 @@ def read_code_schema(file: Path) -> pa.Schema:
     return schema
 
 
-def one_model(schemas: list[pa.Schema], codes: Path) -> tuple[str, str, str]:
-    """Return the model, revision and number of bits of all files; empty if the files do not name them.
+def one_model(schemas: list[pa.Schema], codes: Path) -> tuple[str, str, str, str]:
+    """Return the model, revision, number of bits and precision of all files; empty if the files do not name them.
 
     Args:
         schemas: Schemas of the files.
@@ -265,11 +267,13 @@ def one_model(schemas: list[pa.Schema], codes: Path) -> tuple[str, str, str]:
         ValueError: If the files name different ones.
     """
     record = EncodingRecord.read(codes)
-    named = set() if record is None else {(record.model, record.revision, str(record.num_bits))}
+    named = set() if record is None else {(record.model, record.revision, str(record.num_bits), record.dtype)}
     for schema in schemas:
         found = schema.metadata or {}
-        model, revision, num_bits = (found.get(name, b"").decode("utf-8", "replace") for name in _NAMED)
-        named.add((model, revision, num_bits))
+        if b"num_bits" in found:
+            found.setdefault(b"dtype", b"float32")  # which earlier versions did not name
+        model, revision, num_bits, dtype = (found.get(name, b"").decode("utf-8", "replace") for name in _NAMED)
+        named.add((model, revision, num_bits, dtype))
     if len(named) > 1:
         raise ValueError(f"`codes` must be codes of one model, but {str(codes)!r} holds those of {sorted(named)}.")
     return named.pop()

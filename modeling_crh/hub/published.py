@@ -93,13 +93,13 @@ def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[p
 
 
 def _public_schema(schemas: list[pa.Schema], folder: Path, model: str | None) -> pa.Schema:
-    found, _, num_bits = one_model(schemas, folder)
+    found, _, num_bits, dtype = one_model(schemas, folder)
     if not {"id", "path", "code"} <= set(schemas[0].names) or not num_bits:
         raise ValueError(f"`codes` must be a folder that `crh encode` wrote, but {str(folder)!r} is not.")
     if any(not schema.equals(schemas[0]) for schema in schemas):
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(folder)!r} differ.")
     named = model or found
-    kept = {"num_bits": num_bits} | ({"model": named} if is_hub_id(named) else {})
+    kept = {"num_bits": num_bits, "dtype": dtype} | ({"model": named} if is_hub_id(named) else {})
     if b"prefix_bits" in (schemas[0].metadata or {}):
         kept["prefix_bits"] = schemas[0].metadata[b"prefix_bits"]
     fields = [field if field.name != "code" else field.with_type(pa.binary()) for field in schemas[0]]

@@ -37,6 +37,7 @@ class CodeIndex(ABC):
     num_bits: int
     model: str
     revision: str
+    dtype: str
 
     @property
     @abstractmethod

@@ -22,6 +22,7 @@ class HammingIndex(CodeIndex):
         kind: `flat`, `ivf`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
         model: Name of the model that made the codes.
         revision: Git revision of the model that made the codes.
+        dtype: Precision that they were computed in, such as `float32`.
 
     Raises:
         ValueError: If an argument has a wrong type, shape or value.
@@ -44,19 +45,20 @@ class HammingIndex(CodeIndex):
         kind: str = "auto",
         model: str = "",
         revision: str = "",
+        dtype: str = "",
     ) -> None:
         codes = check_packed("packed", packed)
         if not len(codes):
             raise ValueError("`packed` must hold at least one code, but holds none.")
-        for name, value in (("model", model), ("revision", revision)):
+        for name, value in (("model", model), ("revision", revision), ("dtype", dtype)):
             if not isinstance(value, str):
                 raise ValueError(f"`{name}` must be a string, but got {value!r:.80}.")
         chosen = choose_kind(kind, len(codes))
-        self._fill(CodeStore.build(codes, chosen), Items(len(codes), ids, labels, paths), model, revision)
+        self._fill(CodeStore.build(codes, chosen), Items(len(codes), ids, labels, paths), model, revision, dtype)
 
-    def _fill(self, store: CodeStore, items: Items, model: str, revision: str) -> None:
+    def _fill(self, store: CodeStore, items: Items, model: str, revision: str, dtype: str) -> None:
         self._store, self.items = store, items
-        self.num_bits, self.model, self.revision = store.num_bits, model, revision
+        self.num_bits, self.model, self.revision, self.dtype = store.num_bits, model, revision, dtype
 
     def __len__(self) -> int:
         return len(self._store)
@@ -120,7 +122,7 @@ class HammingIndex(CodeIndex):
             OSError: If the file cannot be written; an older file is then unchanged.
         """
         header: dict[str, Any] = {"kind": self.kind, "model": self.model, "revision": self.revision}
-        header |= {"num_bits": self.num_bits, "num_items": len(self)}
+        header |= {"dtype": self.dtype, "num_bits": self.num_bits, "num_items": len(self)}
         write_index_file(path, header, {"items": self.items.to_bytes(), **self._store.parts()})
 
     @classmethod
@@ -144,5 +146,5 @@ class HammingIndex(CodeIndex):
                 raise ValueError(f"it holds {len(store)} codes for {len(items)} items")
         except ValueError as error:
             raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
-        index._fill(store, items, header["model"], header["revision"])
+        index._fill(store, items, header["model"], header["revision"], header["dtype"])
         return index

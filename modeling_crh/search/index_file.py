@@ -4,7 +4,8 @@
     bytes 8..11    format version, little-endian
     bytes 12..43   SHA-256 of all that follows
     bytes 44..47   length of the header, little-endian
-    then           header: JSON with `num_bits`, `num_items`, `kind`, `model`, `revision`, and the lengths of the parts
+    then           header: JSON with `num_bits`, `num_items`, `kind`, `model`, `revision`, `dtype`, and the lengths of
+                   the parts
     then           the parts, one after the other
 
 The checksum detects damage; it is not a signature, and does not tell who made the file.
@@ -217,7 +218,7 @@ FORMAT_VERSION = 1
 
 _START = struct.Struct("<8sI32s")
 _LENGTH = struct.Struct("<I")
-_FIELDS = {"kind": str, "model": str, "revision": str, "num_bits": int, "num_items": int, "parts": dict}
+_FIELDS = {"kind": str, "model": str, "revision": str, "dtype": str, "num_bits": int, "num_items": int, "parts": dict}
 
 Parts = dict[str, NDArray[np.uint8]]
 
@@ -291,6 +292,8 @@ def _divide(content: bytes) -> tuple[dict[str, Any], Parts]:
     (length,) = _LENGTH.unpack_from(content, _START.size)
     text, rest = np.split(np.frombuffer(content, np.uint8)[_START.size + _LENGTH.size :], [length])
     header = json.loads(text.tobytes())
+    if isinstance(header, dict):
+        header.setdefault("dtype", "")  # which earlier versions did not write
     for name, kind in _FIELDS.items():
         if not isinstance(header, dict) or type(header.get(name)) is not kind:
             raise ValueError(f"it has no `{name}` of type {kind.__name__}")

@@ -49,7 +49,7 @@ def read_codes(
     path = check_path("codes", codes)
     files = code_files(path)
     schemas = [read_code_schema(file) for file in files]
-    found_model, revision, named_bits = one_model(schemas, path)
+    found_model, revision, named_bits, dtype = one_model(schemas, path)
     all_bits = 8 * schemas[0].field(CODE).type.byte_width
     if named_bits not in ("", str(all_bits)):
         raise ValueError(
@@ -61,7 +61,8 @@ def read_codes(
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(codes)!r} differ.")
     if not sum(pq.read_metadata(file).num_rows for file in files):
         raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
-    settings = LanceSettings(kept_bits, found_model if model is None else model, revision if model is None else "")
+    named = (found_model, revision) if model is None else (model, "")
+    settings = LanceSettings(kept_bits, *named, dtype)
     return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], kept_bits // 8)
 
 
@@ -105,7 +106,7 @@ def index_codes(
     settings, parts = read_codes(codes, model, COLUMNS, num_bits)
     packed, read = zip(*parts, strict=True)
     columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
-    return HammingIndex(np.concatenate(packed), **columns, kind=kind, model=settings.model, revision=settings.revision)
+    return HammingIndex(np.concatenate(packed), **columns, kind=kind, **settings.origin)
 
 
 def codes_to_table(

@@ -66,6 +66,7 @@ class LanceIndex(LanceView):
         kind: str = "auto",
         model: str = "",
         revision: str = "",
+        dtype: str = "",
         replace: bool = False,
         storage_options: dict[str, str] | None = None,
     ) -> "LanceIndex":
@@ -81,6 +82,7 @@ class LanceIndex(LanceView):
             kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_table.check_table_kind`.
             model: Name of the model that made the codes.
             revision: Git revision of the model that made the codes.
+            dtype: Precision that they were computed in, such as `float32`.
             replace: Whether the codes become a new version of an existing table of codes.
             storage_options: Options of the object store, see the class.
 
@@ -91,7 +93,7 @@ class LanceIndex(LanceView):
         if not len(codes):
             raise ValueError("`packed` must hold at least one code, but holds none.")
         items = Items(len(codes), np.arange(len(codes)) if ids is None else ids, labels, paths)
-        settings = LanceSettings(8 * codes.shape[1], model, revision)
+        settings = LanceSettings(8 * codes.shape[1], model, revision, dtype)
         place = LancePlace.of(uri, storage_options)
         write_table(place, [make_rows(codes, items, columns)], settings, kind=kind, replace=replace)
         return cls(uri, storage_options=storage_options)

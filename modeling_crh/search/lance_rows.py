@@ -80,16 +80,22 @@ class LanceSettings:
         num_bits: `K`.
         model: Name of the model that made the codes.
         revision: Git revision of the model that made the codes.
+        dtype: Precision that they were computed in.
     """
 
     num_bits: int
     model: str = ""
     revision: str = ""
+    dtype: str = ""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Everything but the number of bits, by name."""
+        return {"model": self.model, "revision": self.revision, "dtype": self.dtype}
 
     def to_metadata(self) -> dict[str, str]:
         """Make the metadata of a schema."""
-        settings = {"num_bits": str(self.num_bits), "model": self.model, "revision": self.revision}
-        return {"crh_format": str(FORMAT_VERSION)} | settings
+        return {"crh_format": str(FORMAT_VERSION), "num_bits": str(self.num_bits)} | self.origin
 
     @classmethod
     def of_schema(cls, schema: pa.Schema, uri: str) -> "LanceSettings":
@@ -110,7 +116,7 @@ class LanceSettings:
         expected = str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
         if "id" not in kinds or kinds.get(CODE) != expected:
             raise ValueError(f"`uri` must be a table of ids and codes of {num_bits:.20} bits, but {uri!r} is not one.")
-        return cls(int(num_bits), found.get("model", ""), found.get("revision", ""))
+        return cls(int(num_bits), *(found.get(name, "") for name in ("model", "revision", "dtype")))
 
 
 def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Column] | None = None) -> pa.Table:

@@ -45,6 +45,7 @@ class LanceView(CodeIndex):
     def _read_settings(self) -> None:
         settings = LanceSettings.of_schema(self._table.schema, self.uri)
         self.num_bits, self.model, self.revision = settings.num_bits, settings.model, settings.revision
+        self.dtype = settings.dtype
 
     def __len__(self) -> int:
         with self._speaking():
@@ -98,7 +99,8 @@ class LanceView(CodeIndex):
             query = self._table.search().select([*(c for c in COLUMNS if c in self._table.schema.names), CODE])
             table = (query if self._condition is None else query.where(self._condition)).to_arrow().sort_by("id")
         given = {f"{name}s": table[name] for name in COLUMNS if name in table.column_names}
-        return HammingIndex(codes_of(table), **given, kind=kind, model=self.model, revision=self.revision)
+        origin = {"model": self.model, "revision": self.revision, "dtype": self.dtype}
+        return HammingIndex(codes_of(table), **given, kind=kind, **origin)
 
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         exact = self.kind == "flat"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data import Row, open_source
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
-from modeling_crh.encoding import Encoder
-from modeling_crh.encoding.loading import cut_model, find_model, shares_centers
+from modeling_crh.encoding.encoder import DType, Encoder
+from modeling_crh.encoding.loading import cut_model, find_model, load_checkpoint, shares_centers
 from modeling_crh.file_bytes import UnreadableError, stored_source
 from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
@@ -83,20 +83,19 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
     Args:
         index: Index to search.
         model: Folder or Hub id of the model.
-        **settings: Settings of the `Encoder`, such as `num_workers`.
+        **settings: Settings of the `Encoder`, such as `num_workers`; the `dtype` `"auto"` is that of the index.
 
     Raises:
         ValueError: If the model does not exist, did not make the codes, or makes codes of another length.
     """
     check_model(index, model)
-    encoder = Encoder.load(model, **settings)
-    if index.num_bits in encoder.model.config.lengths:
-        encoder.model = cut_model(encoder.model, index.num_bits)
-    if encoder.num_bits != index.num_bits:
-        raise ValueError(
-            f"`model` must make codes of {index.num_bits} bits, as the index holds, but makes {encoder.num_bits}."
-        )
-    return encoder
+    trained, processor = load_checkpoint(model)
+    if index.num_bits not in trained.config.lengths:
+        found = trained.config.num_bits
+        raise ValueError(f"`model` must make codes of {index.num_bits} bits, as the index holds, but makes {found}.")
+    if settings.get("dtype") == "auto" and index.dtype in get_args(DType):
+        settings["dtype"] = index.dtype
+    return Encoder(cut_model(trained, index.num_bits), processor, **settings)
 
 
 def query_logits(sources: Sequence[QuerySource], num_bits: int, encoder: Encoder | None = None) -> Tensor:

@@ -33,6 +33,7 @@ def test_a_shard_holds_id_path_code_and_label(tmp_path):
         b"model": b"org/a",
         b"revision": b"c0ffee",
         b"num_bits": b"16",
+        b"dtype": b"float32",
         b"left_out": b'[[5, "5.png", "cut"]]',
     }
 
@@ -42,7 +43,7 @@ def test_without_labels_there_is_no_column(tmp_path):
     shards.write(0, rows(0), packed(0))
     table = pq.read_table(shard_path(tmp_path, 0))
     assert table.column_names == ["id", "path", "code"]
-    assert {*table.schema.metadata} == {b"model", b"num_bits", b"checksum"}
+    assert {*table.schema.metadata} == {b"model", b"num_bits", b"dtype", b"checksum"}
 
 
 @pytest.mark.skipif(Version(version("datasets")) < Version("5.1"), reason="it reads no fixed-size binary")
@@ -155,7 +156,7 @@ def test_images_that_were_left_out_do_not_part_the_shards(tmp_path):
     shards.write(1, [], packed())
     shards.complete()
     schemas = [read_code_schema(file) for file in code_files(tmp_path)]
-    assert one_model(schemas, tmp_path) == ("runs/a", "", "16")
+    assert one_model(schemas, tmp_path) == ("runs/a", "", "16", "float32")
     assert len(index_codes(tmp_path)) == 1
 
 

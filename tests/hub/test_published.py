@@ -113,7 +113,7 @@ def test_shards_are_cut_below_the_folder_of_them_all(tmp_path):
     schema, rows = write_public_codes(tmp_path / "codes", tmp_path / "public", None)
     tables = [pq.read_table(file) for file in sorted((tmp_path / "public").iterdir())]
     assert [table["path"].to_pylist() for table in tables] == [["a/1.png"], [], ["b/2.png"]]
-    assert (rows, schema.metadata) == (2, {b"num_bits": b"16", b"model": b"runs/a"})
+    assert (rows, schema.metadata) == (2, {b"num_bits": b"16", b"dtype": b"float32", b"model": b"runs/a"})
     assert all(b"ada" not in file.read_bytes() for file in (tmp_path / "public").iterdir())
 
 
