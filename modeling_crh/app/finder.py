@@ -21,7 +21,7 @@ from modeling_crh.encoding import Encoder
 from modeling_crh.images import UnreadableImageError, decoding, to_rgb
 from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
 from modeling_crh.search import HammingIndex
-from modeling_crh.search.index_file import label_text
+from modeling_crh.search.code_index import label_text
 from modeling_crh.search.queries import load_encoder
 
 Pictures = Callable[[int, str | None], Thumbnail]

@@ -163,7 +163,7 @@ def search(
 
 
 def _print_results(results: Sequence["Result"]) -> None:
-    from modeling_crh.search.index_file import label_text
+    from modeling_crh.search.code_index import label_text
 
     rows: list[tuple[object, ...]] = []
     for result in results:

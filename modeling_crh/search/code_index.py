@@ -221,6 +221,17 @@ def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -
     return chosen
 
 
+def label_text(label: str | int | list[str | None] | None, separator: str = ", ") -> str:
+    """Write the label of an item in one line; empty without a label.
+
+    Example:
+        >>> label_text(["cat", None, "dog"]), label_text(7), label_text(None)
+        ('cat, dog', '7', '')
+    """
+    names = label if isinstance(label, list) else [label]
+    return separator.join(str(name) for name in names if name is not None)
+
+
 TABLE_SUFFIX = ".lance"
 
 

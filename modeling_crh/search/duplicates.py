@@ -15,9 +15,9 @@ from tqdm import tqdm
 from modeling_crh.checks import check_path
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.terminal import progress_bar
-from modeling_crh.search.code_index import Positions, check_radius
+from modeling_crh.search.code_index import Positions, check_radius, label_text
 from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.index_file import COLUMNS, label_text
+from modeling_crh.search.index_file import COLUMNS
 
 _MOST_WAITING = 1 << 21
 

@@ -30,6 +30,9 @@ from modeling_crh.search.code_index import Ids
 
 COLUMNS = ("id", "label", "path")
 
+_TEXT = pa.large_string()
+_TYPES = {"id": (pa.int64(), _TEXT), "label": (pa.int64(), _TEXT, pa.large_list(_TEXT)), "path": (_TEXT,)}  # in a file
+
 Column = Collection[Any]
 """Values of a column: a list, a NumPy array, an Arrow array or a range."""
 
@@ -112,12 +115,16 @@ class Items:
         """
         try:
             with pa.ipc.open_stream(pa.py_buffer(content.tobytes())) as reader:
+                names = reader.schema.names
+                in_order = [name for name in COLUMNS if name in names]
+                if names != in_order or any(field.type not in _TYPES[field.name] for field in reader.schema):
+                    raise ValueError(f"its table of items has the columns {', '.join(map(str, reader.schema))}")
                 table = reader.read_all()
             table.validate(full=True)
         except (pa.ArrowException, OSError) as error:
             raise ValueError("its table of items cannot be read") from error
-        if not set(table.column_names) <= set(COLUMNS) or (table.column_names and len(table) != num_items):
-            raise ValueError(f"its table of items has {len(table)} rows of {table.column_names}")
+        if names and (len(table) != num_items or ("id" in names and table["id"].null_count)):
+            raise ValueError(f"its table of items has {len(table)} rows, or one without an id")
         return cls._of_table(num_items, table)
 
 
@@ -146,16 +153,6 @@ def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
     kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (found, expected))
     if kinds != wanted:
         raise ValueError(f"Items must have the columns of the {owner}, {wanted}, but have {kinds}.")
-
-
-def label_text(label: str | int | list[str] | None, separator: str = ", ") -> str:
-    """Write the label of an item in one line; empty without a label.
-
-    Example:
-        >>> label_text(["cat", "dog"]), label_text(7), label_text(None)
-        ('cat, dog', '7', '')
-    """
-    return separator.join(label) if isinstance(label, list) else "" if label is None else str(label)
 
 
 def to_array(name: str, values: Any, rule: str) -> pa.Array:
@@ -193,10 +190,10 @@ def _column(name: str, values: Column, num_items: int) -> pa.Array:
             column = column.cast(pa.int64())
         except pa.ArrowException as error:
             raise ValueError(f"`{name}s` must fit into 64 bits with a sign, but one does not: {error}.") from error
-    elif _is_text(kind):
-        column = column.cast(pa.large_string())
+    elif kind in (pa.string(), _TEXT):
+        column = column.cast(_TEXT)
     elif name == "label" and (pa.types.is_null(kind) or _lists_names(kind)):
-        column = column.cast(pa.large_list(pa.large_string()))
+        column = column.cast(pa.large_list(_TEXT))
     else:
         raise ValueError(f"`{name}s` must be {_RULES[name]}, but got {kind}.")
     if name == "id" and column.null_count:
@@ -204,13 +201,9 @@ def _column(name: str, values: Column, num_items: int) -> pa.Array:
     return column
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
 def _lists_names(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return is_list and (_is_text(kind.value_type) or bool(pa.types.is_null(kind.value_type)))
+    return is_list and kind.value_type in (pa.string(), _TEXT, pa.null())
 
 
 MAGIC = b"CRHINDEX"

@@ -14,8 +14,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_templates, thumbnail_within
-from modeling_crh.search.code_index import CodeIndex, check_radius
-from modeling_crh.search.index_file import label_text
+from modeling_crh.search.code_index import CodeIndex, check_radius, label_text
 from modeling_crh.search.queries import QuerySource
 
 _TEMPLATES = Path(__file__).parent / "templates"

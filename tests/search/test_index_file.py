@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from modeling_crh.search import HammingIndex, index_file
@@ -142,6 +143,38 @@ def test_parts_that_do_not_belong_together_are_refused_even_with_a_right_checksu
         parts |= {} if kept is None else {name: content[kept]}
     index_file.write_index_file(tmp_path / "changed", header | headers, parts)
     with pytest.raises(ValueError, match="`path` must be an index, but"):
+        HammingIndex.load(tmp_path / "changed")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": pa.array(["a", "b", "c"]).dictionary_encode()},
+        {"id": pa.array([2**63, 1, 2], pa.uint64())},
+        {"id": pa.array([1.0, 2.0, 3.0])},
+        {"id": pa.array([[1], [2], [3]])},
+        {"id": pa.nulls(3)},
+        {"id": pa.array([1, None, 3])},
+        {"id": pa.array(["a", "b", "c"], pa.string_view())},
+        {"label": pa.RunEndEncodedArray.from_arrays(pa.array([3], pa.int32()), pa.array(["a"]))},
+        {"label": pa.array([{"a": 1}] * 3)},
+        {"path": pa.array([b"\xff"] * 3)},
+        {"path": pa.array([1, 2, 3])},
+        {"label": pa.array([1, 2, 3]), "id": pa.array([1, 2, 3])},
+        {"name": pa.array([1, 2, 3])},
+        [("id", pa.array([1, 2, 3])), ("id", pa.array([1, 2, 3]))],
+    ],
+)
+def test_items_of_other_types_than_a_saved_index_has_are_refused_even_with_a_right_checksum(columns, tmp_path):
+    make_index(size=3).save(tmp_path / "index")
+    header, parts = index_file.read_index_file(tmp_path / "index")
+    names, arrays = zip(*(columns if isinstance(columns, list) else columns.items()), strict=True)
+    table, sink = pa.table(list(arrays), names=list(names)), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    items = np.frombuffer(sink.getvalue(), np.uint8)
+    index_file.write_index_file(tmp_path / "changed", header, parts | {"items": items})
+    with pytest.raises(ValueError, match=r"`path` must be an index, but .* its table of items "):
         HammingIndex.load(tmp_path / "changed")
 
 
