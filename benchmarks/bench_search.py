@@ -12,7 +12,8 @@ unless OMP_NUM_THREADS says otherwise.
 
 `--structures` compares what FAISS has for binary codes instead, without our interface: the lists of `ivf` by the number
 that a query searches, the graph of hnsw by the candidates that it keeps, and the tables of multihash by the bits that
-it flips. `--of` takes codes that `crh encode` wrote for it, the last of which are the queries.
+it flips; and the graph of usearch, if it is installed. `--of` takes codes that `crh encode` wrote, the last of which
+are the queries.
 
     python benchmarks/bench_search.py [--codes 1000000] [--queries 500] [--rounds 7] [--kinds flat,ivf]
     python benchmarks/bench_search.py --structures [--of runs/codes]
@@ -21,6 +22,7 @@ it flips. `--of` takes codes that `crh encode` wrote for it, the last of which a
 import argparse
 import ctypes
 import gc
+import importlib.util
 import json
 import math
 import os
@@ -129,6 +131,30 @@ def faiss_structures(packed: NDArray[np.uint8]) -> Iterator[tuple[str, Any]]:
     tables.add(packed)
     for tables.nflip in (0, 1, 2):
         yield f"multihash, {num_bits // part} tables of {part} bits, {tables.nflip} flipped", tables
+    if importlib.util.find_spec("usearch"):
+        yield from usearch_structures(packed)
+
+
+class UsearchGraph:
+    """usearch's graph of binary codes, asked as FAISS is."""
+
+    def __init__(self, packed: NDArray[np.uint8]) -> None:
+        from usearch.index import Index
+
+        self.index = Index(ndim=8 * packed.shape[1], metric="hamming", dtype="b1", connectivity=16)
+        self.index.add(np.arange(len(packed)), packed, threads=1)
+
+    def search(self, queries: NDArray[np.uint8], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Distances and positions, `(Q, k)`."""
+        found = self.index.search(queries, k, threads=1)
+        return found.distances, found.keys.astype(np.int64)
+
+
+def usearch_structures(packed: NDArray[np.uint8]) -> Iterator[tuple[str, Any]]:
+    """The graph of usearch with several numbers of candidates."""
+    graph = UsearchGraph(packed)
+    for graph.index.expansion_search in (16, 64, 256):
+        yield f"usearch, {graph.index.expansion_search} candidates", graph
 
 
 def compare_structures(packed: NDArray[np.uint8], queries: NDArray[np.uint8], rounds: int) -> Iterator[dict[str, Any]]:

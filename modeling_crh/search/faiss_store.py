@@ -105,12 +105,17 @@ class CodeStore:
             distances, positions = self.flat.search(packed, k)  # FAISS breaks ties by position itself
             return positions, distances
         distances, positions = self.lists.search(packed, k)
-        short = (positions < 0).any(1)
-        if short.any():
+        if positions.min() < 0:
+            short = (positions < 0).any(1)
             distances[short], positions[short] = self.flat.search(packed[short], k)
-        keys = distances.astype(np.int64) << _SHIFT | positions
+        keys = distances.astype(np.int64)
+        keys <<= _SHIFT
+        keys |= positions
         keys.sort(axis=1)
-        return keys & (1 << _SHIFT) - 1, (keys >> _SHIFT).astype(np.int32)
+        np.bitwise_and(keys, (1 << _SHIFT) - 1, out=positions)
+        keys >>= _SHIFT
+        distances[:] = keys
+        return positions, distances
 
     def within(self, packed: NDArray[np.uint8], radius: int) -> tuple[list[Positions], list[Distances]]:
         """Find all codes within `radius` bits of each query by a scan: nearest first, ties by position."""

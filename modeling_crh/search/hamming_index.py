@@ -11,6 +11,9 @@ from modeling_crh.search.faiss_store import CodeStore, choose_kind
 from modeling_crh.search.index_file import Column, Items, read_index_file, write_index_file
 
 
+_NO_CODES = np.empty(0, np.uint8)
+
+
 class HammingIndex(CodeIndex):
     """An index over packed codes.
 
@@ -99,7 +102,7 @@ class HammingIndex(CodeIndex):
 
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         positions, distances = self._store.nearest(queries, min(k, len(self)))
-        codes = self._store.codes(positions if with_codes else positions[:0])
+        codes = self._store.codes(positions) if with_codes else _NO_CODES
         return Hits(self.items.ids(positions), positions, distances), codes
 
     def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
