@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.dataclasses import type_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_crh.encoding.inputs import Processor
@@ -60,8 +61,11 @@ class EncodingRecord:
             values = json.loads(file.read_text(encoding="utf-8"))
             if "columns" in values:  # the name in version 0.1.0
                 values["options"] = values.pop("columns")
+            for entry in fields(cls):
+                if entry.name in values:
+                    type_validator(entry.name, values[entry.name], entry.type)
             return cls(**values)
-        except (ValueError, TypeError) as error:  # TypeError: other fields than these
+        except (ValueError, TypeError, RecursionError) as error:  # TypeError: other fields than these, or other types
             raise ValueError(f"{file} must be what `crh encode` wrote, but cannot be read: {error}.") from error
 
     def write(self, folder: Path) -> None:

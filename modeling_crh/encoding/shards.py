@@ -74,8 +74,11 @@ class CodeShards:
             footer = _footer(file)
             if footer is not None:
                 items += footer.num_rows
-                found = json.loads((footer.metadata or {}).get(b"left_out", b"[]"))
-                left_out += [BadRow(path, reason) for _, path, reason in found]
+                try:
+                    found = json.loads((footer.metadata or {}).get(b"left_out", b"[]"))
+                    left_out += [BadRow(str(path), str(reason)) for _, path, reason in found]
+                except (ValueError, TypeError, RecursionError) as error:
+                    raise _unreadable(file) from error
         return items, left_out
 
     def write(
@@ -248,6 +251,8 @@ def read_code_schema(file: Path) -> pa.Schema:
         raise _unreadable(file) from error
     if (schema.metadata or {}).get(_CHECKSUM, found) != found:  # other programs write none
         raise ValueError(f"`codes` must be an undamaged file, but the checksum of {str(file)!r} is wrong.")
+    if len(set(schema.names)) < len(schema.names):
+        raise ValueError(f"`codes` must have columns with names that differ, but those of {str(file)!r} do not.")
     if "code" not in schema.names or not pa.types.is_fixed_size_binary(schema.field("code").type):
         raise ValueError(
             f"`codes` must have a column `code` of fixed-size binary, as `crh encode` writes, but {str(file)!r} has "

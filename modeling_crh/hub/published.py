@@ -2,10 +2,11 @@
 
 import importlib.metadata
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from modeling_crh.encoding.shards import (
 )
 from modeling_crh.hub.cards import MARK, TAGS, revision_option, template
 from modeling_crh.hub.push import Destination, check_names, upload
+from modeling_crh.hub.run_record import is_public_id
 from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
 from modeling_crh.runtime.terminal import progress_bar
 
@@ -36,6 +38,9 @@ _MEANINGS = {
     "code": "the packed code, most significant bit first, in the order of `numpy.packbits`",
     "label": "class of the item, or list of its classes",
 }
+
+
+_PLACE = re.compile(r"(row \d+ of |\w+://.*::)?(?:file://)?(.*)", re.DOTALL)
 
 
 def push_codes(
@@ -94,12 +99,14 @@ def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[p
 
 def _public_schema(schemas: list[pa.Schema], folder: Path, model: str | None) -> pa.Schema:
     found, _, num_bits, dtype = one_model(schemas, folder)
-    if not {"id", "path", "code"} <= set(schemas[0].names) or not num_bits:
+    is_own = {"id", "path", "code"} <= set(schemas[0].names) <= set(_MEANINGS)
+    width = schemas[0].field("code").type.byte_width
+    if not is_own or schemas[0].field("path").type != pa.string() or num_bits != str(8 * width):
         raise ValueError(f"`codes` must be a folder that `crh encode` wrote, but {str(folder)!r} is not.")
     if any(not schema.equals(schemas[0]) for schema in schemas):
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(folder)!r} differ.")
-    named = model or found
-    kept = {"num_bits": num_bits, "dtype": dtype} | ({"model": named} if is_hub_id(named) else {})
+    named = model or (found if is_public_id(found) else "")
+    kept = {"num_bits": num_bits, "dtype": dtype} | ({"model": named} if named else {})
     if b"prefix_bits" in (schemas[0].metadata or {}):
         kept["prefix_bits"] = schemas[0].metadata[b"prefix_bits"]
     fields = [field if field.name != "code" else field.with_type(pa.binary()) for field in schemas[0]]
@@ -111,25 +118,32 @@ def _common_folder(files: list[Path]) -> str | None:
     common: str | None = None
     for file in files:
         paths = [path for batch in read_batches(file, ["path"]) for path in batch["path"].to_pylist()]
-        folders = {os.path.dirname(path) for path in paths if os.path.isabs(path)}
+        if None in paths:
+            raise ValueError(f"`codes` must have a path in every row, but a row of {str(file)!r} has none.")
+        folders = {os.path.dirname(place) for _, place in map(_divided, paths) if os.path.isabs(place)}
         if folders:
             common = os.path.commonpath(folders if common is None else folders | {common})
     return common if common is not None and len(PurePath(common).parts) > 2 else None
 
 
+def _divided(path: str) -> tuple[str, str]:
+    """Divide a path into what is before a file, such as `row 3 of ` or `zip://a.png::`, and the file or URL."""
+    before, place = cast(re.Match[str], _PLACE.fullmatch(path)).groups(default="")
+    return before, os.path.normpath(place) if os.path.isabs(place) else place
+
+
 def _below(root: str | None, path: str) -> str:
-    """Make an absolute path relative to `root`, or keep only its last part without one; keep other paths."""
-    if not os.path.isabs(path):
-        return path
-    return os.path.basename(path) if root is None else PurePath(path).relative_to(root).as_posix()
+    """Make an absolute path relative to `root`, or keep only its last part without one; keep no secrets of a URL."""
+    before, place = _divided(path)
+    if not os.path.isabs(place):
+        return before + (re.sub("(?<=://)[^/]*@", "", re.split("[?#]", place)[0]) if "://" in place else place)
+    return before + (os.path.basename(place) if root is None else PurePath(place).relative_to(root).as_posix())
 
 
 def _codes_card(schema: pa.Schema, rows: int, repo_id: str, license: str | None, revision: str | None) -> DatasetCard:
-    data = DatasetCardData(
-        license=license,
-        tags=TAGS,
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "codes-*.parquet"}]}],
-    )
+    files = [{"split": "train", "path": "codes-*.parquet"}]
+    configs = [{"config_name": "default", "data_files": files}]
+    data = DatasetCardData(license=license, tags=TAGS, configs=configs)
     card: DatasetCard = DatasetCard.from_template(
         data,
         template("codes_card.md"),

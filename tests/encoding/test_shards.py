@@ -126,6 +126,41 @@ def test_other_folders_are_refused(tmp_path):
         open_shards(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({name: 5} for name in ("model", "revision", "weights", "source", "options", "prefix_bits", "dtype")),
+        *({"model": value} for value in (None, ["a"], {"a": 1})),
+        *({"num_shards": value} for value in ("1", 1.5, [1])),
+        *({"options": value} for value in ([], "label_column", {"label_column": 1})),
+        {"columns": 5},
+        "[" * 100_000,
+        "[]",
+        "null",
+    ],
+)
+def test_a_record_of_other_types_is_refused_wherever_it_is_read(changed, tmp_path):
+    shards = open_shards(tmp_path)
+    shards.write(0, rows(0), packed(0))
+    shards.complete()
+    record = json.loads((tmp_path / RECORD_NAME).read_text())
+    (tmp_path / RECORD_NAME).write_text(changed if isinstance(changed, str) else json.dumps(record | changed))
+    for read in (open_shards, index_codes):
+        with pytest.raises(ValueError, match=r"encoding\.json must be what `crh encode` wrote, but cannot be read"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("left_out", ["x", "5", "null", "[1]", "[[1, 2]]", "[" * 100_000])
+def test_rows_that_were_left_out_in_another_form_are_refused(left_out, tmp_path):
+    shards = open_shards(tmp_path)
+    shards.write(0, rows(0), packed(0))
+    file = shard_path(tmp_path, 0)
+    table = pq.read_table(file)
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"left_out": left_out.encode()}), file)
+    with pytest.raises(ValueError, match="`codes` must be a parquet file that can be read, but"):
+        shards.count()
+
+
 def test_a_gap_and_too_many_shards_are_errors(tmp_path):
     shards = open_shards(tmp_path)
     with pytest.raises(ValueError, match="`shard_size` must be larger, since a source has at most 100,000 shards"):

@@ -61,6 +61,12 @@ def test_a_dry_run_shows_what_codes_would_publish(crh, tmp_path):
         (["/data/ada/cars/1.png"], ["1.png"]),
         (["/home/ada/1.png", "/home/bob/2.png"], ["1.png", "2.png"]),
         (["row 0", "/data/ada/cars/1.png", "b.png"], ["row 0", "1.png", "b.png"]),
+        (["row 7 of /data/ada/a/x.csv", "row 0 of /data/ada/y.npy"], ["row 7 of a/x.csv", "row 0 of y.npy"]),
+        (["row 7 of /data/x.csv", "row 0 of org/photos"], ["row 7 of x.csv", "row 0 of org/photos"]),
+        (["zip://a.png::/data/ada/b.zip", "zip://z::file:///data/ada/c/d"], ["zip://a.png::b.zip", "zip://z::c/d"]),
+        (["file:///data/ada/x.png", "/data/ada/a::b/../c/y.png"], ["x.png", "c/y.png"]),
+        (["http://ada:pw@host/x.png?key=ada#ada", "s3://bucket/y.png"], ["http://host/x.png", "s3://bucket/y.png"]),
+        (["zip://x.png::https://ada@host/y.zip?ada"], ["zip://x.png::https://host/y.zip"]),
     ],
 )
 def test_paths_are_cut_to_what_lies_below_the_folder(paths, published, tmp_path):
@@ -73,9 +79,35 @@ def test_paths_are_cut_to_what_lies_below_the_folder(paths, published, tmp_path)
     assert b"ada" not in (tmp_path / "codes-00000.parquet").read_bytes()
 
 
+def test_codes_without_a_path_in_every_row_are_refused(tmp_path):
+    folder = write_codes(tmp_path / "codes", ["a.png", None])
+    with pytest.raises(ValueError, match=r"`codes` must have a path in every row, but a row of '.*' has none"):
+        write_public_codes(folder, tmp_path, None)
+
+
+@pytest.mark.parametrize("change", ["column", "path", "num_bits", "double"])
+def test_no_column_that_crh_encode_does_not_write_is_published(change, tmp_path):
+    folder = write_codes(tmp_path / "codes", ["a.png"])
+    table = pq.read_table(folder / "codes-00000.parquet")
+    table = {
+        "column": lambda: table.append_column("email", [["ada@example.org"]]),
+        "path": lambda: table.set_column(1, "path", [[1]]),
+        "num_bits": lambda: table.replace_schema_metadata({"num_bits": "16.0"}),
+        "double": lambda: table.append_column("id", [[1]]),
+    }[change]()
+    pq.write_table(table, folder / "codes-00000.parquet")
+    with pytest.raises(ValueError, match=r"`codes` must .*(`crh encode` wrote|names that differ), but"):
+        write_public_codes(folder, tmp_path, None)
+
+
 @pytest.mark.parametrize(
     ("named", "given", "published"),
-    [("/home/ada/run", None, None), ("org/cars", None, b"org/cars"), ("/home/ada/run", "org/cars", b"org/cars")],
+    [
+        ("/home/ada/run", None, None),
+        ("cars", None, None),
+        ("org/cars", None, b"org/cars"),
+        ("/home/ada/run", "org/cars", b"org/cars"),
+    ],
 )
 def test_only_a_model_on_the_hub_is_named(named, given, published, tmp_path):
     folder = write_codes(tmp_path / "codes", ["row 0"], {"num_bits": "16", "model": named})
