@@ -207,9 +207,19 @@ def write_table(
 
 
 def make_lists(table: Any, kind: str) -> None:
-    """Divide the codes of a table into lists of about 8,000 neighbours, if `kind` asks for lists."""
-    if kind == "ivf" or (kind == "auto" and table.count_rows() > FLAT_LIMIT):
+    """Divide the codes of a table into lists of about 8,000 neighbours, if `kind` asks for lists.
+
+    Codes of which only a few differ have fewer lists. LanceDB says how many, but only in its error.
+    """
+    if kind != "ivf" and not (kind == "auto" and table.count_rows() > FLAT_LIMIT):
+        return
+    try:
         table.create_index(CODE, config=IvfFlat(distance_type="hamming"), replace=True)
+    except RuntimeError as error:
+        most = re.search(r"Reduce num_partitions to <= (\d+)", str(error))
+        if most is None:
+            raise
+        table.create_index(CODE, config=IvfFlat(distance_type="hamming", num_partitions=int(most[1])), replace=True)
 
 
 def _reader(parts: Iterable[pa.Table], settings: LanceSettings, failures: list[BaseException]) -> pa.RecordBatchReader:

@@ -237,3 +237,12 @@ def test_sql_that_is_no_condition_on_the_table_gets_one_sentence(sql, tmp_path):
     with pytest.raises(ValueError, match="`where` must be a condition on the table"):
         index.delete(sql)
     assert len(index) == 2
+
+
+@pytest.mark.parametrize("distinct", [1, 3])
+def test_lists_of_a_million_codes_of_which_only_a_few_differ(distinct, uri):
+    packed = np.repeat(PACKED[:1], 1_100_000, axis=0)
+    packed[:, 1] = np.arange(len(packed)) % distinct
+    table = LanceIndex.create(uri, packed, kind="ivf")
+    assert table.kind == "ivf"
+    assert table.search(packed[:1], 3)[1].tolist() == [[0, 0, 0]]
