@@ -61,9 +61,9 @@ class ClassStatistics:
             raise ValueError(
                 f"`labels` must have one row a sample, but got {len(labels)} for {len(hash_logits)} samples."
             )
-        values = hash_logits.detach().cpu()
+        values = hash_logits.detach().to(self.sums.device)
         codes = (values.float().tanh() if self.soft else binarize(values)).double()  # (N, K)
-        labels = labels.cpu()
+        labels = labels.to(self.sums.device)
         if labels.ndim == 1:
             labels = labels.long()
             labelled = labels >= 0
@@ -184,7 +184,7 @@ def reassign(
     Args:
         codebook: Words of all heads, `(H, M, d)`.
         assignment: Current word of each class, `(H, C)`.
-        statistics: Class statistics of the epoch, over all processes.
+        statistics: Class statistics of the epoch, over all processes, on any device.
         method: `"hungarian"` for the least total cost, `"greedy"` for the paper's cheaper choice.
         generator: Generator of the order of the classes in greedy assignment, drawn for each head.
         capacity: Largest number of classes that a word may be held by: 1 in the paper.
@@ -200,6 +200,7 @@ def reassign(
         raise ValueError("`generator` must be given with `method='greedy'`, but got None.")
     check_method(method, codebook.shape[1], assignment.shape[1], capacity)
     head_dim = codebook.shape[2]
+    statistics = ClassStatistics(statistics.sums.cpu(), statistics.weights.cpu())
     seen = (statistics.weights > 0).numpy()
     new = assignment.cpu().numpy().copy()
     means, sums = statistics.means().split(head_dim, dim=1), statistics.sums.split(head_dim, dim=1)  # H times (C, d)

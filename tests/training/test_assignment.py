@@ -200,6 +200,28 @@ def test_greedy_visits_the_classes_in_an_order_drawn_for_each_head():
     assert run("greedy", codebook, assignment, statistics, seed=5).tolist() == expected
 
 
+class Elsewhere(torch.Tensor):
+    """A tensor that NumPy cannot read before it is moved to the CPU, as one on a GPU."""
+
+    def numpy(self):
+        raise TypeError("it lies elsewhere")
+
+    def cpu(self):
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize(("method", "capacity"), [("hungarian", 1), ("greedy", 1), ("hungarian", 3)])
+def test_statistics_may_lie_on_another_device(method, capacity):
+    codebook, old = start(0)
+    here = statistics_of(samples(0))
+    there = ClassStatistics(here.sums.as_subclass(Elsewhere), here.weights.as_subclass(Elsewhere))
+    new = [
+        reassign(codebook, old, statistics, method, np.random.default_rng(0), capacity=capacity)
+        for statistics in (here, there)
+    ]
+    assert torch.equal(*new)
+
+
 def test_hungarian_draws_nothing():
     codebook, assignment = start(5)
     statistics = statistics_of(samples(5))
