@@ -8,11 +8,14 @@ its 1,000 queries. `ms` is the median time that a processor works on an image in
 `ms_single` that of one alone, of prepared inputs, on one thread each; time in which a busy machine does other things
 does not count. All variants and torch answer in turns, after a warm-up, and `ratio` is the median over the rounds of
 the time over that of torch, below 1 where it is faster. A convolution in bfloat16 is tried too, and its error given.
+`--vit` takes a ViT-S at 224 pixels of random weights instead, and 32 images of each split.
 
     python benchmarks/bench_onnx.py [--checkpoint DIR] [--batch-size 32] [--rounds 15]
+    python benchmarks/bench_onnx.py --vit [--batch-size 16] [--rounds 5]
 """
 
 import argparse
+import copy
 import json
 import os
 import tempfile
@@ -27,10 +30,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import onnxruntime
 import torch
+from bench_encode import small_vit
 from datasets import DatasetDict
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
-from transformers import BaseImageProcessor
+from torch import nn
+from transformers import BaseImageProcessor, ViTImageProcessor
 
 from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codes import binarize, pack_codes, unpack_codes
@@ -52,7 +57,8 @@ def with_torch(model: CRHModel) -> Encode:
 
     def encode(pixels: Inputs) -> NDArray[np.uint8]:
         with torch.inference_mode():
-            packed: NDArray[np.uint8] = pack_codes(binarize(model(torch.from_numpy(pixels)).hash_logits)).numpy()
+            logits = model(torch.from_numpy(pixels)).hash_logits
+            packed: NDArray[np.uint8] = pack_codes(binarize(logits.float())).numpy()
         return packed
 
     return encode
@@ -117,11 +123,13 @@ def bfloat16_error() -> str | None:
     return None
 
 
-def measure(checkpoint: Path, batch_size: int, rounds: int) -> list[dict[str, Any]]:
-    """A row a variant, torch first."""
+def measure(checkpoint: Path, batch_size: int, rounds: int, most: int | None = None) -> list[dict[str, Any]]:
+    """A row a variant, torch first; of the images of a split the first `most`."""
     model, found = load_checkpoint(checkpoint)
     processor = cast(BaseImageProcessor, found)
     splits = load_benchmark("fashion_mnist_sample")
+    for name in ("query", "database"):
+        splits[name] = splits[name].select(range(most or len(splits[name])))
     graph = CodesGraph(model, processor)
     pixels, images = [], []
     for name in ("query", "database"):
@@ -129,8 +137,11 @@ def measure(checkpoint: Path, batch_size: int, rounds: int) -> list[dict[str, An
         pixels.append(labelled_dataset(splits[name], processor).inputs(rows)["pixel_values"].numpy())
         images.append(graph.read_images(list(splits[name]["image"]), processor)["images"])
     inputs = {TORCH: np.concatenate(pixels)}
-    sides: dict[str, Encode] = {TORCH: with_torch(model)}
-    sizes = {TORCH: (checkpoint / "model.safetensors").stat().st_size}
+    half = nn.Module.to(copy.deepcopy(model), torch.bfloat16)
+    sides: dict[str, Encode] = {TORCH: with_torch(model), "torch, bfloat16": with_torch(half)}
+    inputs["torch, bfloat16"] = inputs[TORCH]
+    size = (checkpoint / "model.safetensors").stat().st_size
+    sizes = {TORCH: size, "torch, bfloat16": size // 2}
     with tempfile.TemporaryDirectory() as folder:
         for name, file in export_all(model, processor, splits, Path(folder)).items():
             sides[name], inputs[name], sizes[name] = with_onnxruntime(file), np.concatenate(images), file.stat().st_size
@@ -158,9 +169,16 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--vit", action="store_true", help="a ViT-S of random weights instead of a checkpoint")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = measure(arguments.checkpoint, arguments.batch_size, arguments.rounds)
+    if arguments.vit:
+        with tempfile.TemporaryDirectory() as name:
+            small_vit().save_pretrained(name)
+            ViTImageProcessor(do_convert_rgb=True).save_pretrained(name)
+            rows = measure(Path(name), arguments.batch_size, arguments.rounds, most=32)
+    else:
+        rows = measure(arguments.checkpoint, arguments.batch_size, arguments.rounds)
     for row in rows:
         print(row)
     rows.append({"variant": "bfloat16 throughout", "error": bfloat16_error()})

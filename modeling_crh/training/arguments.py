@@ -82,6 +82,8 @@ class CRHTrainingArguments(TrainingArguments):
             renamed = name.replace("gradient", "activation")
             if getattr(self, renamed, False) is None:
                 setattr(self, renamed, getattr(self, name))
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # which transformers asks for in words; a CPU computes in bfloat16 too
         super().__post_init__()  # type: ignore[no-untyped-call]
         if cast(Any, self.accelerator_config).dispatch_batches:
             raise ValueError(

@@ -27,11 +27,12 @@ from modeling_crh.data import (
     options_of,
 )
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
+from modeling_crh.encoding.encoder import multiplies_bfloat16
 from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.loading import check_tower, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.processes import main_process_first, own_state
+from modeling_crh.runtime.processes import choose_workers, main_process_first, own_state
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
@@ -237,7 +238,7 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     Raises:
         ValueError: If a setting of `training`, the method or the augmentation has a wrong value.
     """
-    settings = _TRAINING_DEFAULTS | recipe.training
+    settings = _TRAINING_DEFAULTS | _defaults_of_gpu(model, recipe) | recipe.training
     if recipe.centers_from is not None:
         settings["reassignment"] = "none"
     arguments = CRHTrainingArguments(output_dir=str(out / CHECKPOINTS_NAME), seed=recipe.seed, **settings)
@@ -263,6 +264,15 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     )
     hide_progress(trainer)
     return trainer
+
+
+def _defaults_of_gpu(model: CRHModel, recipe: Recipe) -> dict[str, Any]:
+    """Choose bfloat16 and a decoding process a core for a backbone on a GPU, where both help; on a CPU neither."""
+    device = join_processes(recipe).device
+    if model.backbone is None or device.type != "cuda":
+        return {}
+    workers = choose_workers(model.main_input_name)
+    return {"dataloader_num_workers": workers, "bf16": multiplies_bfloat16(device) and not recipe.training.get("fp16")}
 
 
 def _without_lone_row(rows: Dataset, model: CRHModel, arguments: CRHTrainingArguments) -> Dataset:

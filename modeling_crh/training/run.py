@@ -259,7 +259,7 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
     return (
         f"Read {recipe.dataset}: {kind} of {model.config.num_labels:,} classes, {rows}. {method}: "
         f"{f'{backbone} {start}' if backbone else 'a head alone'}, {share}, "
-        f"{bits}, {'no training' if recipe.method in UNTRAINED else length}, on {args.device}."
+        f"{bits}, {'no training' if recipe.method in UNTRAINED else length}, on {args.device}{', bf16' if args.bf16 else ''}."
     )
 
 

@@ -51,6 +51,11 @@ def test_a_setting_out_of_range_is_an_error(settings, message, tmp_path):
         CRHTrainingArguments(output_dir=str(tmp_path), **settings)
 
 
+def test_bfloat16_needs_no_word_of_the_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert CRHTrainingArguments(output_dir=str(tmp_path), bf16=True).device.type == "cpu"
+
+
 @pytest.mark.filterwarnings("error")  # transformers warns of these names since it has others
 def test_gradient_checkpointing_is_switched_on_by_the_name_that_every_transformers_has(tmp_path):
     settings = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
