@@ -10,7 +10,6 @@ from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
 from modeling_crh.search.faiss_store import CodeStore, choose_kind
 from modeling_crh.search.index_file import Column, Items, read_index_file, write_index_file
 
-
 _NO_CODES = np.empty(0, np.uint8)
 
 

@@ -254,12 +254,13 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
     share = f"{total:,} parameters" if trained == total else f"{trained:,} of {total:,} parameters trained"
     count, unit = (args.max_steps, "step") if args.max_steps > 0 else (args.num_train_epochs, "epoch")
     length = f"{count:.10g} {unit}{'s' if count != 1 else ''}"
+    place = f"on {args.device}" + (", in bfloat16" if args.bf16 else "")
     method = recipe.method if recipe.preset == "paper" else f"{recipe.method}, preset {recipe.preset}"
     bits = f"{model.config.num_bits} bits" + (f", the centers of {recipe.centers_from}" if recipe.centers_from else "")
     return (
         f"Read {recipe.dataset}: {kind} of {model.config.num_labels:,} classes, {rows}. {method}: "
         f"{f'{backbone} {start}' if backbone else 'a head alone'}, {share}, "
-        f"{bits}, {'no training' if recipe.method in UNTRAINED else length}, on {args.device}{', bf16' if args.bf16 else ''}."
+        f"{bits}, {'no training' if recipe.method in UNTRAINED else length}, {place}."
     )
 
 
