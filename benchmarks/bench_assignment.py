@@ -18,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -59,17 +60,28 @@ def plain_greedy(sums: NDArray[np.float32], words: NDArray[np.float32], order: N
     return chosen
 
 
-def measure(num_labels: int, method: str, compare: bool) -> dict[str, object]:
-    """One case, in this process."""
+def cases(counts: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Yield each number of classes with each method that can be run with it."""
+    for count in counts:
+        for method in ("greedy", "hungarian", "shared"):
+            too_many = {"hungarian": 2 * count * count > HUNGARIAN_ENTRIES, "greedy": count > MOST_GREEDY}
+            if not too_many.get(method, False):
+                yield count, method
+
+
+def measure(num_labels: int, method: str, compare: bool, device: torch.device | str = "cpu") -> dict[str, object]:
+    """One case, in this process; statistics, codebook and assignment lie on `device`."""
     is_shared = method == "shared"
     head_dim = SHARED_HEAD_DIM if is_shared else choose_head_dim(NUM_BITS, 2 * num_labels)
     size = 2**head_dim if is_shared else 2 * num_labels
     capacity = word_capacity(num_labels, head_dim, CRHConfig.shared_room) if is_shared else 1
     codebook, assignment = draw_centers(NUM_BITS // head_dim, size, head_dim, num_labels, capacity=capacity, seed=0)
     statistics = draw_statistics(num_labels, np.random.default_rng(0))
-    started = time.perf_counter()
     chosen: AssignmentMethod = "greedy" if method == "greedy" else "hungarian"
-    new = reassign(codebook, assignment, statistics, chosen, _generator(), capacity=capacity)
+    there = ClassStatistics(statistics.sums.to(device), statistics.weights.to(device))
+    place = codebook.to(device), assignment.to(device)
+    started = time.perf_counter()
+    new = reassign(*place, there, chosen, _generator(), capacity=capacity).cpu()
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     same = None
@@ -113,17 +125,12 @@ def main() -> None:
         print(json.dumps(measure(counts[0], arguments.method, not arguments.no_plain)))
         return
     results = []
-    for count in counts:
-        for method in ("greedy", "hungarian", "shared"):
-            if method == "hungarian" and 2 * count * count > HUNGARIAN_ENTRIES:
-                continue
-            if method == "greedy" and count > MOST_GREEDY:
-                continue
-            command = [sys.executable, __file__, "--labels", str(count), "--method", method]
-            command += ["--no-plain"] if arguments.no_plain else []
-            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            print(shown, end="", file=sys.stderr)
-            results.append(json.loads(shown))
+    for count, method in cases(counts):
+        command = [sys.executable, __file__, "--labels", str(count), "--method", method]
+        command += ["--no-plain"] if arguments.no_plain else []
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        print(shown, end="", file=sys.stderr)
+        results.append(json.loads(shown))
     print(json.dumps(results))
 
 

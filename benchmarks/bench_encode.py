@@ -18,6 +18,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import DEFAULT_CHECKPOINT, CRHConfig, CRHModel
-from modeling_crh.data import load_benchmark, load_splits, open_source
+from modeling_crh.data import OpenedSource, load_benchmark, load_splits, open_source
 from modeling_crh.encoding import Encoder, encode_items, encode_source, labelled_dataset, load_checkpoint
 from modeling_crh.encoding.encoder import place_model
 from modeling_crh.training.evaluation import evaluate_splits
@@ -48,14 +49,14 @@ class ImageFiles(Dataset[Tensor]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        """`(3, 224, 224)`."""
+        """`(3, H, W)` in the size that the processor makes."""
         with PIL.Image.open(self.files[index]) as image:
             pixels: Tensor = self.processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
         return pixels
 
 
 def make_images(folder: Path, count: int, side: int) -> list[Path]:
-    """Write JPEG files, in the order of their names."""
+    """Write at most 6,000 JPEG files, in the order of their names."""
     folder.mkdir()
     rows = load_benchmark("fashion_mnist_sample")["database"].select(range(count))
     generator = np.random.default_rng(0)
@@ -74,25 +75,41 @@ def small_vit() -> CRHModel:
     return CRHModel(CRHConfig(backbone_config=config, num_bits=64))
 
 
+def decoded(files: list[Path], processor: ViTImageProcessor, settings: Any) -> DataLoader[Tensor]:
+    """Make the loader of the loop by hand."""
+    pin_memory = torch.cuda.is_available()
+    workers = {"num_workers": settings.num_workers, "pin_memory": pin_memory}
+    return DataLoader(ImageFiles(files, processor), settings.batch_size, **workers)
+
+
 @torch.inference_mode()
-def bare_loop(model: CRHModel, files: list[Path], processor: ViTImageProcessor, settings: Any) -> float:
-    """Images a second of a loop by hand."""
+def bare_loop(model: CRHModel, batches: Iterable[Tensor]) -> float:
+    """Images a second of a loop by hand over batches of pixels, on the device of the model."""
     backbone: Any = model.eval().backbone  # type: ignore[no-untyped-call]
+    images = 0
     start = time.perf_counter()
-    loader = DataLoader(ImageFiles(files, processor), settings.batch_size, num_workers=settings.num_workers)
-    for pixels in loader:
-        backbone(pixel_values=pixels.to(backbone.dtype))
-    return len(files) / (time.perf_counter() - start)
+    for pixels in batches:
+        backbone(pixel_values=pixels.to(backbone.device, backbone.dtype, non_blocking=True))
+        images += len(pixels)
+    finish()
+    return images / (time.perf_counter() - start)
 
 
-def ours(model: CRHModel, folder: Path, processor: ViTImageProcessor, settings: Any) -> float:
-    """Images a second of `encode_source`."""
+def ours(model: CRHModel, source: Path | OpenedSource, processor: ViTImageProcessor, settings: Any) -> float:
+    """Images a second of `encode_source`, of a folder that it lists itself or of an opened source."""
     with TemporaryDirectory() as out:
         given = {name: getattr(settings, name) for name in ("batch_size", "num_workers", "dtype", "compiled")}
         start = time.perf_counter()
         encoder = Encoder(model, processor, **given)
-        encoded = encode_source(encoder, open_source(folder), out, model_name="vit-small")
+        opened = open_source(source) if isinstance(source, Path) else source
+        encoded = encode_source(encoder, opened, out, model_name="vit")
         return encoded.items / (time.perf_counter() - start)
+
+
+def finish() -> None:
+    """Wait until a GPU, if there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def print_equal_bits(data_dir: str) -> None:
@@ -117,9 +134,7 @@ def main() -> None:
     parser.add_argument("--num-workers", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument(
-        "--compiled", action="store_true", help="compile our model"
-    )
+    parser.add_argument("--compiled", action="store_true", help="compile our model")
     parser.add_argument("--equal-bits", metavar="DIR", help="compare the codes of two precisions instead")
     settings = parser.parse_args()
     if settings.equal_bits:
@@ -128,18 +143,19 @@ def main() -> None:
     processor = ViTImageProcessor(do_convert_rgb=True)
     whole, fast, own = small_vit(), small_vit(), small_vit()
     place_model(fast, settings.dtype)
+    place_model(whole, "float32")
     with TemporaryDirectory() as name:
         folder, warm = Path(name, "images"), Path(name, "warm")
         files = make_images(folder, settings.images, settings.side)
         make_images(warm, 32, settings.side)
         sides = {
             "ours": lambda: ours(own, folder, processor, settings),
-            "bare": lambda: bare_loop(fast, files, processor, settings),
-            "bare_float32": lambda: bare_loop(whole, files, processor, settings),
+            "bare": lambda: bare_loop(fast, decoded(files, processor, settings)),
+            "bare_float32": lambda: bare_loop(whole, decoded(files, processor, settings)),
         }
         ours(own, warm, processor, settings)
         for model in (fast, whole):
-            bare_loop(model, files[:32], processor, settings)
+            bare_loop(model, decoded(files[:32], processor, settings))
         rates: dict[str, list[float]] = {side: [] for side in sides}
         for number in range(settings.rounds):
             order = list(sides)

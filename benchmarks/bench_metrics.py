@@ -76,6 +76,15 @@ def draw(num_queries: int, num_items: int, generator: torch.Generator) -> tuple[
     return queries, database, labels, database_labels
 
 
+def draw_labels(num_queries: int, num_items: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Multi-hot rows of queries and database, `(Q, C)` and `(N, C)` `int8`, about three of 80 labels an item."""
+    query_labels, database_labels = (
+        (torch.randint(25, (size, NUM_LABELS), generator=generator, dtype=torch.int8) == 0).to(torch.int8)
+        for size in (num_queries, num_items)
+    )
+    return query_labels, database_labels
+
+
 def research_loop(
     query_codes: NDArray[np.float32],
     database_codes: NDArray[np.float32],
@@ -167,10 +176,7 @@ def measure(rounds: int, num_queries: int, num_items: int) -> dict[str, float]:
     """
     generator = torch.Generator().manual_seed(0)
     queries, database, labels, database_labels = draw(num_queries, num_items, generator)
-    hot, database_hot = (
-        (torch.randint(25, (size, NUM_LABELS), generator=generator, dtype=torch.int8) == 0).to(torch.int8)
-        for size in (num_queries, num_items)
-    )
+    hot, database_hot = draw_labels(num_queries, num_items, generator)
     one_label_case, case = (queries, database, labels, database_labels), (queries, database, hot, database_hot)
     ours: dict[str, Callable[[], object]] = {
         "one_label_seconds": lambda: sorted_figures(*one_label_case),

@@ -54,9 +54,9 @@ SETTINGS: dict[str, Any] = {
 class Noise(Dataset[dict[str, Tensor]]):
     """As many labelled images as an epoch has, of a few that lie in memory."""
 
-    def __init__(self, num_labels: int) -> None:
+    def __init__(self, num_labels: int, side: int) -> None:
         self.num_labels = num_labels
-        self.images = torch.randn(32, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+        self.images = torch.randn(32, 3, side, side, generator=torch.Generator().manual_seed(0))
 
     def __len__(self) -> int:
         return SAMPLES * self.num_labels
@@ -86,15 +86,19 @@ class Turns(TrainerCallback):
         self.other.release()
 
 
-def build_trainers(num_labels: int, steps: int, folder: str) -> tuple[CRHTrainer, Trainer]:
-    """CRH's, and the plain one."""
-    dataset = Noise(num_labels)
+def build_trainers(
+    num_labels: int, steps: int, folder: str, vit: dict[str, Any] = VIT_TI, **settings: Any
+) -> tuple[CRHTrainer, Trainer]:
+    """CRH's, and the plain one, of a ViT; `settings` replace some of `SETTINGS`."""
     labels: dict[str, Any] = {"num_labels": num_labels}
-    model = CRHModel(CRHConfig(backbone_config=ViTConfig(**VIT_TI), num_bits=64, **labels))
-    plain = ViTForImageClassification(ViTConfig(**VIT_TI, **labels))
+    backbone = ViTConfig(**vit)
+    model = CRHModel(CRHConfig(backbone_config=backbone, num_bits=64, **labels))
+    plain = ViTForImageClassification(ViTConfig(**vit, **labels))
     plain.vit.load_state_dict(cast(PreTrainedModel, model.backbone).state_dict())
-    crh = CRHTrainer(model, CRHTrainingArguments(output_dir=folder, max_steps=steps, **SETTINGS), train_dataset=dataset)
-    other = Trainer(plain, TrainingArguments(output_dir=folder, max_steps=steps, **SETTINGS), train_dataset=dataset)
+    dataset = Noise(num_labels, cast(int, backbone.image_size))
+    given: dict[str, Any] = {"output_dir": folder, "max_steps": steps} | SETTINGS | settings
+    crh = CRHTrainer(model, CRHTrainingArguments(**given), train_dataset=dataset)
+    other = Trainer(plain, TrainingArguments(**given), train_dataset=dataset)
     for trainer in (crh, other):
         trainer.remove_callback(PrinterCallback)
     return crh, other
