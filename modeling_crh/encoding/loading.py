@@ -1,7 +1,6 @@
 """Load trained models and backbones, complete or with an error that says what is missing."""
 
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -9,16 +8,15 @@ from typing import Any, cast
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Tower, has_towers
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
-from modeling_crh.encoding.adapters import ADAPTER_FILE
+from modeling_crh.encoding.checkpoint_files import check_tensors, check_types
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
@@ -26,21 +24,7 @@ from modeling_crh.pretrained import load_pretrained
 MODEL_FOLDER = "model"
 """Folder of a run that holds its model."""
 
-_TYPES: dict[str, type] = {
-    "custom_pipelines": dict,
-    "id2label": dict,
-    "label2id": dict,
-    "image_processor_type": str,
-    "dtype": str,
-    "quantization_config": dict,
-}
-"""What transformers takes values of a JSON file to be, without looking at them."""
-
 _TOWERS: dict[Kind, Tower] = {"image": "vision", "text": "text", "audio": "audio"}
-
-_KINDS_OF_NUMBERS = {"F": "floating", "BF": "floating", "I": "whole", "U": "whole", "BOOL": "bool"}
-
-_KERNELS = ("attn_implementation", "_attn_implementation")
 
 _LOADING_ERRORS = (OSError, ValueError, LookupError, ImportError, SafetensorError, StrictDataclassError)
 
@@ -69,7 +53,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         if Path(name).is_file():
             raise ValueError("it is a file")
         _refuse_unfinished(name)
-        _check_types(place, "config.json")
+        check_types(place, "config.json")
         values, _ = CRHConfig.get_config_dict(place)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
@@ -78,7 +62,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[problem]:
                 raise ValueError(f"its weights do not fit its config, {problem.replace('_', ' ')}: {report[problem]}")
-        _check_tensors(place, model)
+        check_tensors(place, model)
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {_first_line(error)}."
@@ -101,7 +85,7 @@ def load_checkpoint(name: str | Path, num_bits: int | None = None) -> tuple[CRHM
     if num_bits is not None:
         model = cut_model(model, num_bits)
     try:
-        _check_types(find_model(name), "preprocessor_config.json")
+        check_types(find_model(name), "preprocessor_config.json")
         return model, load_processor(find_model(name), model)
     except _LOADING_ERRORS as error:
         raise ValueError(
@@ -226,74 +210,6 @@ def _refuse_unfinished(name: str | Path) -> None:
     is_begun = (run / "checkpoints").is_dir() or (run / "recipe.yaml").is_file()
     if is_begun and not any((place / "config.json").is_file() for place in (folder, run, run / MODEL_FOLDER)):
         raise ValueError(f"the training of {str(run)!r} has not ended; `crh train --resume` goes on with it")
-
-
-def _check_types(place: str | Path, name: str) -> None:
-    """Refuse a JSON file of a checkpoint whose values transformers takes to be of a type without a look.
-
-    Raises:
-        ValueError: If the file is no JSON object, or one of these values is of another type.
-    """
-    file = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
-    if file is None:
-        return
-    values = json.loads(Path(file).read_bytes())
-    if not isinstance(values, dict):
-        raise ValueError(f"its {name} holds no JSON object")
-    backbone = values.get("backbone_config")
-    for part in (values, backbone if isinstance(backbone, dict) else {}):
-        for key, kind in _TYPES.items():
-            if part.get(key) is not None and not isinstance(part[key], kind):
-                raise ValueError(f"`{key}` in its {name} is no {kind.__name__}: {part[key]!r:.80}")
-        for key in _KERNELS:  # transformers would load compiled code from such a repository
-            if "/" in str(part.get(key)):
-                raise ValueError(f"`{key}` in its {name} names code of a repository: {part[key]!r:.80}")
-        dtype = part.get("dtype", "float32")
-        if dtype is not None and not isinstance(getattr(torch, dtype.removeprefix("torch."), None), torch.dtype):
-            raise ValueError(f"`dtype` in its {name} is no type of torch: {dtype!r:.80}")
-
-
-def _check_tensors(place: str | Path, model: CRHModel) -> None:
-    """Refuse weights that a file stores as another kind of number, which transformers converts, and wrong centers.
-
-    Raises:
-        ValueError: If a tensor is of another kind, or codebook and assignment make no centers.
-    """
-    own = model.state_dict()
-    for file in _weight_files(place):
-        with safe_open(file, "pt") as weights:
-            for name in own.keys() & set(weights.keys()):
-                dtype = weights.get_slice(name).get_dtype()  # such as BF16
-                if _KINDS_OF_NUMBERS.get(dtype.strip("0123456789"), "") != _kind_of_numbers(own[name]):
-                    raise ValueError(
-                        f"its `{name}` must be {str(own[name].dtype).removeprefix('torch.')}, but is {dtype}"
-                    )
-    codebook, assignment = own["codebook"], own["assignment"]
-    if not (codebook.abs() == 1).all():
-        raise ValueError("its `codebook` must hold -1 and +1 only")
-    least, most, last = int(assignment.min()), int(assignment.max()), codebook.shape[1] - 1
-    if least < 0 or most > last:
-        raise ValueError(f"its `assignment` must hold words from 0 to {last}, but holds {least} to {most}")
-    room, used = model.config.word_capacity, max(int(torch.bincount(words).max()) for words in assignment)
-    if used > room:
-        raise ValueError(
-            f"its `assignment` must give a word to at most {room} {'class' if room == 1 else 'classes'} of a head, "
-            f"but gives one to {used}"
-        )
-
-
-def _weight_files(place: str | Path) -> list[Path]:
-    def find(name: str) -> Path | None:
-        file = cached_file(place, name, _raise_exceptions_for_missing_entries=False)
-        return None if file is None else Path(file)
-
-    index = find("model.safetensors.index.json")
-    parts = set(json.loads(index.read_bytes())["weight_map"].values()) if index else {"model.safetensors", ADAPTER_FILE}
-    return [file for file in map(find, sorted(parts)) if file is not None]
-
-
-def _kind_of_numbers(tensor: Tensor) -> str:
-    return "floating" if tensor.is_floating_point() else "bool" if tensor.dtype == torch.bool else "whole"
 
 
 def _first_line(error: Exception) -> str:

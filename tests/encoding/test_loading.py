@@ -137,6 +137,11 @@ def test_weights_in_half_precision_and_in_several_files_are_loaded(checkpoint, t
         ({"attn_implementation": "flash_attention_2"}, "FlashAttention2 has been toggled on"),
         ({"quantization_config": {"quant_method": "torchao"}}, "torchao"),
         ({"quantization_config": 7}, "`quantization_config` in its config.json is no dict: 7"),
+        ({"backbone_config": {"text_config": {"attn_implementation": "org/x"}}}, "`attn_implementation` in its config"),
+        (
+            {"backbone_config": {"pooler_output_size": -1}},
+            "`pooler_output_size` in its config.json must not be negative",
+        ),
     ],
 )
 def test_a_config_that_asks_for_code_or_packages_that_are_not_here_is_refused(changes, message, checkpoint):
