@@ -38,6 +38,11 @@ def controls(text):
     return {mark for mark in text if mark != "\n" and not mark.isprintable()}
 
 
+def shows_plain(output):
+    """Whether the plain part of the name is shown, in whatever lines a table breaks it."""
+    return all(part in output.replace("\n", "") for part in PLAIN)
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of pictures of two classes; the names of folders, classes and files are hostile, and one is damaged."""
@@ -69,7 +74,7 @@ def test_training_and_evaluation(run, table, tmp_path):
     data = ["--dataset", table, *columns]
     settings = ["--epochs", 1, "--num-bits", 16, "--out", out]
     code, output, errors = run("train", *data, *settings)
-    assert (code, all(part in output for part in PLAIN)) == (0, True), errors
+    assert (code, shows_plain(output)) == (0, True), errors
     assert CRHModel.from_pretrained(out / "model").config.id2label[0] == f"0{HOSTILE}"
     for options in ([], ["--json"]):
         code, output, errors = run("evaluate", out, *data, *options)
@@ -114,11 +119,11 @@ def test_codes_and_what_is_made_of_them(run, pictures, tiny_checkpoint, tmp_path
     codes, index = tmp_path / f"codes{HOSTILE}", tmp_path / f"index{HOSTILE}.crh"
     assert run("encode", tiny_checkpoint, pictures, "--out", codes)[0] == 2
     code, output, errors = run("encode", tiny_checkpoint, pictures, "--out", codes, "--skip-bad")
-    assert (code, all(part in output for part in PLAIN), "bad" in errors) == (0, True, True), errors
+    assert (code, shows_plain(output), "bad" in errors) == (0, True, True), errors
     code, output, errors = run("index", codes, "--out", index, "--model", f"model{HOSTILE}")
     assert code == 0, errors
     code, output, errors = run("search", index, "0f0f", "-k", 3)
-    assert (code, all(part in output for part in PLAIN)) == (0, True), errors
+    assert (code, shows_plain(output)) == (0, True), errors
     code, output, _ = run("search", index, "0f0f", "-k", 1, "--json")
     assert json.loads(output)["results"][0]["hits"][0]["label"] in (f"cat{HOSTILE}", f"dog{HOSTILE}")
     for options in ([], ["--json"], ["--out", tmp_path / f"groups{HOSTILE}.csv"]):
@@ -161,7 +166,7 @@ def test_a_table_of_features_is_encoded_with_its_ids(run, table, tiny_model, tmp
     assert code == 0, errors
     assert run("index", tmp_path / "codes", "--out", tmp_path / "index")[0] == 0
     code, output, _ = run("search", tmp_path / "index", "0f0f")
-    assert (code, all(part in output for part in PLAIN)) == (0, True)
+    assert (code, shows_plain(output)) == (0, True)
     for name in ("features", "id", "label"):
         code, _, errors = run("encode", tmp_path / "model", table, f"--{name}-column", HOSTILE, "--out", tmp_path / "x")
         assert (code, "key" in errors or "vector" in errors) == (2, True), errors
@@ -171,7 +176,7 @@ def test_features_are_stored(run, pictures, tiny_checkpoint, tmp_path):
     out = tmp_path / f"features{HOSTILE}"
     assert run("features", tiny_checkpoint, pictures, "--out", out)[0] == 2
     code, output, errors = run("features", tiny_checkpoint, pictures, "--out", out, "--skip-bad")
-    assert (code, all(part in output for part in PLAIN), "bad" in errors) == (0, True, True), errors
+    assert (code, shows_plain(output), "bad" in errors) == (0, True, True), errors
     assert run("features", tiny_checkpoint, pictures, "--out", out, "--skip-bad")[0] == 2
     assert run("features", tmp_path / HOSTILE, pictures, "--out", out)[0] == 2
     assert run("features", tiny_checkpoint, pictures, "--out", out, "--augmentation", HOSTILE)[0] == 2
@@ -252,5 +257,5 @@ def test_an_index_of_a_hostile_model(run, tmp_path):
     HammingIndex(np.zeros((3, 2), np.uint8), [HOSTILE, "b", "c"], model=HOSTILE).save(tmp_path / "index")
     for command in (["search", tmp_path / "index", "0f0f"], ["dedupe", tmp_path / "index", "--radius", 1]):
         code, output, errors = run(*command)
-        assert (code, all(part in output for part in PLAIN)) == (0, True), errors
+        assert (code, shows_plain(output)) == (0, True), errors
     assert run("search", tmp_path / "index", "--text", "x", "--model", tmp_path)[0] == 2
