@@ -273,7 +273,7 @@ def main() -> None:
     """Print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help="parts to run, with commas between")
-    parser.add_argument("--num-workers", type=int, help="processes that prepare images; the default is that of `crh`")
+    parser.add_argument("--num-workers", type=int, help="processes that prepare images, 0 where /dev/shm is small")
     parser.add_argument("--tiny", action="store_true", help="run everything in small, to see that it runs")
     settings = parser.parse_args()
     chosen = settings.parts.split(",")
