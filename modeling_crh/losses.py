@@ -77,7 +77,7 @@ def default_scale(num_labels: int) -> float:
 
 
 def center_cosine(hash_logits: Tensor, centers: Tensor) -> Tensor:
-    """Compute the cosine between every sample and every center, in float32.
+    """Compute the cosine between every sample and every center, in float32, also where autocast takes less.
 
     Args:
         hash_logits: `(N, K)`.
@@ -87,7 +87,8 @@ def center_cosine(hash_logits: Tensor, centers: Tensor) -> Tensor:
         `(N, C)`.
     """
     directions = F.normalize(hash_logits.float(), dim=1)
-    return directions @ centers.float().T / math.sqrt(centers.shape[1])  # |z_c| = sqrt(K)
+    with torch.autocast(hash_logits.device.type, enabled=False):
+        return directions @ centers.float().T / math.sqrt(centers.shape[1])  # |z_c| = sqrt(K)
 
 
 def classification_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor, scale: float, margin: float) -> Tensor:

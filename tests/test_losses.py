@@ -138,3 +138,12 @@ def test_labels_without_a_loss_are_an_error(labels, message):
     hash_logits, _, centers = case(8)
     with pytest.raises(ValueError, match=message):
         crh_loss(hash_logits, labels, centers, **SETTINGS)
+
+
+def test_cosines_are_of_float32_under_autocast_too():
+    generator = torch.Generator().manual_seed(0)
+    logits, centers = torch.randn(5, 64, generator=generator), torch.randn(9, 64, generator=generator).sign()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = center_cosine(logits.bfloat16(), centers)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, center_cosine(logits.bfloat16(), centers), rtol=0, atol=0)
