@@ -16,6 +16,7 @@ from .codes import binarize, check_tensor
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
 from .pipeline_crh import TASK  # the import also makes transformers save the pipeline's code beside a model
+from .saved_files import check_checkpoint
 
 _TAKES = {"pixel_values": "images and paths", "input_ids": "texts"}  # what the pipeline does, by what the model reads
 
@@ -118,17 +119,16 @@ class CRHModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """Load a model as `PreTrainedModel.from_pretrained` does, but only from safetensors: a pickle can run code.
-
-        A LoRA adapter is loaded merged into its base.
+        """Load a model from safetensors alone, since a pickle can run code; a LoRA adapter is merged into its base.
 
         Raises:
-            ValueError: If `use_safetensors=False`.
+            ValueError: If `use_safetensors=False`, or a file asks for other code or weights, see `check_checkpoint`.
             OSError: If there are no weights in safetensors.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError(f"`use_safetensors` must be True, but got {kwargs['use_safetensors']!r}.")
         try:
+            check_checkpoint(pretrained_model_name_or_path, **kwargs)
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except OSError as error:
             try:

@@ -1,10 +1,8 @@
 """Load pretrained backbones, with every weight in the checkpoint."""
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,7 +10,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
-from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import (
     Pooling,
@@ -24,9 +21,7 @@ from modeling_crh.backbones import (
     refuse,
     unmasked,
 )
-
-FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder trust_remote_code".split()
-"""Arguments of `from_pretrained` that find and read the files of a model."""
+from modeling_crh.saved_files import FINDING_ARGUMENTS, check_checkpoint, read_checked
 
 _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
 
@@ -41,7 +36,7 @@ def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrai
     """Make a `CRHModel` with a pretrained backbone, see `CRHModel.from_backbone`."""
     if "torch_dtype" in settings:  # a config keeps it, and no weight would heed it
         raise ValueError("`torch_dtype` must be given as `dtype`, its name in transformers.")
-    loading = {key: settings.pop(key) for key in FINDING_ARGUMENTS if key in settings}
+    loading = {key: settings.pop(key) for key in (*FINDING_ARGUMENTS, "trust_remote_code") if key in settings}
     placing = {key: settings.pop(key) for key in _PLACING_ARGUMENTS if key in settings}
     config = model_class.config_class(backbone_config=load_config(name, **loading), **settings)
     placing = {"dtype": torch.float32, "tower": config.tower, "pooling": config.pooling} | placing
@@ -110,9 +105,14 @@ def load_config(name: str, **loading: Any) -> PreTrainedConfig:
         **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
 
     Raises:
-        ValueError: If it cannot be a backbone.
+        ValueError: If it cannot be a backbone, or asks for other code or weights, see `check_checkpoint`.
         OSError: If there is no such model.
     """
+    try:
+        check_checkpoint(name, **loading)
+    except ValueError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {reason}.") from error
     loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     config: PreTrainedConfig = AutoConfig.from_pretrained(name, **loading)
     refuse(config)
@@ -144,14 +144,13 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
         ValueError: If it is another than the first token, the mean or the last token.
     """
     loading = {key: value for key, value in loading.items() if key != "trust_remote_code"}
-    file = cached_file(name, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **loading)
-    if file is None:
+    values = read_checked(name, "1_Pooling/config.json", **loading)
+    if values is None:
         return None
-    values = json.loads(Path(file).read_bytes())
     prefix = "pooling_mode_"
     flags = [key.removeprefix(prefix) for key, chosen in values.items() if key.startswith(prefix) and chosen is True]
     named = values.get("pooling_mode", [flag.removesuffix("_tokens").removesuffix("_token") for flag in flags])
-    modes = [named] if isinstance(named, str) else named
+    modes = [str(mode) for mode in named] if isinstance(named, list) else [str(named)]
     if len(modes) != 1 or modes[0] not in _DECLARED:
         raise ValueError(f"`pooling` must be given for {name!r}, which pools by {' and '.join(modes)}.")
     return _DECLARED[modes[0]]

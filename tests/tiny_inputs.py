@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 IMAGE_BACKBONES = ["vit", "dinov2", "resnet", "convnext"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-_CODE = "backbones codebook codes configuration_crh file_bytes images losses modeling_crh pipeline_crh"
+_CODE = "backbones codebook codes configuration_crh file_bytes images losses modeling_crh pipeline_crh saved_files"
 # What a saved model carries with it, to run without this library.
 CODE_FILES = [f"{name}.py" for name in (*_CODE.split(), "sounds")]
 

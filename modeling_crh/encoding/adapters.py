@@ -6,16 +6,17 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
+from huggingface_hub.dataclasses import type_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from modeling_crh.pretrained import FINDING_ARGUMENTS
+from modeling_crh.saved_files import FINDING_ARGUMENTS
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 """A `CRHModel`, which this file does not import: a model that is pushed imports this file."""
@@ -84,7 +85,7 @@ def restore_adapter(file: Path, model: PreTrainedModel) -> None:
         ValueError: If the adapter is of other layers or another rank, belongs to another base, or is damaged.
     """
     metadata, saved = read_adapter(file)
-    if json.loads(metadata["base"])["checksum"] != _checksum(model):
+    if metadata["base"]["checksum"] != _checksum(model):
         raise ValueError(f"`model` must have the frozen weights that {str(file)!r} was trained with, but has others.")
     state = trained_state(model)
     shapes, found = ({name: value.shape for name, value in values.items()} for values in (state, saved))
@@ -114,7 +115,7 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
         ModuleNotFoundError: If peft is not installed.
         OSError: If the base cannot be found.
     """
-    finding = {name: kwargs[name] for name in FINDING_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
+    finding = {name: kwargs[name] for name in FINDING_ARGUMENTS if name in kwargs}
     found = cached_file(folder, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False, **finding)
     if found is None:
         raise error
@@ -125,10 +126,10 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
         )
     peft, file = require_peft(), Path(found)
     metadata, saved = read_adapter(file)
-    base = json.loads(metadata["base"])
+    base = metadata["base"]
     model = _load_base(model_class, folder, base, finding, kwargs.get("device_map"))
     nn.Module.to(model, getattr(torch, base["dtype"]))
-    peft.inject_adapter_in_model(peft.LoraConfig(**json.loads(metadata["lora"])), model.backbone)
+    peft.inject_adapter_in_model(peft.LoraConfig(**metadata["lora"]), model.backbone)
     for name, weight in model.named_parameters():
         weight.requires_grad_(name in saved)
     restore_adapter(file, model)
@@ -157,6 +158,8 @@ def _load_base(model_class: Any, folder: str | Path, base: dict[str, Any], findi
     load = model_class.from_backbone if base["is_backbone"] else model_class.from_pretrained
     try:
         return load(base["name"], **settings, **fields)
+    except RecursionError as error:
+        raise ValueError(f"the base of the adapter, {base['name']!r}, is an adapter of itself") from error
     except OSError as missing:
         raise OSError(f"the base of the adapter, {base['name']!r}, cannot be loaded: {missing}") from missing
 
@@ -196,7 +199,7 @@ def merged_copy(model: Model) -> Model:
 
 def base_name(file: Path) -> str:
     """Return the folder or Hub id of the model that an adapter belongs to; empty if it was never saved."""
-    return str(json.loads(read_adapter(file)[0]["base"])["name"])
+    return str(read_adapter(file)[0]["base"]["name"])
 
 
 def adapted_layers(model: PreTrainedModel) -> dict[str, Any]:
@@ -224,8 +227,7 @@ def _exact_settings(model: PreTrainedModel) -> dict[str, Any]:
         "alpha_pattern": {name: layer.lora_alpha["default"] for name, layer in layers.items()},
         **dict.fromkeys(("modules_to_save", "exclude_modules", "layers_to_transform", "layers_pattern")),
     }
-    kept = "r lora_alpha target_modules rank_pattern alpha_pattern use_dora use_rslora fan_in_fan_out bias".split()
-    return {name: settings[name] for name in kept}
+    return {name: settings[name] for name in _PARTS["lora"]}
 
 
 def _base(model: PreTrainedModel) -> dict[str, Any]:
@@ -256,11 +258,11 @@ def _checksum(model: PreTrainedModel) -> int:
     return total
 
 
-def read_adapter(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Read metadata and tensors of an adapter.
+def read_adapter(file: Path) -> tuple[dict[str, dict[str, Any]], dict[str, Tensor]]:
+    """Read an adapter: its LoRA settings as `lora` and its base as `base`, and its tensors.
 
     Raises:
-        ValueError: If the file is damaged, or is no adapter.
+        ValueError: If the file is damaged or no adapter, or asks for what `save_adapter` does not write.
     """
     try:
         with safe_open(file, "pt") as saved:
@@ -268,6 +270,30 @@ def read_adapter(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {name: saved.get_tensor(name) for name in saved.keys()}
     except SafetensorError as error:
         raise ValueError(f"`adapter` must be a whole safetensors file, but {str(file)!r} is not: {error}.") from error
-    if not {"lora", "base"} <= metadata.keys():
-        raise ValueError(f"`adapter` must be a file of `save_adapter`, but {str(file)!r} is not.")
-    return metadata, tensors
+    try:
+        found = {part: _checked(json.loads(metadata.get(part, "null")), kinds) for part, kinds in _PARTS.items()}
+    except (ValueError, TypeError, RecursionError) as error:  # TypeError: another type
+        raise ValueError(f"`adapter` must be a file of `save_adapter`, but {str(file)!r} is not: {error}.") from error
+    ranks, sizes = found["lora"]["rank_pattern"], {size for tensor in tensors.values() for size in tensor.shape}
+    if set(ranks) != set(found["lora"]["target_modules"]) or not set(ranks.values()) <= sizes:
+        raise ValueError(f"`adapter` must have a rank for each of its layers, but {str(file)!r} has {ranks!r:.80}.")
+    return found, tensors
+
+
+_LORA: dict[str, Any] = dict.fromkeys(("use_dora", "use_rslora", "fan_in_fan_out"), bool)
+_LORA |= {"r": int, "lora_alpha": int | float, "target_modules": list[str], "rank_pattern": dict[str, int]}
+_LORA |= {"alpha_pattern": dict[str, int | float], "bias": Literal["none", "all", "lora_only"]}
+_BASE = {"name": str, "revision": str | None, "is_backbone": bool, "dtype": str, "checksum": int}
+_PARTS: dict[str, dict[str, Any]] = {"lora": _LORA, "base": _BASE}  # as `save_adapter` writes; peft would take more
+
+
+def _checked(values: Any, kinds: dict[str, Any]) -> dict[str, Any]:
+    """Check that a JSON object has these entries, of these types."""
+    if not isinstance(values, dict) or values.keys() != kinds.keys():
+        raise ValueError(f"it must have the entries {', '.join(kinds)}, but has {values!r:.80}")
+    for name, kind in kinds.items():
+        type_validator(name, values[name], kind)
+    dtype = getattr(torch, values.get("dtype", "float32"), None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"`dtype` must be a floating point type of torch, but is {values['dtype']!r:.80}")
+    return values

@@ -26,6 +26,7 @@ from modeling_crh.data.open_source import Row
 from modeling_crh.images import needed_side, pixel_values
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.processors import fit_processor
+from modeling_crh.saved_files import FINDING_ARGUMENTS, read_checked
 from modeling_crh.sounds import sound_inputs
 
 Processor = BaseImageProcessor | SequenceFeatureExtractor | PreTrainedTokenizerBase | None
@@ -80,11 +81,13 @@ def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> 
 
     Raises:
         OSError: If none was saved.
-        ValueError: If it cannot prepare inputs of the model.
+        ValueError: If its files are damaged, or it cannot prepare inputs of the model.
     """
     kind = kind_of(model)
     if kind == "features":
         return None
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        read_checked(name, file, **{key: loading[key] for key in FINDING_ARGUMENTS if key in loading})
     loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     if kind == "image":
         loading["do_convert_rgb"] = True

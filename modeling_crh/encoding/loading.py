@@ -10,16 +10,17 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from modeling_crh.backbones import Tower, has_towers
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
-from modeling_crh.encoding.checkpoint_files import check_tensors, check_types
+from modeling_crh.encoding.checkpoint_files import check_tensors
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
+from modeling_crh.saved_files import read_checked
 
 MODEL_FOLDER = "model"
 """Folder of a run that holds its model."""
@@ -53,7 +54,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         if Path(name).is_file():
             raise ValueError("it is a file")
         _refuse_unfinished(name)
-        check_types(place, "config.json")
+        read_checked(place, "config.json")
         values, _ = CRHConfig.get_config_dict(place)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
@@ -85,7 +86,6 @@ def load_checkpoint(name: str | Path, num_bits: int | None = None) -> tuple[CRHM
     if num_bits is not None:
         model = cut_model(model, num_bits)
     try:
-        check_types(find_model(name), "preprocessor_config.json")
         return model, load_processor(find_model(name), model)
     except _LOADING_ERRORS as error:
         raise ValueError(
@@ -162,7 +162,7 @@ def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrai
     place = find_model(name)
     try:
         _refuse_unfinished(name)
-        is_crh = PreTrainedConfig.get_config_dict(place)[0].get("model_type") == CRHConfig.model_type
+        is_crh = (read_checked(place, "config.json") or {}).get("model_type") == CRHConfig.model_type
         if is_crh and tower is not None:
             raise ValueError("it is a CRH model, whose `tower` is chosen already")
         backbone = load_model(place).backbone if is_crh else load_pretrained(str(place), tower=tower)

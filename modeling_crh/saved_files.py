@@ -1,0 +1,131 @@
+"""Check the JSON files of a checkpoint before transformers reads them, which takes what they say for granted."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.utils.hub import cached_file
+
+from .configuration_crh import MOST_LABELS
+
+FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder".split()
+"""Arguments of `from_pretrained` that find the files of a model."""
+
+WEIGHT_INDEX = "model.safetensors.index.json"
+
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("auto_map", "custom_pipelines", "id2label", "label2id", "quantization_config"), dict),
+    **dict.fromkeys(("image_processor", "feature_extractor"), dict),
+    **dict.fromkeys(("image_processor_type", "feature_extractor_type", "processor_class", "model_type", "dtype"), str),
+    "num_labels": int,
+}
+"""What transformers takes values of a JSON file to be, without looking at them."""
+
+_KERNELS = {"attn_implementation", "_attn_implementation", "experts_implementation", "_experts_implementation"}
+
+_DEEPEST = 50  # transformers copies values in as many steps
+
+_SIZE = re.compile("_sizes?$|^num_")  # names of numbers that become shapes of tensors
+
+
+def check_checkpoint(place: Any, **settings: Any) -> None:
+    """Check the config of a checkpoint, and the names of the files of its weights.
+
+    Args:
+        place: Folder or Hub id; None for a model without one.
+        **settings: Arguments of `from_pretrained`, of which those that find the files are used.
+
+    Raises:
+        ValueError: If a file asks for a pickle, a file in another folder or code of a repository, or a value breaks a
+            rule of `read_checked`.
+        OSError: If there is no such checkpoint.
+    """
+    if place is None:
+        return
+    finding = {name: settings[name] for name in FINDING_ARGUMENTS if name in settings}
+    config = read_checked(place, "config.json", **finding) or {}
+    named = config.get("transformers_weights", WEIGHT_INDEX)
+    if not isinstance(named, str) or not named.endswith((".safetensors", ".safetensors.index.json")):
+        raise ValueError(f"`transformers_weights` must name a safetensors file, but got {named!r:.80}")
+    for name in (WEIGHT_INDEX, named):
+        index = read_checked(place, name, **finding) if name.endswith(".json") else None
+        files = {} if index is None else index.get("weight_map")
+        if not isinstance(files, dict) or not all(_is_beside(file) for file in files.values()):
+            raise ValueError(f"`weight_map` in its {name} must name safetensors files beside it, but does not")
+
+
+def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any] | None:
+    """Read a JSON file of a checkpoint, and check its values.
+
+    Args:
+        place: Folder or Hub id.
+        name: Name of the file.
+        **finding: Arguments that find the file, see `FINDING_ARGUMENTS`.
+
+    Returns:
+        The values; None without such a file.
+
+    Raises:
+        ValueError: If the file is no JSON object, a value is of another type than transformers takes it to have, a size
+            is negative, or a value leads to code or weights elsewhere.
+        OSError: If there is no such checkpoint.
+    """
+    file = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)
+    if file is None:
+        return None
+    try:
+        values = json.loads(Path(file).read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError(f"its {name} holds no JSON object")
+        for part in _mappings(values):
+            for key, value in part.items():
+                fault = _fault(key, value)
+                if fault is not None:
+                    raise ValueError(f"`{key}` in its {name} {fault}: {value!r:.80}")
+    except RecursionError as error:
+        raise ValueError(f"its {name} is nested too deeply") from error
+    return values
+
+
+def _is_beside(file: Any) -> bool:
+    return isinstance(file, str) and re.fullmatch(r"[^/\\]+\.safetensors", file) is not None
+
+
+def _mappings(values: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield all objects in a JSON value, but for those whose keys are classes."""
+    if depth > _DEEPEST:
+        raise RecursionError
+    if isinstance(values, dict):
+        yield values
+        values = [inner for name, inner in values.items() if name not in ("id2label", "label2id")]
+    for inner in values if isinstance(values, list) else ():
+        if isinstance(inner, dict | list):
+            yield from _mappings(inner, depth + 1)
+
+
+def _fault(key: str, value: Any) -> str | None:
+    """Say what is wrong with a value, if anything is."""
+    kind, sizes = _TYPES.get(key), value if isinstance(value, list) else [value]
+    if value is None:
+        return None
+    if kind is not None and not isinstance(value, kind):
+        return f"is no {kind.__name__}"
+    if key.startswith("__") or callable(getattr(PreTrainedConfig, key, None)):  # it would take the place of a method
+        return "is no field"
+    if key == "num_labels" and value > MOST_LABELS:
+        return f"must be at most {MOST_LABELS}"
+    if key == "dtype" and not isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype):
+        return "is no type of torch"
+    if _SIZE.search(key) and any(type(size) is int and size < 0 for size in sizes):
+        return "must not be negative"
+    if key in _KERNELS and (not isinstance(value, str | dict) or "/" in str(value)):  # compiled code
+        return "names code of a repository"
+    if key in ("architecture", "backbone") and isinstance(value, str) and ":" in value:  # timm's hf-hub:org/model
+        return "names another model"
+    if key == "model_args" and isinstance(value, dict) and "checkpoint_path" in value:  # timm would read a pickle
+        return "names a file of weights"
+    return None
