@@ -141,6 +141,14 @@ def test_a_file_of_another_form_is_refused(name, content, trap):
             load(folder)
 
 
+@pytest.mark.parametrize("content", [*DEEP, "[]", '{"tokenizer_class": 5}', '{"added_tokens_decoder": 5}'])
+def test_the_config_of_a_tokenizer_is_looked_at_too(content, text_checkpoint, tmp_path):
+    folder = shutil.copytree(text_checkpoint, tmp_path / "texts")
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"its tokenizer_config\.json (is nested too|holds no JSON object|is no)"):
+        load_checkpoint(folder)
+
+
 def test_classes_may_be_called_as_values_of_a_config_are(tiny_model, tmp_path):
     names = dict(enumerate(["dtype", "num_x", "auto_map"]))
     model = tiny_model(None, id2label=names, label2id={name: number for number, name in names.items()})

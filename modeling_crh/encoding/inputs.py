@@ -86,8 +86,8 @@ def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> 
     kind = kind_of(model)
     if kind == "features":
         return None
-    for file in ("preprocessor_config.json", "processor_config.json"):
-        read_checked(name, file, **{key: loading[key] for key in FINDING_ARGUMENTS if key in loading})
+    for file in ("preprocessor_config", "processor_config", "tokenizer_config"):
+        read_checked(name, f"{file}.json", **{key: loading[key] for key in FINDING_ARGUMENTS if key in loading})
     loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     if kind == "image":
         loading["do_convert_rgb"] = True
