@@ -134,7 +134,7 @@ def test_other_folders_are_refused(tmp_path):
         *({"num_shards": value} for value in ("1", 1.5, [1])),
         *({"options": value} for value in ([], "label_column", {"label_column": 1})),
         {"columns": 5},
-        "[" * 100_000,
+        "[" * 2_000,
         "[]",
         "null",
     ],
@@ -150,7 +150,7 @@ def test_a_record_of_other_types_is_refused_wherever_it_is_read(changed, tmp_pat
             read(tmp_path)
 
 
-@pytest.mark.parametrize("left_out", ["x", "5", "null", "[1]", "[[1, 2]]", "[" * 100_000])
+@pytest.mark.parametrize("left_out", ["x", "5", "null", "[1]", "[[1, 2]]", "[" * 2_000])
 def test_rows_that_were_left_out_in_another_form_are_refused(left_out, tmp_path):
     shards = open_shards(tmp_path)
     shards.write(0, rows(0), packed(0))
