@@ -266,7 +266,8 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     """Read data options from the run that trained a checkpoint, as defaults for options that were not given.
 
     All options apply to the run's own data, since another division would query with training items. Only the columns
-    (where the data have columns) and the rules for bad rows and URLs apply to other data.
+    (where the data have columns) and the rule for bad rows apply to other data. The run, which may be a stranger's, does
+    not say which URLs may be read.
 
     Args:
         checkpoint: Folder of the run; any other checkpoint has no options.
@@ -277,6 +278,7 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     if recipe is None:
         return {}
     known = options_of(DataSource, recipe)
+    del known["allow_urls"]
     dataset = given.get("dataset", "" if columns_only else recipe.dataset)
     if not columns_only and (dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()):
         division = options_of(Division, recipe)
@@ -289,4 +291,4 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
         return known | division
     is_folder = dataset != "" and Path(dataset).is_dir()
     has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
-    return {name: known[name] for name in (*(_COLUMNS if has_columns else ()), "skip_bad", "allow_urls")}
+    return {name: known[name] for name in (*(_COLUMNS if has_columns else ()), "skip_bad")}

@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 import socket
 
 import pytest
@@ -214,8 +215,17 @@ def test_a_query_that_is_a_table_obeys_the_rule_and_asks_once(linked, server, tm
     assert len(server.asked) == 25
 
 
-def test_a_run_remembers_which_urls_are_allowed(tmp_path):
-    recipe = Recipe.from_dict({"dataset": "rows.csv", "backbone": "org/vit", "allow_urls": "all"})
-    (tmp_path / "recipe.yaml").write_text(recipe.dump())
-    for given in ({"dataset": "rows.csv"}, {"dataset": "other.csv"}, {"dataset": str(tmp_path)}):
-        assert options_of_run(str(tmp_path), given)["allow_urls"] == "all"
+def test_the_run_of_a_stranger_allows_no_urls(linked, server, tmp_path, crh, tiny_checkpoint):
+    run = shutil.copytree(tiny_checkpoint, tmp_path / "run" / "model").parent
+    recipe = Recipe.from_dict(
+        {"dataset": str(linked), "backbone": "org/vit", "allow_urls": "127.0.0.1", "skip_bad": True}
+    )
+    (run / "recipe.yaml").write_text(recipe.dump())
+    for given in ({"dataset": str(linked)}, {"dataset": "other.csv"}, {}):
+        for columns_only in (True, False):
+            assert "allow_urls" not in options_of_run(str(run), given, columns_only=columns_only)
+    for command in (["evaluate", run], ["encode", run, linked, "--out", tmp_path / "codes"]):
+        code, _, errors = crh(*command)
+        assert (code, server.asked) == (2, []), command
+        assert "Error: URLs in rows are read only with `--allow-urls`" in errors
+    assert crh(*command, "--allow-urls", "127.0.0.1")[0] == 0
