@@ -266,8 +266,8 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     """Read data options from the run that trained a checkpoint, as defaults for options that were not given.
 
     All options apply to the run's own data, since another division would query with training items. Only the columns
-    (where the data have columns) and the rule for bad rows apply to other data. The run, which may be a stranger's, does
-    not say which URLs may be read.
+    (where the data have columns) and the rule for bad rows apply to other data. The run, which may be a stranger's,
+    does not say which URLs may be read.
 
     Args:
         checkpoint: Folder of the run; any other checkpoint has no options.
