@@ -306,7 +306,7 @@ def test_two_processes_write_what_one_does(encode, photos, tiny_checkpoint, tmp_
     options = ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", ROOT / "pipelines/encode.py"]
     arguments = [tiny_checkpoint, photos, "--out", tmp_path / "both", "--shard-size", "4", "--batch-size", "3"]
     done = subprocess.run(
-        [*launch, *options, *arguments, "--skip-bad", "--num-workers", "1", "--json"],
+        [*launch, *options, *arguments, "--skip-bad", "--num-workers", "1", "--dtype", "float32", "--json"],
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
