@@ -276,6 +276,8 @@ def _fetch(url: str, allow_urls: str | Literal[True]) -> bytes:
     except MemoryError:
         raise
     except Exception as error:  # the package of each store has errors of its own
+        if archives and type(error) is KeyError:  # older versions of fsspec, of a file that the archive lacks
+            raise UnreadableError(str(error.args[0])) from error
         raise OSError(f"{url} cannot be read: {type(error).__name__}: {error}") from error
     if len(content) > MOST_BYTES:
         raise _too_large()

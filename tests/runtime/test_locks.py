@@ -2,6 +2,7 @@ import os
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,15 +86,36 @@ def test_a_folder_that_was_removed_meanwhile_is_made_again(tmp_path, monkeypatch
         assert os.listdir(tmp_path / "new") == [LOCK_NAME]
 
 
-@pytest.mark.parametrize("kind", ["file", "link"])
+@pytest.mark.parametrize("kind", ["file", "link", "pipe"])
 def test_what_is_no_folder_stays_and_is_an_error(tmp_path, kind):
     if kind == "file":
         (tmp_path / "a").write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(tmp_path / "a")
     else:
         (tmp_path / "a").symlink_to(tmp_path / "b" / "c")
     with pytest.raises(FileExistsError), only_run(tmp_path / "a"):
         pass
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_folder_below_one_that_is_gone_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError), only_run(Path("a")):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_lock_that_is_no_file_is_an_error_and_leads_nowhere(tmp_path, kind):
+    if kind == "link":
+        (tmp_path / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / LOCK_NAME).mkdir()
+    with pytest.raises(OSError, match=r"symbolic links|directory"), only_run(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == [LOCK_NAME]
 
 
 def test_of_many_processes_one_at_a_time_is_in_the_folder(tmp_path):
