@@ -12,6 +12,8 @@ if sys.platform != "win32":
 LOCK_NAME = ".lock"
 """File of a folder that a run holds while it writes; one that a killed run has left holds nobody up."""
 
+_TRIES = 1000  # to lock a folder that other runs keep removing
+
 _OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -74,24 +76,24 @@ def only_run(folder: Path, *, is_main: bool = True, wait: Callable[[], None] = l
 def _lock_folder(folder: Path) -> int:
     """Lock the file `.lock` of a folder, and return its descriptor."""
     path = folder / LOCK_NAME
-    while True:
+    in_use = f"`out` must be a folder that no other run writes to, but {str(folder)!r} is in use."
+    for tries_left in reversed(range(_TRIES)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, _OPEN, 0o666)
         except (FileExistsError, FileNotFoundError):  # another run has just removed the folder, which stayed empty
-            if folder.is_file() or folder.is_symlink():
+            if (os.path.lexists(folder) and not folder.is_dir()) or not tries_left:
                 raise
             continue
         try:
             lock(descriptor, wait=False)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise ValueError(
-                f"`out` must be a folder that no other run writes to, but {str(folder)!r} is in use."
-            ) from error
+            raise ValueError(in_use) from error
         if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)  # of a file that another run has removed at its end, and that locks nothing
+    raise ValueError(in_use)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
