@@ -36,7 +36,7 @@ class Hit:
     rank: int
     id: int | str
     distance: int
-    label: str | int | list[str] | None
+    label: str | int | list[str | None] | None
     path: str | None
 
 
