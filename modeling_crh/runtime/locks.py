@@ -1,6 +1,7 @@
 """Locks that keep processes apart, also those of several machines that share a folder."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,7 +83,7 @@ def _lock_folder(folder: Path) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, _OPEN, 0o666)
         except (FileExistsError, FileNotFoundError):  # another run has just removed the folder, which stayed empty
-            if (os.path.lexists(folder) and not folder.is_dir()) or not tries_left:
+            if _is_no_folder(folder) or not tries_left:
                 raise
             continue
         try:
@@ -94,6 +95,13 @@ def _lock_folder(folder: Path) -> int:
             return descriptor
         os.close(descriptor)  # of a file that another run has removed at its end, and that locks nothing
     raise ValueError(in_use)
+
+
+def _is_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
