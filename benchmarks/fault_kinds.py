@@ -180,12 +180,16 @@ def kill_train(folder: Path) -> Iterator[Case]:
 
 
 def _end_of_training(out: Path) -> Any:
-    """Hash of the weights, with codebook and assignment; the figures; and what was logged but times."""
+    """Hash of the weights, with codebook and assignment; the figures; and all logged evaluations, without times.
+
+    Losses are left out: where a checkpoint falls on the end of an epoch, two of them may be logged as one, see
+    docs/reproducibility.md.
+    """
     history = json.loads((out / "history.json").read_text())
     logged = [
         {name: value for name, value in entry.items() if not name.endswith(("runtime", "per_second"))}
         for entry in history
-        if "train_loss" not in entry  # of the last process's own steps
+        if "eval_map" in entry
     ]
     weights = hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest()
     return weights, json.loads((out / "figures.json").read_text()), logged
