@@ -13,14 +13,15 @@ import gradio as gr
 from gradio.route_utils import CustomCORSMiddleware
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
+from uvicorn.config import HTTP_PROTOCOLS
 
 from modeling_crh.app.finder import MAX_BYTES
 from modeling_crh.app.search_page import source
 from modeling_crh.runtime.terminal import say
 
 _OPEN = {
-    "GET": r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static)/.+"
-    r"|/gradio_api/(startup-events|queue/data|heartbeat/\w+)",
+    "GET": r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static)/.{1,200}"
+    r"|/gradio_api/(startup-events|queue/data|heartbeat/\w{1,200})",
     "POST": r"/gradio_api/queue/join",
 }
 _HEADERS = {
@@ -127,19 +128,21 @@ class Gate:
         await self.app(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Any) -> PlainTextResponse | None:
-        host, origin = (
+        host, origin, forwarded = (
             [value.decode("latin-1") for name, value in scope["headers"] if name == wanted]
-            for wanted in (b"host", b"origin")
+            for wanted in (b"host", b"origin", b"x-forwarded-host")
         )
-        if len(host) != 1 or not self.hosts.admit(host[0]):
+        said = [name.strip() for names in forwarded for name in names.split(",")]  # Gradio writes it into the page
+        if len(host) != 1 or not all(map(self.hosts.admit, host + said)):
             return PlainTextResponse("This name is none of the page's; `crh app --allowed-host NAME` adds it.", 403)
         if not all(self.hosts.own(one, host[0]) for one in origin):
             return PlainTextResponse("A page of another site may not ask; see `crh app --allowed-host`.", 403)
         method = "GET" if scope.get("method") == "HEAD" else scope.get("method", "")
         if not re.fullmatch(_OPEN.get(method, ""), scope["path"]):
             return PlainTextResponse("Not found", 404)
-        length = dict(scope["headers"]).get(b"content-length")
-        if method == "POST" and length is None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length")
+        if (method == "POST" and length is None) or b"transfer-encoding" in headers:
             return PlainTextResponse("Say how long it is", 411)
         if length is not None and int(length) > self.max_bytes:
             return PlainTextResponse("Too large", 413)
@@ -185,7 +188,11 @@ def serving(
     closed = ("inbrowser", "inline", "share", "show_error", "run_history", "enable_monitoring", "ssr_mode")
     settings |= dict.fromkeys((*closed, "pwa", "mcp_server"), False)
     _check_address(host, port)
-    page.launch(server_name=host, server_port=port, num_workers=0, **settings)
+    chosen, HTTP_PROTOCOLS["auto"] = HTTP_PROTOCOLS["auto"], HTTP_PROTOCOLS["h11"]  # httptools takes heads of any size
+    try:
+        page.launch(server_name=host, server_port=port, num_workers=0, **settings)
+    finally:
+        HTTP_PROTOCOLS["auto"] = chosen
     try:
         yield str(page.local_url)
     finally:

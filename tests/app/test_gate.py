@@ -75,6 +75,28 @@ def test_a_request_is_bounded(address):
     assert httpx.post(address + JOIN, content=b" " * 1000).status_code == 422
 
 
+@pytest.mark.parametrize("start", ["GET /", "GET /config HTTP/1.1\r\nHost: localhost\r\nX: "])
+def test_the_head_of_a_request_is_bounded(address, start):
+    place = urlsplit(address)
+    content = start.encode() + b"a" * 20_000_000  # of which it takes a small part before it hangs up
+    with socket.create_connection((place.hostname, place.port)) as connection, pytest.raises(ConnectionError):
+        connection.sendall(content)
+    assert httpx.get(f"{address}config").status_code == 200
+
+
+@pytest.mark.parametrize("length", ["", "Content-Length: 5\r\n"])
+def test_the_body_of_a_request_has_a_length_and_no_other_end(address, length):
+    chunked = f"{length}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    for line in (f"POST /{JOIN}", "GET /config"):
+        assert answer_to(address, f"{line} HTTP/1.1\r\nHost: localhost\r\n{chunked}")[0] in (400, 411)
+
+
+def test_a_very_long_path_is_not_found(address, capfd):
+    for route in ("assets", "static", "gradio_api/heartbeat"):
+        assert httpx.get(f"{address}{route}/{'a' * 5000}").status_code == 404
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_page_says_where_its_parts_may_come_from(address):
     headers = httpx.get(address).headers
     policy = dict(rule.split(" ", 1) for rule in headers["content-security-policy"].split("; "))
@@ -139,6 +161,13 @@ def test_a_page_of_this_machine_answers_to_no_other_name(address, host):
         status, _, body = ask_as(urlsplit(address).port, host, route=route)
         assert (status, b"--allowed-host" in body) == (403, True), route
     assert ask_as(urlsplit(address).port, host, route=JOIN, method="POST")[0] == 403
+
+
+@pytest.mark.parametrize("said", ["evil.example", "localhost, evil.example", "localhost:1,", "evil.example:7860"])
+def test_a_request_that_a_proxy_got_by_another_name_gets_nothing(address, said):
+    for lines in ((f"X-Forwarded-Host: {said}",), ("X-Forwarded-Host: localhost", f"X-Forwarded-Host: {said}")):
+        assert ask_as(urlsplit(address).port, "localhost", *lines)[0] == 403
+    assert ask_as(urlsplit(address).port, "localhost", "X-Forwarded-Host: 127.0.0.1, localhost:80")[0] == 200
 
 
 def test_a_request_without_a_name_or_with_two_gets_nothing(address):
