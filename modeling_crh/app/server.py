@@ -17,7 +17,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from modeling_crh.app.finder import MAX_BYTES
 from modeling_crh.app.search_page import source
-from modeling_crh.runtime.terminal import say
+from modeling_crh.runtime.terminal import plain_output, say
 
 _OPEN = {
     "GET": r"/|/config|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static)/.{1,200}"
@@ -203,7 +203,8 @@ def serve(page: gr.Blocks, host: str | None = None, port: int | None = None, all
     """Serve the page until Ctrl-C, and print its address; see `serving`."""
     with serving(page, host, port, allowed_hosts) as address:
         say(f"The search page is at {address}")
-        wait_for_interrupt()
+        with plain_output():  # Gradio prints what a visitor has sent in the traceback of an error
+            wait_for_interrupt()
 
 
 def wait_for_interrupt() -> None:

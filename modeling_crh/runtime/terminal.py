@@ -3,10 +3,11 @@
 import json
 import logging
 import os
+import sys
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -73,6 +74,29 @@ def clean_messages() -> Iterator[None]:
     finally:
         logging.setLogRecordFactory(make_record)
         warnings.formatwarning = format_warning
+
+
+class _PlainStream:
+    """Stream that cleans the text which it hands on to another."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(printable_lines(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def plain_output() -> Iterator[None]:
+    """Clean whatever this process prints while the context lasts, colors and progress bars included."""
+    stdout: Any = _PlainStream(sys.stdout)
+    stderr: Any = _PlainStream(sys.stderr)
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        yield
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from app.talk import ask, dependencies
 
 from modeling_crh.app.search_page import build_page
-from modeling_crh.app.server import _MAX_REQUEST, serving
+from modeling_crh.app.server import _MAX_REQUEST, serve, serving
 
 JOIN = "gradio_api/queue/join"
 
@@ -272,3 +272,18 @@ def test_what_is_no_number_is_an_error_that_tells_nothing(address, k):
     assert not answer["success"]
     assert "Traceback" not in str(answer)
     assert str(Path(__file__).parents[2]) not in str(answer)
+
+
+def test_what_a_stranger_sends_does_not_control_the_terminal_of_the_server(index_path, checkpoint, monkeypatch, capfd):
+    hostile = "\x1b]0;x\x07\x9b2J\u202e"
+
+    def ask_badly():
+        found = capfd.readouterr().err.split()[-1]
+        for data, event in (([hostile, 64], {"position": 3}), ([hostile], hostile)):
+            assert not ask(found, "by_item", data, event)["success"]
+
+    monkeypatch.setattr("modeling_crh.app.server.wait_for_interrupt", ask_badly)
+    serve(build_page(index_path, checkpoint))
+    output, errors = capfd.readouterr()
+    assert {mark for mark in output + errors if mark != "\n" and not mark.isprintable()} == set()
+    assert "]0;x\N{REPLACEMENT CHARACTER}" in errors
