@@ -12,6 +12,7 @@ from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.hub.run_record import BENCHMARKS, OWN_DATA, PICTURES, RunRecord, is_public_id
 from modeling_crh.metrics.figures import explain_figure, format_figure
 from modeling_crh.pipeline_crh import TASK
+from modeling_crh.runtime.terminal import printable
 
 MARK = "<!-- Written by modeling-crh, which writes it anew at every push; a card without this line stays as it is. -->"
 """Last line of every card that this library writes."""
@@ -120,7 +121,8 @@ def model_card(
 
 def _story(config: CRHConfig, run: RunRecord) -> dict[str, Any]:
     """Collect the values of a model's card from its config and run."""
-    names = [" ".join(name.replace("`", "'").split()) for name in cast(dict[int, str], config.id2label).values()]
+    classes = cast(dict[int, str], config.id2label).values()
+    names = [printable(" ".join(name.replace("`", "'").split())).plain for name in classes]
     settings = {name: value for name, value in run.recipe.items() if value not in (None, {}, False)}
     evaluations = [{"epoch": 0} | dict(row) for row in run.history if "eval_map" in row]
     counts = [format_figure(run.figures[name]) for name in ("queries", "database") if name in run.figures]

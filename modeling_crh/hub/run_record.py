@@ -66,6 +66,17 @@ _TRAINING = {
     *("dataloader_persistent_workers", "ddp_timeout", "remove_unused_columns"),
 }
 
+# Entries of the sections of a recipe that may be words; of the first two nothing else is published, of others numbers.
+_WORDS: dict[str, set[str]] = {
+    "model": _MODEL,
+    "training": _TRAINING,
+    "lora": {"target_modules"},
+    "feature_extractor": {"feature_extractor_type", "padding", "truncation"},
+    "augmentation": set(),
+    "image_processor": set(),
+    "method_settings": set(),
+}
+
 # Entries of saved configs beside the fields of their classes that hold words; transformers computes them.
 _CONFIG = {
     *("_name_or_path", "model_type", "auto_map", "custom_pipelines", "quantization_config", "dtype", "torch_dtype"),
@@ -131,7 +142,7 @@ def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
             pictures={name: root / name for name in shown if (root / name).is_file()},
             readme=None if readme is None else readme.read_text(encoding="utf-8"),
         )
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"`run` must hold complete files, but {str(folder)!r} does not: {error}.") from error
 
 
@@ -146,21 +157,31 @@ def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
         {'dataset': 'your-data', 'backbone': 'org/vit', 'training': {}}
     """
     public: dict[str, Any] = {name: value for name, value in recipe.items() if name in _RECIPE}
-    if "dataset" in public and public["dataset"] not in BENCHMARKS:
+    if "dataset" in public and public["dataset"] not in [*BENCHMARKS]:
         public["dataset"] = OWN_DATA
     if not is_public_id(public.get("backbone")):
         public.pop("backbone", None)
     if public.get("centers_from") is not None and not is_public_id(public["centers_from"]):
         public["centers_from"] = OWN_MODEL
-    for name, allowed in (("model", _MODEL), ("training", _TRAINING)):
-        if isinstance(public.get(name), Mapping):
-            public[name] = {key: value for key, value in public[name].items() if key in allowed}
-    backbone = public.get("model", {}).get("backbone_config")
+    for name in _WORDS.keys() & public.keys():
+        section = public[name]
+        if isinstance(section, Mapping):
+            public[name] = {key: value for key, value in section.items() if _may_stand(name, key, value)}
+        elif section is not None and not (name == "augmentation" and isinstance(section, str)):
+            del public[name]
+    backbone = (public.get("model") or {}).get("backbone_config")
     if isinstance(backbone, Mapping):
-        kind = str(backbone.get("model_type"))
-        config_class = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else PreTrainedConfig
-        public["model"]["backbone_config"] = _public_fields(backbone, config_class)
+        public["model"]["backbone_config"] = _public_fields(backbone, _config_class(backbone))
     return cast(dict[str, Any], _without_paths(public))
+
+
+def _may_stand(section: str, key: Any, value: Any) -> bool:
+    """Whether an entry of a section of a recipe may be published."""
+    if key == "lr_scheduler_kwargs":
+        return _is_numeric(value)
+    if key == "backbone_config":
+        return isinstance(value, Mapping) or _is_numeric(value)
+    return key in _WORDS[section] or (section not in ("model", "training") and _is_numeric(value))
 
 
 def public_config(values: Mapping[str, Any], config: PreTrainedConfig) -> dict[str, Any]:
@@ -188,7 +209,17 @@ def is_public_id(name: object) -> bool:
 def _public_fields(values: Mapping[str, Any], config_class: type[PreTrainedConfig]) -> dict[str, Any]:
     known = _CONFIG | {entry.name for entry in dataclasses.fields(config_class)}
     kept = {name: value for name, value in values.items() if name in known or _is_numeric(value)}
+    for name, value in kept.items():
+        if name in config_class.sub_configs and isinstance(value, Mapping):
+            kept[name] = _public_fields(value, _config_class(value, config_class.sub_configs[name]))
     return {name: value for name, value in kept.items() if name != "_name_or_path" or is_public_id(value)}
+
+
+def _config_class(values: Mapping[str, Any], otherwise: Any = PreTrainedConfig) -> type[PreTrainedConfig]:
+    """Find the class of a config by its `model_type`."""
+    kind = str(values.get("model_type"))
+    found: Any = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else otherwise
+    return found if dataclasses.is_dataclass(found) else PreTrainedConfig
 
 
 def _is_numeric(value: Any) -> bool:
@@ -201,7 +232,7 @@ def _is_numeric(value: Any) -> bool:
 
 def _without_paths(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _without_paths(inner) for key, inner in value.items() if not _is_path(inner)}
+        return {key: _without_paths(inner) for key, inner in value.items() if not _is_path(key) and not _is_path(inner)}
     if isinstance(value, list | tuple):
         return [_without_paths(inner) for inner in value if not _is_path(inner)]
     return value
@@ -212,21 +243,34 @@ def _is_path(value: Any) -> bool:
 
 
 def _numbers(row: Any) -> dict[str, float]:
-    """Keep the entries that are finite numbers."""
+    """Keep the entries that are finite numbers, under plain names."""
     if not isinstance(row, Mapping):
         raise ValueError(f"it holds {row!r:.80} in the place of names and values")
     return {
         name: value
         for name, value in row.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if re.fullmatch(r"[\w@.+-]{1,80}", name)
     }
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Load YAML like `yaml.safe_load`, but without aliases, by which a few lines could fill the memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                problem="it has an alias", problem_mark=self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 def _read(file: Path, otherwise: Any) -> Any:
     if not file.is_file():
         return otherwise
     text = file.read_text(encoding="utf-8")
-    content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    content = json.loads(text) if file.suffix == ".json" else yaml.load(text, _PlainLoader)
     if not isinstance(content, type(otherwise)):
         raise ValueError(f"{file.name} holds no {type(otherwise).__name__}")
     return content

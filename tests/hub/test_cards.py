@@ -132,6 +132,41 @@ def test_a_public_recipe_names_no_path_no_account_and_no_secret():
     }
 
 
+@pytest.mark.parametrize(
+    ("recipe", "public"),
+    [
+        (
+            {"lora": {"rank": 4, "target_modules": ["query", "/ada/x"], "ada": "x"}},
+            {"rank": 4, "target_modules": ["query"]},
+        ),
+        ({"lora": {"rank": {"/home/ada": 1, "q": 2}}}, {"rank": {"q": 2}}),
+        ({"augmentation": {"flip": 0.5, "ada": "x"}}, {"flip": 0.5}),
+        ({"augmentation": [{"ada": "x"}]}, None),
+        ({"method_settings": {"margin": 1, "token": "ada"}}, {"margin": 1}),
+        ({"image_processor": {"size": {"height": 8}, "do_resize": True, "token": "ada"}}, ...),
+        ({"feature_extractor": {"feature_extractor_type": "ASTFeatureExtractor", "token": "ada"}}, ...),
+        ({"training": {"lr_scheduler_kwargs": {"token": "ada"}, "max_steps": 5}}, {"max_steps": 5}),
+        ({"training": ["ada"]}, None),
+        ({"model": "ada"}, None),
+        ({"model": {"backbone_config": "ada"}}, {}),
+        (
+            {"model": {"backbone_config": {"model_type": "clip", "text_config": {"hidden_size": 8, "token": "ada"}}}},
+            ...,
+        ),
+        ({"dataset": ["ada"]}, OWN_DATA),
+    ],
+    ids=str,
+)
+def test_what_stands_deeper_in_a_recipe_is_listed_or_a_number(recipe, public):
+    found = public_recipe(recipe)
+    assert "ada" not in json.dumps(found)
+    (name,) = recipe
+    if public is not ...:
+        assert found.get(name) == public
+    else:
+        assert len(found[name]) > 0
+
+
 def test_what_is_public_already_stays():
     recipe = Recipe.from_dict({"dataset": "cifar10", "backbone": "org/vit", "training": {"num_train_epochs": 3}})
     dumped = yaml.safe_load(recipe.dump())
@@ -195,6 +230,18 @@ def test_a_record_that_was_saved_is_read_again(tmp_path):
     assert again.pictures["contact_sheet.png"].read_bytes() == b"picture"
 
 
+def test_figures_of_another_name_than_a_plain_one_are_left_out(tmp_path):
+    (tmp_path / "figures.json").write_text('{"map": 0.5, "/home/ada": 1, "<b>x</b>": 2, "precision@5": 3}')
+    assert read_run(tmp_path).figures == {"map": 0.5, "precision@5": 3}
+
+
+def test_no_name_of_a_class_changes_the_form_of_a_card_or_the_direction_of_reading(tiny_model):
+    names = dict(enumerate(["]] \n---\nlicense: x\n---", "\u202e`<b>{{ 7 * 7 }}\x1b[2J", "\u2028---\x00"]))
+    card = model_card(tiny_model(None, id2label=names, label2id={}), "org/name", RunRecord())
+    assert card.data.to_dict().get("license") is None
+    assert "(`]] --- license: x ---`, `\ufffd'<b>{{ 7 * 7 }}\ufffd[2J`, `---\ufffd`)" in card.text
+
+
 def test_a_bare_folder_has_an_empty_record(tmp_path):
     assert read_run(tmp_path) == RunRecord(history=[])
 
@@ -206,7 +253,11 @@ def test_figures_of_a_validation_split_are_not_saved_as_those_of_queries(tmp_pat
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("figures.json", "{"), ("figures.json", "[1]"), ("history.json", "[1]"), ("recipe.yaml", "a: [")],
+    [
+        *(("figures.json", "{"), ("figures.json", "[1]"), ("history.json", "[1]"), ("history.json", "[" * 2000)),
+        *(("recipe.yaml", "a: ["), ("recipe.yaml", "lora: &a {x: *a}"), ("recipe.yaml", "[" * 2000)),
+    ],
+    ids=range(7),
 )
 def test_a_damaged_file_is_an_error(name, content, tmp_path):
     (tmp_path / name).write_text(content)
