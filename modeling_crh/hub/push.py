@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypedDict, Unpack
 
+import yaml
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
@@ -151,6 +152,7 @@ def upload(
     with TemporaryDirectory() as name:
         folder = Path(name)
         stage(folder)
+        own = _read_card(folder / "README.md")
         if is_dry:
             print_files(folder, f"{repo_type.capitalize()} {repo_id} would have")
             return None
@@ -163,7 +165,7 @@ def upload(
                 raise ValueError(f"`private` must be left out for {repo_id!r}, which exists and is public.")
             if revision is not None and not revision.startswith("refs/"):
                 api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
-            _keep_card(api, folder / "README.md", repo_id, repo_type, revision)
+            _keep_card(api, own, folder / "README.md", repo_id, repo_type, revision)
             done: CommitInfo = api.upload_folder(
                 repo_id=repo_id, repo_type=repo_type, folder_path=folder, delete_patterns=delete_patterns, **commit
             )
@@ -202,16 +204,23 @@ def _public_base(file: Path) -> str:
     return name
 
 
-def _keep_card(api: HfApi, card: Path, repo_id: str, repo_type: str, revision: str | None) -> None:
+def _read_card(file: Path, **settings: Any) -> RepoCard:
+    try:
+        return RepoCard(file.read_text(encoding="utf-8"), **settings)
+    except (ValueError, yaml.YAMLError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(f"`README.md` must begin with a mapping in YAML or none, but does not: {reason}.") from error
+
+
+def _keep_card(api: HfApi, own: RepoCard, card: Path, repo_id: str, repo_type: str, revision: str | None) -> None:
     """Keep the text of the repository's card if a person wrote it; of any other card, keep the licence."""
-    own = RepoCard(card.read_text(encoding="utf-8"))
     if is_written(own.content):
         return  # the card comes from the run's folder
     try:
         file = api.hf_hub_download(repo_id, "README.md", repo_type=repo_type, revision=revision)
     except EntryNotFoundError:
         return
-    found = RepoCard(Path(file).read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    found = _read_card(Path(file), ignore_metadata_errors=True)
     if not is_written(found.content):
         if own.data.get("license") is None and found.data.get("license") is not None:
             own.data["license"] = found.data["license"]

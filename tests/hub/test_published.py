@@ -45,6 +45,19 @@ def test_a_dry_run_shows_what_a_model_would_publish(crh, tiny_checkpoint, tmp_pa
 
 
 @pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize("metadata", ["license: [", "- mit", "license: !!python/object/apply:os.system [x]"])
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_card_of_a_person_with_damaged_metadata_ends_a_push_before_it_begins(
+    metadata, options, crh, tiny_checkpoint, tmp_path
+):
+    run = shutil.copytree(tiny_checkpoint, tmp_path / "run")
+    (run / "README.md").write_text(f"---\n{metadata}\n---\nMy cars.\n")
+    code, _, errors = crh("push", run, "ada/cars", *options)
+    assert code == 2
+    assert "Error: `README.md` must begin with a mapping in YAML or none, but does not: " in errors
+
+
+@pytest.mark.usefixtures("no_hub")
 def test_a_dry_run_shows_what_codes_would_publish(crh, tmp_path):
     write_codes(tmp_path, ["/home/ada/a.png"])
     code, output, errors = crh("push", tmp_path, "ada/codes", "--type", "dataset", "--dry-run")
