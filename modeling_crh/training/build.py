@@ -66,8 +66,8 @@ _FIELDS_OF_CENTERS = (
 def join_processes(recipe: Recipe) -> PartialState:
     """Join the group of processes, if any, with the device and the `ddp_timeout` of a recipe; every run begins so."""
     timeout = recipe.training.get("ddp_timeout", CRHTrainingArguments.ddp_timeout)
-    if not is_number(timeout) or not timeout > 0:
-        raise ValueError(f"`ddp_timeout` must be a number of seconds above 0, but got {timeout!r}.")
+    if not is_number(timeout) or not 0 < timeout <= 10**9:
+        raise ValueError(f"`ddp_timeout` must be a number of seconds above 0, at most 10^9, but got {timeout!r}.")
     return own_state(timeout, use_cpu=bool(recipe.training.get("use_cpu")))
 
 

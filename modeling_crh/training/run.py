@@ -108,7 +108,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     model, processor = build_model(recipe, data.splits["train"])
     trainer = build_trainer(recipe, out, model, processor, data.splits)
     say(_first_line(recipe, data, model, trainer.args))
-    with checkpointing.claimed_folder(out, recipe, resume):
+    with limited_wait(trainer.args.ddp_timeout), checkpointing.claimed_folder(out, recipe, resume):
         if state.is_main_process:
             write_text(out / RECIPE_NAME, recipe.dump())
             if data.rows is not None:
@@ -292,8 +292,7 @@ def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
     _use_fast_memory_format(trainer.model)
     if checkpoint is None and trainer.rival is not None and trainer.rival.has_first_stage:
         run_first_stage(trainer)
-    with limited_wait(trainer.args.ddp_timeout):
-        trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     model: CRHModel = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)  # no autocast from here
     nn.Module.to(model, memory_format=torch.contiguous_format)
     return model.train(False)

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from transformers import BertModel
 
 from modeling_crh import CRHConfig
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.training.build import load_data
+from modeling_crh.training.build import join_processes, load_data
 from modeling_crh.training.evaluation import encode_splits, figures_of
 from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
 from modeling_crh.training.run import train
@@ -92,3 +93,10 @@ def test_a_last_row_that_a_batch_norm_would_get_alone_is_left_out_and_said(clip,
 def test_a_share_of_queries_is_refused_where_the_benchmark_has_its_own():
     with pytest.raises(ValueError, match="`query_fraction` must be"):
         load_data(Recipe.load(DEMO_RECIPE, query_fraction=0.1))
+
+
+@pytest.mark.parametrize("timeout", [0, -1, True, None, "soon", math.nan, math.inf, 1e300, 10**30, [5]])
+def test_the_time_that_processes_wait_for_each_other_is_a_number_of_seconds(timeout):
+    recipe = Recipe.from_dict({"dataset": "x.npy", "features_column": "f", "training": {"ddp_timeout": timeout}})
+    with pytest.raises(ValueError, match=r"`ddp_timeout` must be a number of seconds above 0, at most 10\^9, but got"):
+        join_processes(recipe)
