@@ -22,6 +22,7 @@ import yaml
 from datasets import Dataset
 from huggingface_hub import constants
 from numpy.typing import NDArray
+from tqdm import tqdm
 from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import CRHConfig, CRHModel, cli
@@ -34,6 +35,7 @@ Case = Callable[[np.random.Generator, int], str | None]
 """Tries the case of a number; says what went wrong, if anything."""
 
 _fork = multiprocessing.get_context("fork")
+_LONGEST = 120  # seconds that a command may take
 
 
 class NoMoreError(Exception):
@@ -49,6 +51,7 @@ def start_command(arguments: list[Any], log: Path) -> Any:
     def run() -> None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
         os.dup2(2, 1)
+        tqdm.set_lock(threading.RLock())  # the usual one is shared by all children, and one that is killed may hold it
         datasets.config.HF_DATASETS_CACHE = log.with_suffix(".cache")
         sys.argv = ["crh", *map(str, arguments)]
         cli.main()
@@ -62,10 +65,12 @@ def run_command(arguments: list[Any], log: Path, kill_after: float | None = None
     """Run a command to its end, or kill it; returns the seconds that it took."""
     started = time.monotonic()
     child = start_command(arguments, log)
-    child.join(kill_after)
+    child.join(_LONGEST if kill_after is None else kill_after)
     if child.is_alive():
         child.kill()
         child.join()
+        if kill_after is None:
+            raise AssertionError(f"{arguments} has not ended after {_LONGEST} seconds:\n{log.read_text()[-3000:]}")
     elif child.exitcode != 0:
         raise AssertionError(f"{arguments} ended with {child.exitcode}:\n{log.read_text()[-3000:]}")
     return time.monotonic() - started
@@ -306,7 +311,7 @@ def changing_source(folder: Path) -> Iterator[Case]:
             if child.is_alive():
                 change(images, generator)
                 changed = time.time()
-        child.join()
+        child.join(_LONGEST)
         run_command(["encode", model, images, "--out", folder / f"fresh-{number}", *options], log)
         fresh = codes_of(folder / f"fresh-{number}")
         if child.exitcode not in (0, 2):
@@ -316,7 +321,7 @@ def changing_source(folder: Path) -> Iterator[Case]:
         if child.exitcode == 0 and codes_of(out) != fresh:
             return "it ended well, but the codes are not those of the files"
         again = start_command(["encode", model, images, "--out", out, *options], log)
-        again.join()
+        again.join(_LONGEST)
         if again.exitcode == 2 and "changed" in log.read_text():
             return None
         same = again.exitcode == 0 and codes_of(out) == fresh
