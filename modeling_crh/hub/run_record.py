@@ -219,7 +219,7 @@ def _config_class(values: Mapping[str, Any], otherwise: Any = PreTrainedConfig) 
     """Find the class of a config by its `model_type`."""
     kind = str(values.get("model_type"))
     found: Any = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else otherwise
-    return found if dataclasses.is_dataclass(found) else PreTrainedConfig
+    return cast(type[PreTrainedConfig], found) if dataclasses.is_dataclass(found) else PreTrainedConfig
 
 
 def _is_numeric(value: Any) -> bool:
@@ -260,9 +260,8 @@ class _PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuse an alias."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(
-                problem="it has an alias", problem_mark=self.peek_event().start_mark
-            )
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(problem="it has an alias", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
