@@ -1,9 +1,9 @@
 """Is anything lost, doubled or wrong when runs are killed, sources change, many write at once, or requests are hostile?
 
-Method: `fault_kinds` prepares each kind once, and then tries one case after another; a case returns nothing, or says
-what went wrong. `kill_...` runs a command to its end once; each case starts it in a new folder, kills it by SIGKILL
-after a time drawn evenly from the length of a whole run, and gives it again: the end must be that of the whole run.
-Nothing that the kill leaves may look whole and be damaged, and the second run must clean up after the first.
+Method: `fault_kills` and `fault_kinds` prepare each kind once, and then try one case after another; a case returns
+nothing, or says what went wrong. `kill_...` runs a command to its end once; each case starts it in a new folder, kills
+it by SIGKILL after a time drawn evenly from the length of a whole run, and gives it again: the end must be that of the
+whole run. Nothing that the kill leaves may look whole and be damaged, and the second run must clean up after the first.
 `--seconds` ends every kind after its share of the time, or after one case.
 
     OMP_NUM_THREADS=1 python benchmarks/faults.py [--seconds 600] [--seed 0] [--kinds kill_train,table]
@@ -18,15 +18,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import fault_kills
 import fault_kinds
 import numpy as np
 
 KINDS: dict[str, tuple[Any, int]] = {  # and the number of cases of a full pass
-    "kill_train": (fault_kinds.kill_train, 20),
-    "kill_encode": (fault_kinds.kill_encode, 20),
-    "kill_features": (fault_kinds.kill_features, 20),
-    "kill_export": (fault_kinds.kill_export, 20),
-    "kill_push": (fault_kinds.kill_push, 20),
+    "kill_train": (fault_kills.kill_train, 20),
+    "kill_encode": (fault_kills.kill_encode, 20),
+    "kill_features": (fault_kills.kill_features, 20),
+    "kill_export": (fault_kills.kill_export, 20),
+    "kill_push": (fault_kills.kill_push, 20),
     "changing_source": (fault_kinds.changing_source, 20),
     "table": (fault_kinds.table, 12),
     "flipped_shard": (fault_kinds.flipped_shard, 100_000),

@@ -22,6 +22,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ from transformers.utils import logging
 KINDS: dict[str, tuple[Any, bool]] = {  # and whether the cases run in a process apart
     "images": (fuzz_kinds.images, False),
     "index_files": (fuzz_kinds.index_files, False),
-    "forged_index_files": (fuzz_kinds.forged_index_files, True),
+    "forged_flat": (partial(fuzz_kinds.forged_index_files, kind="flat"), True),
+    "forged_ivf": (partial(fuzz_kinds.forged_index_files, kind="ivf"), True),
     "configs": (fuzz_kinds.configs, False),
     "checkpoints": (fuzz_kinds.checkpoints, False),
     "recipes": (fuzz_kinds.recipes, False),

@@ -94,13 +94,12 @@ def index_files(folder: Path) -> Case:
     return load
 
 
-def forged_index_files(folder: Path) -> Case:
-    """Files of indexes that were damaged before their checksum was made."""
-    contents = [path.read_bytes() for path in _indexes(folder)]
+def forged_index_files(folder: Path, kind: str) -> Case:
+    """Files of indexes of one kind that were damaged before their checksum was made."""
+    (content,) = (path.read_bytes() for path in _indexes(folder) if path.stem == kind)
     target = folder / "forged.crh"
 
     def load(generator: np.random.Generator) -> None:
-        content = contents[int(generator.integers(0, len(contents)))]
         body = content[44:]
         (length,) = struct.unpack("<I", body[:4])
         header = json.loads(body[4 : 4 + length])

@@ -30,7 +30,7 @@ _KERNELS = {"attn_implementation", "_attn_implementation", "experts_implementati
 
 _DEEPEST = 50  # transformers copies values in as many steps
 
-_SIZE = re.compile("_sizes?$|^num_")  # names of numbers that become shapes of tensors
+_SIZE = re.compile(r"(?<!chunk)_sizes?$|^num_(?!images$)")  # numbers that become shapes of tensors; those two may be -1
 
 
 def check_checkpoint(place: Any, **settings: Any) -> None:
@@ -49,7 +49,8 @@ def check_checkpoint(place: Any, **settings: Any) -> None:
         return
     finding = {name: settings[name] for name in FINDING_ARGUMENTS if name in settings}
     config = read_checked(place, "config.json", **finding) or {}
-    named = config.get("transformers_weights", WEIGHT_INDEX)
+    named = config.get("transformers_weights")
+    named = WEIGHT_INDEX if named is None else named
     if not isinstance(named, str) or not named.endswith((".safetensors", ".safetensors.index.json")):
         raise ValueError(f"`transformers_weights` must name a safetensors file, but got {named!r:.80}")
     for name in (WEIGHT_INDEX, named):

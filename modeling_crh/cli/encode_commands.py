@@ -143,7 +143,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model: retrieval figures of the queries of a dataset against its database.
 
-    Columns, division and the rules for bad rows and URLs default to those of the run that trained the model.
+    Columns, division and the rule for bad rows default to those of the run that trained the model.
     """
     from modeling_crh.data import load_splits
     from modeling_crh.encoding import Encoder

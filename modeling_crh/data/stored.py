@@ -3,13 +3,16 @@
 import hashlib
 import json
 import os
+import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import yaml
 from datasets import (
     Dataset,
     DatasetDict,
@@ -19,6 +22,7 @@ from datasets import (
     load_dataset_builder,
     load_from_disk,
 )
+from huggingface_hub import hf_hub_download
 
 from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
@@ -38,6 +42,7 @@ from modeling_crh.data.tables import (
     read_stream,
 )
 from modeling_crh.data_source import DataSource
+from modeling_crh.file_bytes import httpx
 from modeling_crh.runtime.terminal import say
 
 
@@ -182,6 +187,7 @@ def _as_dataset(rows: list[dict[str, Any]], root: Path) -> Dataset:
 def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
     """Open a dataset on the Hub as a stream; it is downloaded only when all rows are needed."""
     try:
+        _refuse_other_servers(name, revision)
         builder = load_dataset_builder(name, config, revision=revision)
         streams: Any = builder.as_streaming_dataset()
         parts = {}
@@ -190,9 +196,37 @@ def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
             load: Any = partial(load_dataset, name, config, split=split, revision=revision)
             parts[split] = Part(rows, load)
         data_files: Any = builder.config.data_files or {}
-    except READ_ERRORS as error:
+    except (*READ_ERRORS, yaml.YAMLError) as error:
         raise read_error(name, error) from error
     version = {
         str(split): [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()
     }
     return Stored(name, hashlib.sha256(json.dumps(version).encode()).hexdigest(), parts, f"hf://datasets/{name}@")
+
+
+def _refuse_other_servers(name: str, revision: str | None) -> None:
+    """Refuse a dataset on the Hub whose card names files on another server, which `datasets` would ask first.
+
+    Raises:
+        ValueError: If it does, or its card is no YAML.
+    """
+    for file, metadata in (("README.md", r"\A\s*---\s*\n(.*?)\n---\s*$"), (".huggingface.yaml", "(.*)")):
+        try:
+            path = hf_hub_download(name, file, repo_type="dataset", revision=revision)
+        except (OSError, httpx.HTTPError):  # none, or it cannot be had: then `datasets` says so
+            continue
+        found = re.match(metadata, Path(path).read_text(encoding="utf-8", errors="replace"), re.DOTALL | re.MULTILINE)
+        values = {} if found is None else yaml.safe_load(found[1])
+        configs = values.get("configs") if isinstance(values, dict) else None
+        elsewhere = next((text for text in _texts(configs) if re.match("(?!hf://).*://|.*::", text, re.DOTALL)), None)
+        if elsewhere is not None:
+            raise ValueError(f"its {file} names {elsewhere!r:.80}, a file on another server")
+
+
+def _texts(value: Any, depth: int = 5) -> Iterator[str]:
+    """Yield all texts in lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif depth and isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner, depth - 1)

@@ -54,8 +54,9 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         if Path(name).is_file():
             raise ValueError("it is a file")
         _refuse_unfinished(name)
-        read_checked(place, "config.json")
-        values, _ = CRHConfig.get_config_dict(place)
+        values = read_checked(place, "config.json")
+        if values is None:
+            raise ValueError("it has no config.json")
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
         settings = {"ignore_mismatched_sizes": True, "output_loading_info": True} | kwargs  # refused below

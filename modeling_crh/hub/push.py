@@ -114,7 +114,7 @@ def push_model(
         if processor is not None:
             processor.save_pretrained(folder)
         file = folder / "config.json"
-        write_json(file, public_config(json.loads(file.read_bytes()), model.config))
+        write_json(file, public_config(json.loads(file.read_bytes()), type(model.config)))
         record.save(folder)
         text = record.readme if record.readme is not None and is_written(record.readme) else str(card)
         (folder / "README.md").write_text(text, encoding="utf-8")

@@ -171,7 +171,7 @@ def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
             del public[name]
     backbone = (public.get("model") or {}).get("backbone_config")
     if isinstance(backbone, Mapping):
-        public["model"]["backbone_config"] = _public_fields(backbone, _config_class(backbone))
+        public["model"]["backbone_config"] = public_config(backbone)
     return cast(dict[str, Any], _without_paths(public))
 
 
@@ -184,21 +184,22 @@ def _may_stand(section: str, key: Any, value: Any) -> bool:
     return key in _WORDS[section] or (section not in ("model", "training") and _is_numeric(value))
 
 
-def public_config(values: Mapping[str, Any], config: PreTrainedConfig) -> dict[str, Any]:
+def public_config(values: Mapping[str, Any], config_class: type[PreTrainedConfig] | None = None) -> dict[str, Any]:
     """Keep the entries of a saved config that are fields of its class, also of the configs inside it.
 
     Of others, which anybody may have added, numbers stay. Names of models stay if they are ids on the Hub.
 
     Args:
-        values: Content of `config.json`.
-        config: The config.
+        values: Content of `config.json`, or of a config in it.
+        config_class: Class of the config; None finds it by the `model_type`.
     """
-    public = _public_fields(values, type(config))
-    for name, value in values.items():
-        inner = getattr(config, name, None)
-        if name in public and isinstance(inner, PreTrainedConfig):
-            public[name] = public_config(value, inner)
-    return public
+    kind = _config_class(values) if config_class is None else config_class
+    known = _CONFIG | {entry.name for entry in dataclasses.fields(kind)}
+    kept = {name: value for name, value in values.items() if name in known or _is_numeric(value)}
+    for name, value in kept.items():
+        if isinstance(value, Mapping) and (name in kind.sub_configs or "model_type" in value):
+            kept[name] = public_config(value, _config_class(value, kind.sub_configs.get(name)))
+    return {name: value for name, value in kept.items() if name != "_name_or_path" or is_public_id(value)}
 
 
 def is_public_id(name: object) -> bool:
@@ -206,17 +207,8 @@ def is_public_id(name: object) -> bool:
     return is_hub_id(name) and "/" in str(name)
 
 
-def _public_fields(values: Mapping[str, Any], config_class: type[PreTrainedConfig]) -> dict[str, Any]:
-    known = _CONFIG | {entry.name for entry in dataclasses.fields(config_class)}
-    kept = {name: value for name, value in values.items() if name in known or _is_numeric(value)}
-    for name, value in kept.items():
-        if name in config_class.sub_configs and isinstance(value, Mapping):
-            kept[name] = _public_fields(value, _config_class(value, config_class.sub_configs[name]))
-    return {name: value for name, value in kept.items() if name != "_name_or_path" or is_public_id(value)}
-
-
-def _config_class(values: Mapping[str, Any], otherwise: Any = PreTrainedConfig) -> type[PreTrainedConfig]:
-    """Find the class of a config by its `model_type`."""
+def _config_class(values: Mapping[str, Any], otherwise: Any = None) -> type[PreTrainedConfig]:
+    """Find the class of a config by its `model_type`; `otherwise`, if it is one, for a type that is not known."""
     kind = str(values.get("model_type"))
     found: Any = CONFIG_MAPPING[kind] if kind in CONFIG_MAPPING else otherwise
     return cast(type[PreTrainedConfig], found) if dataclasses.is_dataclass(found) else PreTrainedConfig

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _is_silenced: ContextVar[bool] = ContextVar("is_silenced", default=False)
-_SHOWN_BYTES = 10_000
+_SHOWN = 10_000  # characters of a text
 _NAMED = 20  # bad rows that are listed; the others are counted
 
 
@@ -174,15 +174,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
 
 
 def print_files(folder: Path, title: str) -> None:
-    """Print names and sizes of the files in a folder, and the texts of its small YAML, Markdown and JSON files."""
+    """Print names and sizes of the files in a folder, and how the texts of its YAML, Markdown and JSON files begin."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     rows = [(file.relative_to(folder), f"{file.stat().st_size:,}") for file in files]
     print_table(("file", "bytes>"), rows, title=title)
     for file in files:
-        if file.suffix in (".md", ".yaml", ".json") and file.stat().st_size < _SHOWN_BYTES:
+        if file.suffix in (".md", ".yaml", ".json"):
+            text = file.read_text(encoding="utf-8")
             Console().rule(printable(file.relative_to(folder)), align="left")
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in text[:_SHOWN].splitlines():
                 Console().print(printable(line), soft_wrap=True)
+            if len(text) > _SHOWN:
+                Console().print(f"and {len(text) - _SHOWN:,} more characters")
 
 
 def print_summary(summary: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -78,6 +78,23 @@ def test_a_data_set_is_streamed_and_encoded(crh, tiny_checkpoint, image_folder, 
     assert "must be a folder, a table or a dataset that can be read, but 'ada/nothing' is not" in errors
 
 
+@pytest.mark.parametrize("form", ["URL", ["data/*", "URL"], [{"split": "train", "path": ["zip://a.json::URL"]}]])
+@pytest.mark.parametrize("file", ["README.md", ".huggingface.yaml"])
+def test_a_data_set_whose_card_names_another_server_asks_it_nothing(
+    form, file, crh, api, server, tiny_checkpoint, tmp_path
+):
+    name = f"ada/elsewhere-{len(str(form))}-{len(file)}"
+    api.create_repo(name, repo_type="dataset")
+    data_files = json.loads(json.dumps(form).replace("URL", f"{server.url}/a.json"))
+    metadata = json.dumps({"configs": [{"config_name": "default", "data_files": data_files}]})
+    content = f"---\n{metadata}\n---\n" if file == "README.md" else metadata
+    for path, text in ((file, content), ("a.json", '{"image": "a.png"}')):
+        api.upload_file(path_or_fileobj=text.encode(), path_in_repo=path, repo_id=name, repo_type="dataset")
+    code, _, errors = crh("encode", tiny_checkpoint, name, "--out", tmp_path / "codes")
+    assert (code, server.asked) == (2, []), errors
+    assert f"its {file} names '" in errors
+
+
 def test_codes_name_the_revision_of_a_model_on_the_hub(crh, tiny_checkpoint, image_folder, tmp_path, api):
     assert crh("push", tiny_checkpoint, "ada/encoder")[0] == 0
     code, _, errors = crh("encode", "ada/encoder", image_folder, "--out", tmp_path / "codes")
