@@ -22,7 +22,7 @@ from datasets import (
     load_dataset_builder,
     load_from_disk,
 )
-from huggingface_hub import hf_hub_download
+from huggingface_hub import HfApi, hf_hub_download
 
 from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
@@ -210,11 +210,14 @@ def _refuse_other_servers(name: str, revision: str | None) -> None:
     Raises:
         ValueError: If it does, or its card is no YAML.
     """
+    try:
+        listed = {entry.rfilename for entry in HfApi().dataset_info(name, revision=revision).siblings or ()}
+    except (OSError, httpx.HTTPError):  # there is no such dataset, or it cannot be had: `datasets` says so
+        return
     for file, metadata in (("README.md", r"\A\s*---\s*\n(.*?)\n---\s*$"), (".huggingface.yaml", "(.*)")):
-        try:
-            path = hf_hub_download(name, file, repo_type="dataset", revision=revision)
-        except (OSError, httpx.HTTPError):  # none, or it cannot be had: then `datasets` says so
+        if file not in listed:
             continue
+        path = hf_hub_download(name, file, repo_type="dataset", revision=revision)
         found = re.match(metadata, Path(path).read_text(encoding="utf-8", errors="replace"), re.DOTALL | re.MULTILINE)
         values = {} if found is None else yaml.safe_load(found[1])
         configs = values.get("configs") if isinstance(values, dict) else None
