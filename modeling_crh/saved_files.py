@@ -30,7 +30,11 @@ _KERNELS = {"attn_implementation", "_attn_implementation", "experts_implementati
 
 _DEEPEST = 50  # transformers copies values in as many steps
 
-_SIZE = re.compile(r"(?<!chunk)_sizes?$|^num_(?!images$)")  # numbers that become shapes of tensors; those two may be -1
+# Numbers that become shapes of tensors, the last two also -1, and loops over layers; torch fails on some beyond.
+_SIZE = re.compile(r"(?<!chunk)_sizes?$|^num_(?!images$)")
+_NEVER_ZERO = re.compile(r"^((image|patch|hidden)_size|num_channels|num_attention_heads)$")
+_LAYERS = re.compile(r"layers?$|^depths?$|blocks$")
+_LARGEST, _MOST_LAYERS = 2**24, 10_000
 
 
 def check_checkpoint(place: Any, **settings: Any) -> None:
@@ -73,7 +77,7 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
 
     Raises:
         ValueError: If the file is no JSON object, a value is of another type than transformers takes it to have, a size
-            is negative, or a value leads to code or weights elsewhere.
+            or a number of layers is out of range, or a value leads to code or weights elsewhere.
         OSError: If there is no such checkpoint.
     """
     file = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)
@@ -111,7 +115,8 @@ def _mappings(values: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 def _fault(key: str, value: Any) -> str | None:
     """Say what is wrong with a value, if anything is."""
-    kind, sizes = _TYPES.get(key), value if isinstance(value, list) else [value]
+    kind = _TYPES.get(key)
+    numbers = [one for one in (value if isinstance(value, list) else [value]) if type(one) is int]
     if value is None:
         return None
     if kind is not None and not isinstance(value, kind):
@@ -122,8 +127,11 @@ def _fault(key: str, value: Any) -> str | None:
         return f"must be at most {MOST_LABELS}"
     if key == "dtype" and not isinstance(getattr(torch, value.removeprefix("torch."), None), torch.dtype):
         return "is no type of torch"
-    if _SIZE.search(key) and any(type(size) is int and size < 0 for size in sizes):
-        return "must not be negative"
+    if _LAYERS.search(key) and max(numbers, default=0) > _MOST_LAYERS:
+        return f"must be at most {_MOST_LAYERS}"
+    smallest = int(_NEVER_ZERO.search(key) is not None)
+    if _SIZE.search(key) and not all(smallest <= size <= _LARGEST for size in numbers):
+        return f"must be between {smallest} and {_LARGEST}"
     if key in _KERNELS and (not isinstance(value, str | dict) or "/" in str(value)):  # compiled code
         return "names code of a repository"
     if key in ("architecture", "backbone") and isinstance(value, str) and ":" in value:  # timm's hf-hub:org/model

@@ -77,6 +77,13 @@ class TableReader:
             yield from cells.to_pylist()
 
 
+def _check_texts(table: pa.Table, place: str) -> None:
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"`dataset` must hold texts in UTF-8, but in {place} one is not: {error}.") from error
+
+
 class Rows:
     """The rows of several tables, one after the other.
 
@@ -120,6 +127,7 @@ class Rows:
             can_skip = size is not None or number == len(self.readers) - 1  # a stream does not count the rows it skips
             count = max(start - before, 0) if can_skip else 0
             for first, table in reader.batches(count):
+                _check_texts(table, f"{reader.source} from row {first} on")
                 end = len(table) if stop is None else min(stop - before - first, len(table))
                 for row in range(max(start - before - first, 0), end, _AT_A_TIME):
                     yield Chunk(table[row : min(row + _AT_A_TIME, end)], reader.source, first + row, reader.base)

@@ -149,8 +149,13 @@ def read_stream(stream: IterableDataset, stamp: str | None = None) -> Dataset:
 
 
 def read_error(name: str, error: Exception) -> Exception:
-    """Choose the error for a table that cannot be read: the system's own, or a `ValueError` that names the table."""
+    """Choose the error for a table that cannot be read: the system's own, or a `ValueError` that names the table.
+
+    A `ValueError` that names an argument already is kept.
+    """
     if isinstance(error, OSError) and error.errno is not None:
+        return error
+    if isinstance(error, ValueError) and str(error).startswith("`"):
         return error
     cause = error.__cause__ or error
     reason = str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__

@@ -178,13 +178,15 @@ def read_batches(
     """Yield the rows of a parquet file of codes.
 
     Raises:
-        ValueError: If a part of the file cannot be read, a page differs from its checksum, or rows are missing.
+        ValueError: If a part of the file cannot be read, a page differs from its checksum, a text is no UTF-8, or rows
+            are missing.
     """
     rows = 0
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as shard:
             if shard.num_row_groups:  # pyarrow 18 fails without one
                 for batch in shard.iter_batches(most_rows, columns=columns):
+                    batch.validate(full=True)
                     rows += len(batch)
                     yield batch
             expected = shard.metadata.num_rows

@@ -330,6 +330,22 @@ def test_a_table_that_breaks_off_is_an_error_where_it_does(tmp_path):
         list(rows)
 
 
+@pytest.mark.parametrize("column", ["text", "label", "other"])
+def test_a_text_that_is_no_utf8_is_an_error_that_names_the_table(write_parquet, column):
+    one_bad = pa.array([b"a", b"\xff\xfe", b"c"])
+    columns = {"text": ["a", "b", "c"], "label": ["x", "y", "x"]}
+    columns[column] = pa.Array.from_buffers(pa.string(), 3, one_bad.buffers())
+
+    def read():
+        return list(open_source(write_parquet(**columns), text_column="text", label_column="label").rows())
+
+    if column == "other":
+        assert len(read()) == 3
+    else:
+        with pytest.raises(ValueError, match=r"`dataset` must hold texts in UTF-8, but in .*rows\.parquet from row 0"):
+            read()
+
+
 def test_tables_of_two_kinds_are_an_error(tmp_path):
     write_rows(tmp_path / "a.csv", {"text": ["x"]})
     write_rows(tmp_path / "b.jsonl", {"text": ["x"]})

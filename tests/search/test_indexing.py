@@ -162,6 +162,9 @@ def test_codes_that_are_none_are_an_error(tmp_path, write_codes):
     refused("`codes` must hold at least one code")
     write_codes(file, metadata={"num_bits": "64"})
     refused("`codes` must have codes of 64 bits, as its metadata says, but they have 32")
+    no_utf8 = pa.array([b"\xff"] * 50)
+    write_codes(file, id=pa.Array.from_buffers(pa.string(), 50, no_utf8.buffers()))
+    refused("`codes` must be a parquet file that can be read")
     with pytest.raises(ValueError, match="`kind` must be auto, flat or ivf for a table, but got 'hnsw'"):
         codes_to_table(file, uri, kind="hnsw")
     assert not uri.exists()
