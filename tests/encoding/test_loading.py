@@ -148,7 +148,7 @@ def test_weights_in_half_precision_and_in_several_files_are_loaded(checkpoint, t
             {"backbone_config": {"pooler_output_size": -1}},
             "`pooler_output_size` in its config.json must be between 0 and 16777216: -1",
         ),
-        ({"backbone_config": {"hidden_size": 2**70}}, "`hidden_size` in its config.json must be between 1 and 16777216"),
+        ({"backbone_config": {"hidden_size": 2**70}}, "`hidden_size` in its config.json must be between 1 and"),
         ({"backbone_config": {"patch_size": 0}}, "`patch_size` in its config.json must be between 1 and 16777216: 0"),
         ({"backbone_config": {"num_hidden_layers": 2**31}}, r"`num_hidden_layers` .* must be at most 10000"),
     ],
