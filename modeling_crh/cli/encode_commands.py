@@ -18,7 +18,7 @@ from modeling_crh.cli.options import (
     with_data_options,
 )
 from modeling_crh.data_source import DataSource, Division
-from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, say
+from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, print_table, say
 
 if TYPE_CHECKING:
     from modeling_crh.encoding.encode import EncodedSource
@@ -134,6 +134,10 @@ def evaluate(
             show_default="none",
         ),
     ] = None,
+    per_class: Annotated[
+        bool,
+        typer.Option("--per-class", help="Also list the ten classes with the lowest mAP; with --json, all of them."),
+    ] = False,
     num_bits: NumBits = None,
     batch_size: BatchSize = 256,
     num_workers: NumWorkers = None,
@@ -147,8 +151,15 @@ def evaluate(
     """
     from modeling_crh.data import load_splits
     from modeling_crh.encoding import Encoder
+    from modeling_crh.metrics import worst_classes
     from modeling_crh.runtime.processes import choose_workers
-    from modeling_crh.training.evaluation import correlate_centers, evaluate_splits
+    from modeling_crh.training.evaluation import (
+        class_figures_of,
+        correlate_centers,
+        encode_splits,
+        figures_of,
+        levels_of,
+    )
     from modeling_crh.training.recipe import find_recipe, options_of_run
 
     name = checkpoint or str(DEFAULT_CHECKPOINT)
@@ -160,18 +171,25 @@ def evaluate(
     options.setdefault("dataset", "fashion_mnist_sample")
     loaded = load_splits(**options)
     name_bad_rows(loaded.bad_rows)
-    semantics = {}
+    semantics: dict[str, Any] = {}
     if reference is not None:  # before the figures, so that an error comes before minutes of work
         database = loaded.splits["database"]
         found = correlate_centers(encoder.model, database, reference, data_dir=options.get("data_dir"))
         for when in ("before", "after"):
             semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
     workers = choose_workers(encoder.model.main_input_name, num_workers)
-    figures = evaluate_splits(
-        encoder.model, encoder.processor, loaded.splits, batch_size=batch_size, num_workers=workers
-    )
+    encoded = encode_splits(encoder.model, encoder.processor, loaded.splits, batch_size=batch_size, num_workers=workers)
+    figures = figures_of(encoded, levels_of(loaded.splits), encoder.model.config.lengths[:-1])
+    by_class = class_figures_of(encoded) if per_class else []
+    if per_class and as_json:
+        semantics["per_class"] = [one._asdict() for one in by_class]
     context = {"checkpoint": name, "dataset": options["dataset"], "num_bits": encoder.num_bits}
     print_figures(figures | semantics, f"{name} on {options['dataset']}", as_json, context)
+    if per_class and not as_json:
+        rows = [
+            (one.name, f"{one.map:.4f}", f"{one.queries:,}", f"{one.database:,}") for one in worst_classes(by_class)
+        ]
+        print_table(("class", "mAP>", "queries>", "database>"), rows, title="Classes with the lowest mAP")
 
 
 def _report(encoded: "EncodedSource", num_bits: int, as_json: bool) -> None:

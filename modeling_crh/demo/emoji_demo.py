@@ -18,7 +18,7 @@ from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.report import Comparison, ReportContent, write_report
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.processes import choose_workers
-from modeling_crh.training.evaluation import correlate_centers, encode_splits, figures_of, levels_of
+from modeling_crh.training.evaluation import class_figures_of, correlate_centers, encode_splits, figures_of, levels_of
 from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
 from modeling_crh.training.references import TAXONOMY, class_taxonomy
 from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
@@ -129,4 +129,5 @@ def _report_content(
         taxonomy=class_taxonomy(moving.run.splits["database"]),
         semantics=[correlate_centers(model, moving.run.splits["database"], TAXONOMY)],
         comparison=Comparison(MOVING, NEVER_MOVING, fixed.figures, search_examples(images, fixed.encoded, rows)),
+        classes=class_figures_of(moving.encoded),
     )

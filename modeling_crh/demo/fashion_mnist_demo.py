@@ -16,7 +16,7 @@ from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.report import Neighbour, ReportContent, SearchResult, write_report
 from modeling_crh.runtime.atomic_files import write_json
-from modeling_crh.training.evaluation import encode_splits, figures_of
+from modeling_crh.training.evaluation import class_figures_of, encode_splits, figures_of
 from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
 from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
 
@@ -120,4 +120,5 @@ def _report_content(
         centers_after=model.centers.cpu(),
         label_names=query.label_names,
         results=search_examples(run.splits, encoded, draw_queries(query, recipe.seed)),
+        classes=class_figures_of(encoded),
     )

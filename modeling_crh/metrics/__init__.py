@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from modeling_crh.metrics.asymmetric import asymmetric_average_precision
+from modeling_crh.metrics.by_class import ClassFigures, figures_by_class, worst_classes
 from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
 from modeling_crh.metrics.figures import bit_balance, bit_correlation, figures_with_counts, retrieval_figures
 from modeling_crh.metrics.precision import (
     PrecisionRecallCurve,
     average_precision,
+    average_precision_at_r,
     average_precision_bounds,
     convention_average_precision,
     precision_at,
@@ -29,11 +31,13 @@ HAMMING_RETRIEVAL = str(Path(__file__).parent / "hamming_retrieval")
 __all__ = [
     "HAMMING_RETRIEVAL",
     "CenterSemantics",
+    "ClassFigures",
     "DistanceCounts",
     "PrecisionRecallCurve",
     "SemanticCorrelation",
     "asymmetric_average_precision",
     "average_precision",
+    "average_precision_at_r",
     "average_precision_bounds",
     "bit_balance",
     "bit_correlation",
@@ -41,6 +45,7 @@ __all__ = [
     "center_similarity",
     "convention_average_precision",
     "count_by_distance",
+    "figures_by_class",
     "figures_with_counts",
     "precision_at",
     "precision_recall_curve",
@@ -48,4 +53,5 @@ __all__ = [
     "recall_at",
     "retrieval_figures",
     "tree_similarity",
+    "worst_classes",
 ]

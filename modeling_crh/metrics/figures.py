@@ -9,6 +9,7 @@ from torch import Tensor
 from modeling_crh.metrics.counting import DistanceCounts, check_codes, check_top, prepare_retrieval
 from modeling_crh.metrics.precision import (
     average_precision,
+    average_precision_at_r,
     average_precision_bounds,
     precision_at,
     precision_within_radius,
@@ -28,6 +29,11 @@ _MEANINGS = (
     ),
     ("map_lower", "mAP, lower bound", "The same with every tie resolved against the query."),
     ("map_upper", "mAP, upper bound", "The same with every tie resolved for the query."),
+    (
+        "map_at_r",
+        "MAP@R",
+        "Mean over the first R places of each query, R being the number of its relevant items; expected, as mAP is.",
+    ),
     (r"precision_at_(\d+)", "Precision@{0}", "Share of relevant items among the {0} nearest."),
     (r"recall_at_(\d+)", "Recall@{0}", "Share of all relevant items that stand among the {0} nearest."),
     (
@@ -38,6 +44,13 @@ _MEANINGS = (
     ("map_convention", "mAP by convention", CONVENTION),
     (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
     (r"map_(\d+)_bits", "mAP of the first {0} bits", "Mean average precision by the distance in these bits alone."),
+    ("map_seen", "mAP of seen classes", "Of queries whose class the model was trained on, against the whole database."),
+    ("map_unseen", "mAP of unseen classes", "Of queries of classes kept out of training, against the whole database."),
+    (
+        "map_unseen_alone",
+        "mAP of unseen classes alone",
+        "Of queries of classes kept out of training, against the items of such classes.",
+    ),
     (
         r"map_((?:sub)?group)",
         "mAP by {0}",
@@ -126,6 +139,7 @@ def retrieval_figures(
 
     - `map`, the main figure: expected average precision over all orders of the tied items.
     - `map_lower`, `map_upper`: every tie resolved against, or for, the query.
+    - `map_at_r`: MAP@R, the expected mean of `average_precision_at_r`.
     - `precision_at_<k>`, `recall_at_<k>` for each k of `top_k`: expected values.
     - `precision_within_radius_<radius>`: a query that finds nothing counts 0.
 
@@ -191,6 +205,7 @@ def figures_with_counts(
     counts, by_cut = task.rank((task.num_items, *top_r))
     lower, upper = average_precision_bounds(counts)
     figures = {"map": average_precision(counts), "map_lower": lower, "map_upper": upper}  # each (Q,)
+    figures["map_at_r"] = average_precision_at_r(counts)
     figures |= dict(zip(["map_convention", *(f"map_convention_at_{cut}" for cut in top_r)], by_cut.T, strict=True))
     for top in top_k:
         figures[f"precision_at_{top}"] = precision_at(counts, top)

@@ -29,7 +29,26 @@ def average_precision(counts: DistanceCounts) -> Tensor:
     return _per_relevant(expected_precision_sums(*_groups(counts)), counts)
 
 
-def expected_precision_sums(n: Tensor, r: Tensor, n0: Tensor, r0: Tensor) -> Tensor:
+def average_precision_at_r(counts: DistanceCounts) -> Tensor:
+    """Compute the expected average precision at R of each query over all orders of the items at equal distance.
+
+    This is MAP@R of Musgrave et al. (A Metric Learning Reality Check, ECCV 2020) before its mean over the queries: R is
+    the number of relevant items of the query in the whole database, only the first R places count, and the divisor is
+    R. A query without a relevant item scores 0.
+
+    Returns:
+        `(Q,)` `float64`, from 0 to 1.
+
+    Example:
+        >>> average_precision_at_r(DistanceCounts(items=torch.tensor([[2, 1]]), relevant=torch.tensor([[1, 1]])))
+        tensor([0.3750], dtype=torch.float64)
+    """
+    n, r, n0, r0 = _groups(counts)
+    places = (counts.num_relevant[:, None] - n0).clamp(min=0).minimum(n)  # of each group, among the first R
+    return _per_relevant(expected_precision_sums(n, r, n0, r0, places), counts)
+
+
+def expected_precision_sums(n: Tensor, r: Tensor, n0: Tensor, r0: Tensor, places: Tensor | None = None) -> Tensor:
     """Compute, for each group of tied items, the expected sum of the precision at its relevant items.
 
     Args:
@@ -37,11 +56,13 @@ def expected_precision_sums(n: Tensor, r: Tensor, n0: Tensor, r0: Tensor) -> Ten
         r: Relevant items of each group, in the same shape.
         n0: Items before each group.
         r0: Relevant items before each group.
+        places: First places of each group to sum over, up to `n`; None sums over all.
     """
+    places = n if places is None else places
     # Place i of the group is relevant with probability r / n, and then (i - 1) * slope relevant ones of the group are
     # expected before it. The bracket is the sum over i of (r0 + 1 + (i - 1) * slope) / (n0 + i).
     slope = torch.where(n > 1, (r - 1) / (n - 1), 1.0)  # a group of one has no (i - 1); 1.0 keeps its sum exact
-    return r / n.clamp(min=1) * (slope * n + (r0 + 1 - slope * (n0 + 1)) * _reciprocals(n0, n))
+    return r / n.clamp(min=1) * (slope * places + (r0 + 1 - slope * (n0 + 1)) * _reciprocals(n0, places))
 
 
 def average_precision_bounds(counts: DistanceCounts) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.metrics import CenterSemantics, PrecisionRecallCurve
+from modeling_crh.metrics import CenterSemantics, ClassFigures, PrecisionRecallCurve
 from modeling_crh.metrics.counting import check_codes
 
 
@@ -108,6 +108,7 @@ class ReportContent:
             the tables of centers, with thin lines between its branches; None orders them by similarity of the centers.
         semantics: Correlations to show below the tables of centers; None shows none.
         comparison: Other experiment to show beside this one; None shows none.
+        classes: Figures of the classes, from `figures_by_class`; the ten lowest are shown; None shows none.
 
     Raises:
         ValueError: If centers, names, taxonomy, curve and comparison do not fit together, or `results` is empty.
@@ -125,6 +126,7 @@ class ReportContent:
     taxonomy: Sequence[Sequence[str]] | None = None
     semantics: Sequence[CenterSemantics] | None = None
     comparison: Comparison | None = None
+    classes: Sequence[ClassFigures] | None = None
 
     def __post_init__(self) -> None:
         check_codes("centers_before", self.centers_before)

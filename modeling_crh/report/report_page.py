@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity
+from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity, worst_classes
 from modeling_crh.metrics.figures import explain_figure, format_figure
 from modeling_crh.report.centers_plot import CenterTables, center_tables, draw_centers
 from modeling_crh.report.content import ReportContent, SearchResult
@@ -63,6 +63,7 @@ def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
             centers_text=_describe_centers(content),
             semantics=[_describe_semantics(item) for item in content.semantics or ()],
             training_text=_describe_training(content),
+            worst=worst_classes(content.classes or ()),
             rows=[(*explain_figure(name), _format_values(content, name)) for name in content.figures],
         )
     )

@@ -12,7 +12,7 @@ from transformers import EvalPrediction, TrainerState, TrainingArguments
 
 from modeling_crh.codebook import center_distances, compose_centers
 from modeling_crh.codes import binarize
-from modeling_crh.data import class_levels, has_levels, label_names
+from modeling_crh.data import class_levels, has_levels, is_multi_label, label_names
 from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
@@ -20,12 +20,14 @@ from modeling_crh.hub.run_record import RunRecord, public_recipe
 from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics import (
     CenterSemantics,
+    ClassFigures,
     asymmetric_average_precision,
     average_precision,
     bit_balance,
     bit_correlation,
     center_correlation,
     count_by_distance,
+    figures_by_class,
     retrieval_figures,
 )
 from modeling_crh.modeling_crh import CRHModel, draw_first_centers
@@ -41,9 +43,17 @@ _NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "mo
 def evaluate_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, float]:
-    """Compute all figures of the split `query` against `database`, see `encode_splits` and `figures_of`."""
+    """Compute all figures of the split `query` against `database`, see `encode_splits` and `figures_of`.
+
+    Where the model knows some classes of the database by name and others not, see `Division.unseen_fraction`, the
+    figures of `unseen_figures` are added.
+    """
     encoded = encode_splits(model, processor, splits, batch_size=batch_size, num_workers=num_workers)
-    return figures_of(encoded, levels_of(splits), model.config.lengths[:-1])
+    figures = figures_of(encoded, levels_of(splits), model.config.lengths[:-1])
+    known, names = set(cast(dict[int, str], model.config.id2label).values()), label_names(splits["database"])
+    unseen = [number for number, name in enumerate(names) if name not in known]
+    both = 0 < len(unseen) < len(names) and not is_multi_label(splits["database"])
+    return figures | unseen_figures(encoded, unseen) if both else figures
 
 
 def encode_splits(
@@ -99,6 +109,42 @@ def figures_of(
         counts = count_by_distance(query.codes, database.codes, *relevant)
         figures[f"map_{level}"] = average_precision(counts).mean().item()
     return figures
+
+
+def unseen_figures(encoded: dict[str, EncodedItems], unseen: Sequence[int]) -> dict[str, float]:
+    """Compute tie-aware mAP apart for queries of classes that the model has not been trained on.
+
+    Args:
+        encoded: Codes and labels, one class per item, from `encode_splits`.
+        unseen: Class ids that are not trained on.
+
+    Returns:
+        `map_seen`, of the other queries, and `map_unseen`, both against the whole database; and `map_unseen_alone`,
+        against the items of unseen classes. With hash logits each is there by the dot product with the codes too, as
+        `map_asymmetric_seen` and so on.
+    """
+    query, database = encoded["query"], encoded["database"]
+    queries, items = (torch.isin(part.labels, torch.tensor(unseen)) for part in (query, database))
+    everything, figures = torch.ones_like(items), dict[str, float]()
+    for name, asked, searched in (
+        ("seen", ~queries, everything),
+        ("unseen", queries, everything),
+        ("unseen_alone", queries, items),
+    ):
+        codes, labels = database.codes[searched], (query.labels[asked], database.labels[searched])
+        counts = count_by_distance(query.codes[asked], codes, *labels)
+        figures[f"map_{name}"] = average_precision(counts).mean().item()
+        if query.hash_logits is not None:
+            found = asymmetric_average_precision(query.hash_logits[asked], codes, *labels)
+            figures[f"map_asymmetric_{name}"] = found.mean().item()
+    return figures
+
+
+def class_figures_of(encoded: dict[str, EncodedItems]) -> list[ClassFigures]:
+    """Compute the tie-aware mAP of each class, from the codes and labels of `encode_splits`; see `figures_by_class`."""
+    query, database = encoded["query"], encoded["database"]
+    counts = count_by_distance(query.codes, database.codes, query.labels, database.labels)
+    return figures_by_class(average_precision(counts), query.labels, database.labels, query.label_names)
 
 
 def validation_figures(

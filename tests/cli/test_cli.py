@@ -36,6 +36,25 @@ def test_the_share_of_queries_is_that_of_the_run_when_it_is_evaluated(crh, recip
     assert (evaluated["queries"], evaluated["map"]) == (6, trained["map"])
 
 
+def test_evaluate_lists_the_worst_classes_and_gives_every_class_in_its_document(
+    crh, recipe_file, image_folder, tmp_path
+):
+    assert crh("train", recipe_file, "--out", tmp_path / "run")[0] == 0
+    data = ("evaluate", tmp_path / "run", "--dataset", image_folder, "--per-class")
+    code, output, errors = crh(*data, "--json")
+    assert code == 0, errors
+    figures = json.loads(output)
+    classes = figures["per_class"]
+    assert set(classes[0]) == {"name", "map", "queries", "database"}
+    assert sum(one["queries"] for one in classes) == figures["queries"]
+    assert sum(one["database"] for one in classes) == figures["database"]
+    mean = sum(one["map"] * one["queries"] for one in classes) / figures["queries"]
+    assert mean == pytest.approx(figures["map"])
+    table = crh(*data)[1].partition("Classes with the lowest mAP")[2]
+    worst = min(classes, key=lambda one: one["map"])
+    assert f"{worst['map']:.4f}" in table.split("\n")[4]
+
+
 def test_options_take_precedence_over_the_recipe_also_where_their_value_is_the_default(crh, recipe_file, tmp_path):
     recipe_file.write_text(recipe_file.read_text().replace("seed: 0", "seed: 5"))
     options = ["--num-bits", "24", "--epochs", "2", "--batch-size", "7", "--learning-rate", "0.02", "--seed", "0"]

@@ -3,7 +3,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_crh.metrics import DistanceCounts, average_precision, average_precision_bounds, count_by_distance
+from modeling_crh.metrics import (
+    DistanceCounts,
+    average_precision,
+    average_precision_at_r,
+    average_precision_bounds,
+    count_by_distance,
+)
 
 
 def average_precision_of(ranking):
@@ -39,6 +45,28 @@ def test_value_and_bounds_are_mean_least_and_greatest_over_all_orders(
     assert upper.item() == pytest.approx(max(every), abs=1e-12)
 
 
+def average_precision_at_r_of(ranking):
+    size = sum(ranking)  # R of Musgrave et al. (2020)
+    hits = [place for place, hit in enumerate(ranking[:size], start=1) if hit]
+    return sum(sum(ranking[:place]) / place for place in hits) / max(1, size)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    items=st.integers(1, 6),
+    bits=st.integers(1, 4),
+    labels=st.integers(1, 3),
+    multi=st.booleans(),
+)
+def test_average_precision_at_r_is_its_mean_over_all_orders_of_the_ties(
+    random_case, tied_orders, seed, items, bits, labels, multi
+):
+    case = random_case(seed, queries=1, items=items, bits=bits, labels=labels, multi=multi)
+    every = [average_precision_at_r_of(ranking) for ranking in tied_orders(case, 0)]
+    found = average_precision_at_r(count_by_distance(*case)).item()
+    assert found == pytest.approx(sum(every) / len(every), abs=1e-12)
+
+
 def test_the_closed_form_agrees_with_the_sum_over_places_in_a_large_database():
     generator = torch.Generator().manual_seed(0)
     items = torch.randint(0, 9_000, (1, 17), generator=generator)
@@ -57,3 +85,4 @@ def test_a_perfect_ranking_scores_exactly_1_and_a_query_without_a_relevant_item_
     counts = DistanceCounts(items=torch.tensor([[1, 4, 7]]), relevant=torch.tensor(relevant))
     lower, upper = average_precision_bounds(counts)
     assert average_precision(counts).item() == lower.item() == upper.item() == score
+    assert average_precision_at_r(counts).item() == score

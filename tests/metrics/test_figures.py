@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from modeling_crh.metrics import (
     average_precision,
+    average_precision_at_r,
     average_precision_bounds,
     bit_balance,
     bit_correlation,
@@ -30,6 +31,7 @@ def test_every_figure_of_three_items_is_worked_by_hand():
             "map": 17 / 24,
             "map_lower": 7 / 12,
             "map_upper": 5 / 6,
+            "map_at_r": 3 / 8,  # the mean of (1/1) / 2 and (1/2) / 2
             "map_convention": 7 / 12,
             "map_convention_at_2": 1 / 2,
             "precision_at_1": 1 / 2,
@@ -53,6 +55,7 @@ def test_figures_are_means_of_what_each_function_gives(random_case, multi):
         "map": average_precision(counts),
         "map_lower": lower,
         "map_upper": upper,
+        "map_at_r": average_precision_at_r(counts),
         "map_convention": convention_average_precision(*case),
         "map_convention_at_5": convention_average_precision(*case, top_r=5),
         "precision_at_7": precision_at(counts, 7),

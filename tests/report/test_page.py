@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
-from modeling_crh.metrics import CenterSemantics, SemanticCorrelation
+from modeling_crh.metrics import CenterSemantics, ClassFigures, SemanticCorrelation
 from modeling_crh.report import Comparison, Neighbour, SearchResult, report_page, write_report
 from modeling_crh.report.report_page import Plot, render_page
 
@@ -48,6 +48,14 @@ def test_the_headline_is_map_with_its_bounds(make_content):
     assert "8 bits" in page
     assert "1 byte for" in page
     assert '<td class="number">1,000</td>' in page
+
+
+def test_the_classes_with_the_lowest_map_are_listed_lowest_first(make_content):
+    classes = [ClassFigures("coat", 0.5, 2, 20), ClassFigures("bag", 0.25, 3, 30), ClassFigures("shoe", None, 0, 9)]
+    listed = render_page(make_content(classes=classes), NO_PLOTS).partition("Classes with the lowest mAP")[2]
+    rows = re.findall(r'auto">(\w+)</th><td class="number">([\d.]+)</td><td class="number">(\d+)</td>', listed)
+    assert rows == [("bag", "0.250", "3"), ("coat", "0.500", "2")]
+    assert "Classes with the lowest" not in render_page(make_content(), NO_PLOTS)
 
 
 def test_any_text_is_escaped(make_content, picture):

@@ -29,8 +29,9 @@ Args:
     radius: Radius in bits, for the precision of a lookup.
 
 Returns:
-    Figures of `modeling_crh.metrics.retrieval_figures`: `map`, `map_lower`, `map_upper`, `map_convention`,
-    `precision_at_10`, `recall_at_10`, `precision_within_radius_2`, `queries`, `queries_without_relevant`, `database`.
+    Figures of `modeling_crh.metrics.retrieval_figures`: `map`, `map_lower`, `map_upper`, `map_at_r`,
+    `map_convention`, `precision_at_10`, `recall_at_10`, `precision_within_radius_2`, `queries`,
+    `queries_without_relevant`, `database`.
 """
 
 _CITATION = """
