@@ -89,6 +89,9 @@ class Division:
     protocol: str = _option("Division of a benchmark: official, sampled or disjoint.", "official", default="official")
     validation_fraction: float | None = _option("Share of the training items that the best epoch is chosen on.", "0.1")
     query_fraction: float | None = _option("Share of all items to cut as queries, for data without queries.", "0.2")
+    unseen_fraction: float | None = _option(
+        "Share of the classes to keep out of training; their queries are evaluated apart.", "none"
+    )
     seed: int = _option("Seed of all random numbers, 0 or larger.", "0", default=0)
 
 

@@ -14,6 +14,7 @@ from modeling_crh.data.open_source import open_data
 from modeling_crh.data.prepared import prepare_part
 from modeling_crh.data.protocols import OFFICIAL, find_protocol
 from modeling_crh.data.splits import split_parts
+from modeling_crh.data.unseen_classes import leave_out_classes, seen_classes
 from modeling_crh.data_source import Data, DataSource, Division
 from modeling_crh.runtime.terminal import say
 
@@ -72,7 +73,13 @@ def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
         seed=division.seed,
     )
     together = concatenate_datasets(list(parts.values()))
-    splits = DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
+    if division.unseen_fraction is None:
+        splits = DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
+    else:
+        seen = seen_classes(together, division.unseen_fraction, division.seed)
+        splits, rows = leave_out_classes(together, rows, seen)
+        num_labels = len(label_names(together))
+        say(f"{num_labels - len(seen):,} of {num_labels:,} classes are kept out of training.")
     unlabelled = count_unlabelled(together)
     if unlabelled:
         say(f"{unlabelled:,} of {len(together):,} rows have no label: they have no loss, and are relevant to no query.")

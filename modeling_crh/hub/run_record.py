@@ -46,6 +46,7 @@ _PICTURES_OF_DATA = {"contact_sheet.png"}
 # What a recipe may publish, by name; anything else, such as paths, accounts, hosts and tokens, stays on this machine.
 _RECIPE = {
     *("dataset", "split", "protocol", "validation_fraction", "query_fraction", "seed", "skip_bad", "multi_hot"),
+    "unseen_fraction",
     *("image_column", "audio_column", "text_column", "features_column", "label_column", "label_separator"),
     *("backbone", "freeze_backbone", "unfreeze_last", "lora", "model", "image_processor", "feature_extractor"),
     *("augmentation", "balanced", "training", "preset", "centers_from", "method", "method_settings"),

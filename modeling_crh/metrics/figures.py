@@ -44,12 +44,25 @@ _MEANINGS = (
     ("map_convention", "mAP by convention", CONVENTION),
     (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
     (r"map_(\d+)_bits", "mAP of the first {0} bits", "Mean average precision by the distance in these bits alone."),
-    ("map_seen", "mAP of seen classes", "Of queries whose class the model was trained on, against the whole database."),
-    ("map_unseen", "mAP of unseen classes", "Of queries of classes kept out of training, against the whole database."),
+    (
+        "map_seen",
+        "mAP of seen classes",
+        "Of queries whose class the model was trained on, against the whole database.",
+    ),
+    (
+        "map_unseen",
+        "mAP of unseen classes",
+        "Of queries of classes kept out of training, against the whole database.",
+    ),
     (
         "map_unseen_alone",
-        "mAP of unseen classes alone",
-        "Of queries of classes kept out of training, against the items of such classes.",
+        "mAP among unseen classes",
+        "Of queries of classes kept out of training, against items of such classes alone.",
+    ),
+    (
+        r"map_asymmetric_(seen|unseen|unseen_alone)",
+        "mAP, asymmetric, {0}",
+        "As `map_{0}`, by the dot product of the query's hash logits with the codes.",
     ),
     (
         r"map_((?:sub)?group)",

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from modeling_crh.encoding import EncodedItems
-from modeling_crh.training.evaluation import correlate_centers, figures_of
+from modeling_crh.training.evaluation import correlate_centers, evaluate_splits, figures_of, unseen_figures
 
 
 def test_a_level_counts_everything_below_it_as_relevant():
@@ -31,6 +31,29 @@ def test_hash_logits_of_the_queries_give_the_asymmetric_figure_beside_the_hammin
     assert figures.pop("map_asymmetric") == 1
     assert figures == plain
     assert figures["map"] == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
+
+
+def test_queries_of_unseen_classes_are_judged_apart():
+    codes, names = torch.tensor([[1, 1, 1], [1, 1, -1], [1, -1, -1], [-1, -1, -1]]), ["oak", "cat", "dog"]
+    query = EncodedItems(codes[:1].repeat(2, 1), torch.tensor([0, 2]), names)
+    database = EncodedItems(codes, torch.tensor([0, 1, 2, 0]), names)  # at 0, 1, 2 and 3 bits
+    figures = unseen_figures({"query": query, "database": database}, [1, 2])
+    assert figures == pytest.approx({"map_seen": (1 + 2 / 4) / 2, "map_unseen": 1 / 3, "map_unseen_alone": 1 / 2})
+
+
+def test_classes_that_the_model_does_not_know_by_name_are_unseen(tiny_model):
+    names = ["ash", "cat", "dog", "elm"]
+    rows = {"features": torch.eye(4).repeat(2, 1).tolist(), "label": [0, 1, 2, 3] * 2}
+    split = Dataset.from_dict(rows, Features(features=List(Value("float32")), label=ClassLabel(names=names)))
+    splits = DatasetDict(query=split, database=split)
+
+    def found(known):
+        model = tiny_model(None, num_labels=len(known), id2label=dict(enumerate(known)))
+        return {name for name in evaluate_splits(model, None, splits) if name.endswith(("_seen", "unseen", "_alone"))}
+
+    kinds = {f"{figure}_{name}" for figure in ("map", "map_asymmetric") for name in ("seen", "unseen", "unseen_alone")}
+    assert found(["elm", "ash", "fir"]) == kinds
+    assert found(names) == found(["oak", "fir"]) == set()
 
 
 def split_of(names):
