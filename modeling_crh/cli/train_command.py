@@ -101,18 +101,23 @@ def train(
 
     from modeling_crh.runtime.processes import leave_processes
     from modeling_crh.training import run
-    from modeling_crh.training.chosen_recipe import recipe_of_options
+    from modeling_crh.training.chosen_recipe import choose_recipe
 
     training = {"num_train_epochs": epochs, "per_device_train_batch_size": batch_size, "learning_rate": learning_rate}
-    fields = {**data, "backbone": backbone, "method": method, "unfreeze_last": unfreeze_last}
-    fields |= {
-        "freeze_backbone": freeze_backbone or None,
-        "balanced": balanced or None,
-        "centers_from": centers_from,
-        "preset": preset,
-    }
-    model, lora = {"num_bits": num_bits, "tower": tower}, {"rank": lora_rank}
-    chosen = recipe_of_options(recipe, fields, {"model": model, "training": training, "lora": lora})
+    chosen = choose_recipe(
+        recipe,
+        **data,
+        backbone=backbone,
+        freeze_backbone=freeze_backbone or None,
+        unfreeze_last=unfreeze_last,
+        lora={"rank": lora_rank},
+        model={"num_bits": num_bits, "tower": tower},
+        balanced=balanced or None,
+        training=training,
+        preset=preset,
+        centers_from=centers_from,
+        method=method,
+    )
     if not dry_run:
         _train_and_evaluate(chosen, out, resume, as_json)
     else:

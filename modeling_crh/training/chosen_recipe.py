@@ -1,4 +1,4 @@
-"""Choose the recipe that the options of `crh train` mean."""
+"""Choose the recipe that `crh train` trains by, from a file and options."""
 
 import dataclasses
 from pathlib import Path
@@ -10,22 +10,31 @@ from modeling_crh.runtime.terminal import say, silenced
 from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 
-def recipe_of_options(path: Path | None, fields: dict[str, Any], sections: dict[str, dict[str, Any]]) -> Recipe:
-    """Make a recipe from a file and options; without a file, data and backbone choose one that ships.
+def choose_recipe(path: str | Path | None = None, **fields: Any) -> Recipe:
+    """Make the recipe that `crh train` makes of the same options; without a file, data and backbone choose one.
+
+    A backbone is trained by the preset `best` with the augmentation `standard`, features by the recipe for features,
+    and anything else, such as images without a backbone, by the recipe of the demo.
 
     Args:
         path: Recipe in YAML.
-        fields: Fields of `Recipe` by name; None marks an option that was not given.
-        sections: Settings of the fields that are dicts, such as `model`, with None likewise.
+        **fields: Fields of `Recipe` that override those of the file; dicts, such as `model`, are merged into its dicts.
+            None, also inside of a dict, marks an option that was not given.
 
     Raises:
-        ValueError: If the file is no recipe, the options contradict it, or the data need a backbone that is not named.
+        ValueError: If the file is no recipe, the fields contradict it, or the data need a backbone that is not named.
+
+    Example:
+        >>> recipe = choose_recipe(dataset="photos", backbone="org/vit", model={"num_bits": 32})
+        >>> recipe.preset, recipe.augmentation
+        ('best', 'standard')
     """
-    overrides: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    for name, settings in sections.items():
-        given = {key: value for key, value in settings.items() if value is not None}
-        if given:
-            overrides[name] = given
+    overrides: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            value = {key: below for key, below in value.items() if below is not None} or None
+        if value is not None:
+            overrides[name] = value
     if path is not None or "dataset" not in overrides:
         return Recipe.load(path or DEMO_RECIPE, **overrides)
     if overrides.keys().isdisjoint({"features_column", "text_column", "backbone"}):

@@ -1,0 +1,103 @@
+"""The examples of README.md and docs/ run, and their command lines name what is there."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+import typer
+from doc_pages import IDS, PAGES, ROOT, blocks, command_lines
+from tiny_inputs import assert_same_state
+
+from modeling_crh import CRHModel
+from modeling_crh.cli import commands
+
+CRH = typer.main.get_command(commands)
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+WITH_CODE = [page for page in PAGES if any(blocks(page, "python"))]
+
+
+def run_blocks(page):
+    """Run the Python blocks of a page in order; one with a title is written to that file instead."""
+    names = {"__name__": "__main__"}
+    for code, title, line in blocks(page, "python"):
+        if title is None:
+            exec(compile("\n" * line + code, page, "exec"), names)
+        else:
+            sys.modules.pop(title.removesuffix(".py"), None)
+            importlib.invalidate_caches()
+            with open(title, "w") as file:
+                file.write(code)
+    return names
+
+
+def check_script(path, options):
+    """Whether a script of this repository is there and its text names every option."""
+    source = (ROOT / path).read_text()
+    unknown = [name for name in options if name not in source and name.strip("-").replace("-", "_") not in source]
+    assert not unknown, f"{path} has no option {unknown[0]}"
+
+
+def check_command(line):
+    """Whether a command line is one of the shell, and its program, options and target are there."""
+    subprocess.run(["bash", "-n", "-c", line], check=True)
+    words = shlex.split(line, comments=True)
+    while re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    program, arguments = words[0], words[1:]
+    options = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    if program == "crh" and not arguments[0].startswith("-"):
+        CRH.commands[arguments[0]].make_context(f"crh {arguments[0]}", arguments[1:])
+    elif program == "python" and arguments[0] == "-m":
+        assert importlib.util.find_spec(arguments[1])
+    elif program == "python":
+        check_script(arguments[0], options)
+    elif program == "accelerate":
+        script = next(word for word in arguments if word.endswith(".py"))
+        assert (ROOT / script).is_file()
+    elif program == "make":
+        assert {word for word in arguments if "=" not in word} <= TARGETS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_CODE, ids=[IDS[PAGES.index(page)] for page in WITH_CODE])
+def test_the_python_blocks_of_a_page_run_in_order(page, workplace):
+    run_blocks(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_the_command_lines_of_a_page_can_be_parsed(page):
+    for line in command_lines(page):
+        check_command(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "crh nothing",
+        "crh train --no-such-option",
+        "python benchmarks/none.py",
+        "python benchmarks/bench_onnx.py --no-such",
+        "make nothing",
+        "crh evaluate 'runs",
+    ],
+)
+def test_a_command_line_that_cannot_run_is_found(line):
+    with pytest.raises((AssertionError, KeyError, OSError, subprocess.CalledProcessError, typer.BadParameter.__base__)):
+        check_command(line)
+
+
+@pytest.mark.slow
+def test_the_training_of_the_readme_gives_the_model_of_its_command(workplace, crh):
+    line = next(line for line in command_lines(ROOT / "README.md") if line.startswith("crh train --dataset photos"))
+    run_blocks(ROOT / "README.md")
+    out = shlex.split(line).index("--out") + 1
+    words = shlex.split(line)[1:]
+    words[out - 1] = "runs/by-command"
+    code, _, errors = crh(*words)
+    assert code == 0, errors
+    assert_same_state(
+        CRHModel.from_pretrained("runs/by-command/model"), CRHModel.from_pretrained("runs/photos-64/model")
+    )
