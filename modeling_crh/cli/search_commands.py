@@ -121,7 +121,8 @@ def search(
     image_root: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the database's images, to show them in the page. Paths that lead out of it are refused.",
+            help="Folder of the database's images: paths are written relative to it, and the page shows pictures in "
+            "it, no others.",
             show_default="no pictures",
         ),
     ] = None,
@@ -130,14 +131,15 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the nearest items of an index."""
+    from modeling_crh.runtime.html import check_image_root
     from modeling_crh.search import open_index, queries
     from modeling_crh.search.results import explain_order, find_results, write_page
     from modeling_crh.training.recipe import options_of_run
 
     if not query and not text:
         raise ValueError("`query` must be given, or `text`, but both are missing.")
-    if image_root is not None and html is None:
-        raise ValueError(f"`image_root` must be given with `html` only, but got {str(image_root)!r} without.")
+    if image_root is not None:
+        check_image_root(image_root)
     opened = open_index(index)
     chosen: CodeIndex = opened if where is None else opened.where(where)
     known = {} if model is None else options_of_run(model, data, columns_only=True)
@@ -149,7 +151,7 @@ def search(
     elif model is not None:
         queries.check_model(chosen, model)
     logits = queries.query_logits(sources, chosen.num_bits, encoder)
-    results = find_results(chosen, sources, logits, k=k, radius=radius, rerank=rerank)
+    results = find_results(chosen, sources, logits, k=k, radius=radius, rerank=rerank, image_root=image_root)
     if html is not None:
         for fault, count in write_page(html, chosen, results, image_root=image_root).items():
             say(f"Left {count} pictures of the database out of the page: {fault}.")
@@ -183,34 +185,76 @@ def dedupe(
     radius: Annotated[
         int, typer.Option(help="Largest distance in bits between neighbours of a group; 0 groups equal codes.")
     ],
+    other: Annotated[
+        str | None,
+        typer.Argument(help="Second index: list the items of the first that are in it.", show_default=False),
+    ] = None,
+    keep: Annotated[
+        Literal["first", "largest"] | None,
+        typer.Option(
+            help="Say which item of each group to keep: the *first*, or the one with the *largest* file in "
+            "--image-root.",
+            show_default="none",
+        ),
+    ] = None,
+    image_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the images; paths are written relative to it.", show_default="paths of the index"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="CSV file for the groups, with one row per item.", show_default="a table is printed"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List groups of near-duplicates: items that chains of neighbours within `--radius` connect."""
-    from modeling_crh.search import near_duplicates, read_index
-    from modeling_crh.search.duplicates import write_groups
+    """List groups of near-duplicates: items that chains of neighbours within `--radius` connect.
+
+    With a second index, list the items of the first that are within `--radius` of an item of the second.
+    """
+    from modeling_crh.search import duplicate_lists as lists
+    from modeling_crh.search import duplicates_of, near_duplicates, read_index
 
     loaded = read_index(index, "flat")
-    groups = near_duplicates(loaded, radius)
-    if out is not None:
-        write_groups(out, loaded, groups)
-    elif not as_json:
-        rows = []
-        for number, group in enumerate(groups, 1):
-            names = [record["path"] or str(record["id"]) for record in loaded.records(group[:_SHOWN])]
-            more = [f"and {len(group) - _SHOWN:,} more"] if len(group) > _SHOWN else []
-            rows.append((number, f"{len(group):,}", ", ".join(names + more)))
-        print_table(("group>", "items>", "first items"), rows)
-    duplicates = sum(len(group) for group in groups) - len(groups)
-    summary: dict[str, Any] = {"radius": radius, "items": len(loaded), "num_groups": len(groups)}
-    summary |= {"duplicates": duplicates, "index": index} | ({} if out is None else {"out": str(out)})
-    if as_json:
-        summary["groups"] = [loaded.records(group) for group in groups]
-    counts = f"{_count(duplicates, 'duplicate')} in {_count(len(groups), 'group')} among {len(loaded):,} items"
+    summary: dict[str, Any] = {"radius": radius, "items": len(loaded), "index": index}
+    summary |= {} if out is None else {"out": str(out)}
+    if other is not None:
+        if keep is not None:
+            raise ValueError(f"`keep` must be left out with a second index, whose items all stay, but got {keep!r}.")
+        second = read_index(other, "flat")
+        pairs = lists.describe_duplicates(loaded, second, duplicates_of(loaded, second, radius), image_root)
+        if out is not None:
+            lists.write_duplicates(out, pairs)
+        elif not as_json:
+            rows = [(_name(pair), pair["distance"], _name(pair["of"])) for pair in pairs]
+            print_table(("item", "bits>", "is in the second index as"), rows)
+        summary |= {"other": other, "duplicates": len(pairs)} | ({"found": pairs} if as_json else {})
+        counts = f"{_count(len(pairs), 'duplicate')} of items in {other} among {len(loaded):,} items"
+    else:
+        found = near_duplicates(loaded, radius)
+        kept = None if keep is None else lists.kept_items(loaded, found, keep, image_root)
+        groups = lists.describe_groups(loaded, found, kept, image_root)
+        if out is not None:
+            lists.write_groups(out, groups)
+        elif not as_json:
+            _print_groups(groups)
+        duplicates = sum(map(len, groups)) - len(groups)
+        summary |= {"num_groups": len(groups), "duplicates": duplicates} | ({"groups": groups} if as_json else {})
+        counts = f"{_count(duplicates, 'duplicate')} in {_count(len(groups), 'group')} among {len(loaded):,} items"
     print_summary(summary, counts if out is None else f"{counts}, in {out}", as_json)
+
+
+def _print_groups(groups: Sequence[Sequence[dict[str, Any]]]) -> None:
+    rows: list[tuple[object, ...]] = []
+    for number, group in enumerate(groups, 1):
+        more = [f"and {len(group) - _SHOWN:,} more"] if len(group) > _SHOWN else []
+        kept = [_name(record) for record in group if record.get("keep")]
+        rows.append((number, f"{len(group):,}", ", ".join([*map(_name, group[:_SHOWN]), *more]), *kept))
+    headings = ("group>", "items>", "first items", *(("keep",) if rows and len(rows[0]) > 3 else ()))
+    print_table(headings, rows)
+
+
+def _name(record: dict[str, Any]) -> str:
+    return str(record["path"] or record["id"])
 
 
 def _count(number: int, noun: str) -> str:

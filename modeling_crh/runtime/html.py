@@ -109,19 +109,26 @@ def check_image_root(root: str | Path) -> Path:
     return folder
 
 
-def thumbnail_within(root: Path, path: str) -> Thumbnail:
-    """Make the thumbnail of an item of an untrusted index: no file outside of `root` is opened.
+def file_within(root: Path, path: str) -> Path | str:
+    """Find the file of an item of an untrusted index: links and `..` are resolved, and no file is opened.
 
     Args:
         root: Folder of the images.
-        path: Path in the index, absolute or relative to `root`. Links and `..` are resolved before a file is opened.
+        path: Path in the index, absolute or relative to `root`.
+
+    Returns:
+        The file; or, in a few words, why there is none within `root`.
     """
     try:
         file = Path(os.path.realpath(root / path))
         if not file.is_relative_to(os.path.realpath(root)):
-            return Thumbnail(fault="outside of the image root")
-        if not file.is_file():  # neither is a pipe, which would never end
-            return Thumbnail(fault="not there")
+            return "outside of the image root"
+        return file if file.is_file() else "not there"  # nor is a pipe, which would never end
     except (OSError, ValueError):  # too long a name, or one with a zero byte
-        return Thumbnail(fault="not there")
-    return make_thumbnail(file)
+        return "not there"
+
+
+def thumbnail_within(root: Path, path: str) -> Thumbnail:
+    """Make the thumbnail of an item of an untrusted index, see `file_within`: no file outside of `root` is opened."""
+    file = file_within(root, path)
+    return Thumbnail(fault=file) if isinstance(file, str) else make_thumbnail(file)

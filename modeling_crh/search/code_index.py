@@ -1,5 +1,6 @@
 """`CodeIndex`: search, argument checks and re-ranking shared by all indexes of packed codes."""
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -230,6 +231,19 @@ def label_text(label: str | int | list[str | None] | None, separator: str = ", "
     """
     names = label if isinstance(label, list) else [label]
     return separator.join(str(name) for name in names if name is not None)
+
+
+def path_below(path: str | None, root: str | Path | None) -> str | None:
+    """Write the path of an item relative to a folder; a path that does not begin with the folder stays as it is.
+
+    Example:
+        >>> path_below("/photos/2024/a.png", "/photos"), path_below("/other/b.png", "/photos")
+        ('2024/a.png', '/other/b.png')
+    """
+    for folder in () if path is None or root is None else (os.path.abspath(root), os.path.realpath(root)):
+        if Path(str(path)).is_relative_to(folder):
+            return os.path.relpath(str(path), folder)
+    return path
 
 
 TABLE_SUFFIX = ".lance"

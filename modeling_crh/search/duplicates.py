@@ -1,9 +1,6 @@
-"""Find groups of near-duplicates: items whose codes are connected by steps of a few bits."""
+"""Find near-duplicates: groups of items connected by steps of a few bits, and items that another index has already."""
 
-import csv
-from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +9,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
-from modeling_crh.checks import check_path
-from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.terminal import progress_bar
-from modeling_crh.search.code_index import Positions, check_radius, label_text
+from modeling_crh.search.code_index import Distances, Positions, check_radius
 from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.index_file import COLUMNS
 
 _MOST_WAITING = 1 << 21
 
@@ -224,21 +218,41 @@ def _members(labels: NDArray[np.int64]) -> list[Positions]:
     return [groups[number] for number in np.argsort([group[0] for group in groups])]
 
 
-def write_groups(path: str | Path, index: HammingIndex, groups: Sequence[Positions]) -> None:
-    """Write groups as CSV, atomically: one row per item, with the number of its group from 1.
+class Duplicates(NamedTuple):
+    """Items of an index that are in another one.
+
+    Attributes:
+        positions: Positions of the items, `(D,)`, ascending.
+        originals: Position of the nearest item of the other index, `(D,)`; of several, the first.
+        distances: Distance between the two in bits, `(D,)`.
+    """
+
+    positions: Positions
+    originals: Positions
+    distances: Distances
+
+
+def duplicates_of(index: HammingIndex, other: HammingIndex, radius: int) -> Duplicates:
+    """Find the items of an index that have an item of another index within `radius` bits; the search is exact.
 
     Args:
-        path: Path of the file; an older file is replaced.
-        index: Index of the items.
-        groups: Groups from `near_duplicates`.
+        index: Index of any kind.
+        other: Index of codes of the same model and length.
+        radius: Largest distance, from 0 (equal codes) to K bits.
 
     Raises:
-        OSError: If the file cannot be written.
+        ValueError: If `radius` is out of range, or the codes of `other` are of another model or length.
+
+    Example:
+        >>> new, old = (HammingIndex(np.array(codes, np.uint8)) for codes in ([[0], [255]], [[1], [60]]))
+        >>> duplicates_of(new, old, radius=1).positions
+        array([0])
     """
-    with whole_file(check_path("out", path)) as partial:
-        with partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.writer(file)
-            writer.writerow(("group", *COLUMNS))
-            for number, group in enumerate(groups, 1):
-                for record in index.records(group):
-                    writer.writerow((number, record["id"], label_text(record["label"], "; "), record["path"]))
+    check_radius(radius, index.num_bits)
+    expected, found = (f"{one.num_bits} bits by {one.model!r}" for one in (index, other))
+    if found != expected:
+        raise ValueError(f"`other` must hold codes of {expected}, but holds {found}.")
+    exact = other if other.kind == "flat" else HammingIndex(other.packed, kind="flat")
+    originals, distances = (side[:, 0] for side in exact.search_positions(index.packed, k=1))
+    positions = np.flatnonzero(distances <= radius)
+    return Duplicates(positions, originals[positions], distances[positions])

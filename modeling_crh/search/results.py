@@ -14,7 +14,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import check_image_root, make_thumbnail, page_templates, thumbnail_within
-from modeling_crh.search.code_index import CodeIndex, check_radius, label_text
+from modeling_crh.search.code_index import CodeIndex, check_radius, label_text, path_below
 from modeling_crh.search.queries import QuerySource
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -71,6 +71,7 @@ def find_results(
     k: int | None = None,
     radius: int | None = None,
     rerank: bool | None = None,
+    image_root: str | Path | None = None,
 ) -> list[Result]:
     """Search for queries.
 
@@ -82,6 +83,7 @@ def find_results(
         radius: Largest distance of a hit, in bits. With `k`, the hits are the `k` nearest within the radius.
         rerank: Whether to sort the nearest items by the dot product of the hash logits with their codes, see
             `CodeIndex.search`. None does so for all queries but codes, unless `radius` is given.
+        image_root: Folder that the paths of hits are written relative to; None leaves them as they are.
 
     Raises:
         ValueError: If `k` or `radius` has a wrong value, or `rerank` is set for a code or with a radius.
@@ -101,7 +103,7 @@ def find_results(
             positions = [row[near <= radius] for row, near in zip(positions, distances, strict=True)]
             distances = [near[near <= radius] for near in distances]
     return [
-        Result(source, code.tobytes().hex(), "logits" if reranked else "bits", _hits(index, row, near))
+        Result(source, code.tobytes().hex(), "logits" if reranked else "bits", _hits(index, row, near, image_root))
         for source, code, reranked, row, near in zip(sources, packed, by_logits, positions, distances, strict=True)
     ]
 
@@ -125,9 +127,11 @@ def explain_order(results: Sequence[Result]) -> str:
     return f"Hits are ordered by the dot product of their codes with the hash logits of the query, not by bits{but}."
 
 
-def _hits(index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.int32]) -> tuple[Hit, ...]:
+def _hits(
+    index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.int32], image_root: str | Path | None
+) -> tuple[Hit, ...]:
     return tuple(
-        Hit(rank, record["id"], distance, record["label"], record["path"])
+        Hit(rank, record["id"], distance, record["label"], path_below(record["path"], image_root))
         for rank, (record, distance) in enumerate(zip(index.records(positions), distances.tolist(), strict=True), 1)
     )
 

@@ -308,17 +308,57 @@ def test_dedupe_lists_groups_as_a_table_json_and_csv(crh, tmp_path):
     assert crh("dedupe", tmp_path / "index", "--radius", 17)[0] == 2
 
 
+def test_dedupe_says_which_item_of_a_group_to_keep_and_names_paths_below_the_image_root(crh, tmp_path):
+    for name, size in {"a.png": 1, "b.png": 3, "c.png": 2}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    packed = np.array([[0], [0], [255]], np.uint8)
+    HammingIndex(packed, paths=[str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]).save(tmp_path / "index")
+    options = ["--radius", 0, "--keep", "largest", "--image-root", tmp_path]
+    code, output, errors = crh("dedupe", tmp_path / "index", *options, "--json", "--out", tmp_path / "groups.csv")
+    assert code == 0, errors
+    (group,) = json.loads(output)["groups"]
+    assert [(record["path"], record["keep"]) for record in group] == [("a.png", False), ("b.png", True)]
+    with (tmp_path / "groups.csv").open(newline="") as file:
+        assert [(row["path"], row["keep"]) for row in csv.DictReader(file)] == [("a.png", "no"), ("b.png", "yes")]
+    assert "b.png" in crh("dedupe", tmp_path / "index", *options)[1]
+
+
+def test_dedupe_with_another_index_lists_what_is_in_it_already(crh, refused, tmp_path):
+    HammingIndex(np.array([[0], [255], [7]], np.uint8), paths=["new/0", "new/1", "new/2"]).save(tmp_path / "new")
+    HammingIndex(np.array([[15], [254], [254]], np.uint8), ids=[7, 8, 9]).save(tmp_path / "old")
+    data = ("dedupe", tmp_path / "new", tmp_path / "old", "--radius", 1)
+    code, output, errors = crh(*data, "--json", "--out", tmp_path / "found.csv")
+    assert code == 0, errors
+    found = json.loads(output)
+    assert (found["duplicates"], found["items"]) == (2, 3)
+    assert [(one["path"], one["distance"], one["of"]["id"]) for one in found["found"]] == [
+        ("new/1", 1, 8),
+        ("new/2", 1, 7),
+    ]
+    with (tmp_path / "found.csv").open(newline="") as file:
+        assert list(csv.reader(file))[1] == ["1", "", "new/1", "1", "8", "", ""]
+    code, output, _ = crh(*data)
+    assert output.endswith(f"2 duplicates of items in {tmp_path / 'old'} among 3 items\n")
+    refused([*data, "--keep", "first"], "`keep` must be left out with a second index")
+
+
+def test_search_names_paths_below_the_image_root(hits, index_path, image_folder):
+    absolute, relative = hits(index_path, "0f0f"), hits(index_path, "0f0f", "--image-root", image_folder)
+    assert [str(image_folder / hit["path"]) for hit in relative[0]] == [hit["path"] for hit in absolute[0]]
+    assert not any(hit["path"].startswith("/") for hit in relative[0])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["a.crh"], "`query` must be given, or `text`, but both are missing."),
         (["a.crh", "0000", "--model", "org/other"], "that made the codes of the index, 'org/m', but got 'org/other'."),
-        (["a.crh", "0000", "--image-root", "."], "`image_root` must be given with `html` only, but got '.' without."),
         (["a.crh", "000"], "the Hub id of a dataset or a code of 4 hexadecimal digits, but got '000'."),
         (["a.crh", "0000", "-k", "0"], "`k` must be a whole number, 1 or larger, but got 0."),
         (["a.crh", "0000", "--radius", "17"], "`radius` must be a whole number of bits from 0 to 16, but got 17."),
         (["a.crh", "0000", "-k", "1", "--radius", "-1"], "`radius` must be a whole number of bits from 0 to 16, but"),
         (["a.crh", "0000", "--html", "p.html", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
+        (["a.crh", "0000", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
         (["a.crh", "a.png"], "`model` must be given to search by images, such as 'a.png'."),
         (["a.crh", "folder"], "must hold images, sounds or tables, but the folder 'folder' holds none."),
         (["s3://bucket", "00"], "`uri` must be FOLDER/NAME.lance"),

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
-from modeling_crh.search import HammingIndex, duplicates, near_duplicates
+from modeling_crh.search import HammingIndex, duplicates, duplicates_of, near_duplicates
+from modeling_crh.search.duplicate_lists import kept_items
 
 
 def brute_force(packed, radius):
@@ -73,3 +74,46 @@ def test_a_million_equal_codes_are_one_group():
 def test_a_radius_out_of_range_is_an_error(radius):
     with pytest.raises(ValueError, match=r"`radius` must be a whole number of bits from 0 to 64, but got"):
         near_duplicates(HammingIndex(np.zeros((2, 8), np.uint8)), radius)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 80), st.integers(1, 80), st.integers(0, 6))
+def test_duplicates_of_another_index_are_those_of_all_pairs(seed, size, others, radius):
+    packed = planted(seed, size + others, 16, 2.0)
+    distances = np.bitwise_count(packed[:size, None] ^ packed[None, size:]).sum(-1)
+    found = duplicates_of(HammingIndex(packed[:size]), HammingIndex(packed[size:], kind="ivf"), radius)
+    assert found.positions.tolist() == np.flatnonzero(distances.min(1) <= radius).tolist()
+    assert found.originals.tolist() == distances.argmin(1)[found.positions].tolist()  # the first of the nearest
+    assert found.distances.tolist() == distances.min(1)[found.positions].tolist()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (HammingIndex(np.zeros((1, 1), np.uint8), model="org/a"), "16 bits by 'org/a', but holds 8 bits by 'org/a'"),
+        (HammingIndex(np.zeros((1, 2), np.uint8), model="org/b"), "16 bits by 'org/a', but holds 16 bits by 'org/b'"),
+    ],
+)
+def test_codes_of_another_model_or_length_are_no_duplicates(other, message):
+    with pytest.raises(ValueError, match=f"`other` must hold codes of {message}"):
+        duplicates_of(HammingIndex(np.zeros((1, 2), np.uint8), model="org/a"), other, radius=0)
+
+
+def test_the_first_or_the_largest_file_of_a_group_is_kept(tmp_path):
+    for name, size in {"a": 1, "b": 3, "c": 3, "d": 2}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    paths = ["a", str(tmp_path / "b"), "c", "d"]
+    index = HammingIndex(np.zeros((4, 1), np.uint8), paths=paths)
+    groups = [np.array([0, 1, 2]), np.array([0, 3])]
+    assert kept_items(index, groups, "first") == [0, 0]
+    assert kept_items(index, groups, "largest", tmp_path) == [1, 3]  # of two equal sizes, the first
+
+
+@pytest.mark.parametrize("path", ["gone.png", "../outside.png", None])
+def test_the_size_of_a_file_that_is_not_in_the_image_root_is_not_asked_for(path, tmp_path):
+    (tmp_path / "outside.png").write_bytes(b"12")
+    (tmp_path / "root").mkdir()
+    index = HammingIndex(np.zeros((2, 1), np.uint8), paths=path and [path, path])
+    with pytest.raises(ValueError, match="`keep` must be first unless every item has a file in `image_root`, but"):
+        kept_items(index, [np.array([0, 1])], "largest", tmp_path / "root")
+    with pytest.raises(ValueError, match="`image_root` must be given to keep the largest file"):
+        kept_items(index, [np.array([0, 1])], "largest")
