@@ -1,8 +1,9 @@
 """Which method wins at equal budget: CRH, its own settings and its rivals, on four data sets.
 
 Every method trains the same head on the same features or pixels with the same schedule. Learning rate and one setting
-of each method come from a small grid, of one size for all, by mAP of the validation split against the training split
-with seed 0 at 32 bits. The figures are then tie-aware mAP of the queries against the database, of the last epoch.
+of each method come from a small grid by mAP of the validation split against the training split with seed 0 at 32 bits;
+it begins with one size for all, and is widened where the best learning rate is its first or its last. The figures are
+then mAP of the queries against the database, of the last epoch. Some rows need `pip install pytorch-metric-learning`.
 
     python benchmarks/method_data.py runs/methods-data            # once
     python benchmarks/bench_methods.py --data runs/methods-data   # all cells that are missing
@@ -28,13 +29,15 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from method_rows import DATA, ROWS, grid, make_recipe
+from method_baselines import baseline_figures
+from method_rows import DATA, RATES, ROWS, grid, make_recipe
 from method_table import render
 
 from modeling_crh.cli import run as run_command
 
 GRID_BITS = 32
 NUM_BITS = (16, 32, 48, 64)
+CENTER_METHODS = ("csq", "orthohash", "mds", "shc")
 RESULTS = Path("docs/results.jsonl")
 Cell = dict[str, Any]
 _KEY = ("kind", "dataset", "row", "num_bits", "seed", "choice")
@@ -67,7 +70,10 @@ def bench(
         return
     done = read_cells(results)
     for name in dataset or DATA:
-        _run_all(_grid_cells(name, chosen), data, jobs, results, done)
+        cells = _grid_cells(DATA[name].grid_of or name, chosen)
+        while cells:
+            _run_all(cells, data, jobs, results, done)
+            cells = _wider_cells(DATA[name].grid_of or name, chosen, done)
         for number in seed or (0, 1, 2):
             _run_all(_table_cells(name, chosen, num_bits or NUM_BITS, number, done), data, jobs, results, done)
     results.with_suffix(".md").write_text(render(list(done.values()), results.name))
@@ -92,8 +98,28 @@ def _grid_cells(dataset: str, rows: Iterable[str]) -> list[Cell]:
         {"kind": "grid", "dataset": dataset, "row": name, "num_bits": GRID_BITS, "seed": 0, "choice": choice}
         for name in ROWS
         if name in trained and _is_defined(dataset, name)
-        for choice in grid(DATA[dataset], ROWS[name])
+        for choice in grid(ROWS[name], DATA[dataset].learning_rates)
     ]
+
+
+def _wider_cells(dataset: str, rows: Iterable[str], done: dict[str, Cell]) -> list[Cell]:
+    """Cells of one more learning rate for each row whose best one is the first or the last that was tried."""
+    cells: list[Cell] = []
+    for name in dict.fromkeys("crh" if ROWS[name].is_ablation else name for name in rows):
+        tried = _tried(dataset, name, done)
+        if not tried:
+            continue
+        rates = sorted({cell["choice"]["training"]["learning_rate"] for cell in tried})
+        best = best_choice(dataset, name, done)["training"]["learning_rate"]
+        places = [RATES.index(best) + step for step, edge in ((-1, rates[0]), (1, rates[-1])) if best == edge]
+        cell = {"kind": "grid", "dataset": dataset, "row": name, "num_bits": GRID_BITS, "seed": 0}
+        cells += [
+            cell | {"choice": choice}
+            for place in places
+            if 0 <= place < len(RATES)
+            for choice in grid(ROWS[name], [RATES[place]])
+        ]
+    return cells
 
 
 def _table_cells(
@@ -102,9 +128,9 @@ def _table_cells(
     cells = []
     for bits in num_bits:
         for name in rows:
-            examined = not ROWS[name].is_ablation or (dataset == "emoji" and bits == GRID_BITS)
-            if examined and _is_defined(dataset, name):
-                choice = best_choice(dataset, "crh" if ROWS[name].is_ablation else name, done)
+            once = bits == GRID_BITS or not (ROWS[name].is_ablation or ROWS[name].num_bytes)
+            if once and (dataset == "emoji" or not ROWS[name].is_ablation) and _is_defined(dataset, name):
+                choice = best_choice(DATA[dataset].grid_of or dataset, "crh" if ROWS[name].is_ablation else name, done)
                 cell = {"kind": "table", "dataset": dataset, "row": name, "num_bits": bits, "seed": seed}
                 cells.append(cell | {"choice": choice})
     return cells
@@ -112,9 +138,13 @@ def _table_cells(
 
 def best_choice(dataset: str, row: str, done: dict[str, Cell]) -> dict[str, Any]:
     """The choice of the grid that is best on the validation split."""
-    tried = [cell for cell in done.values() if (cell["kind"], cell["dataset"], cell["row"]) == ("grid", dataset, row)]
+    tried = _tried(dataset, row, done)
     choice: dict[str, Any] = max(tried, key=lambda cell: cell["map"])["choice"] if tried else {}
     return choice
+
+
+def _tried(dataset: str, row: str, done: dict[str, Cell]) -> list[Cell]:
+    return [cell for cell in done.values() if (cell["kind"], cell["dataset"], cell["row"]) == ("grid", dataset, row)]
 
 
 def _is_defined(dataset: str, row: str) -> bool:
@@ -124,9 +154,11 @@ def _is_defined(dataset: str, row: str) -> bool:
     """
     if (dataset, row) == ("emoji", "crh_scale"):
         return False
-    if dataset == "tags" and row in ("shc", "shc_more", "greedyhash"):
+    one_label = ("shc", "shc_more", "greedyhash", "class_id", "cosface", "arcface", "proxyanchor", "supcon")
+    if dataset == "tags" and row in one_label:
         return False
-    return dataset != "fashion_mnist" or row not in ("itq", "lsh")  # there are no features before the training
+    features = row in ("itq", "lsh") or ROWS[row].baseline != ""
+    return dataset != "fashion_mnist" or not features  # there are none before the training
 
 
 def _run_all(cells: list[Cell], data: Path, jobs: int, results: Path, done: dict[str, Cell]) -> None:
@@ -157,6 +189,11 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
     fields = make_recipe(chosen, ROWS[cell["row"]], cell["num_bits"], cell["seed"], cell["choice"])
     if "features_column" in fields:
         fields["dataset"] = str(Path(data, fields["dataset"]))
+    if ROWS[cell["row"]].baseline:
+        splits = ("validation", "train") if cell["kind"] == "grid" else ("query", "database")
+        started = time.monotonic()
+        found = baseline_figures(ROWS[cell["row"]].baseline, fields, *splits)
+        return found | {"seconds": time.monotonic() - started}
     recipe = Recipe.from_dict(fields)
     with TemporaryDirectory() as folder:
         started = time.monotonic()
@@ -167,7 +204,7 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
     from modeling_crh.training.evaluation import evaluate_splits
 
     figures: dict[str, Any] = dict(evaluate_splits(trained.model, trained.processor, trained.splits))
-    if recipe.method not in ("hashnet", "dtsh", "greedyhash", "itq", "lsh"):
+    if recipe.method in ("crh", *CENTER_METHODS):
         figures["pcc"] = _pcc(trained)
         figures["center_distance_least"] = center_distances(trained.model.centers).least
     return figures | {"seconds": seconds}

@@ -1,6 +1,7 @@
 """What `bench_methods.py` compares: data sets, methods and the small grid that every one of them chooses from."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Overrides = dict[str, Any]
@@ -29,13 +30,15 @@ class Data:
         title: What the table calls it.
         recipe: Fields of a `Recipe`; `dataset` is a folder in the benchmark's data folder, or a benchmark.
         num_labels: C, which the sizes of codebooks are multiples of.
-        learning_rates: Learning rates of the grid.
+        learning_rates: Learning rates of the grid, which is widened where the best one is the first or the last.
+        grid_of: Data set whose grid chooses the settings; None for its own.
     """
 
     title: str
     recipe: Overrides
     num_labels: int
     learning_rates: tuple[float, ...] = (3.0e-3, 1.0e-2, 3.0e-2)
+    grid_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Row:
         codebook_factor: M / C, where it is not the default 2.
         epochs: Share of the budget's epochs that the training proper has; SHC's first stage takes half as many.
         is_ablation: Takes the choice of CRH rather than one of its own, and is run where CRH is examined.
+        baseline: Name in `method_baselines.py`, for a row that `crh train` cannot make.
+        num_bytes: Size of an item where it does not depend on K: as a number of bytes, or of bytes per feature.
     """
 
     title: str
@@ -57,6 +62,8 @@ class Row:
     codebook_factor: int | None = None
     epochs: float = 1.0
     is_ablation: bool = False
+    baseline: str = ""
+    num_bytes: str = ""
 
 
 def _features(name: str, title: str, num_labels: int, hidden_size: int, epochs: int) -> Data:
@@ -98,6 +105,15 @@ DATA = {
         (1.0e-3, 3.0e-3, 1.0e-2),
     ),
 }
+DATA |= {
+    f"{name}_unseen": replace(
+        DATA[name],
+        title=f"{DATA[name].title.partition(',')[0]}, half of the classes unseen",
+        recipe=DATA[name].recipe | {"unseen_fraction": 0.5},
+        grid_of=name,
+    )
+    for name in ("emoji", "sections")
+}
 
 _QUANTIZATION: tuple[Overrides, ...] = ({}, {"model": {"quantization_weight": 0.01}})
 
@@ -109,6 +125,18 @@ def _rival(title: str, method: str, setting: str, *values: float | None, epochs:
 
 def _ablation(title: str, *, model: Overrides | None = None, training: Overrides | None = None) -> Row:
     return Row(title, {"model": model or {}, "training": training or {}}, is_ablation=True)
+
+
+def _metric(title: str, name: str, *scales: float) -> Row:
+    """A loss of metric learning, with and without a batch norm of its K numbers."""
+    batch_norms: tuple[Overrides, ...] = ({}, {"model": {"hash_head_batch_norm": True}})
+    settings: list[Overrides] = [{"method_settings": {"scale": scale}} for scale in scales] or [{}]
+    choices = tuple(one | other for one in batch_norms for other in settings)
+    return Row(f"{title}, signs of K numbers", {"method": f"method_losses:{name}"}, choices)
+
+
+def _baseline(title: str, name: str, num_bytes: str = "") -> Row:
+    return Row(title, baseline=name, num_bytes=num_bytes, choices=() if name.startswith("raw_") else ({},))
 
 
 _UNTRAINED = {"model": {"hash_head": "linear", "hash_head_dropout": 0.0}, "training": {"num_train_epochs": 1}}
@@ -132,6 +160,21 @@ ROWS = {
     "greedyhash": _rival("GreedyHash", "greedyhash", "quantization_weight", None, 0.01),
     "itq": Row("ITQ", {"method": "itq"} | _UNTRAINED, ()),
     "lsh": Row("LSH", {"method": "lsh"} | _UNTRAINED, ()),
+    "cosface": _metric("CosFace", "CosFace", 64.0, 16.0),
+    "arcface": _metric("ArcFace", "ArcFace", 64.0, 16.0),
+    "proxyanchor": _metric("ProxyAnchor", "ProxyAnchor"),
+    "supcon": _metric("SupCon", "SupCon"),
+    "matryoshka": _baseline("Matryoshka, signs of the first K numbers", "matryoshka"),
+    "classifier_sign": _baseline("Classifier's hidden layer, signs of K components", "sign"),
+    "classifier_itq": _baseline("Classifier's hidden layer, ITQ", "itq"),
+    "classifier_pq": _baseline("Classifier's hidden layer, PQ", "pq"),
+    "classifier_opq": _baseline("Classifier's hidden layer, OPQ", "opq"),
+    "class_id": _baseline("Predicted class, ranked by the query's posterior", "class_id", "2"),
+    "classifier_int8": _baseline("Classifier's hidden layer, int8", "int8", "1 a dimension"),
+    "classifier_float": _baseline("Classifier's hidden layer, float32", "float", "4 a dimension"),
+    "raw_sign": _baseline("Features, signs of all dimensions", "raw_sign", "1/8 a dimension"),
+    "raw_int8": _baseline("Features, int8", "raw_int8", "1 a dimension"),
+    "raw_float": _baseline("Features, float32", "raw_float", "4 a dimension"),
     "greedy": _ablation("CRH, greedy", training={"reassignment": "greedy"}),
     "soft": _ablation("CRH, means of tanh", training={"soft_statistics": True}),
     "one_head": Row("CRH, one head", is_ablation=True),
@@ -165,6 +208,10 @@ def make_recipe(data: Data, row: Row, num_bits: int, seed: int, choice: Override
     return merged
 
 
-def grid(data: Data, row: Row) -> list[Overrides]:
-    """All choices of a row; none where nothing is trained."""
-    return [choice | {"training": {"learning_rate": rate}} for rate in data.learning_rates for choice in row.choices]
+RATES = (3.0e-5, 1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2, 3.0e-2, 1.0e-1, 3.0e-1, 1.0)
+"""Learning rates that a grid may hold."""
+
+
+def grid(row: Row, rates: Sequence[float]) -> list[Overrides]:
+    """Make all choices of a row with some learning rates; none where nothing is trained."""
+    return [choice | {"training": {"learning_rate": rate}} for rate in rates for choice in row.choices]
