@@ -8,7 +8,7 @@ import yaml
 from modeling_crh.training.objectives import UNTRAINED
 
 MOST_VALUES = 10_000
-"""Largest number of values in one mapping of a recipe."""
+"""Largest number of values in a recipe, each counted as often as its aliases stand in it."""
 
 MODEL_PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -33,7 +33,22 @@ OF_CRH_ALONE = {
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """Load YAML like `yaml.safe_load`, but refuse merge keys, since a few nested copies could fill the memory."""
+    """Load YAML like `yaml.safe_load`, but refuse what could fill the memory: merge keys, and copies of copies."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        """Refuse a document that holds too many values, or itself, by its aliases."""
+        document: yaml.Node | None = super().get_single_node()
+        nodes = [] if document is None else [document]
+        for count, node in enumerate(nodes):
+            if count > MOST_VALUES:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"a recipe holds at most {MOST_VALUES} values", problem_mark=nodes[0].start_mark
+                )
+            if isinstance(node, yaml.MappingNode):
+                nodes += [value for _, value in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+        return document
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Refuse merge keys."""
@@ -46,11 +61,9 @@ class RecipeLoader(yaml.SafeLoader):
 
 
 def refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
-    """Refuse numbers given as text, and mappings that YAML's anchors make very large or circular."""
+    """Refuse numbers given as text."""
     values: list[tuple[str, Any]] = [(name, value)]
-    for count, (place, inner) in enumerate(values):
-        if count > MOST_VALUES:
-            raise ValueError(f"`{name}` must hold at most {MOST_VALUES} values, but holds more.")
+    for place, inner in values:
         if isinstance(inner, dict):
             values += [(f"{place}.{key}", below) for key, below in inner.items()]
         elif isinstance(inner, list):

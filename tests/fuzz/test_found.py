@@ -59,8 +59,9 @@ MANY = [f"  a{row}: &a{row} [{', '.join([f'*a{row - 1}'] * 10)}]" for row in ran
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dataset: x\nmodel: &a {b: *a}", "`model` must hold at most 10000 values"),
-        ("\n".join(["dataset: x", "model:", "  a0: &a0 [x, x]", *MANY]), "`model` must hold at most 10000 values"),
+        ("dataset: x\nmodel: &a {b: *a}", "a recipe holds at most 10000 values"),
+        ("\n".join(["dataset: x", "model:", "  a0: &a0 [x, x]", *MANY]), "a recipe holds at most 10000 values"),
+        ("\n".join(["dataset: x", "model:", "  0: &a0 [x, x]", *MANY]), "a recipe holds at most 10000 values"),
         ("[" * 5000, "`recipe` must be a readable YAML file"),
         ("dataset: 2026-13-45", "`recipe` must be a readable YAML file"),
     ],
