@@ -10,7 +10,7 @@ then mAP of the queries against the database, of the last epoch. Some rows need 
     python benchmarks/bench_methods.py --data runs/methods-data --dataset emoji --row csq --num-bits 32 --seed 1
 
 Cells are added to `--results` one by one, and those that are there are not run again. The last line of output is one
-JSON document; docs/results.md is written from all cells that there are.
+JSON document; a table and charts beside `--results` are written from all cells that there are.
 """
 
 import itertools
@@ -30,6 +30,7 @@ from typing import Annotated, Any
 
 import typer
 from method_baselines import baseline_figures
+from method_charts import draw_charts
 from method_rows import DATA, RATES, ROWS, grid, make_recipe
 from method_table import render
 
@@ -77,6 +78,7 @@ def bench(
         for number in seed or (0, 1, 2):
             _run_all(_table_cells(name, chosen, num_bits or NUM_BITS, number, done), data, jobs, results, done)
     results.with_suffix(".md").write_text(render(list(done.values()), results.name))
+    draw_charts(list(done.values()), results)
     summary = {
         "cells": len(done),
         "seconds": round(time.monotonic() - started),

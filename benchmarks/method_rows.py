@@ -105,6 +105,10 @@ DATA = {
         (1.0e-3, 3.0e-3, 1.0e-2),
     ),
 }
+_STAMPS = _features("stamps", "Pictures of things, a few a class, EfficientNet-lite0 features", 33, 256, 30)
+DATA["stamps"] = replace(
+    _STAMPS, recipe=_STAMPS.recipe | {"training": _STAMPS.recipe["training"] | {"per_device_train_batch_size": 64}}
+)
 DATA |= {
     f"{name}_unseen": replace(
         DATA[name],

@@ -14,61 +14,137 @@ Cell = dict[str, Any]
 
 def render(cells: Sequence[Cell], results: str = "results.jsonl") -> str:
     """Render all cells that there are, a section a data set; `results` is the name of their file."""
-    parts = [_INTRODUCTION.format(results=results)]
+    stem = results.partition(".")[0]
+    parts = [_INTRODUCTION.format(results=results, title=_TITLES.get(stem, "Methods at equal budget"))]
     for name, data in DATA.items():
         own = [cell for cell in cells if cell["dataset"] == name and cell["kind"] == "table"]
         if own:
-            parts += [f"## {data.title}\n", *_sizes(own), *_rows(own), *_ablations(own), *_choices(cells, name)]
+            parts += [f"## {data.title}\n", _sizes(own)]
+            parts += [f"![mAP over bits]({chart_name(stem, name)})\n"] if chart_rows(own, first_figure(own)) else []
+            for figure in _figures(own):
+                parts += [f"{_FIGURES[figure]}\n", *_table(own, figure), ""]
+            parts += [*_any_length(own), *_ablations(own), *_facts_of_rows(own), *_choices(cells, data.grid_of or name)]
             place = "" if results == "results.jsonl" else f" --results docs/{results}"
             parts.append(f"\n    python benchmarks/bench_methods.py --data runs/methods-data{place} --dataset {name}\n")
     return "\n".join(parts)
 
 
-_INTRODUCTION = """# Which method wins
+def chart_name(stem: str, dataset: str) -> str:
+    """Name the chart of a data set."""
+    return f"{stem}-{dataset}.png"
+
+
+def first_figure(cells: Sequence[Cell]) -> str:
+    """Name the figure of the first table, which the chart shows."""
+    return _figures(cells)[0]
+
+
+def chart_rows(cells: Sequence[Cell], figure: str) -> dict[str, dict[int, list[float]]]:
+    """Values of the seeds by row and number of bits, for rows that have several lengths."""
+    values = _by_place(cells, figure)
+    rows = {
+        name: {bits: list(values[name, bits].values()) for bits in _bits(cells) if (name, bits) in values}
+        for name, row in ROWS.items()
+        if not row.is_ablation and not row.num_bytes
+    }
+    return {name: lengths for name, lengths in rows.items() if len(lengths) > 1}
+
+
+_TITLES = {
+    "results": "Rivals of the literature",
+    "best": "The preset best beside the paper's form",
+    "practice": "What one would try first, and classes that were never seen",
+}
+
+_INTRODUCTION = """# {title}
 
 Written by `benchmarks/bench_methods.py`. Every cell lies in `{results}` beside this file, with its seed and commit,
-and is run again by the command below its table with `--row`, `--num-bits` and `--seed`, and another `--results`.
+and is run again by the command below its section with `--row`, `--num-bits` and `--seed`, and another `--results`.
 
 All methods train the same head with the same schedule on the same split; SHC's first stage has a third of the epochs,
 and in another row its training has all of them. Learning rate and one setting of each method were chosen on the
-validation split at 32 bits with seed 0. A figure is the tie-aware mAP of the queries against the database: mean and
-standard deviation over the seeds and, in brackets, by how much the first row is better, with its 95 % interval
-(Student's t over pairs of one seed). Seconds, PCC and least distance of the centers are those at 32 bits; the reference
-of PCC is the cosine between the classes' mean features.
+validation split at 32 bits with seed 0. A figure is the mean and standard deviation over the seeds and, in brackets, by
+how much the first row is better, with its 95 % interval (Student's t over pairs of one seed). PCC compares the centers
+with the cosine between the classes' mean features.
 """
 
+_FIGURES = {
+    "map": "mAP by Hamming distance, tie-aware:",
+    "map_asymmetric": "mAP where the query keeps its numbers and the database its bits:",
+    "map_unseen_alone": "Queries of unseen classes in a database of unseen classes, mAP by Hamming distance:",
+    "map_asymmetric_unseen_alone": "The same where the query keeps its numbers:",
+    "map_unseen": "Queries of unseen classes in a database of all classes, mAP by Hamming distance:",
+    "map_asymmetric_unseen": "The same where the query keeps its numbers:",
+    "map_seen": "Queries of seen classes in a database of all classes, mAP by Hamming distance:",
+    "map_asymmetric_seen": "The same where the query keeps its numbers:",
+}
 
-def _sizes(cells: Sequence[Cell]) -> list[str]:
-    numbers = [len(seeds) for seeds in _by_place(cells).values()]
+
+def _figures(cells: Sequence[Cell]) -> list[str]:
+    """Figures that the cells have; of unseen classes rather than of all queries together."""
+    apart = any("map_unseen" in cell for cell in cells)
+    return [name for name in _FIGURES if ("seen" in name) == apart and any(name in cell for cell in cells)]
+
+
+def _bits(cells: Sequence[Cell]) -> list[int]:
+    return sorted({cell["num_bits"] for cell in cells})
+
+
+def _sizes(cells: Sequence[Cell]) -> str:
+    numbers = [len(seeds) for seeds in _by_place(cells, "map").values()]
     least, most = min(numbers), max(numbers)
-    seeds = f"{least} seeds" if least == most else f"{least} to {most} seeds"
-    return [f"{cells[0]['queries']:,} queries, {cells[0]['database']:,} in the database; {seeds} a cell.\n"]
+    seeds = f"{least} seed{'s' if least > 1 else ''}" if least == most else f"{least} to {most} seeds"
+    return f"{cells[0]['queries']:,} queries, {cells[0]['database']:,} in the database; {seeds} a cell.\n"
 
 
-def _rows(cells: Sequence[Cell]) -> list[str]:
-    bits = sorted({cell["num_bits"] for cell in cells})
-    values = _by_place(cells)
-    lines = ["| method | " + " | ".join(f"{number} bits" for number in bits) + " | seconds | PCC | least distance |"]
-    lines.append("| --- |" + " ---: |" * (len(bits) + 3))
+def _table(cells: Sequence[Cell], figure: str) -> list[str]:
+    values, bits = _by_place(cells, figure), _bits(cells)
+    lines = ["| method | " + " | ".join(f"{number} bits" for number in bits) + " |", "| --- |" + " ---: |" * len(bits)]
     for name, row in ROWS.items():
-        if row.is_ablation or not any((name, number) in values for number in bits):
+        if row.is_ablation or row.num_bytes or not any((name, number) in values for number in bits):
             continue
         shown = [_figure(values, name, number) for number in bits]
-        last = [cell for cell in cells if cell["row"] == name]
-        lines.append(f"| {row.title} | " + " | ".join([*shown, *_facts(last, 32)]) + " |")
+        lines.append(f"| {row.title} | " + " | ".join(shown) + " |")
     return lines
+
+
+def _any_length(cells: Sequence[Cell]) -> list[str]:
+    """Rows whose size does not depend on the number of bits."""
+    names = [name for name, row in ROWS.items() if row.num_bytes and any(cell["row"] == name for cell in cells)]
+    if not names:
+        return []
+    figures = _figures(cells)
+    lines = ["Not at equal bytes:", "", "| method | bytes an item | " + " | ".join(figures) + " |"]
+    lines.append("| --- | --- |" + " ---: |" * len(figures))
+    for name in names:
+        found = [[cell[figure] for cell in cells if cell["row"] == name] for figure in figures]
+        shown = [f"{np.mean(seeds):.3f}" + _deviation(seeds) for seeds in found]
+        lines.append(f"| {ROWS[name].title} | {ROWS[name].num_bytes} | " + " | ".join(shown) + " |")
+    return [*lines, ""]
+
+
+def _facts_of_rows(cells: Sequence[Cell]) -> list[str]:
+    """Seconds, PCC and least distance of the centers of every row at 32 bits, folded away."""
+    own = [cell for cell in cells if cell["num_bits"] == 32]
+    lines = ["", "<details><summary>Seconds and centers at 32 bits</summary>", ""]
+    lines += ["| method | seconds | PCC | least distance |", "| --- | ---: | ---: | ---: |"]
+    for name, row in ROWS.items():
+        found = [cell for cell in own if cell["row"] == name]
+        if found and not row.is_ablation:
+            lines.append(f"| {row.title} | " + " | ".join(_facts(found)) + " |")
+    return [*lines, "", "</details>"]
 
 
 def _ablations(cells: Sequence[Cell]) -> list[str]:
     names = [name for name, row in ROWS.items() if row.is_ablation and any(cell["row"] == name for cell in cells)]
     if not names:
         return []
-    values = _by_place(cells)
-    lines = ["", "Settings of CRH, at 32 bits:", "", "| setting | mAP | seconds | PCC | least distance |"]
+    values = _by_place(cells, "map")
+    lines = ["Settings of CRH, at 32 bits:", "", "| setting | mAP | seconds | PCC | least distance |"]
     lines.append("| --- | ---: | ---: | ---: | ---: |")
     for name in ("crh", *names):
-        own = [cell for cell in cells if cell["row"] == name]
-        lines.append(f"| {ROWS[name].title} | " + " | ".join([_figure(values, name, 32), *_facts(own, 32)]) + " |")
+        own = [cell for cell in cells if cell["row"] == name and cell["num_bits"] == 32]
+        lines.append(f"| {ROWS[name].title} | " + " | ".join([_figure(values, name, 32), *_facts(own)]) + " |")
     return lines
 
 
@@ -77,17 +153,19 @@ def _choices(cells: Sequence[Cell], dataset: str) -> list[str]:
     for cell in cells:
         if cell["kind"] == "grid" and cell["dataset"] == dataset:
             tried[cell["row"]].append(cell)
-    lines = ["", "The grid, by mAP of the validation split; the first of each line was taken:", ""]
+    summary = "The grid, by mAP of the validation split; the first of each line was taken"
+    lines = ["", f"<details><summary>{summary}</summary>", ""]
     for name, options in tried.items():
         ordered = sorted(options, key=lambda cell: -cell["map"])
         lines.append(f"- {ROWS[name].title}: " + "; ".join(f"{_words(cell)} {cell['map']:.3f}" for cell in ordered))
-    return lines
+    return [*lines, "", "</details>"]
 
 
-def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, int], dict[int, float]]:
+def _by_place(cells: Sequence[Cell], figure: str) -> dict[tuple[str, int], dict[int, float]]:
     values: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
     for cell in cells:
-        values[cell["row"], cell["num_bits"]][cell["seed"]] = cell["map"]
+        if figure in cell:
+            values[cell["row"], cell["num_bits"]][cell["seed"]] = cell[figure]
     return values
 
 
@@ -97,8 +175,7 @@ def _figure(values: dict[tuple[str, int], dict[int, float]], name: str, bits: in
     own, first = values.get((name, bits), {}), values.get((reference, bits), {})
     if not own:
         return ""
-    numbers = list(own.values())
-    text = f"{np.mean(numbers):.3f}" + (f" ± {np.std(numbers, ddof=1):.3f}" if len(numbers) > 1 else "")
+    text = f"{np.mean(list(own.values())):.3f}" + _deviation(list(own.values()))
     both = [first[seed] - own[seed] for seed in own if seed in first]
     if name == reference or len(both) < 2:
         return text
@@ -107,12 +184,15 @@ def _figure(values: dict[tuple[str, int], dict[int, float]], name: str, bits: in
     return f"{text} ({mean:+.3f}, {mean - half:+.3f} to {mean + half:+.3f})"
 
 
-def _facts(cells: Sequence[Cell], bits: int) -> list[str]:
-    """Seconds, PCC and least distance of the centers at one length."""
-    own = [cell for cell in cells if cell["num_bits"] == bits] or list(cells)
-    facts = [f"{np.median([cell['seconds'] for cell in own]):.0f}"]
+def _deviation(values: Sequence[float]) -> str:
+    return f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+
+
+def _facts(cells: Sequence[Cell]) -> list[str]:
+    """Seconds, PCC and least distance of the centers."""
+    facts = [f"{np.median([cell['seconds'] for cell in cells]):.0f}"]
     for name, form in (("pcc", ".3f"), ("center_distance_least", ".1f")):
-        found = [cell[name] for cell in own if cell.get(name) is not None]
+        found = [cell[name] for cell in cells if cell.get(name) is not None]
         facts.append(f"{np.mean(found):{form}}" if found else "")
     return facts
 
