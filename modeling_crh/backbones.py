@@ -207,12 +207,12 @@ def _tower_model(model: PreTrainedModel, tower: str) -> str:
 
 
 def _pool(backbone: PreTrainedModel, outputs: Any, mask: Tensor | None, pooling: Pooling | None) -> Tensor:
-    """Pool an output by `pooling`; None takes the pooled output where there is one, and else `_token_pooling`."""
+    """Pool an output by `pooling`; None takes the pooled output where there is one, and else `token_pooling`."""
     pooled: Tensor | None = outputs.get("pooler_output")
     if isinstance(getattr(backbone, "pooler", None), nn.Identity):  # was a dense layer
         pooled = None
     if pooling is None and pooled is None:
-        pooling = _token_pooling(backbone)
+        pooling = token_pooling(backbone)
     kind = backbone.config.model_type
     if pooling in ("pooler", None):
         if pooled is None:
@@ -240,7 +240,7 @@ def _pool(backbone: PreTrainedModel, outputs: Any, mask: Tensor | None, pooling:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def _token_pooling(backbone: PreTrainedModel) -> Pooling:
+def token_pooling(backbone: PreTrainedModel) -> Pooling:
     """Choose the pooling of a backbone's tokens that its authors use.
 
     It is the first token of images with a token for the whole image, the last token of decoders, and the mean of the

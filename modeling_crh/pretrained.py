@@ -79,7 +79,7 @@ def load_pretrained(
     reporting = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # refused below
     settings = {"use_safetensors": True} | reporting | loading | settings
     try:
-        with _quiet():
+        with quiet_loading():
             loaded = AutoModel.from_pretrained(name, config=config, **settings, **pooler_settings(config))
     except SafetensorError as error:
         raise ValueError(f"`backbone` must be a checkpoint with whole files, but {name!r} is not: {error}.") from error
@@ -120,7 +120,7 @@ def load_config(name: str, **loading: Any) -> PreTrainedConfig:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Hide the progress and the load report of transformers: what matters of it is an error here."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

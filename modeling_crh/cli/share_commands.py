@@ -15,8 +15,16 @@ _CALIBRATION_IMAGES = 256
 
 def export(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a model.")],
-    out: Annotated[Path, typer.Option(help="File to write, such as `model.onnx`; it must not exist.")],
-    to: Annotated[Literal["onnx"], typer.Option(help="Format of the file.")] = "onnx",
+    out: Annotated[
+        Path, typer.Option(help="New file to write, such as `model.onnx`; for sentence-transformers, a new folder.")
+    ],
+    to: Annotated[
+        Literal["onnx", "sentence-transformers"],
+        typer.Option(
+            help="*onnx*; or *sentence-transformers*, for a model of texts, whose `encode(texts, precision='ubinary')` "
+            "gives the codes."
+        ),
+    ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "bfloat16", "int8"],
         typer.Option(help="*float16* and *bfloat16* store weights in half the bytes; *int8* computes in int8."),
@@ -33,9 +41,20 @@ def export(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model as one file that computes packed codes under onnxruntime, without torch."""
+    """Write a model in a format that computes packed codes without this library."""
     from modeling_crh.configuration_crh import is_hub_id
     from modeling_crh.encoding.loading import load_checkpoint
+
+    name = checkpoint if is_hub_id(checkpoint) else Path(checkpoint).resolve().name
+    if to == "sentence-transformers":
+        others = {
+            "precision": precision != "float32",
+            "calibration": calibration is not None,
+            "pixel_values": pixel_values,
+        }
+        given = [option for option, is_given in others.items() if is_given]
+        _export_sentence_transformers(checkpoint, out, name, given, as_json)
+        return
     from modeling_crh.export import check_new_file, export_onnx
 
     check_new_file(out)
@@ -48,11 +67,23 @@ def export(
             pixel_values=pixel_values,
             precision=precision,
             calibration=None if calibration is None else _some_images(calibration),
-            model_name=checkpoint if is_hub_id(checkpoint) else Path(checkpoint).resolve().name,
+            model_name=name,
         )
     bits, size = model.config.num_bits, path.stat().st_size
     summary = {"file": str(path), "format": to, "precision": precision, "num_bits": bits, "bytes": size}
     print_summary(summary, f"{bits} bits, {precision}, {size:,} bytes in {path}", as_json)
+
+
+def _export_sentence_transformers(checkpoint: str, out: Path, name: str, given: list[str], as_json: bool) -> None:
+    from modeling_crh.encoding.loading import load_checkpoint
+    from modeling_crh.export import export_sentence_transformers
+
+    if given:
+        raise ValueError(f"`{given[0]}` must be left out for sentence-transformers, but is given.")
+    model, tokenizer = load_checkpoint(checkpoint)
+    folder = export_sentence_transformers(model, out, tokenizer=tokenizer, name=name)
+    summary = {"folder": str(folder), "format": "sentence-transformers", "num_bits": model.config.num_bits}
+    print_summary(summary, f"{model.config.num_bits} bits, for sentence-transformers, in {folder}", as_json)
 
 
 def _some_images(folder: Path) -> list[Path]:

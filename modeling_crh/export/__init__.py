@@ -1,5 +1,19 @@
-"""Export models as files for other runtimes; needs the extra `onnx`."""
+"""Export models for other runtimes: ONNX needs the extra `onnx`, sentence-transformers the extra of its name."""
 
-from modeling_crh.export.onnx_export import check_new_file, export_onnx
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_new_file", "export_onnx"]
+if TYPE_CHECKING:
+    from modeling_crh.export.onnx_export import check_new_file, export_onnx
+    from modeling_crh.export.sentence_transformers_export import export_sentence_transformers
+
+__all__ = ["check_new_file", "export_onnx", "export_sentence_transformers"]
+
+
+def __getattr__(name: str) -> Any:  # so that one format does not need the packages of the other
+    if name == "export_sentence_transformers":
+        from modeling_crh.export import sentence_transformers_export as export
+    elif name in __all__:
+        from modeling_crh.export import onnx_export as export
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(export, name)

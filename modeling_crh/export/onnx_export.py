@@ -3,7 +3,8 @@
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -82,20 +83,55 @@ def export_onnx(
     if precision not in get_args(Precision):
         raise ValueError(f"`precision` must be one of {', '.join(get_args(Precision))}, but got {precision!r}.")
     graph = CodesGraph(model, processor, pixel_values=pixel_values)
-    if model.num_parameters() >= _MOST_WEIGHTS:
-        raise ValueError(f"`model` must have fewer than {_MOST_WEIGHTS:,} weights, but has {model.num_parameters():,}.")
     batches = None if calibration is None else _batches(graph, calibration, processor, precision)
-    exported = _trace(graph)
-    _compare(graph, exported)
-    if precision == "int8":
-        exported = quantize(exported, batches)
-    elif precision != "float32":
-        store_halves(exported, precision)
+    exported = exported_graph(graph, precision, batches)
     metadata = _metadata(model, graph, processor, precision, model_name)
     onnx.helper.set_model_props(exported, metadata)
     with whole_file(target) as partial:
         partial.write_bytes(exported.SerializeToString())
     return target
+
+
+def exported_graph(graph: CodesGraph, precision: Precision, batches: Sequence[Batch] | None) -> onnx.ModelProto:
+    """Export a graph in a precision, after its codes in float32 were compared with those of the model.
+
+    Args:
+        graph: Graph to export.
+        precision: See `export_onnx`.
+        batches: Inputs that give the ranges of activations for `int8`, see `quantize`.
+
+    Raises:
+        ValueError: If the model cannot be exported, exceeds the 2 GB of an ONNX file, or computes other codes under
+            onnxruntime.
+    """
+    size = graph.model.num_parameters()
+    if size >= _MOST_WEIGHTS:
+        raise ValueError(f"`model` must have fewer than {_MOST_WEIGHTS:,} weights, but has {size:,}.")
+    exported = _trace(graph)
+    _compare(graph, exported)
+    if precision == "int8":
+        return quantize(exported, batches)
+    if precision != "float32":
+        store_halves(exported, precision)
+    return exported
+
+
+def cpu_session(graph: bytes, num_threads: int = 0) -> Any:
+    """Open a serialized graph to be run on the CPU; 0 threads are one per core."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, num_threads
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def refused_by_onnxruntime(rule: str) -> Iterator[None]:
+    """Turn an error of onnxruntime into a `ValueError` that begins with `rule`."""
+    try:
+        yield
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):  # its errors have no base class of their own
+            raise
+        raise ValueError(f"{rule}: {_first_line(error)}.") from error
 
 
 def check_new_file(path: str | Path) -> Path:
@@ -154,18 +190,10 @@ def _compare(graph: CodesGraph, exported: onnx.ModelProto) -> None:
     inputs = graph.random_inputs(3, seed=1)
     with torch.inference_mode():
         hash_logits = graph.hash_logits(*inputs)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(
-            exported.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+    with refused_by_onnxruntime("`model` must be one that onnxruntime can run, but is not"):
+        session = cpu_session(exported.SerializeToString())
         feed = {name: values.numpy() for name, values in zip(graph.input_names, inputs, strict=True)}
         packed = torch.from_numpy(session.run(["packed"], feed)[0])
-    except Exception as error:
-        if not type(error).__module__.startswith("onnxruntime"):  # its errors have no base class of their own
-            raise
-        raise ValueError(f"`model` must be one that onnxruntime can run, but is not: {_first_line(error)}.") from error
     differs = (unpack_codes(packed) > 0) != (hash_logits >= 0)
     if (hash_logits[differs].abs() > _NEAR_ZERO * hash_logits.abs().max()).any():
         raise ValueError("`model` must give the same codes under onnxruntime as under torch, but does not.")

@@ -40,6 +40,7 @@ def test_the_tag_and_the_words_are_those_of_what_the_model_reads(tiny_model, mai
     (example,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     compile(example, "example", "exec")
     assert '"org/name", trust_remote_code=True' in example
+    assert ("crh export org/name --to sentence-transformers" in card.text) == (main_input_name == "input_ids")
 
 
 def test_a_run_is_told_in_metadata_and_in_words(tiny_model, tmp_path):
