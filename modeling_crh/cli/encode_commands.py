@@ -1,7 +1,7 @@
 """`crh encode`, `crh features` and `crh evaluate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_su
 
 if TYPE_CHECKING:
     from modeling_crh.encoding.encode import EncodedSource
+    from modeling_crh.encoding.encoder import Encoder
 
 
 @with_data_options(DataSource, argument="SOURCE")
@@ -37,6 +38,10 @@ def encode(
     num_workers: NumWorkers = None,
     dtype: Precision = "auto",
     compiled: Compiled = False,
+    engine: Annotated[
+        Literal["torch", "onnx"],
+        typer.Option(help="*onnx* computes in int8 by ONNX Runtime, on the CPU; its ranges come from the source."),
+    ] = "torch",
     as_json: Json = False,
 ) -> None:
     """Encode images, sounds, texts or features into parquet files of codes; an interrupted run can be continued."""
@@ -48,10 +53,15 @@ def encode(
     from modeling_crh.runtime.processes import leave_processes, own_state
     from modeling_crh.training.recipe import options_of_run
 
-    begun = EncodingRecord.read(out)
-    precision: Any = begun.dtype if dtype == "auto" and begun is not None else dtype
-    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers, "compiled": compiled}
-    encoder = Encoder.load(checkpoint, num_bits=num_bits, dtype=precision, **settings)
+    settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
+    if engine == "onnx":
+        encoder: Encoder = _load_onnx_encoder(checkpoint, dtype, compiled, num_bits=num_bits, **settings)
+    else:
+        begun = EncodingRecord.read(out)
+        precision: Any = dtype
+        if dtype == "auto" and begun is not None and begun.engine == engine:
+            precision = begun.dtype
+        encoder = Encoder.load(checkpoint, num_bits=num_bits, dtype=precision, compiled=compiled, **settings)
     inherited = options_of_run(checkpoint, data, columns_only=True)
     options = inherited | data
     skip_bad = options.pop("skip_bad", False)
@@ -190,6 +200,23 @@ def evaluate(
             (one.name, f"{one.map:.4f}", f"{one.queries:,}", f"{one.database:,}") for one in worst_classes(by_class)
         ]
         print_table(("class", "mAP>", "queries>", "database>"), rows, title="Classes with the lowest mAP")
+
+
+def _load_onnx_encoder(checkpoint: str, dtype: str, compiled: bool, **settings: Any) -> "Encoder":
+    """Load a model for ONNX Runtime.
+
+    Raises:
+        ValueError: If an option is given that only torch has, or the model cannot be loaded.
+        ModuleNotFoundError: If the extra `onnx` is not installed.
+    """
+    from modeling_crh.export.onnx_encoder import OnnxEncoder
+
+    for name, value, is_given in (("dtype", dtype, dtype != "auto"), ("compile", compiled, compiled)):
+        if is_given:
+            raise ValueError(
+                f"`{name}` must be left out with `engine` 'onnx', which computes in int8, but got {value!r}."
+            )
+    return OnnxEncoder.load(checkpoint, **settings)
 
 
 def _report(encoded: "EncodedSource", num_bits: int, as_json: bool) -> None:

@@ -145,6 +145,16 @@ class OpenedSource:
             yield from self._read(chunk, number)
             number += len(chunk.table)
 
+    def spread(self, count: int) -> Iterator[Row]:
+        """Yield at most `count` rows in order: spread evenly where rows are read by number, else the first."""
+        if not self._all_rows.by_number or self.num_rows is None:
+            yield from self.rows(0, count)
+            return
+        taken = min(count, self.num_rows)
+        for number in range(taken):
+            start = number * self.num_rows // taken
+            yield from self.rows(start, start + 1)
+
     @cached_property
     def _all_rows(self) -> Rows:
         return Rows([reader for part in self.parts.values() for reader in part.rows.readers])

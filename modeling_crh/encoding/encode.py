@@ -136,6 +136,7 @@ def encode_source(
     if not was_complete:
         with only_run(shards.folder, is_main=state.is_main_process, wait=state.wait_for_everyone):
             shards = CodeShards(folder, *layout)  # another run may have written since
+            encoder.begin(source, shards)
             _encode(encoder, _own_batches(encoder, source, shards, state, skip_bad), shards)
             state.wait_for_everyone()
             if state.is_main_process:

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data.bad_rows import Kind
-from modeling_crh.data.open_source import Row
+from modeling_crh.data.open_source import OpenedSource, Row
 from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches, kind_of, model_inputs
 from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.processes import choose_workers, own_state
 from modeling_crh.runtime.terminal import progress_bar, say
@@ -139,6 +140,9 @@ class Encoder:
             skip_bad=skip_bad,
             pin_memory=self.model.device.type == "cuda",
         )
+
+    def begin(self, source: OpenedSource, shards: CodeShards) -> None:
+        """Prepare to encode a source into a folder that no other run writes to; torch has nothing to prepare."""
 
     def batch_logits(self, batch: InputBatch) -> Tensor:
         """Compute the hash logits of a batch, `(N, K)` float32 on the CPU.

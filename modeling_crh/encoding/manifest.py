@@ -32,7 +32,7 @@ class EncodingRecord:
         shard_size: Number of source rows per shard.
         num_shards: Number of shards of the whole source; None until all are written.
         prefix_bits: Numbers of first bits that are codes by themselves, see `CRHConfig`.
-        dtype: Precision that the codes were computed in.
+        dtype: Precision that the codes were computed in; `int8` is that of ONNX Runtime.
     """
 
     model: str
@@ -46,6 +46,11 @@ class EncodingRecord:
     num_shards: int | None = None
     prefix_bits: list[int] = field(default_factory=list)
     dtype: str = "float32"
+
+    @property
+    def engine(self) -> str:
+        """Engine that computes the codes, `torch` or `onnx`."""
+        return "onnx" if self.dtype == "int8" else "torch"
 
     @classmethod
     def read(cls, folder: Path) -> "EncodingRecord | None":
@@ -82,6 +87,7 @@ class EncodingRecord:
         rule = f"as it was when {str(folder)!r} was begun"
         for name, was, now, is_same in (
             ("num_bits", begun.num_bits, self.num_bits, self.num_bits == begun.num_bits),
+            ("engine", begun.engine, self.engine, self.engine == begun.engine),
             ("dtype", begun.dtype, self.dtype, self.dtype == begun.dtype),
             ("checkpoint", begun.model, self.model, self.weights == begun.weights),
             ("source", begun.source, self.source, self.source == begun.source),

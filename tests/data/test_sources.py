@@ -215,3 +215,12 @@ def test_the_fields_of_a_source_are_its_options():
     assert (source.image_column, source.skip_bad, source.text_column) == (None, False, "text")
     with pytest.raises(TypeError, match="lable_column"):
         load_splits("x", lable_column="y")
+
+
+def test_some_rows_are_spread_over_a_folder_and_are_the_first_of_a_stream(photos, tmp_path):
+    write_pictures(tmp_path / "pictures", 4)
+    source = open_source(tmp_path / "pictures")
+    assert [row.id for row in source.spread(5)] == [0, 2, 4, 7, 9]  # of 12
+    assert [row.id for row in source.spread(99)] == list(range(12))
+    stream = open_source(photos.to_iterable_dataset())
+    assert [row.id for row in stream.spread(3)] == [0, 1, 2]
