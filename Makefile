@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo demo-emoji test test-slow test-backbones test-oldest check release check-neighbours bench bench-methods faults paper checkpoint clean
+.PHONY: setup demo demo-emoji test test-slow test-backbones test-oldest check docs release check-neighbours bench bench-methods faults paper checkpoint clean
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[all,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[all,dev,docs]'
 	touch $@
 
 demo: setup  ## train, evaluate and search on the bundled sample; the report lands in runs/demo
@@ -64,6 +64,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup  ## build the documentation as a site, into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # make release TAG=v1.2.3 asks in addition that the tag and CHANGELOG.md name the version.
 release: setup  ## build dist/, and try it and a model on a Hub in an environment of their own: minutes, and 6 GB of disk
 	$(BIN)/python tests/install/release.py $(if $(TAG),--tag $(TAG))
@@ -102,4 +105,4 @@ checkpoint: setup  ## train the checkpoint that ships, from the official files
 	$(BIN)/crh evaluate $(CHECKPOINT) --dataset fashion_mnist --data-dir $(FASHION_MNIST) --json
 
 clean:
-	rm -rf $(VENV) .venv-oldest* runs build dist *.egg-info
+	rm -rf $(VENV) .venv-oldest* runs build dist site *.egg-info

@@ -1,6 +1,7 @@
 """The examples of README.md and docs/ run, and their command lines name what is there."""
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -101,3 +102,16 @@ def test_the_training_of_the_readme_gives_the_model_of_its_command(workplace, cr
     assert_same_state(
         CRHModel.from_pretrained("runs/by-command/model"), CRHModel.from_pretrained("runs/photos-64/model")
     )
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((ROOT / "docs" / "start.ipynb").read_text())["cells"]
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+            assert not cell["outputs"]
+    assert names["strip"].size == (540, 56)
+    assert names["figures"]["map"] > 0.2  # twice what chance gives to ten classes

@@ -4,7 +4,7 @@
     python tests/install/oldest_versions.py --except torch      # without those of torch
     python tests/install/oldest_versions.py --installed         # what this environment has; fails if it differs
 
-The extra `dev` is left out: tools of development may be the newest.
+The extras `dev` and `docs` are left out: tools of development may be the newest.
 """
 
 import argparse
@@ -33,10 +33,11 @@ def main() -> None:
 
 
 def lower_bounds() -> dict[str, str]:
-    """Read the version after `>=` of each dependency, and of each in an extra but `dev`."""
+    """Read the version after `>=` of each dependency, and of each in an extra but `dev` and `docs`."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     extras = project["optional-dependencies"]
-    required = [*project["dependencies"], *(line for name in extras if name != "dev" for line in extras[name])]
+    tried = [name for name in extras if name not in ("dev", "docs")]
+    required = [*project["dependencies"], *(line for name in tried for line in extras[name])]
     return {found[1]: found[2] for line in required if (found := re.match(r"([\w.-]+)>=([\w.]+)", line))}
 
 
