@@ -135,15 +135,17 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: i
 
     Args:
         tokenizer: Tokenizer of `fit_processor`.
-        texts: N texts.
+        texts: N texts; the `prompt` of the tokenizer's config, if there is one, comes before each.
         max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
 
     Raises:
         ValueError: If a text has no tokens.
     """
-    padding = tokenizer.init_kwargs.get("padding", True)
+    padding, prompt = (
+        tokenizer.init_kwargs.get(name, default) for name, default in (("padding", True), ("prompt", ""))
+    )
     settings: dict[str, Any] = {"padding": padding, "truncation": True, "max_length": max_length}
-    inputs = dict(tokenizer(texts, return_tensors="pt", **settings))
+    inputs = dict(tokenizer([f"{prompt}{text}" for text in texts], return_tensors="pt", **settings))
     if inputs["input_ids"].shape[1] == 0:
         raise ValueError(f"`text` must hold a token, but {texts[0]!r} holds none.")
     return inputs if padding is True else {"input_ids": inputs["input_ids"]}

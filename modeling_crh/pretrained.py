@@ -1,15 +1,18 @@
 """Load pretrained backbones, with every weight in the checkpoint."""
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import (
     Pooling,
@@ -21,6 +24,7 @@ from modeling_crh.backbones import (
     refuse,
     unmasked,
 )
+from modeling_crh.checks import is_whole
 from modeling_crh.saved_files import FINDING_ARGUMENTS, check_checkpoint, read_checked
 
 _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
@@ -29,6 +33,7 @@ _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
 _NEEDLESS = re.compile(r"(^|\.)(masked_spec_embed|mask_token|pooler\.layernorm\.(weight|bias))$")
 
 # Pooling modes of sentence-transformers. Before version 6 each had a flag, such as `pooling_mode_cls_token`.
+_MODULES = {"Transformer", "Pooling", "Normalize"}  # a hash head finds its own scale
 _DECLARED: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 
 
@@ -141,9 +146,15 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
         **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
 
     Raises:
-        ValueError: If it is another than the first token, the mean or the last token.
+        ValueError: If it is another than the first token, the mean or the last token, or other modules follow it.
     """
     loading = {key: value for key, value in loading.items() if key != "trust_remote_code"}
+    others = [module for module in declared_modules(name, **loading) if module not in _MODULES]
+    if others:
+        found = " and ".join(dict.fromkeys(others))
+        raise ValueError(
+            f"`pooling` must be given for {name!r}, whose modules.json has {found}, which is left out then."
+        )
     values = read_checked(name, "1_Pooling/config.json", **loading)
     if values is None:
         return None
@@ -154,3 +165,65 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
     if len(modes) != 1 or modes[0] not in _DECLARED:
         raise ValueError(f"`pooling` must be given for {name!r}, which pools by {' and '.join(modes)}.")
     return _DECLARED[modes[0]]
+
+
+def declared_modules(name: str | Path, **loading: Any) -> list[str]:
+    """Read the names of the modules of a folder of sentence-transformers, such as `Pooling`; empty for another folder.
+
+    Args:
+        name: Hub id or folder of the model.
+        **loading: Arguments of `from_pretrained` that find the files.
+
+    Raises:
+        ValueError: If its modules.json lists no modules.
+    """
+    file = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **loading)
+    if file is None:
+        return []
+    try:
+        return [str(entry["type"].rpartition(".")[2]) for entry in json.loads(Path(file).read_bytes())]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # no JSON, or of another form
+        raise ValueError("its modules.json lists no modules") from error
+
+
+class DeclaredTexts(NamedTuple):
+    """What a folder of sentence-transformers declares of its texts.
+
+    Attributes:
+        max_length: Largest number of tokens of a text; None for the tokenizer's limit.
+        prompt: Text that comes before every text; mostly empty.
+    """
+
+    max_length: int | None
+    prompt: str
+
+
+def declared_texts(name: str | Path, **loading: Any) -> DeclaredTexts:
+    """Read the largest length and the default prompt that a folder of sentence-transformers declares.
+
+    Args:
+        name: Hub id or folder of the model.
+        **loading: Arguments of `from_pretrained` that find the files.
+
+    Raises:
+        ValueError: If they are damaged, or the prompt is left out of the pooling.
+    """
+    if not declared_modules(name, **loading):
+        return DeclaredTexts(None, "")
+    settings = read_checked(name, "sentence_bert_config.json", **loading) or {}
+    length = settings.get("max_seq_length")
+    if length is not None and (not is_whole(length) or length < 1):
+        raise ValueError(
+            f"`max_seq_length` in its sentence_bert_config.json must be a whole number, but is {length!r:.80}"
+        )
+    values = read_checked(name, "config_sentence_transformers.json", **loading) or {}
+    chosen, prompts = values.get("default_prompt_name"), values.get("prompts") or {}
+    if chosen is None:
+        return DeclaredTexts(length, "")
+    prompt = prompts.get(chosen) if isinstance(prompts, dict) and isinstance(chosen, str) else None
+    if not isinstance(prompt, str):
+        raise ValueError(f"`default_prompt_name` must name one of its prompts, but is {chosen!r:.80}")
+    pooled = (read_checked(name, "1_Pooling/config.json", **loading) or {}).get("include_prompt", True)
+    if prompt and pooled is not True:
+        raise ValueError(f"`include_prompt` in its 1_Pooling/config.json must be true, but is {pooled!r:.80}")
+    return DeclaredTexts(length, prompt)

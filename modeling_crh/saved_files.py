@@ -21,7 +21,7 @@ _TYPES: dict[str, type] = {
     **dict.fromkeys(("auto_map", "custom_pipelines", "id2label", "label2id", "quantization_config"), dict),
     **dict.fromkeys(("image_processor", "feature_extractor", "added_tokens_decoder"), dict),
     **dict.fromkeys(("image_processor_type", "feature_extractor_type", "processor_class", "tokenizer_class"), str),
-    **dict.fromkeys(("model_type", "dtype"), str),
+    **dict.fromkeys(("model_type", "dtype", "prompt"), str),
     "num_labels": int,
 }
 """What transformers takes values of a JSON file to be, without looking at them."""

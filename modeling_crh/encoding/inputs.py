@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from modeling_crh.data.bad_rows import BadRow, Kind, read_value
 from modeling_crh.data.open_source import Row
 from modeling_crh.images import needed_side, pixel_values
 from modeling_crh.pipeline_crh import tokenize
+from modeling_crh.pretrained import declared_texts
 from modeling_crh.processors import fit_processor
 from modeling_crh.saved_files import FINDING_ARGUMENTS, read_checked
 from modeling_crh.sounds import sound_inputs
@@ -86,13 +87,19 @@ def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> 
     kind = kind_of(model)
     if kind == "features":
         return None
+    finding = {key: loading[key] for key in FINDING_ARGUMENTS if key in loading}
     for file in ("preprocessor_config", "processor_config", "tokenizer_config"):
-        read_checked(name, f"{file}.json", **{key: loading[key] for key in FINDING_ARGUMENTS if key in loading})
+        read_checked(name, f"{file}.json", **finding)
     loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     if kind == "image":
         loading["do_convert_rgb"] = True
-    processor: Processor = fit_processor(_LOADERS[kind].from_pretrained(name, **loading), model)
-    return processor
+    processor: Any = _LOADERS[kind].from_pretrained(name, **loading)
+    if kind == "text":
+        declared = declared_texts(name, **finding)
+        processor.model_max_length = min(processor.model_max_length, declared.max_length or processor.model_max_length)
+        if declared.prompt:
+            processor.init_kwargs["prompt"] = declared.prompt  # `tokenize` puts it before every text
+    return cast(Processor, fit_processor(processor, model))
 
 
 def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int | None = None) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from modeling_crh.runtime.processes import own_state
 from modeling_crh.runtime.terminal import say
 
 CALIBRATION_ITEMS = 128
-_CALIBRATION_BATCH = 32
+_CALIBRATION_BATCH = 8  # calibration in onnxruntime keeps every activation: 60 MB an image of a ViT-S
 
 
 class OnnxEncoder(Encoder):

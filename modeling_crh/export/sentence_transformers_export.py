@@ -62,10 +62,11 @@ def export_sentence_transformers(
         parts, whole = Path(beside, "parts"), Path(beside, "whole")
         cast(PreTrainedModel, single.backbone).save_pretrained(parts)
         tokenizer.save_pretrained(parts)
+        prompt = tokenizer.init_kwargs.get("prompt", "")
+        settings: dict[str, Any] = {"prompts": {"default": prompt}, "default_prompt_name": "default"} if prompt else {}
         modules = _modules(single, parts, _MODES[pooling])
-        SentenceTransformer(modules=modules, device="cpu", similarity_fn_name="dot").save(
-            str(whole), create_model_card=False
-        )
+        built = SentenceTransformer(modules=modules, device="cpu", similarity_fn_name="dot", **settings)
+        built.save(str(whole), create_model_card=False)
         Path(whole, "README.md").write_text(_card(name, model.config.num_bits), encoding="utf-8")
         packed = SentenceTransformer(str(whole), device="cpu").encode(texts, precision="ubinary")
         _compare(torch.from_numpy(np.asarray(packed)), hash_logits)

@@ -50,6 +50,16 @@ def test_a_folder_gives_the_packed_codes_of_the_model(
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_prompt_comes_before_every_text_in_the_folder_too(text_checkpoint, tmp_path):
+    model, tokenizer = load_checkpoint(text_checkpoint)
+    without = Encoder(model, tokenizer).packed(TEXTS)
+    tokenizer.init_kwargs["prompt"] = "the dog "
+    expected = Encoder(model, tokenizer).packed(TEXTS)
+    assert not np.array_equal(expected, without)
+    folder = export_sentence_transformers(model, tmp_path / "st", tokenizer=tokenizer)
+    np.testing.assert_array_equal(codes_of(folder), expected)
+
+
 def test_the_command_writes_a_folder_with_a_card_that_runs(crh, text_checkpoint, tmp_path, monkeypatch):
     folder = tmp_path / "st"
     code, output, errors = crh("export", text_checkpoint, "--to", "sentence-transformers", "--out", folder, "--json")

@@ -2,11 +2,14 @@ import json
 
 import pytest
 import torch
-from tiny_inputs import DTYPES, IMAGE_BACKBONES, assert_same_state, in_dtype, inputs_of, move_centers
+from tiny_inputs import DTYPES, IMAGE_BACKBONES, assert_same_state, in_dtype, inputs_of, move_centers, plain_tokenizer
 from transformers import AutoModel
 
 from modeling_crh import CRHModel
 from modeling_crh.codebook import draw_centers
+from modeling_crh.encoding import load_backbone, load_checkpoint
+from modeling_crh.encoding.inputs import load_processor
+from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.pretrained import declared_pooling
 
 
@@ -107,6 +110,65 @@ def test_a_backbone_that_is_not_there_or_brings_its_own_code_is_an_error(tmp_pat
     for trust, message in ((False, "contains custom code"), (True, "but mine is no model of transformers itself")):
         with pytest.raises(ValueError, match=message):
             CRHModel.from_backbone(str(tmp_path), num_labels=3, trust_remote_code=trust)
+
+
+def save_sentence_transformer(folder, modules=("Transformer", "Pooling", "Normalize"), **prompts):
+    listed = [
+        {"idx": row, "path": "", "type": f"sentence_transformers.models.{name}"} for row, name in enumerate(modules)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 6, "do_lower_case": False}))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+
+
+def test_the_length_and_the_prompt_of_a_folder_of_sentence_transformers_are_kept_with_the_model(
+    tiny_backbone, tmp_path
+):
+    folder, saved = tmp_path / "st", tmp_path / "saved"
+    AutoModel.from_config(tiny_backbone("bert")).save_pretrained(folder)
+    plain_tokenizer(["[PAD]", "[UNK]", "the", "cat", "sat", "on"], model_max_length=32).save_pretrained(folder)
+    save_sentence_transformer(folder, prompts={"query": "the cat "}, default_prompt_name="query")
+    model, (_, tokenizer) = CRHModel.from_backbone(str(folder), num_labels=3), load_backbone(folder)
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    for one in (tokenizer, load_checkpoint(saved)[1]):
+        assert tokenize(one, ["sat on"])["input_ids"].tolist() == [[2, 3, 4, 5]]
+        assert tokenize(one, ["sat " * 9])["input_ids"].shape == (1, 6)
+    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "a"}}')  # none by default
+    assert tokenize(load_backbone(folder)[1], ["sat"])["input_ids"].tolist() == [[4]]
+
+
+def test_modules_that_a_backbone_cannot_have_are_named(tiny_backbone, tmp_path):
+    AutoModel.from_config(tiny_backbone("bert")).save_pretrained(tmp_path)
+    save_sentence_transformer(tmp_path, ["Transformer", "Pooling", "Dense", "Normalize"])
+    with pytest.raises(ValueError, match=r"`pooling` must be given for .*, whose modules\.json has Dense"):
+        CRHModel.from_backbone(str(tmp_path), num_labels=3)
+    assert CRHModel.from_backbone(str(tmp_path), num_labels=3, pooling="mean").config.pooling == "mean"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("modules.json", '{"a": 1}', "its modules.json lists no modules"),
+        ("modules.json", '[{"type": 3}]', "its modules.json lists no modules"),
+        ("modules.json", "[" * 10**5, "its modules.json lists no modules"),
+        ("sentence_bert_config.json", '{"max_seq_length": "x"}', "`max_seq_length` .* must be a whole number"),
+        ("config_sentence_transformers.json", '{"default_prompt_name": "q"}', "`default_prompt_name` must name one"),
+        ("config_sentence_transformers.json", '{"default_prompt_name": [], "prompts": 3}', "must name one"),
+        ("1_Pooling/config.json", '{"include_prompt": false}', "`include_prompt` .* must be true"),
+    ],
+)
+def test_damaged_files_of_sentence_transformers_are_refused_in_one_sentence(
+    tiny_backbone, tmp_path, file, content, message
+):
+    AutoModel.from_config(tiny_backbone("bert")).save_pretrained(tmp_path)
+    plain_tokenizer(["[PAD]", "[UNK]"]).save_pretrained(tmp_path)
+    save_sentence_transformer(tmp_path, prompts={"query": "a "}, default_prompt_name="query")
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_processor(tmp_path, CRHModel.from_backbone(str(tmp_path), num_labels=3, pooling="mean"))
 
 
 @pytest.mark.parametrize(
