@@ -26,7 +26,6 @@ from modeling_crh.runtime.processes import own_state
 from modeling_crh.runtime.terminal import say
 
 CALIBRATION_ITEMS = 128
-_CALIBRATION_BATCH = 8  # calibration in onnxruntime keeps every activation: 60 MB an image of a ViT-S
 
 
 class OnnxEncoder(Encoder):
@@ -102,7 +101,8 @@ class OnnxEncoder(Encoder):
         say(f"Making a graph in int8, with ranges of {CALIBRATION_ITEMS} items of the source.")
         shards = [(0, source.spread(CALIBRATION_ITEMS))]
         batches = []
-        for batch in input_batches(shards, self.reads, self.processor, batch_size=_CALIBRATION_BATCH, skip_bad=True):
+        # one item at a time: for calibration, onnxruntime keeps the activations of a batch, 200 MB an item of a ViT-S
+        for batch in input_batches(shards, self.reads, self.processor, batch_size=1, skip_bad=True):
             if batch.fault is not None:
                 raise batch.fault
             batches += [self._feed(batch)] if batch.rows else []
