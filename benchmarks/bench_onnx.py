@@ -10,8 +10,16 @@ does not count. All variants and torch answer in turns, after a warm-up, and `ra
 the time over that of torch, below 1 where it is faster. A convolution in bfloat16 is tried too, and its error given.
 `--vit` takes a ViT-S at 224 pixels of random weights instead, and 32 images of each split.
 
+`--encode` measures all of `crh encode`, from the listing of a folder of JPEG files to the shards on disk, with that
+ViT-S, by torch in bfloat16 and by `--engine onnx`, on one thread that also decodes, in seconds of the processor. Both
+take turns after a round that does not count, and who begins changes; `ratio` is the median over rounds of the images a
+second of onnx over those of torch, `graph_seconds` the time to make the graph, which they leave out. `map` is of the
+checkpoint that ships, on the bundled sample: the codes of both engines, and queries of torch in a database of onnx, as
+`crh search` has them.
+
     python benchmarks/bench_onnx.py [--checkpoint DIR] [--batch-size 32] [--rounds 15]
     python benchmarks/bench_onnx.py --vit [--batch-size 16] [--rounds 5]
+    python benchmarks/bench_onnx.py --encode [--images 128] [--batch-size 64] [--rounds 5]
 """
 
 import argparse
@@ -29,8 +37,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import onnxruntime
+import pyarrow.parquet as pq
 import torch
-from bench_encode import small_vit
+from bench_encode import make_images, small_vit
 from datasets import DatasetDict
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -39,11 +48,13 @@ from transformers import BaseImageProcessor, ViTImageProcessor
 
 from modeling_crh import DEFAULT_CHECKPOINT
 from modeling_crh.codes import binarize, pack_codes, unpack_codes
-from modeling_crh.data import label_tensor, load_benchmark
-from modeling_crh.encoding import labelled_dataset
+from modeling_crh.data import OpenedSource, label_tensor, load_benchmark, open_source
+from modeling_crh.encoding import Encoder, encode_source, labelled_dataset
 from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding.manifest import RECORD_NAME
 from modeling_crh.export import export_onnx
 from modeling_crh.export.graph import CodesGraph, Precision
+from modeling_crh.export.onnx_encoder import OnnxEncoder
 from modeling_crh.metrics import average_precision, count_by_distance
 from modeling_crh.modeling_crh import CRHModel
 
@@ -163,6 +174,67 @@ def measure(checkpoint: Path, batch_size: int, rounds: int, most: int | None = N
     ]
 
 
+def encode_into(encoder: Encoder, source: OpenedSource, out: Path) -> tuple[NDArray[np.uint8], float]:
+    """Packed codes of a source, and the seconds that they took; of what `out` held before, a graph stays."""
+    for file in out.glob("*.parquet"):
+        file.unlink()
+    (out / RECORD_NAME).unlink(missing_ok=True)
+    start = time.process_time()
+    encode_source(encoder, source, out, model_name="model")
+    seconds = time.process_time() - start
+    cells = pq.read_table(sorted(out.glob("*.parquet")))["code"].to_pylist()
+    return np.stack([np.frombuffer(code, np.uint8) for code in cells]), seconds
+
+
+def encode_vit(folder: Path, settings: argparse.Namespace) -> dict[str, Any]:
+    """Images a second of `encode_source` by both engines, and the share of bits that are equal."""
+    make_images(folder / "images", settings.images, 320)
+    source, processor = open_source(folder / "images"), ViTImageProcessor(do_convert_rgb=True)
+    loading = {"batch_size": settings.batch_size, "num_workers": 0}
+    encoders = {
+        "torch": Encoder(small_vit(), processor, dtype="bfloat16", **loading),
+        "onnx": OnnxEncoder(small_vit(), processor, **loading),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in encoders}
+    packed = {}
+    for number in range(settings.rounds + 1):
+        for name in sorted(encoders, reverse=number % 2 == 0):
+            packed[name], found = encode_into(encoders[name], source, folder / name)
+            seconds[name].append(found)
+    ratios = np.divide(seconds["torch"], seconds["onnx"])[1:]
+    rates = {name: round(settings.images / float(np.median(found[1:])), 1) for name, found in seconds.items()}
+    return {
+        "images_per_second": rates,
+        "ratio": round(float(np.median(ratios)), 3),
+        "ratios": ratios.round(3).tolist(),
+        "graph_seconds": round(seconds["onnx"][0] - float(np.median(seconds["onnx"][1:])), 1),
+        "equal_bits": round(1 - float(np.unpackbits(packed["torch"] ^ packed["onnx"]).mean()), 5),
+    }
+
+
+def encode_shipped(folder: Path) -> dict[str, Any]:
+    """Tie-aware mAP and equal bits of the checkpoint that ships, by both engines, on the bundled sample."""
+    splits, packed = load_benchmark("fashion_mnist_sample"), {}
+    encoders = {
+        "torch": Encoder.load(DEFAULT_CHECKPOINT, dtype="bfloat16"),
+        "onnx": OnnxEncoder.load(DEFAULT_CHECKPOINT),
+    }
+    for name, encoder in encoders.items():
+        parts = []
+        for split in ("query", "database"):
+            source = open_source(splits[split])
+            parts.append(encode_into(encoder, source, folder / f"{name} {split}")[0])
+        packed[name] = parts
+    sides = {
+        "torch": packed["torch"],
+        "onnx": packed["onnx"],
+        "onnx, queries of torch": packed["torch"][:1] + packed["onnx"][1:],
+    }
+    found = {name: round(mean_average_precision(np.concatenate(parts), splits), 4) for name, parts in sides.items()}
+    differs = np.unpackbits(np.concatenate(packed["torch"]) ^ np.concatenate(packed["onnx"])).mean()
+    return {"map": found, "equal_bits": round(1 - float(differs), 5)}
+
+
 def main() -> None:
     """Print one JSON document: a list with a row for each variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -170,8 +242,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--vit", action="store_true", help="a ViT-S of random weights instead of a checkpoint")
+    parser.add_argument("--encode", action="store_true", help="all of `crh encode`, by both of its engines")
+    parser.add_argument("--images", type=int, default=128, help="images to encode")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    if arguments.encode:
+        with tempfile.TemporaryDirectory() as name:
+            found = {"vit": encode_vit(Path(name), arguments), "shipped": encode_shipped(Path(name))}
+        print(json.dumps({"batch_size": arguments.batch_size} | found))
+        return
     if arguments.vit:
         with tempfile.TemporaryDirectory() as name:
             small_vit().save_pretrained(name)
