@@ -19,7 +19,9 @@ Index = Annotated[str, typer.Argument(help="Index from `crh index`: a file, or a
 
 
 def index(
-    codes: Annotated[Path, typer.Argument(help="Codes from `crh encode`: a parquet file, or its folder.")],
+    codes: Annotated[
+        Path, typer.Argument(help="Codes from `crh encode`: a parquet file, its folder, or the Hub id of pushed codes.")
+    ],
     out: Annotated[
         str,
         typer.Option(

@@ -2,7 +2,10 @@
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import typer
@@ -102,7 +105,8 @@ def push(
     ],
     repo_id: Annotated[str, typer.Argument(help="Repository ORG/NAME on the Hub, created if it does not exist.")],
     kind: Annotated[
-        Literal["model", "dataset"], typer.Option("--type", help="*model*; or *dataset*, for codes.")
+        Literal["model", "dataset"],
+        typer.Option("--type", help="*model*; or *dataset*, for codes and the codes of an index."),
     ] = "model",
     space: Annotated[bool, typer.Option("--space", help="Publish the search page of an index, as a Space.")] = False,
     private: Annotated[
@@ -147,7 +151,8 @@ def push(
         settings |= {"image_root": image_root, "with_pictures": with_pictures}
         commit = push_space(source, repo_id, model=str(model), **settings)
     elif kind == "dataset":
-        commit = push_codes(source, repo_id, model=model, **settings)
+        with _as_codes(source) as folder:
+            commit = push_codes(folder, repo_id, model=model, **settings)
     else:
         trained, processor = load_checkpoint(source)
         run = source if Path(source).is_dir() else None
@@ -163,6 +168,22 @@ def push(
         "url": str(commit.repo_url),
     }
     print_summary(summary, f"{source} is at {commit.repo_url}, revision {summary['revision']}", as_json)
+
+
+@contextmanager
+def _as_codes(source: str) -> Iterator[str]:
+    """Yield the folder of codes, or a temporary one with the codes of an index."""
+    from modeling_crh.search.code_index import is_table_uri
+    from modeling_crh.search.index_file import is_index_file
+
+    if not is_table_uri(source) and not (Path(source).is_file() and is_index_file(source)):
+        yield source
+        return
+    from modeling_crh.search import read_index, write_codes
+
+    with TemporaryDirectory() as folder:
+        write_codes(read_index(source, "flat"), folder)
+        yield folder
 
 
 def _check_push(kind: str, space: bool, model: str | None, image_root: Path | None, with_pictures: bool) -> None:

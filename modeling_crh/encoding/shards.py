@@ -205,7 +205,8 @@ _CHECKSUM = b"checksum"
 
 def _schema_checksum(schema: pa.Schema) -> bytes:
     """Digest names and types of the columns, and all metadata but the digest itself."""
-    columns = [(field.name, str(field.type)) for field in schema]
+    # parquet calls the entries of a list "element", whatever they were called when it was written
+    columns = [(field.name, str(field.type).replace("list<element: ", "list<item: ")) for field in schema]
     metadata = sorted((key, value) for key, value in (schema.metadata or {}).items() if key != _CHECKSUM)
     return hashlib.sha256(repr((columns, metadata)).encode()).hexdigest().encode()
 
@@ -241,7 +242,7 @@ def code_files(codes: Path) -> list[Path]:
 
 
 def read_code_schema(file: Path) -> pa.Schema:
-    """Read the schema of a file of codes.
+    """Read the schema of a file of codes, in which `code` has a fixed size, in codes from the Hub that of its metadata.
 
     Raises:
         ValueError: If the file cannot be read, is damaged, or has no column `code` of fixed-size binary.
@@ -255,6 +256,14 @@ def read_code_schema(file: Path) -> pa.Schema:
         raise ValueError(f"`codes` must be an undamaged file, but the checksum of {str(file)!r} is wrong.")
     if len(set(schema.names)) < len(schema.names):
         raise ValueError(f"`codes` must have columns with names that differ, but those of {str(file)!r} do not.")
+    named_bits = (schema.metadata or {}).get(b"num_bits", b"").decode("utf-8", "replace")
+    if (
+        "code" in schema.names
+        and schema.field("code").type == pa.binary()
+        and re.fullmatch(r"[1-9]\d{0,5}", named_bits)
+    ):
+        place = schema.get_field_index("code")  # of codes on the Hub, since `load_dataset` knows no fixed size
+        schema = schema.set(place, schema.field(place).with_type(pa.binary(int(named_bits) // 8)))
     if "code" not in schema.names or not pa.types.is_fixed_size_binary(schema.field("code").type):
         raise ValueError(
             f"`codes` must have a column `code` of fixed-size binary, as `crh encode` writes, but {str(file)!r} has "

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.codebook import choose_length
-from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema
+from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS, Items
@@ -34,7 +36,8 @@ def read_codes(
 
     Args:
         codes: File or folder, with a column `code` of packed codes as fixed-size binary; the metadata of its schema
-            name the `model`, and may name its `revision` and the `num_bits`.
+            name the `model`, and may name its `revision` and the `num_bits`. Or the Hub id of codes that were pushed,
+            such as `org/codes`.
         model: Name of the model that replaces the one in the metadata, such as for a model moved to the Hub.
         columns: Columns to read besides the codes, if they exist; None reads all.
         num_bits: Number of first bits to keep of every code, one of the `prefix_bits` of the model; None keeps all.
@@ -46,7 +49,7 @@ def read_codes(
         ValueError: If there is no such file, it holds no codes, the files of a folder differ in model or columns,
             `crh encode` has not completed the folder, or the model is not trained for codes of `num_bits` bits.
     """
-    path = check_path("codes", codes)
+    path = _found(codes)
     files = code_files(path)
     schemas = [read_code_schema(file) for file in files]
     found_model, revision, named_bits, dtype = one_model(schemas, path)
@@ -63,7 +66,22 @@ def read_codes(
         raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
     named = (found_model, revision) if model is None else (model, "")
     settings = LanceSettings(kept_bits, *named, dtype)
-    return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], kept_bits // 8)
+    return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], all_bits, kept_bits)
+
+
+def _found(codes: str | Path) -> Path:
+    """Return the file or folder of codes; those that are a dataset on the Hub are downloaded first."""
+    path, name = check_path("codes", codes), str(codes)
+    if path.exists() or "/" not in name or not is_hub_id(name):
+        return path
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns="codes*.parquet"))
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"`codes` must be a parquet file, a folder that holds some or the Hub id of codes, but {name!r} is none: "
+            f"{reason}."
+        ) from error
 
 
 def _prefix_bits(schema: pa.Schema) -> list[int]:
@@ -72,18 +90,24 @@ def _prefix_bits(schema: pa.Schema) -> list[int]:
     return [int(length) for length in named.split(",") if length.isdecimal()]
 
 
-def _parts(files: Sequence[Path], columns: list[str], width: int) -> Iterator[CodePart]:
+def _parts(files: Sequence[Path], columns: list[str], all_bits: int, kept_bits: int) -> Iterator[CodePart]:
     for file in progress_bar(files, desc="Reading codes", unit="file"):
         for batch in read_batches(file, columns, _ROWS):
-            packed, others = _part(batch)
-            yield np.ascontiguousarray(packed[:, :width]), others
+            packed, others = _part(batch, all_bits // 8)
+            yield np.ascontiguousarray(packed[:, : kept_bits // 8]), others
 
 
-def _part(batch: pa.RecordBatch) -> CodePart:
+def _part(batch: pa.RecordBatch, width: int) -> CodePart:
     code = batch[CODE]
     if code.null_count:
         raise ValueError(f"`codes` must have a code in every row, but {code.null_count} have none.")
-    width = code.type.byte_width
+    if code.type == pa.binary():
+        try:
+            code = code.cast(pa.binary(width))
+        except pa.ArrowException as error:
+            raise ValueError(
+                f"`codes` must be codes of {8 * width} bits in every row, but are not: {error}."
+            ) from error
     packed = np.frombuffer(code.buffers()[1], np.uint8, len(code) * width, code.offset * width).reshape(-1, width)
     return packed, {name: batch[name] for name in batch.schema.names if name != CODE}
 
@@ -107,6 +131,38 @@ def index_codes(
     packed, read = zip(*parts, strict=True)
     columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
     return HammingIndex(np.concatenate(packed), **columns, kind=kind, **settings.origin)
+
+
+def write_codes(index: HammingIndex, folder: str | Path) -> Path:
+    """Write the items of an index as `crh encode` writes codes, such as to push them to the Hub; return the file.
+
+    Args:
+        index: Index with a path for every item.
+        folder: Folder for the file, which exists.
+
+    Raises:
+        ValueError: If an item has no path.
+    """
+    target = shard_path(check_path("folder", folder), 0)
+    packed, items = index.packed, index.items.table
+    if "path" not in items.column_names or items["path"].null_count:
+        raise ValueError("`index` must have a path for every item to be written as codes, but lacks one.")
+    columns = {
+        "id": items["id"] if "id" in items.column_names else pa.array(np.arange(len(index))),
+        "path": items["path"].cast(pa.string()),
+        "code": pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed.tobytes())]
+        ),
+    }
+    if "label" in items.column_names:
+        kind = items["label"].type
+        small = pa.list_(pa.string()) if pa.types.is_large_list(kind) else pa.string()
+        columns["label"] = items["label"] if pa.types.is_integer(kind) else items["label"].cast(small)
+    named = {"model": index.model, "revision": index.revision, "dtype": index.dtype, "num_bits": str(index.num_bits)}
+    table = pa.table(columns).replace_schema_metadata(named)
+    with shard_writer(target, table.schema) as writer:
+        writer.write_table(table)
+    return target
 
 
 def codes_to_table(

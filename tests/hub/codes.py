@@ -11,6 +11,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, load_dataset
 from huggingface_hub import DatasetCard
 
+from modeling_crh.search import HammingIndex
+
 
 @pytest.fixture
 def codes_folder(crh, tiny_checkpoint, image_folder, tmp_path):
@@ -33,6 +35,22 @@ def test_codes_go_up_as_a_data_set_and_load_and_stream(crh, codes_folder, image_
     assert rows["path"][0] == "bright/00.png"
     streamed = list(load_dataset("ada/codes", split="train", streaming=True))
     assert [row["code"] for row in streamed] == local["code"].to_pylist()
+
+
+def test_an_index_goes_up_as_codes_and_pushed_codes_are_indexed(
+    crh, codes_folder, image_folder, remote_files, tmp_path
+):
+    crh("index", codes_folder, "--out", tmp_path / "photos.crh")
+    code, _, errors = crh("push", tmp_path / "photos.crh", "ada/photos", "--type", "dataset", "--model", "ada/tiny")
+    assert code == 0, errors
+    assert not any(str(image_folder).encode() in content for content in remote_files("ada/photos", "dataset").values())
+    code, _, errors = crh("index", "ada/photos", "--out", tmp_path / "again.crh")
+    assert code == 0, errors
+    first, again = HammingIndex.load(tmp_path / "photos.crh"), HammingIndex.load(tmp_path / "again.crh")
+    np.testing.assert_array_equal(again.packed, first.packed)
+    assert (again.model, again.records([0])[0]["path"]) == ("ada/tiny", "bright/00.png")
+    code, _, errors = crh("index", "ada/none-such", "--out", tmp_path / "none.crh")
+    assert (code, "or the Hub id of codes, but 'ada/none-such' is none" in errors) == (2, True)
 
 
 def test_a_push_of_fewer_shards_leaves_none_of_the_earlier_ones(

@@ -5,7 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_shards
 
-from modeling_crh.search import HammingIndex, index_codes, open_index, read_index
+from modeling_crh.hub.published import write_public_codes
+from modeling_crh.search import HammingIndex, index_codes, open_index, read_index, write_codes
 from modeling_crh.search.indexing import codes_to_table
 from modeling_crh.search.lance_index import LanceIndex
 
@@ -181,3 +182,44 @@ def test_either_index_is_opened_by_its_path(tmp_path):
     with pytest.raises(ValueError, match=r"`where` must be given with a table \(NAME\.lance\) only, but got 'year"):
         file.where("year > 1")
     assert sorted(lancedb.connect(tmp_path).list_tables().tables) == ["a"]
+
+
+@pytest.mark.parametrize("labels", [None, ["a", None, "b"], [3, 1, 2], [["a"], [], ["b", "c"]]])
+def test_an_index_that_is_written_as_codes_and_published_is_the_same_index_again(labels, tmp_path):
+    packed = np.random.default_rng(0).integers(0, 256, (3, 4), dtype=np.uint8)
+    settings = {"labels": labels, "paths": ["a.png", "b.png", "c.png"], "model": "org/model", "dtype": "float32"}
+    index = HammingIndex(packed, ids=[7, 8, 9], **settings)
+    write_codes(index, tmp_path)
+    (tmp_path / "public").mkdir()
+    write_public_codes(tmp_path, tmp_path / "public", None)
+    for folder in (tmp_path, tmp_path / "public"):
+        again = index_codes(folder)
+        np.testing.assert_array_equal(again.packed, packed)
+        assert again.records(range(3)) == index.records(range(3))
+        assert (again.model, again.dtype) == ("org/model", "float32")
+
+
+def test_an_index_without_paths_is_not_written_as_codes(tmp_path):
+    with pytest.raises(ValueError, match="`index` must have a path for every item"):
+        write_codes(HammingIndex(np.zeros((1, 1), np.uint8)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("num_bits", "message"),
+    [
+        ("16", "must be codes of 16 bits in every row, but are not"),
+        ("9" * 9, "must have a column `code` of fixed-size binary"),
+        ("0", "must have a column `code` of fixed-size binary"),
+    ],
+)
+def test_codes_of_no_fixed_size_have_the_size_that_their_metadata_say(num_bits, message, tmp_path):
+    table = pa.table({"code": pa.array([b"12", b"123"], pa.binary())})
+    pq.write_table(table.replace_schema_metadata({"num_bits": num_bits}), tmp_path / "codes.parquet")
+    with pytest.raises(ValueError, match=message):
+        index_codes(tmp_path)
+
+
+def test_a_name_that_is_no_dataset_on_the_hub_is_an_error_in_one_sentence(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"or the Hub id of codes, but 'org/none-such' is none: "):
+        index_codes("org/none-such")
