@@ -75,6 +75,20 @@ def test_the_command_lines_of_a_page_can_be_parsed(page):
         check_command(line)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_commands_within_a_sentence_name_commands_and_options_that_there_are(page):
+    for line in re.findall(r"(?<!`)`crh ([a-z]+(?: [^`]*)?)`(?!`)", page.read_text()):
+        name, *words = shlex.split(line)
+        known = {option for one in CRH.commands[name].params for option in (*one.opts, *one.secondary_opts)}
+        assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known | {"--help"}
+
+
+def test_blocks_that_need_a_server_or_another_library_are_python():
+    for page in PAGES:
+        for code, _, line in blocks(page, "py"):
+            compile("\n" * line + code, page, "exec")
+
+
 @pytest.mark.parametrize(
     "line",
     [
