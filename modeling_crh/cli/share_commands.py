@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -84,7 +84,7 @@ def _export_sentence_transformers(checkpoint: str, out: Path, name: str, given: 
     if given:
         raise ValueError(f"`{given[0]}` must be left out for sentence-transformers, but is given.")
     model, tokenizer = load_checkpoint(checkpoint)
-    folder = export_sentence_transformers(model, out, tokenizer=tokenizer, name=name)
+    folder = export_sentence_transformers(model, out, tokenizer=cast(Any, tokenizer), name=name)
     summary = {"folder": str(folder), "format": "sentence-transformers", "num_bits": model.config.num_bits}
     print_summary(summary, f"{model.config.num_bits} bits, for sentence-transformers, in {folder}", as_json)
 
@@ -123,6 +123,10 @@ def push(
         bool,
         typer.Option("--with-pictures", help="Publish images of the data: a run's contact sheet, or thumbnails."),
     ] = False,
+    example: Annotated[
+        Path | None,
+        typer.Option(help="Image to publish for the widget of a model's page.", show_default="no image"),
+    ] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder of the images of the database, for a Space with pictures.")
     ] = None,
@@ -143,6 +147,8 @@ def push(
     _check_push(kind, space, model, image_root, with_pictures)
     if adapter and (space or kind == "dataset"):
         raise ValueError("`adapter` must be given with the run of a model only.")
+    if example is not None and (space or kind == "dataset"):
+        raise ValueError(f"`example` must be given with a model only, but got {str(example)!r} without.")
     if dry_run and as_json:
         raise ValueError("`json` must be left out with `dry_run`, which shows texts.")
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
@@ -156,7 +162,11 @@ def push(
     else:
         trained, processor = load_checkpoint(source)
         run = source if Path(source).is_dir() else None
-        settings |= {"with_pictures": with_pictures, "adapter": Path(source, ADAPTER_FOLDER) if adapter else None}
+        settings |= {
+            "with_pictures": with_pictures,
+            "example": example,
+            "adapter": Path(source, ADAPTER_FOLDER) if adapter else None,
+        }
         commit = push_model(trained, repo_id, processor=processor, run=run, **settings)
     if commit is None:
         return

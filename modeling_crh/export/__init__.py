@@ -1,5 +1,6 @@
 """Export models for other runtimes: ONNX needs the extra `onnx`, sentence-transformers the extra of its name."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,10 +11,7 @@ __all__ = ["check_new_file", "export_onnx", "export_sentence_transformers"]
 
 
 def __getattr__(name: str) -> Any:  # so that one format does not need the packages of the other
-    if name == "export_sentence_transformers":
-        from modeling_crh.export import sentence_transformers_export as export
-    elif name in __all__:
-        from modeling_crh.export import onnx_export as export
-    else:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(export, name)
+    module = "sentence_transformers_export" if name == "export_sentence_transformers" else "onnx_export"
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

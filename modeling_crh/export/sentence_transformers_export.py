@@ -55,7 +55,7 @@ def export_sentence_transformers(
             f"This export needs {error.name}; run `pip install 'modeling-crh[sentence-transformers]'`.", name=error.name
         ) from error
     texts = _some_texts(tokenizer)
-    single = copy.deepcopy(model).float().cpu().eval()
+    single = cast(CRHModel, cast(Any, copy.deepcopy(model)).float().cpu().eval())
     with torch.inference_mode():
         hash_logits = single(**tokenize(tokenizer, texts)).hash_logits
     with quiet_loading(), TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:

@@ -59,6 +59,7 @@ def model_card(
     revision: str | None = None,
     tags: list[str] | None = None,
     adapter_base: str | None = None,
+    example: str | None = None,
 ) -> ModelCard:
     """Write the card of a model.
 
@@ -70,6 +71,7 @@ def model_card(
         revision: Branch for the code example; None means the main branch.
         tags: More tags, besides those of every card.
         adapter_base: Hub id of the base of a LoRA adapter; None for a whole model.
+        example: File in the repository with an image for the widget of the page; None shows none.
     """
     config = cast(CRHConfig, model.config)
     kind, pipeline_tag, task_name = _KINDS[model.main_input_name]
@@ -100,6 +102,8 @@ def model_card(
         pipeline_tag=pipeline_tag,
         tags=list(dict.fromkeys([*TAGS, *(tags or [])])),
     )
+    if example is not None:
+        data["widget"] = [{"src": example, "example_title": "Example"}]
     card: ModelCard = ModelCard.from_template(
         data,
         template("model_card.md"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypedDict, Unpack
 
+import PIL.Image
 import yaml
 from huggingface_hub import CommitInfo, HfApi, RepoCard
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
@@ -19,6 +20,7 @@ from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.file_bytes import httpx
 from modeling_crh.hub.cards import is_written, model_card
 from modeling_crh.hub.run_record import RunRecord, is_public_id, public_config, read_run
+from modeling_crh.images import ImageSource, read_image
 from modeling_crh.processors import fit_processor
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.terminal import print_files
@@ -30,6 +32,7 @@ _REASONS = {
     409: "it was changed at the same time",
 }
 _MESSAGES = {"model": "Upload model", "dataset": "Upload codes", "space": "Upload search page"}
+_EXAMPLE = "example.png"
 _SPACE_FIELDS = ("sdk", "sdk_version", "python_version", "app_file", "models")  # what a Space needs to run
 
 
@@ -62,6 +65,7 @@ def push_model(
     processor: Any = None,
     run: str | Path | RunRecord | None = None,
     with_pictures: bool = False,
+    example: ImageSource | None = None,
     adapter: str | Path | None = None,
     license: str | None = None,
     tags: list[str] | None = None,
@@ -79,6 +83,7 @@ def push_model(
         processor: Image processor or tokenizer; None takes the one saved with the loaded model.
         run: Folder of the run that trained the model, for the card; None makes a card without figures.
         with_pictures: Whether to publish the run's contact sheet, which shows images of the data.
+        example: Image to publish as `example.png`, of at most 512 pixels a side, for the widget of the model's page.
         adapter: Folder of the model's LoRA adapter, such as `adapter` in that of its run, to upload instead of weights
             and code. It is loaded with this library, on the base that it names, which must be on the Hub.
         license: Hub name of the licence, such as `apache-2.0`.
@@ -103,7 +108,11 @@ def push_model(
     processor = fit_processor(processor, model)
     base = None if adapter is None else _public_base(Path(adapter, ADAPTER_FILE))
     revision = destination.get("revision")
-    card = model_card(model, repo_id, record, license=license, revision=revision, tags=tags, adapter_base=base)
+    if example is not None and model.main_input_name != "pixel_values":
+        raise ValueError(f"`example` must be left out for a model that reads `{model.main_input_name}`.")
+    picture = None if example is None else PIL.Image.fromarray(read_image(example))
+    words: dict[str, Any] = {"license": license, "revision": revision, "tags": tags, "adapter_base": base}
+    card = model_card(model, repo_id, record, example=None if picture is None else _EXAMPLE, **words)
 
     def stage(folder: Path) -> None:
         if adapter is None:
@@ -116,6 +125,9 @@ def push_model(
         file = folder / "config.json"
         write_json(file, public_config(json.loads(file.read_bytes()), type(model.config)))
         record.save(folder)
+        if picture is not None:
+            picture.thumbnail((512, 512))
+            picture.save(folder / _EXAMPLE)  # without the metadata of the file, such as the place of a photo
         text = record.readme if record.readme is not None and is_written(record.readme) else str(card)
         (folder / "README.md").write_text(text, encoding="utf-8")
 

@@ -45,6 +45,22 @@ def test_a_dry_run_shows_what_a_model_would_publish(crh, tiny_checkpoint, tmp_pa
 
 
 @pytest.mark.usefixtures("no_hub")
+def test_an_example_for_the_widget_is_published_only_when_given(crh, tiny_checkpoint, text_checkpoint, image_folder):
+    example = image_folder / "dark" / "00.png"
+    code, output, errors = crh("push", tiny_checkpoint, "ada/cars", "--example", example, "--dry-run")
+    assert code == 0, errors
+    for shown in ("example.png", "widget:", "- src: example.png"):
+        assert shown in output, shown
+    assert "widget" not in crh("push", tiny_checkpoint, "ada/cars", "--dry-run")[1]
+    for options, message in (
+        ([text_checkpoint, "ada/texts"], "`example` must be left out for a model that reads `input_ids`."),
+        ([tiny_checkpoint, "ada/codes", "--type", "dataset"], "`example` must be given with a model only"),
+    ):
+        code, output, errors = crh("push", *options, "--example", example, "--dry-run")
+        assert (code, message in errors) == (2, True), errors
+
+
+@pytest.mark.usefixtures("no_hub")
 @pytest.mark.parametrize("metadata", ["license: [", "- mit", "license: !!python/object/apply:os.system [x]"])
 @pytest.mark.parametrize("options", [[], ["--dry-run"]])
 def test_a_card_of_a_person_with_damaged_metadata_ends_a_push_before_it_begins(
