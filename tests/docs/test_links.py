@@ -5,7 +5,6 @@ import re
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from doc_pages import IDS, PAGES, ROOT, prose
 
 LINK = re.compile(r"\]\(\s*([^)\s]+)[^)]*\)")
@@ -57,9 +56,3 @@ def test_the_links_of_a_page_lead_somewhere(page):
 )
 def test_a_broken_link_is_found(target, reason):
     assert problem(ROOT / "docs" / "index.md", target) == reason
-
-
-def test_every_page_of_the_site_stands_in_its_navigation():
-    text = (ROOT / "mkdocs.yml").read_text()
-    named = set(re.findall(r"[\w./-]+\.md", yaml.safe_dump(yaml.safe_load(text)["nav"])))
-    assert named == {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
