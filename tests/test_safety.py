@@ -114,7 +114,7 @@ def test_no_config_makes_weights_of_a_pickle(weights, trap):
         ({"num_labels": 10**9}, r"`num_labels` in its config\.json must be at most 10000000"),
         ({"num_labels": "x"}, r"`num_labels` in its config\.json is no int"),
         ({"dtype": "load"}, r"`dtype` in its config\.json is no type of torch"),
-        ({"num_channels": -1}, r"`num_channels` in its config\.json must not be negative"),
+        ({"num_channels": -1}, r"`num_channels` in its config\.json must be between 1 and 16777216"),
     ],
 )
 def test_a_config_that_leads_to_code_or_weights_elsewhere_is_refused_at_any_depth(values, message, trap):
