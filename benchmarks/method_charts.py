@@ -9,6 +9,9 @@ import numpy as np
 from method_rows import DATA, ROWS
 from method_table import chart_name, chart_rows, first_figure
 
+OURS = {"best": "#000000", "crh": "#0B3D91"}
+"""Colors of the two rows that every chart shows first."""
+
 
 def draw_charts(cells: Sequence[dict[str, Any]], results: Path) -> None:
     """Draw the chart of each data set beside the file of the cells."""
@@ -23,7 +26,7 @@ def draw_charts(cells: Sequence[dict[str, Any]], results: Path) -> None:
         for number, name in enumerate(order):
             bits = sorted(rows[name])
             seeds = [rows[name][length] for length in bits]
-            color, width = colors[number % len(colors)], 2.5 if name in ("best", "crh") else 1.2
+            color, width = OURS.get(name, colors[number % len(colors)]), 2.5 if name in OURS else 1.2
             panel.plot(bits, [np.mean(one) for one in seeds], color=color, linewidth=width, marker="o", markersize=3)
             panel.fill_between(bits, [min(one) for one in seeds], [max(one) for one in seeds], color=color, alpha=0.2)
             panel.plot([], [], color=color, linewidth=width, label=ROWS[name].title)
