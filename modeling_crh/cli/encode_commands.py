@@ -163,13 +163,7 @@ def evaluate(
     from modeling_crh.encoding import Encoder
     from modeling_crh.metrics import worst_classes
     from modeling_crh.runtime.processes import choose_workers
-    from modeling_crh.training.evaluation import (
-        class_figures_of,
-        correlate_centers,
-        encode_splits,
-        figures_of,
-        levels_of,
-    )
+    from modeling_crh.training.evaluation import class_figures_of, correlate_centers, encode_splits, split_figures
     from modeling_crh.training.recipe import find_recipe, options_of_run
 
     name = checkpoint or str(DEFAULT_CHECKPOINT)
@@ -189,7 +183,7 @@ def evaluate(
             semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
     workers = choose_workers(encoder.model.main_input_name, num_workers)
     encoded = encode_splits(encoder.model, encoder.processor, loaded.splits, batch_size=batch_size, num_workers=workers)
-    figures = figures_of(encoded, levels_of(loaded.splits), encoder.model.config.lengths[:-1])
+    figures = split_figures(encoder.model, encoded, loaded.splits)
     by_class = class_figures_of(encoded) if per_class else []
     if per_class and as_json:
         semantics["per_class"] = [one._asdict() for one in by_class]

@@ -18,7 +18,7 @@ from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.report import Comparison, ReportContent, write_report
 from modeling_crh.runtime.atomic_files import write_json
 from modeling_crh.runtime.processes import choose_workers
-from modeling_crh.training.evaluation import class_figures_of, correlate_centers, encode_splits, figures_of, levels_of
+from modeling_crh.training.evaluation import class_figures_of, correlate_centers, encode_splits, split_figures
 from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
 from modeling_crh.training.references import TAXONOMY, class_taxonomy
 from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
@@ -95,7 +95,7 @@ def run_emoji_demo(
 def _train_side(recipe: Recipe, folder: Path) -> _Side:
     run = train(recipe, folder)
     encoded = encode_splits(run.model, run.processor, run.splits)
-    figures = figures_of(encoded, levels_of(run.splits))
+    figures = split_figures(run.model, encoded, run.splits)
     write_json(folder / FIGURES_NAME, figures)
     return _Side(run, encoded, figures)
 

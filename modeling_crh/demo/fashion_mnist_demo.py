@@ -16,7 +16,7 @@ from modeling_crh.metrics import count_by_distance, precision_recall_curve
 from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.report import Neighbour, ReportContent, SearchResult, write_report
 from modeling_crh.runtime.atomic_files import write_json
-from modeling_crh.training.evaluation import class_figures_of, encode_splits, figures_of
+from modeling_crh.training.evaluation import class_figures_of, encode_splits, split_figures
 from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
 from modeling_crh.training.run import FIGURES_NAME, TrainedRun, train
 
@@ -85,7 +85,7 @@ def run_demo(out: str | Path, seed: int = 0, recipe: str | Path = DEMO_RECIPE) -
     chosen = Recipe.load(recipe, seed=seed)
     run = train(chosen, out)
     encoded = encode_splits(run.model, run.processor, run.splits)
-    figures = figures_of(encoded)
+    figures = split_figures(run.model, encoded, run.splits)
     write_json(Path(out, FIGURES_NAME), figures)
     seconds = round(time.monotonic() - started, 1)
     content = _report_content(chosen, run, encoded, figures, seconds)

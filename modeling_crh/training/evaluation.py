@@ -43,17 +43,9 @@ _NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "mo
 def evaluate_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, float]:
-    """Compute all figures of the split `query` against `database`, see `encode_splits` and `figures_of`.
-
-    Where the model knows some classes of the database by name and others not, see `Division.unseen_fraction`, the
-    figures of `unseen_figures` are added.
-    """
+    """Encode the splits `query` and `database`, and compute the figures of `split_figures`."""
     encoded = encode_splits(model, processor, splits, batch_size=batch_size, num_workers=num_workers)
-    figures = figures_of(encoded, levels_of(splits), model.config.lengths[:-1])
-    known, names = set(cast(dict[int, str], model.config.id2label).values()), label_names(splits["database"])
-    unseen = [number for number, name in enumerate(names) if name not in known]
-    both = 0 < len(unseen) < len(names) and not is_multi_label(splits["database"])
-    return figures | unseen_figures(encoded, unseen) if both else figures
+    return split_figures(model, encoded, splits)
 
 
 def encode_splits(
@@ -75,9 +67,24 @@ def encode_splits(
     }
 
 
-def levels_of(splits: DatasetDict) -> Levels:
-    """Return the taxonomy of a dataset from `class_levels`; empty without one."""
-    return class_levels(splits["database"]) if has_levels(splits["database"]) else {}
+def split_figures(model: CRHModel, encoded: dict[str, EncodedItems], splits: DatasetDict) -> dict[str, float]:
+    """Compute all figures of the queries of a model: those of `figures_of`, by every level and prefix that there is.
+
+    Where the model knows some classes of the database by name and others not, see `Division.unseen_fraction`, the
+    figures of `unseen_figures` are added.
+
+    Args:
+        model: Model that made the codes.
+        encoded: Its codes, from `encode_splits`.
+        splits: Splits that were encoded.
+    """
+    database = splits["database"]
+    levels = class_levels(database) if has_levels(database) else {}
+    figures = figures_of(encoded, levels, model.config.lengths[:-1])
+    known, names = set(cast(dict[int, str], model.config.id2label).values()), label_names(database)
+    unseen = [number for number, name in enumerate(names) if name not in known]
+    both = 0 < len(unseen) < len(names) and not is_multi_label(database)
+    return figures | unseen_figures(encoded, unseen) if both else figures
 
 
 def figures_of(
@@ -119,18 +126,20 @@ def unseen_figures(encoded: dict[str, EncodedItems], unseen: Sequence[int]) -> d
         unseen: Class ids that are not trained on.
 
     Returns:
-        `map_seen`, of the other queries, and `map_unseen`, both against the whole database; and `map_unseen_alone`,
-        against the items of unseen classes. With hash logits each is there by the dot product with the codes too, as
-        `map_asymmetric_seen` and so on.
+        `map_seen`, of the queries of other classes, and `map_unseen`, both against the whole database; and
+        `map_unseen_alone`, against the items of unseen classes. With hash logits each is there by the dot product with
+        the codes too, as `map_asymmetric_seen` and so on. A figure without queries or items is left out.
     """
     query, database = encoded["query"], encoded["database"]
     queries, items = (torch.isin(part.labels, torch.tensor(unseen)) for part in (query, database))
     everything, figures = torch.ones_like(items), dict[str, float]()
     for name, asked, searched in (
-        ("seen", ~queries, everything),
+        ("seen", ~queries & (query.labels != NO_LABEL), everything),
         ("unseen", queries, everything),
         ("unseen_alone", queries, items),
     ):
+        if not asked.any() or not searched.any():
+            continue
         codes, labels = database.codes[searched], (query.labels[asked], database.labels[searched])
         counts = count_by_distance(query.codes[asked], codes, *labels)
         figures[f"map_{name}"] = average_precision(counts).mean().item()

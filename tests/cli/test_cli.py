@@ -36,6 +36,19 @@ def test_the_share_of_queries_is_that_of_the_run_when_it_is_evaluated(crh, recip
     assert (evaluated["queries"], evaluated["map"]) == (6, trained["map"])
 
 
+def test_a_run_without_some_classes_is_evaluated_with_the_figures_of_its_training(
+    crh, recipe_file, image_folder, tmp_path
+):
+    code, output, errors = crh("train", recipe_file, "--unseen-fraction", "0.3", "--out", tmp_path / "run", "--json")
+    assert code == 0, errors
+    trained = json.loads(output)
+    assert {"map_seen", "map_unseen", "map_unseen_alone"} < trained.keys()
+    code, output, errors = crh("evaluate", tmp_path / "run", "--json")
+    assert code == 0, errors
+    evaluated = json.loads(output)
+    assert {name: evaluated[name] for name in trained} == trained
+
+
 def test_evaluate_lists_the_worst_classes_and_gives_every_class_in_its_document(
     crh, recipe_file, image_folder, tmp_path
 ):

@@ -41,6 +41,19 @@ def test_queries_of_unseen_classes_are_judged_apart():
     assert figures == pytest.approx({"map_seen": (1 + 2 / 4) / 2, "map_unseen": 1 / 3, "map_unseen_alone": 1 / 2})
 
 
+def test_queries_without_a_label_are_of_no_class_and_a_group_without_queries_or_items_has_no_figure():
+    codes, names = torch.tensor([[1, 1], [1, -1], [-1, -1]]), ["oak", "cat"]
+    database = EncodedItems(codes, torch.tensor([0, 0, 0]), names)
+
+    def found(labels, unseen):
+        query = EncodedItems(codes[:1].repeat(len(labels), 1), torch.tensor(labels), names)
+        return unseen_figures({"query": query, "database": database}, unseen)
+
+    assert found([0, -100], [1]) == {"map_seen": 1}
+    assert found([0, 1], [1]) == {"map_seen": 1, "map_unseen": 0}
+    assert found([0], [0]) == {"map_unseen": 1, "map_unseen_alone": 1}
+
+
 def test_classes_that_the_model_does_not_know_by_name_are_unseen(tiny_model):
     names = ["ash", "cat", "dog", "elm"]
     rows = {"features": torch.eye(4).repeat(2, 1).tolist(), "label": [0, 1, 2, 3] * 2}
