@@ -76,7 +76,7 @@ check-neighbours: setup  ## the wheel beside other libraries, in environments of
 	$(BIN)/python tests/install/neighbours.py $(NEIGHBOURS)
 
 # These read what benchmarks/method_data.py stores.
-STORED_FEATURES := $(addprefix benchmarks/bench_,methods.py growing.py words.py)
+STORED_FEATURES := $(addprefix benchmarks/bench_,methods.py growing.py words.py unseen_term.py)
 
 bench: setup
 	for script in $(filter-out $(STORED_FEATURES),$(wildcard benchmarks/bench_*.py)); do $(BIN)/python $$script || exit 1; done
