@@ -117,6 +117,7 @@ def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dic
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     if isinstance(processor, PreTrainedTokenizerBase):
         digest.update(repr((sorted(processor.get_vocab().items()), processor.model_max_length)).encode())
+        digest.update(processor.init_kwargs.get("prompt", "").encode())
     else:
         digest.update(repr(processor).encode())
     facts = {"weights": digest.hexdigest(), "num_bits": model.config.num_bits}

@@ -254,6 +254,16 @@ def test_texts_are_encoded_by_a_model_of_texts(text_checkpoint, tmp_path):
         assert first["code"] == pack_codes(binarize(model(**inputs).hash_logits)).numpy().tobytes()
 
 
+def test_codes_with_another_prompt_are_refused(text_checkpoint, tmp_path):
+    (tmp_path / "rows.csv").write_text("text\nthe cat sat\n")
+    encoder = Encoder.load(text_checkpoint)
+    run = (encoder, open_source(tmp_path / "rows.csv", text_column="text"), tmp_path / "codes")
+    encode_source(*run, model_name="texts")
+    encoder.processor.init_kwargs["prompt"] = "the dog "
+    with pytest.raises(ValueError, match=r"`checkpoint` must be 'texts' as it was when .* was begun, but has changed"):
+        encode_source(*run, model_name="texts")
+
+
 def test_a_model_of_something_else_is_an_error(encode, text_checkpoint, photos, tmp_path):
     (tmp_path / "rows.csv").write_text("text\nthe cat sat\n")
     with pytest.raises(ValueError, match="`text_column` must be left out, since the model reads images and not texts"):
