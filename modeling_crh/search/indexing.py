@@ -14,6 +14,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
+from modeling_crh.file_bytes import httpx
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS, Items
@@ -75,8 +76,11 @@ def _found(codes: str | Path) -> Path:
     if path.exists() or "/" not in name or not is_hub_id(name):
         return path
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns="codes*.parquet"))
-    except OSError as error:
+        folder = Path(snapshot_download(name, repo_type="dataset", allow_patterns="codes*.parquet"))
+        if not any(folder.glob("*.parquet")):
+            raise FileNotFoundError("it has no codes*.parquet")
+        return folder
+    except (OSError, httpx.HTTPError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
             f"`codes` must be a parquet file, a folder that holds some or the Hub id of codes, but {name!r} is none: "

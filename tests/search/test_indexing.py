@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_shards
 
+from modeling_crh.file_bytes import httpx
 from modeling_crh.hub.published import write_public_codes
 from modeling_crh.search import HammingIndex, index_codes, open_index, read_index, write_codes
 from modeling_crh.search.indexing import codes_to_table
@@ -223,3 +224,13 @@ def test_a_name_that_is_no_dataset_on_the_hub_is_an_error_in_one_sentence(monkey
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"or the Hub id of codes, but 'org/none-such' is none: "):
         index_codes("org/none-such")
+
+
+def test_a_dataset_without_codes_and_a_connection_that_breaks_name_the_dataset(tmp_path, monkeypatch):
+    def breaks(*_, **__):
+        raise httpx.ReadTimeout("too slow")
+
+    for download, reason in ((lambda *_, **__: str(tmp_path), "it has no codes.*.parquet"), (breaks, "too slow")):
+        monkeypatch.setattr("modeling_crh.search.indexing.snapshot_download", download)
+        with pytest.raises(ValueError, match=f"or the Hub id of codes, but 'org/photos' is none: {reason}"):
+            index_codes("org/photos")
