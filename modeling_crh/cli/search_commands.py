@@ -1,6 +1,7 @@
 """`crh index`, `crh search` and `crh dedupe`."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -213,15 +214,22 @@ def dedupe(
 
     With a second index, list the items of the first that are within `--radius` of an item of the second.
     """
+    from modeling_crh.runtime.html import check_image_root
     from modeling_crh.search import duplicate_lists as lists
     from modeling_crh.search import duplicates_of, near_duplicates, read_index
 
+    if other is not None and keep is not None:
+        raise ValueError(f"`keep` must be left out with a second index, whose items all stay, but got {keep!r}.")
+    if other is not None and os.path.realpath(other) == os.path.realpath(index):
+        raise ValueError(
+            f"`other` must be another index, or be left out to find the duplicates within one, but got {other!r}."
+        )
+    if image_root is not None:
+        check_image_root(image_root)
     loaded = read_index(index, "flat")
     summary: dict[str, Any] = {"radius": radius, "items": len(loaded), "index": index}
     summary |= {} if out is None else {"out": str(out)}
     if other is not None:
-        if keep is not None:
-            raise ValueError(f"`keep` must be left out with a second index, whose items all stay, but got {keep!r}.")
         second = read_index(other, "flat")
         pairs = lists.describe_duplicates(loaded, second, duplicates_of(loaded, second, radius), image_root)
         if out is not None:

@@ -340,6 +340,9 @@ def test_dedupe_with_another_index_lists_what_is_in_it_already(crh, refused, tmp
     code, output, _ = crh(*data)
     assert output.endswith(f"2 duplicates of items in {tmp_path / 'old'} among 3 items\n")
     refused([*data, "--keep", "first"], "`keep` must be left out with a second index")
+    same = ("dedupe", tmp_path / "new", f"{tmp_path}/./new", "--radius", 1)
+    refused(same, "`other` must be another index, or be left out to find the duplicates within one, but got")
+    refused([*data, "--image-root", tmp_path / "nowhere"], "`image_root` must be a folder, but got")
 
 
 def test_search_names_paths_below_the_image_root(hits, index_path, image_folder):
