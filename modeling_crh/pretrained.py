@@ -32,8 +32,8 @@ _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
 # Weights that a checkpoint may lack: they hide parts of the input in pretraining, or scale to 1 and shift by 0.
 _NEEDLESS = re.compile(r"(^|\.)(masked_spec_embed|mask_token|pooler\.layernorm\.(weight|bias))$")
 
+_MODULES = {"Transformer", "Pooling", "Normalize"}  # of sentence-transformers; a hash head finds its own scale
 # Pooling modes of sentence-transformers. Before version 6 each had a flag, such as `pooling_mode_cls_token`.
-_MODULES = {"Transformer", "Pooling", "Normalize"}  # a hash head finds its own scale
 _DECLARED: dict[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 
 

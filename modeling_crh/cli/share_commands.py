@@ -50,13 +50,14 @@ def export(
 
     name = checkpoint if is_hub_id(checkpoint) else Path(checkpoint).resolve().name
     if to == "sentence-transformers":
-        others = {
-            "precision": precision != "float32",
-            "calibration": calibration is not None,
-            "pixel_values": pixel_values,
-        }
-        given = [option for option, is_given in others.items() if is_given]
-        _export_sentence_transformers(checkpoint, out, name, given, as_json)
+        for option, value, default in (
+            ("precision", precision, "float32"),
+            ("calibration", calibration, None),
+            ("pixel_values", pixel_values, False),
+        ):
+            if value != default:
+                raise ValueError(f"`{option}` must be left out for sentence-transformers, but got {str(value)!r}.")
+        _export_sentence_transformers(checkpoint, out, name, as_json)
         return
     from modeling_crh.export import check_new_file, export_onnx
 
@@ -77,12 +78,10 @@ def export(
     print_summary(summary, f"{bits} bits, {precision}, {size:,} bytes in {path}", as_json)
 
 
-def _export_sentence_transformers(checkpoint: str, out: Path, name: str, given: list[str], as_json: bool) -> None:
+def _export_sentence_transformers(checkpoint: str, out: Path, name: str, as_json: bool) -> None:
     from modeling_crh.encoding.loading import load_checkpoint
     from modeling_crh.export import export_sentence_transformers
 
-    if given:
-        raise ValueError(f"`{given[0]}` must be left out for sentence-transformers, but is given.")
     model, tokenizer = load_checkpoint(checkpoint)
     folder = export_sentence_transformers(model, out, tokenizer=cast(Any, tokenizer), name=name)
     summary = {"folder": str(folder), "format": "sentence-transformers", "num_bits": model.config.num_bits}

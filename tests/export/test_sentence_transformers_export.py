@@ -78,7 +78,7 @@ def test_the_command_writes_a_folder_with_a_card_that_runs(crh, text_checkpoint,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--precision", "int8"], "`precision` must be left out for sentence-transformers, but is given"),
+        (["--precision", "int8"], "`precision` must be left out for sentence-transformers, but got 'int8'"),
         (["--pixel-values"], "`pixel_values` must be left out for sentence-transformers"),
         (["--calibration", "."], "`calibration` must be left out for sentence-transformers"),
     ],
