@@ -113,15 +113,22 @@ def load_config(name: str, **loading: Any) -> PreTrainedConfig:
         ValueError: If it cannot be a backbone, or asks for other code or weights, see `check_checkpoint`.
         OSError: If there is no such model.
     """
-    try:
+    with refused_backbone(name):
         check_checkpoint(name, **loading)
-    except ValueError as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {reason}.") from error
     loading.setdefault("trust_remote_code", False)  # or transformers asks at the terminal
     config: PreTrainedConfig = AutoConfig.from_pretrained(name, **loading)
     refuse(config)
     return config
+
+
+@contextmanager
+def refused_backbone(name: str) -> Iterator[None]:
+    """Turn a `ValueError` about a file of a checkpoint into one that names the backbone."""
+    try:
+        yield
+    except ValueError as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {reason}.") from error
 
 
 @contextmanager
@@ -149,13 +156,14 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
         ValueError: If it is another than the first token, the mean or the last token, or other modules follow it.
     """
     loading = {key: value for key, value in loading.items() if key != "trust_remote_code"}
-    others = [module for module in declared_modules(name, **loading) if module not in _MODULES]
+    with refused_backbone(name):
+        modules, values = declared_modules(name, **loading), read_checked(name, "1_Pooling/config.json", **loading)
+    others = [module for module in modules if module not in _MODULES]
     if others:
         found = " and ".join(dict.fromkeys(others))
         raise ValueError(
             f"`pooling` must be given for {name!r}, whose modules.json has {found}, which is left out then."
         )
-    values = read_checked(name, "1_Pooling/config.json", **loading)
     if values is None:
         return None
     prefix = "pooling_mode_"
@@ -163,7 +171,7 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
     named = values.get("pooling_mode", [flag.removesuffix("_tokens").removesuffix("_token") for flag in flags])
     modes = [str(mode) for mode in named] if isinstance(named, list) else [str(named)]
     if len(modes) != 1 or modes[0] not in _DECLARED:
-        raise ValueError(f"`pooling` must be given for {name!r}, which pools by {' and '.join(modes)}.")
+        raise ValueError(f"`pooling` must be given for {name!r}, which pools by {' and '.join(modes) or 'no mode'}.")
     return _DECLARED[modes[0]]
 
 

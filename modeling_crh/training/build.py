@@ -17,21 +17,14 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from modeling_crh.checks import is_number
 from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.data import (
-    DataSource,
-    Division,
-    LoadedSplits,
-    is_multi_label,
-    label_names,
-    load_splits,
-    options_of,
-)
+from modeling_crh.data import DataSource, Division, LoadedSplits, is_multi_label, label_names, load_splits, options_of
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
 from modeling_crh.encoding.encoder import multiplies_bfloat16
 from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.loading import check_tower, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.pretrained import refused_backbone
 from modeling_crh.runtime.processes import choose_workers, main_process_first, own_state
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -211,9 +204,10 @@ def _check_depths(backbone_config: dict[str, Any]) -> None:
 def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
     if recipe.feature_extractor is not None:
         return _build_feature_extractor(recipe.feature_extractor)
-    if recipe.image_processor is None:
+    if recipe.image_processor is not None:
+        return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+    with refused_backbone(recipe.backbone or ""):
         return load_processor(recipe.backbone or "", model)
-    return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
 
 
 def _build_feature_extractor(fields: dict[str, Any]) -> SequenceFeatureExtractor:

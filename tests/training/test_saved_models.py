@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 from tiny_inputs import DTYPES, IMAGE_BACKBONES, assert_same_state, in_dtype, inputs_of, move_centers, plain_tokenizer
 from transformers import AutoModel
 
@@ -11,6 +12,7 @@ from modeling_crh.encoding import load_backbone, load_checkpoint
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.pretrained import declared_pooling
+from modeling_crh.training import choose_recipe, dry_run
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -149,13 +151,18 @@ def test_modules_that_a_backbone_cannot_have_are_named(tiny_backbone, tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
+        ("tokenizer_config.json", "[", "Expecting value"),
         ("modules.json", '{"a": 1}', "its modules.json lists no modules"),
         ("modules.json", '[{"type": 3}]', "its modules.json lists no modules"),
         ("modules.json", "[" * 10**5, "its modules.json lists no modules"),
         ("sentence_bert_config.json", '{"max_seq_length": "x"}', "`max_seq_length` .* must be a whole number"),
         ("config_sentence_transformers.json", '{"default_prompt_name": "q"}', "`default_prompt_name` must name one"),
         ("config_sentence_transformers.json", '{"default_prompt_name": [], "prompts": 3}', "must name one"),
-        ("1_Pooling/config.json", '{"include_prompt": false}', "`include_prompt` .* must be true"),
+        (
+            "1_Pooling/config.json",
+            '{"pooling_mode": "mean", "include_prompt": false}',
+            "`include_prompt` .* must be true",
+        ),
     ],
 )
 def test_damaged_files_of_sentence_transformers_are_refused_in_one_sentence(
@@ -169,6 +176,10 @@ def test_damaged_files_of_sentence_transformers_are_refused_in_one_sentence(
     (tmp_path / file).write_text(content)
     with pytest.raises(ValueError, match=message):
         load_processor(tmp_path, CRHModel.from_backbone(str(tmp_path), num_labels=3, pooling="mean"))
+    rows = Dataset.from_dict({"text": ["the", "a"] * 20, "label": ["x", "y"] * 20})
+    rows.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=f"`backbone` must be .*, but '{tmp_path}' is not: .*{message}"):
+        dry_run(choose_recipe(dataset=str(tmp_path / "rows.parquet"), text_column="text", backbone=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -178,6 +189,7 @@ def test_damaged_files_of_sentence_transformers_are_refused_in_one_sentence(
         (["pooling_mode_cls_token"], "cls"),
         (["pooling_mode_mean_tokens"], "mean"),
         (["pooling_mode_lasttoken"], "last"),
+        ([], "which pools by no mode"),
         (["pooling_mode_max_tokens"], "which pools by max"),
         (["pooling_mode_cls_token", "pooling_mode_mean_tokens"], "which pools by cls and mean"),
         ("lasttoken", "last"),  # as version 6 writes it
