@@ -8,10 +8,10 @@ Nobody's code is here: give the folders of clones that you have made.
 
 Method: the same hash logits, labels, centers and weights go through both losses, for three seeds at 64 bits.
 Printed are the largest difference of the loss, and that of its gradient relative to the largest gradient. HashNet and
-DTSH differ by more than rounding: theirs count the pair of a sample with itself as similar, and ours leave it out; DTSH's mean is
-over anchors there and over triplets here. With `--data`, a head is then trained with either on the sections of
-`method_data.py`, by the recipe of `bench_methods.py` at 32 bits with a learning rate of 0.01. The last line is one JSON
-document.
+DTSH differ by more than rounding: theirs count the pair of a sample with itself as similar, and ours leave it out;
+DTSH's mean is over anchors there and over triplets here. With `--data`, a head is then trained with either on the
+sections of `method_data.py`, by the recipe of `bench_methods.py` at 32 bits with a learning rate of 0.01. The last line
+is one JSON document.
 """
 
 import functools
