@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.utils.hub import cached_file
 
-from .configuration_crh import MOST_LABELS
+from .configuration_crh import MOST_LABELS, is_hub_id
 
 FINDING_ARGUMENTS = "revision token cache_dir local_files_only force_download subfolder".split()
 """Arguments of `from_pretrained` that find the files of a model."""
@@ -57,7 +57,7 @@ def check_checkpoint(place: Any, **settings: Any) -> None:
     named = WEIGHT_INDEX if named is None else named
     if not isinstance(named, str) or not named.endswith((".safetensors", ".safetensors.index.json")):
         raise ValueError(f"`transformers_weights` must name a safetensors file, but got {named!r:.80}")
-    for name in (WEIGHT_INDEX, named):
+    for name in dict.fromkeys((WEIGHT_INDEX, named)):  # without the Hub, each question takes half a minute
         index = read_checked(place, name, **finding) if name.endswith(".json") else None
         files = {} if index is None else index.get("weight_map")
         if not isinstance(files, dict) or not all(_is_beside(file) for file in files.values()):
@@ -78,8 +78,11 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
     Raises:
         ValueError: If the file is no JSON object, a value is of another type than transformers takes it to have, a size
             or a number of layers is out of range, or a value leads to code or weights elsewhere.
-        OSError: If there is no such checkpoint.
+        FileNotFoundError: If there is no such folder.
+        OSError: If there is no such checkpoint on the Hub.
     """
+    if not is_hub_id(str(place)) and not Path(place).exists():
+        raise FileNotFoundError("there is no such folder")
     file = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)
     if file is None:
         return None

@@ -99,7 +99,7 @@ def _only_kind(found: MediaFolder) -> Kind:
         held = " and ".join(f"{count:,} {PLURALS[kind]}" for kind, count in counts.items())
         raise ValueError(
             f"`image_column` or `audio_column` must be named for a folder of both, such as {str(found.root)!r}, which "
-            f"holds {held}: `--audio-column audio` reads only the sounds."
+            f"holds {held}: `--image-column image` reads only the images, `--audio-column audio` only the sounds."
         )
     return "audio" if counts["audio"] else "image"
 

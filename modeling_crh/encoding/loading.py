@@ -56,7 +56,10 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         _refuse_unfinished(name)
         values = read_checked(place, "config.json")
         if values is None:
-            raise ValueError("it has no config.json")
+            reason = "it has no config.json"
+            if not Path(name).exists():
+                reason = "there is no such folder, and the Hub, if it can be reached, has no config.json of it"
+            raise ValueError(reason)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
         settings = {"ignore_mismatched_sizes": True, "output_loading_info": True} | kwargs  # refused below

@@ -147,9 +147,11 @@ def _find(query: str, num_bits: int, options: dict[str, Any]) -> list[QuerySourc
     if not is_source and re.fullmatch(rf"[0-9a-fA-F]{{{num_bits // 4}}}", query):
         return [QuerySource(query, "code", np.frombuffer(bytes.fromhex(query), np.uint8))]
     if not is_source and not ("/" in query and is_hub_id(query) and not path.suffix):
+        # unlike Path.exists, os.path.exists takes names of any length
+        missing = "" if os.path.exists(query) else ", and there is no such file or folder"
         raise ValueError(
             "`query` must be an image or sound file, a folder of them, a table, the Hub id of a dataset or a code of "
-            f"{num_bits // 4} hexadecimal digits, but got {query!r:.80}."
+            f"{num_bits // 4} hexadecimal digits, but got {query!r:.80}{missing}."
         )
     if path.is_dir() and tables is None:  # the column of a folder is called by its kind
         options = {name: kind for name, kind in options.items() if name == f"{kind}_column"}

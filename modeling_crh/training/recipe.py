@@ -175,8 +175,8 @@ class Recipe(Division, DataSource):
         if self.lora is not None:
             check_keys("`lora`", self.lora, lora_fields())
             LoraSettings(**self.lora)
-            if self.backbone is None:
-                raise ValueError("`lora` must be given with a pretrained `backbone` only, whose weights it keeps.")
+        if chosen and self.backbone is None:
+            raise ValueError(f"`{chosen[0]}` must be given with a pretrained `backbone` only, whose weights it keeps.")
 
     @classmethod
     def load(cls, path: str | Path, **overrides: Any) -> "Recipe":
@@ -191,6 +191,10 @@ class Recipe(Division, DataSource):
         """
         try:
             values = yaml.load(Path(path).read_text(), RecipeLoader)
+        except IsADirectoryError as error:
+            raise ValueError(
+                f"`recipe` must be a YAML file, but {str(path)!r} is a folder: name data by `dataset`."
+            ) from error
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
         if not isinstance(values, dict):
@@ -291,4 +295,5 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
         return known | division
     is_folder = dataset != "" and Path(dataset).is_dir()
     has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
-    return {name: known[name] for name in (*(_COLUMNS if has_columns else ()), "skip_bad")}
+    kinds = [name for name in ("image_column", "audio_column") if f"{known[name]}_column" == name]  # chosen in a folder
+    return {name: known[name] for name in (*(_COLUMNS if has_columns else kinds), "skip_bad")}

@@ -153,13 +153,17 @@ def test_a_rival_is_trained_by_its_name_and_has_no_centers_that_moved(crh, recip
     ("arguments", "message"),
     [
         (["train", "nowhere.yaml"], "`recipe` must be a readable YAML file, but 'nowhere.yaml' is not"),
+        (["train", "."], "`recipe` must be a YAML file, but '.' is a folder: name data by `dataset`."),
         (["train", "--dataset", "./nowhere/at/all"], "`dataset` must be a folder, a table, the Hub id of a dataset"),
         (
             ["train", "--backbone", "/no/such/model"],
-            "`backbone` must be a model's folder or Hub id, but '/no/such/model' is not",
+            "`backbone` must be a model's folder or Hub id, but '/no/such/model' is not: there is no such folder",
         ),
         (["train", "--num-bits", "12"], "`num_bits` must be a positive multiple of 8, but got 12."),
-        (["evaluate", "./nowhere/at/all"], "`checkpoint` must be a CRH model's folder or Hub id"),
+        (
+            ["evaluate", "./nowhere/at/all"],
+            "CRH model's folder or Hub id, but './nowhere/at/all' is not: there is no such",
+        ),
         (["features", "./nowhere/at/all", ".", "--out", "features"], "`backbone` must be the folder or Hub id of"),
         (["demo", "--data-dir", "."], "`data_dir` must be given with emoji only, but got '.' with fashion_mnist."),
         (["encode", "./nowhere/at/all", ".", "--out", "codes"], "`checkpoint` must be a CRH model's folder or Hub id"),

@@ -104,4 +104,6 @@ def test_a_model_of_images_says_that_it_reads_no_sounds(crh, tmp_path, tiny_chec
     assert "`source` must hold images, since the model reads images and not sounds." in errors
     (tmp_path / "photo.png").write_bytes(sound_bytes(sound(0)))
     picture(0, 0).save(tmp_path / "tones" / "cat" / "cover.png")
-    assert "must be named for a folder of both" in crh("encode", tiny_checkpoint, tmp_path / "tones", "--out", "x")[2]
+    errors = crh("encode", tiny_checkpoint, tmp_path / "tones", "--out", "x")[2]
+    assert "must be named for a folder of both" in errors
+    assert "`--image-column image` reads only the images, `--audio-column audio` only the sounds." in errors

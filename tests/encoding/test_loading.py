@@ -75,6 +75,13 @@ def test_a_damaged_checkpoint_is_refused(damage, checkpoint):
         load_model(checkpoint)
 
 
+@pytest.mark.parametrize("name", ["runs/mistyped", "./runs/mistyped", "/runs/mistyped"])
+def test_a_run_that_is_not_there_is_said_not_to_be_there(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=f"but '{name}' is not: there is no such folder"):
+        load_model(name)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     ViTModel(ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16)).save_pretrained(
         tmp_path

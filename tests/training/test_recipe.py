@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from modeling_crh.data import DataSource, Division
-from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
+from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe, options_of_run
 
 TEXT = """
 dataset: fashion_mnist
@@ -151,6 +151,21 @@ def test_a_field_that_means_nothing_is_an_error(fields, message):
     values = {"dataset": "shoes", "backbone": "org/vit"} | yaml.safe_load(fields)
     with pytest.raises(ValueError, match=re.escape(message)):
         Recipe.from_dict(values)
+
+
+@pytest.mark.parametrize("field", [{"freeze_backbone": True}, {"unfreeze_last": 1}, {"lora": {"rank": 2}}])
+def test_weights_that_are_drawn_at_random_are_not_kept_from_training(field):
+    with pytest.raises(ValueError, match=f"`{next(iter(field))}` must be given with a pretrained `backbone` only"):
+        Recipe.from_dict({"dataset": "shoes", "model": {"backbone_config": {}}, "image_processor": {}} | field)
+
+
+@pytest.mark.parametrize(("column", "kept"), [("image", {"image_column": "image"}), ("picture", {}), (None, {})])
+def test_a_run_that_chose_the_images_of_a_folder_of_both_kinds_reads_those_of_the_next_one(column, kept, tmp_path):
+    recipe = Recipe(dataset="photos", backbone="org/vit", image_column=column)
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    (tmp_path / "new").mkdir()
+    found = options_of_run(str(tmp_path), {"dataset": str(tmp_path / "new")}, columns_only=True)
+    assert found == {"skip_bad": False} | kept
 
 
 def test_an_override_of_what_is_no_mapping_is_an_error():
