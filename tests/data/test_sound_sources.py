@@ -40,7 +40,9 @@ def test_folders_of_recordings_named_as_splits_are_the_division_and_metadata_are
 def test_a_folder_of_sounds_and_images_is_read_only_if_the_kind_is_named(tmp_path):
     write_sounds(tmp_path)
     picture(0, 0).save(tmp_path / "cat" / "cover.png")
-    message = r"`image_column` or `audio_column` must be named .* `--image-column image` reads .* `--audio-column audio`"
+    message = (
+        r"`image_column` or `audio_column` must be named .* `--image-column image` reads .* `--audio-column audio`"
+    )
     with pytest.raises(ValueError, match=message):
         open_source(tmp_path)
     assert read_both(tmp_path, audio_column="audio") == LABELS
