@@ -189,9 +189,13 @@ def declared_modules(name: str | Path, **loading: Any) -> list[str]:
     if file is None:
         return []
     try:
-        return [str(entry["type"].rpartition(".")[2]) for entry in json.loads(Path(file).read_bytes())]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:  # no JSON, or of another form
-        raise ValueError("its modules.json lists no modules") from error
+        entries = json.loads(Path(file).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError("its modules.json is no JSON") from error
+    kinds = [entry.get("type") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    if not kinds or len(kinds) < len(entries) or not all(isinstance(kind, str) for kind in kinds):
+        raise ValueError("its modules.json lists no modules")
+    return [str(kind).rpartition(".")[2] for kind in kinds]
 
 
 class DeclaredTexts(NamedTuple):

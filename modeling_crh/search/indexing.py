@@ -81,6 +81,8 @@ def _found(codes: str | Path) -> Path:
             raise FileNotFoundError("it has no codes*.parquet")
         return folder
     except (OSError, httpx.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the machine's own, such as a full disk
+            raise
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
             f"`codes` must be a parquet file, a folder that holds some or the Hub id of codes, but {name!r} is none: "

@@ -1,3 +1,5 @@
+import errno
+
 import lancedb
 import numpy as np
 import pyarrow as pa
@@ -170,6 +172,15 @@ def test_codes_that_are_none_are_an_error(tmp_path, write_codes):
     with pytest.raises(ValueError, match="`kind` must be auto, flat or ivf for a table, but got 'hnsw'"):
         codes_to_table(file, uri, kind="hnsw")
     assert not uri.exists()
+
+
+def test_a_full_disk_is_not_said_to_be_missing_codes(monkeypatch):
+    def fill(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("modeling_crh.search.indexing.snapshot_download", fill)
+    with pytest.raises(OSError, match="No space left on device"):
+        index_codes("org/codes")
 
 
 def test_either_index_is_opened_by_its_path(tmp_path):

@@ -154,7 +154,7 @@ def test_modules_that_a_backbone_cannot_have_are_named(tiny_backbone, tmp_path):
         ("tokenizer_config.json", "[", "Expecting value"),
         ("modules.json", '{"a": 1}', "its modules.json lists no modules"),
         ("modules.json", '[{"type": 3}]', "its modules.json lists no modules"),
-        ("modules.json", "[" * 10**5, "its modules.json lists no modules"),
+        ("modules.json", "[" * 10**5, "its modules.json is no JSON"),
         ("sentence_bert_config.json", '{"max_seq_length": "x"}', "`max_seq_length` .* must be a whole number"),
         ("config_sentence_transformers.json", '{"default_prompt_name": "q"}', "`default_prompt_name` must name one"),
         ("config_sentence_transformers.json", '{"default_prompt_name": [], "prompts": 3}', "must name one"),
