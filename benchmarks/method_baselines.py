@@ -113,12 +113,16 @@ def _groups(query: Tensor, database: Tensor, unseen: Tensor) -> Iterator[tuple[s
     yield "", torch.ones(len(query), dtype=torch.bool), everything
     if len(unseen):
         asked, items = torch.isin(query, unseen), torch.isin(database, unseen)
-        yield from (("_seen", ~asked, everything), ("_unseen", asked, everything), ("_unseen_alone", asked, items))
+        yield from (
+            ("_seen", ~asked & (query >= 0), everything),
+            ("_unseen", asked, everything),
+            ("_unseen_alone", asked, items),
+        )
 
 
 def mean_average_precision(query: Tensor, database: Tensor, query_labels: Tensor, database_labels: Tensor) -> float:
     """Compute tie-aware mAP with the items ranked by inner product; equal products tie."""
-    from modeling_crh.metrics.asymmetric import _tied_average_precision
+    from modeling_crh.metrics.asymmetric import tied_average_precision
 
     values: list[float] = []
     for first in range(0, len(query), QUERIES_AT_ONCE):
@@ -129,7 +133,7 @@ def mean_average_precision(query: Tensor, database: Tensor, query_labels: Tensor
             relevant = query_labels[rows, None] == database_labels
         for scores, hits in zip((query[rows] @ database.T).numpy(), relevant.numpy(), strict=True):
             ranks = np.unique(-scores, return_inverse=True)[1]
-            values.append(_tied_average_precision(2 * ranks + hits))
+            values.append(tied_average_precision(2 * ranks + hits))
     return float(np.mean(values))
 
 

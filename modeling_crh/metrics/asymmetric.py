@@ -60,7 +60,7 @@ def asymmetric_average_precision(
             keys = _scores(logits[rows], database_codes)  # (B, N)
             keys *= -2  # the best item first
             keys += relevance_of(labels, rows)  # in a tie the relevant items come last
-            values += pool.map(_tied_average_precision, keys)
+            values += pool.map(tied_average_precision, keys)
     return torch.tensor(values, dtype=torch.float64)
 
 
@@ -101,7 +101,7 @@ def _scores(logits: Tensor, database_codes: Tensor) -> NDArray[np.int32]:
     return scores
 
 
-def _tied_average_precision(keys: NDArray[Any]) -> float:
+def tied_average_precision(keys: NDArray[Any]) -> float:
     """Compute the expected average precision of a query from the keys `(N,)` of all items, which it sorts in place.
 
     Items tie if their keys are equal but for the last bit, which is set for the relevant ones.
