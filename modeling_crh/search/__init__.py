@@ -15,13 +15,12 @@ except ModuleNotFoundError as error:
 
 from modeling_crh.search.code_index import is_table_uri
 from modeling_crh.search.duplicates import duplicates_of, near_duplicates
-from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.indexing import index_codes, write_codes
+from modeling_crh.search.hamming_index import HammingIndex, index_codes
 
 if TYPE_CHECKING:
     from modeling_crh.search.lance_index import LanceIndex
 
-__all__ = ["HammingIndex", "duplicates_of", "index_codes", "near_duplicates", "open_index", "read_index", "write_codes"]
+__all__ = ["HammingIndex", "duplicates_of", "index_codes", "near_duplicates", "open_index", "read_index"]
 
 
 def open_index(uri: str | Path) -> "HammingIndex | LanceIndex":

@@ -1,14 +1,20 @@
 """HammingIndex: search packed codes and their items in memory by distance in bits."""
 
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Unpack
 
 import numpy as np
+import pyarrow as pa
+from huggingface_hub import CommitInfo
 from numpy.typing import ArrayLike, NDArray
 
+from modeling_crh.hub.published_codes import push_codes
+from modeling_crh.hub.push import Destination
+from modeling_crh.search.code_files import find_codes, read_codes, write_codes
 from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
 from modeling_crh.search.faiss_store import CodeStore, choose_kind
-from modeling_crh.search.index_file import Column, Items, read_index_file, write_index_file
+from modeling_crh.search.index_file import COLUMNS, Column, Items, read_index_file, write_index_file
 
 _NO_CODES = np.empty(0, np.uint8)
 
@@ -150,3 +156,71 @@ class HammingIndex(CodeIndex):
             raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
         index._fill(store, items, header["model"], header["revision"], header["dtype"])
         return index
+
+    def push_to_hub(
+        self, repo_id: str, *, model: str | None = None, license: str | None = None, **destination: Unpack[Destination]
+    ) -> CommitInfo | None:
+        """Upload codes, ids, labels and relative paths as a dataset, which `load_dataset` and `from_pretrained` read.
+
+        Args:
+            repo_id: Repository such as `org/name`, created if it does not exist.
+            model: Hub id of the model that made the codes; None takes that of the index.
+            license: Hub name of the licence, such as `cc-by-4.0`.
+            **destination: Branch, access token and commit message, see `modeling_crh.hub.push.Destination`.
+
+        Returns:
+            The commit; None for a dry run.
+
+        Raises:
+            ValueError: If an item has no path, or an argument has a value that its rule does not allow.
+            OSError: If the upload failed; nothing is then uploaded.
+        """
+        metadata = {"model": self.model, "revision": self.revision, "dtype": self.dtype, "num_bits": str(self.num_bits)}
+        with TemporaryDirectory() as folder:
+            write_codes(Path(folder), self.packed, self.items, metadata)
+            return push_codes(folder, repo_id, model=model, license=license, **destination)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        kind: str = "auto",
+        num_bits: int | None = None,
+    ) -> "HammingIndex":
+        """Index codes that `push_to_hub` or `crh push` uploaded as a dataset.
+
+        Args:
+            repo_id: Hub id of the dataset, such as `org/codes`.
+            revision: Branch, tag or commit of the dataset; None takes the main branch.
+            token: Access token; None means the token that `hf auth login` has stored.
+            kind: Kind of the index, see `HammingIndex`.
+            num_bits: Number of first bits to index of every code, see `index_codes`.
+
+        Raises:
+            ValueError: If there is no such dataset, or its codes cannot be read.
+        """
+        return index_codes(find_codes(repo_id, revision=revision, token=token), kind=kind, num_bits=num_bits)
+
+
+def index_codes(
+    codes: str | Path, *, kind: str = "auto", model: str | None = None, num_bits: int | None = None
+) -> HammingIndex:
+    """Index codes in memory.
+
+    Args:
+        codes: Parquet file, folder of parquet files or Hub id, see `read_codes`. Its columns `id`, `label` and `path`,
+            if they exist, become those of the index.
+        kind: Kind of the index, see `HammingIndex`.
+        model: Name of the model that replaces the one in the metadata.
+        num_bits: Number of first bits to index of every code, see `read_codes`.
+
+    Raises:
+        ValueError: If the codes cannot be read, see `read_codes`.
+    """
+    settings, parts = read_codes(codes, model, COLUMNS, num_bits)
+    packed, read = zip(*parts, strict=True)
+    columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
+    return HammingIndex(np.concatenate(packed), **columns, kind=kind, **settings.origin)

@@ -1,6 +1,6 @@
 """LanceIndex: packed codes in a table of LanceDB, which may be larger than memory and lie in an object store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modeling_crh.checks import is_whole
+from modeling_crh.search.code_files import CodePart, read_codes
 from modeling_crh.search.code_index import Packed, check_packed
 from modeling_crh.search.index_file import Column, Items
 from modeling_crh.search.lance_rows import Condition, LanceSettings, check_same_columns, make_rows
@@ -215,3 +216,53 @@ class LanceIndex(LanceView):
             doubles = next(filter(len, (batch["id"].filter(pc.is_in(batch["id"], ids)) for batch in batches)), None)
         if doubles is not None:
             raise ValueError(f"`ids` must be new, but the table has {doubles[0].as_py()!r:.80} already.")
+
+
+def codes_to_table(
+    codes: str | Path,
+    uri: str | Path,
+    *,
+    kind: str = "auto",
+    model: str | None = None,
+    append: bool = False,
+    num_bits: int | None = None,
+    storage_options: dict[str, str] | None = None,
+) -> LanceIndex:
+    """Write codes as a table or as its new version, or append them to a table.
+
+    Args:
+        codes: Parquet file or folder of parquet files, see `read_codes`. All columns are kept to filter by.
+        uri: URI of the table, see `LanceIndex`.
+        kind: Kind of the table: `flat`, `ivf` or `auto`.
+        model: Name of the model that replaces the one in the metadata.
+        append: Whether to add to an existing table, which must not hold the ids. All codes are then in memory.
+        num_bits: Number of first bits to write of every code, see `read_codes`.
+        storage_options: Options of the object store, see `LanceIndex`.
+
+    Raises:
+        ValueError: If `codes` or `uri` cannot be used, or appended codes are of another model or length.
+    """
+    check_table_kind(kind)
+    if not append:
+        settings, parts = read_codes(codes, model, num_bits=num_bits)
+        write_table(LancePlace.of(uri, storage_options), _rows(parts), settings, kind=kind, replace=True)
+        return LanceIndex(uri, storage_options=storage_options)
+    table = LanceIndex(uri, storage_options=storage_options)
+    settings, parts = read_codes(codes, model, num_bits=num_bits)
+    for name in ("model", "num_bits"):
+        found, expected = getattr(settings, name), getattr(table, name)
+        if found != expected:
+            raise ValueError(f"`codes` must have the {name} of the table, {expected!r}, but have {found!r}.")
+    table.add_rows(pa.concat_tables(_rows(parts)))
+    table.optimize(kind)
+    return table
+
+
+def _rows(parts: Iterator[CodePart]) -> Iterator[pa.Table]:
+    """Make rows of a table; codes without ids are numbered from 0."""
+    start = 0
+    for packed, columns in parts:
+        ids = columns.pop("id", pa.array(np.arange(start, start + len(packed))))
+        items = Items(len(packed), ids, columns.pop("label", None), columns.pop("path", None))
+        yield make_rows(packed, items, columns)
+        start += len(packed)

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from modeling_crh.app.finder import folder_pictures, stored_pictures
-from modeling_crh.hub.published import store_pictures
+from modeling_crh.hub.space import store_pictures
 
 
 def test_stored_pictures_are_those_of_the_folder(index, image_root, tmp_path):
@@ -25,7 +25,7 @@ def test_pictures_that_are_missing_stay_missing(index, image_root, tmp_path):
 
 
 def test_more_pictures_than_a_space_should_hold_are_refused(index, image_root, tmp_path, monkeypatch):
-    monkeypatch.setattr("modeling_crh.hub.published.MAX_PICTURES", 59)
+    monkeypatch.setattr("modeling_crh.hub.space.MAX_PICTURES", 59)
     with pytest.raises(ValueError, match="`image_root` must be left out for a Space of more than 59 items, but got 60"):
         store_pictures(tmp_path / "pictures", index, image_root)
     assert not (tmp_path / "pictures").exists()

@@ -49,6 +49,10 @@ def test_an_index_goes_up_as_codes_and_pushed_codes_are_indexed(
     first, again = HammingIndex.load(tmp_path / "photos.crh"), HammingIndex.load(tmp_path / "again.crh")
     np.testing.assert_array_equal(again.packed, first.packed)
     assert (again.model, again.records([0])[0]["path"]) == ("ada/tiny", "bright/00.png")
+    again.push_to_hub("ada/drafts", revision="draft", private=True)
+    third = HammingIndex.from_pretrained("ada/drafts", revision="draft", kind="ivf")
+    np.testing.assert_array_equal(third.packed, first.packed)
+    assert (third.kind, third.records([59])) == ("ivf", again.records([59]))
     code, _, errors = crh("index", "ada/none-such", "--out", tmp_path / "none.crh")
     assert (code, "or the Hub id of codes, but 'ada/none-such' is none" in errors) == (2, True)
 

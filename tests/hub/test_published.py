@@ -8,7 +8,7 @@ import yaml
 from tiny_shards import open_shards, packed
 
 from modeling_crh.data import BadRow, Row
-from modeling_crh.hub.published import push_codes, write_public_codes
+from modeling_crh.hub.published_codes import push_codes, write_public_codes
 
 
 def write_codes(folder, paths, metadata=None):

@@ -9,7 +9,7 @@ from modeling_crh.data import open_source
 from modeling_crh.encoding import Encoder
 from modeling_crh.encoding.encode import encode_source
 from modeling_crh.search import index_codes
-from modeling_crh.search.indexing import codes_to_table
+from modeling_crh.search.lance_index import codes_to_table
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,7 @@
-"""Build an index of the codes that `crh encode` writes: in memory, over FAISS, or as a table of LanceDB."""
+"""Read and write files of codes, as `crh encode` makes them, for the indexes."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +15,8 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.file_bytes import httpx
 from modeling_crh.runtime.terminal import progress_bar
-from modeling_crh.search.hamming_index import HammingIndex
-from modeling_crh.search.index_file import COLUMNS, Items
-from modeling_crh.search.lance_rows import CODE, LanceSettings, make_rows
-
-if TYPE_CHECKING:
-    from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search.index_file import Items
+from modeling_crh.search.lance_rows import CODE, LanceSettings
 
 _ROWS = 1 << 18  # rows of a part
 
@@ -50,7 +45,7 @@ def read_codes(
         ValueError: If there is no such file, it holds no codes, the files of a folder differ in model or columns,
             `crh encode` has not completed the folder, or the model is not trained for codes of `num_bits` bits.
     """
-    path = _found(codes)
+    path = find_codes(codes)
     files = code_files(path)
     schemas = [read_code_schema(file) for file in files]
     found_model, revision, named_bits, dtype = one_model(schemas, path)
@@ -70,13 +65,26 @@ def read_codes(
     return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], all_bits, kept_bits)
 
 
-def _found(codes: str | Path) -> Path:
-    """Return the file or folder of codes; those that are a dataset on the Hub are downloaded first."""
+def find_codes(codes: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """Return the file or folder of codes; those that are a dataset on the Hub are downloaded first.
+
+    Args:
+        codes: File or folder, or the Hub id of codes that were pushed, such as `org/codes`.
+        revision: Branch, tag or commit of the dataset; None takes the main branch.
+        token: Access token; None means the token that `hf auth login` has stored.
+
+    Raises:
+        ValueError: If there is no such dataset, or it holds no codes.
+    """
     path, name = check_path("codes", codes), str(codes)
     if path.exists() or "/" not in name or not is_hub_id(name):
         return path
     try:
-        folder = Path(snapshot_download(name, repo_type="dataset", allow_patterns="codes*.parquet"))
+        folder = Path(
+            snapshot_download(
+                name, repo_type="dataset", revision=revision, token=token, allow_patterns="codes*.parquet"
+            )
+        )
         if not any(folder.glob("*.parquet")):
             raise FileNotFoundError("it has no codes*.parquet")
         return folder
@@ -118,107 +126,32 @@ def _part(batch: pa.RecordBatch, width: int) -> CodePart:
     return packed, {name: batch[name] for name in batch.schema.names if name != CODE}
 
 
-def index_codes(
-    codes: str | Path, *, kind: str = "auto", model: str | None = None, num_bits: int | None = None
-) -> HammingIndex:
-    """Index codes in memory.
+def write_codes(folder: Path, packed: NDArray[np.uint8], items: Items, metadata: dict[str, str]) -> None:
+    """Write codes and their items as `crh encode` does, into one file of a folder.
 
     Args:
-        codes: Parquet file or folder of parquet files, see `read_codes`. Its columns `id`, `label` and `path`, if they
-            exist, become those of the index.
-        kind: Kind of the index, see `HammingIndex`.
-        model: Name of the model that replaces the one in the metadata.
-        num_bits: Number of first bits to index of every code, see `read_codes`.
-
-    Raises:
-        ValueError: If the codes cannot be read, see `read_codes`.
-    """
-    settings, parts = read_codes(codes, model, COLUMNS, num_bits)
-    packed, read = zip(*parts, strict=True)
-    columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
-    return HammingIndex(np.concatenate(packed), **columns, kind=kind, **settings.origin)
-
-
-def write_codes(index: HammingIndex, folder: str | Path) -> Path:
-    """Write the items of an index as `crh encode` writes codes, such as to push them to the Hub; return the file.
-
-    Args:
-        index: Index with a path for every item.
         folder: Folder for the file, which exists.
+        packed: Packed codes `(N, K / 8)`.
+        items: The N items, each with a path.
+        metadata: `model`, `revision`, `dtype` and `num_bits` of the codes.
 
     Raises:
         ValueError: If an item has no path.
     """
-    target = shard_path(check_path("folder", folder), 0)
-    packed, items = index.packed, index.items.table
-    if "path" not in items.column_names or items["path"].null_count:
-        raise ValueError("`index` must have a path for every item to be written as codes, but lacks one.")
+    found = items.table
+    if "path" not in found.column_names or found["path"].null_count:
+        raise ValueError("The index must have a path for every item to be written as codes, but lacks one.")
     columns = {
-        "id": items["id"] if "id" in items.column_names else pa.array(np.arange(len(index))),
-        "path": items["path"].cast(pa.string()),
+        "id": found["id"] if "id" in found.column_names else pa.array(np.arange(len(packed))),
+        "path": found["path"].cast(pa.string()),
         "code": pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed.tobytes())]
         ),
     }
-    if "label" in items.column_names:
-        kind = items["label"].type
+    if "label" in found.column_names:
+        kind = found["label"].type
         small = pa.list_(pa.string()) if pa.types.is_large_list(kind) else pa.string()
-        columns["label"] = items["label"] if pa.types.is_integer(kind) else items["label"].cast(small)
-    named = {"model": index.model, "revision": index.revision, "dtype": index.dtype, "num_bits": str(index.num_bits)}
-    table = pa.table(columns).replace_schema_metadata(named)
-    with shard_writer(target, table.schema) as writer:
+        columns["label"] = found["label"] if pa.types.is_integer(kind) else found["label"].cast(small)
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    with shard_writer(shard_path(folder, 0), table.schema) as writer:
         writer.write_table(table)
-    return target
-
-
-def codes_to_table(
-    codes: str | Path,
-    uri: str | Path,
-    *,
-    kind: str = "auto",
-    model: str | None = None,
-    append: bool = False,
-    num_bits: int | None = None,
-    storage_options: dict[str, str] | None = None,
-) -> "LanceIndex":
-    """Write codes as a table or as its new version, or append them to a table.
-
-    Args:
-        codes: Parquet file or folder of parquet files, see `read_codes`. All columns are kept to filter by.
-        uri: URI of the table, see `LanceIndex`.
-        kind: Kind of the table: `flat`, `ivf` or `auto`.
-        model: Name of the model that replaces the one in the metadata.
-        append: Whether to add to an existing table, which must not hold the ids. All codes are then in memory.
-        num_bits: Number of first bits to write of every code, see `read_codes`.
-        storage_options: Options of the object store, see `LanceIndex`.
-
-    Raises:
-        ValueError: If `codes` or `uri` cannot be used, or appended codes are of another model or length.
-    """
-    from modeling_crh.search.lance_index import LanceIndex
-    from modeling_crh.search.lance_table import LancePlace, check_table_kind, write_table
-
-    check_table_kind(kind)
-    if not append:
-        settings, parts = read_codes(codes, model, num_bits=num_bits)
-        write_table(LancePlace.of(uri, storage_options), _rows(parts), settings, kind=kind, replace=True)
-        return LanceIndex(uri, storage_options=storage_options)
-    table = LanceIndex(uri, storage_options=storage_options)
-    settings, parts = read_codes(codes, model, num_bits=num_bits)
-    for name in ("model", "num_bits"):
-        found, expected = getattr(settings, name), getattr(table, name)
-        if found != expected:
-            raise ValueError(f"`codes` must have the {name} of the table, {expected!r}, but have {found!r}.")
-    table.add_rows(pa.concat_tables(_rows(parts)))
-    table.optimize(kind)
-    return table
-
-
-def _rows(parts: Iterator[CodePart]) -> Iterator[pa.Table]:
-    """Make rows of a table; codes without ids are numbered from 0."""
-    start = 0
-    for packed, columns in parts:
-        ids = columns.pop("id", pa.array(np.arange(start, start + len(packed))))
-        items = Items(len(packed), ids, columns.pop("label", None), columns.pop("path", None))
-        yield make_rows(packed, items, columns)
-        start += len(packed)

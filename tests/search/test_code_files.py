@@ -8,10 +8,8 @@ import pytest
 import tiny_shards
 
 from modeling_crh.file_bytes import httpx
-from modeling_crh.hub.published import write_public_codes
-from modeling_crh.search import HammingIndex, index_codes, open_index, read_index, write_codes
-from modeling_crh.search.indexing import codes_to_table
-from modeling_crh.search.lance_index import LanceIndex
+from modeling_crh.search import HammingIndex, index_codes, open_index, read_index
+from modeling_crh.search.lance_index import LanceIndex, codes_to_table
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def test_codes_ids_paths_labels_and_the_model_are_read(tmp_path, write_codes):
 
 @pytest.mark.parametrize("rows", [7, 1 << 18])
 def test_files_are_one_index_or_one_table_in_the_order_of_their_names(folder, rows, monkeypatch, write_codes):
-    monkeypatch.setattr("modeling_crh.search.indexing._ROWS", rows)
+    monkeypatch.setattr("modeling_crh.search.code_files._ROWS", rows)
     packed = write_codes(folder / "c.txt")
     index, table = index_codes(folder), codes_to_table(folder, folder / "all.lance")
     np.testing.assert_array_equal(index.packed, packed)
@@ -125,7 +123,7 @@ def test_codes_are_added_if_they_fit(folder, tmp_path):
     ],
 )
 def test_what_goes_wrong_half_way_leaves_what_was_there(folder, fault, message, monkeypatch, write_codes):
-    monkeypatch.setattr("modeling_crh.search.indexing._ROWS", 7)
+    monkeypatch.setattr("modeling_crh.search.code_files._ROWS", 7)
     uri = folder / "all.lance"
     LanceIndex.create(uri, np.zeros((3, 4), np.uint8))
     before = sorted(path.name for path in uri.rglob("*"))
@@ -178,7 +176,7 @@ def test_a_full_disk_is_not_said_to_be_missing_codes(monkeypatch):
     def fill(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("modeling_crh.search.indexing.snapshot_download", fill)
+    monkeypatch.setattr("modeling_crh.search.code_files.snapshot_download", fill)
     with pytest.raises(OSError, match="No space left on device"):
         index_codes("org/codes")
 
@@ -197,23 +195,24 @@ def test_either_index_is_opened_by_its_path(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [None, ["a", None, "b"], [3, 1, 2], [["a"], [], ["b", "c"]]])
-def test_an_index_that_is_written_as_codes_and_published_is_the_same_index_again(labels, tmp_path):
+def test_an_index_that_is_published_is_the_same_index_again(labels, tmp_path, monkeypatch):
+    def keep(stage, repo_id, destination, **_):
+        stage(tmp_path)
+
+    monkeypatch.setattr("modeling_crh.hub.published_codes.upload", keep)
     packed = np.random.default_rng(0).integers(0, 256, (3, 4), dtype=np.uint8)
     settings = {"labels": labels, "paths": ["a.png", "b.png", "c.png"], "model": "org/model", "dtype": "float32"}
     index = HammingIndex(packed, ids=[7, 8, 9], **settings)
-    write_codes(index, tmp_path)
-    (tmp_path / "public").mkdir()
-    write_public_codes(tmp_path, tmp_path / "public", None)
-    for folder in (tmp_path, tmp_path / "public"):
-        again = index_codes(folder)
-        np.testing.assert_array_equal(again.packed, packed)
-        assert again.records(range(3)) == index.records(range(3))
-        assert (again.model, again.dtype) == ("org/model", "float32")
+    index.push_to_hub("org/codes")
+    again = index_codes(tmp_path)
+    np.testing.assert_array_equal(again.packed, packed)
+    assert again.records(range(3)) == index.records(range(3))
+    assert (again.model, again.dtype) == ("org/model", "float32")
 
 
-def test_an_index_without_paths_is_not_written_as_codes(tmp_path):
-    with pytest.raises(ValueError, match="`index` must have a path for every item"):
-        write_codes(HammingIndex(np.zeros((1, 1), np.uint8)), tmp_path)
+def test_an_index_without_paths_is_not_published():
+    with pytest.raises(ValueError, match="The index must have a path for every item"):
+        HammingIndex(np.zeros((1, 1), np.uint8)).push_to_hub("org/codes", dry_run=True)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +241,6 @@ def test_a_dataset_without_codes_and_a_connection_that_breaks_name_the_dataset(t
         raise httpx.ReadTimeout("too slow")
 
     for download, reason in ((lambda *_, **__: str(tmp_path), "it has no codes.*.parquet"), (breaks, "too slow")):
-        monkeypatch.setattr("modeling_crh.search.indexing.snapshot_download", download)
+        monkeypatch.setattr("modeling_crh.search.code_files.snapshot_download", download)
         with pytest.raises(ValueError, match=f"or the Hub id of codes, but 'org/photos' is none: {reason}"):
             index_codes("org/photos")
