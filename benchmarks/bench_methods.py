@@ -159,6 +159,8 @@ def _is_defined(dataset: str, row: str) -> bool:
     one_label = ("shc", "shc_more", "greedyhash", "class_id", "cosface", "arcface", "proxyanchor", "supcon")
     if dataset == "tags" and row in one_label:
         return False
+    if row == "raw_cut" and dataset not in ("sections", "tags"):  # what is trained for cosines of texts
+        return False
     features = row in ("itq", "lsh") or ROWS[row].baseline != ""
     return "features_column" in DATA[dataset].recipe or not features  # of pictures there are none before the training
 

@@ -12,7 +12,9 @@ other rows. Its rows are:
 - `matryoshka`: signs of a linear layer of 64 numbers under the hidden one, whose first 16, 32, 48 and 64 are each
   trained to be classified (Kusupati et al., arXiv 2205.13147); a code is the first K.
 
-`raw_float`, `raw_int8` and `raw_sign` are the stored features themselves. Every ranking is by an inner product.
+`raw_float`, `raw_int8` and `raw_sign` are the stored features themselves, and `raw_cut` the signs of their first K
+dimensions, as sentence-transformers gives them for `truncate_dim=K` and `precision="ubinary"`. Every ranking is by an
+inner product.
 """
 
 import json
@@ -49,7 +51,7 @@ def baseline_figures(name: str, fields: dict[str, Any], query: str, database: st
     features, labels, unseen = _load(settings)
     asked, searched = features[query], features[database]
     if name.startswith("raw_"):
-        pairs = _raw(name, asked, searched)
+        pairs = _raw(name, asked, searched, num_bits)
     else:
         network = _train(settings, name == "matryoshka")
         train, asked, searched = (network.hidden(part) for part in (features["train"], asked, searched))
@@ -137,8 +139,10 @@ def mean_average_precision(query: Tensor, database: Tensor, query_labels: Tensor
     return float(np.mean(values))
 
 
-def _raw(name: str, query: Tensor, database: Tensor) -> dict[str, Pair]:
-    if name == "raw_sign":  # as sentence-transformers' precision "ubinary"
+def _raw(name: str, query: Tensor, database: Tensor, num_bits: int) -> dict[str, Pair]:
+    if name == "raw_cut":
+        query, database = query[:, :num_bits], database[:, :num_bits]
+    if name in ("raw_sign", "raw_cut"):
         return {"map": (_signs(query), _signs(database)), "map_asymmetric": (query, _signs(database))}
     query, database = nn.functional.normalize(query), nn.functional.normalize(database)
     return {"map_asymmetric": (query, _int8(database) if name == "raw_int8" else database)}
