@@ -115,10 +115,10 @@ DATA["emoji_pictures"] = Data(
         "data_dir": "pictures/emoji",
         "backbone": "pictures/lite0",
         "image_processor": {"size": {"height": 64, "width": 64}},
-        "training": SCHEDULE | {"num_train_epochs": 6, "per_device_train_batch_size": 128},
+        "training": SCHEDULE | {"num_train_epochs": 5, "per_device_train_batch_size": 128},
     },
     1611,
-    (1.0e-3, 3.0e-3),
+    (3.0e-4, 1.0e-3, 3.0e-3),
     tries_settings=False,
 )
 _STAMPS = _features("stamps", "Pictures of things, a few a class, EfficientNet-lite0 features", 33, 256, 30)

@@ -37,6 +37,7 @@ from modeling_crh.data.tables import (
     digest,
     divide_tables,
     find_tables,
+    near_name,
     open_tables,
     read_error,
     read_stream,
@@ -125,7 +126,7 @@ def open_stored(source: DataSource) -> Stored:
         rule = f"a folder, a table, the Hub id of a dataset, or one of the benchmarks {', '.join(sorted(BENCHMARKS))}"
         if path.exists():
             raise ValueError(f"`dataset` must be {rule}, but got the file {name!r}.")
-        raise FileNotFoundError(f"`dataset` must be {rule}, but there is no {name!r}.")
+        raise FileNotFoundError(f"`dataset` must be {rule}, but there is no {name!r}.{near_name(name)}")
     return _open_hub(name, source.config, source.revision)
 
 

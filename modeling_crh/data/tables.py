@@ -1,5 +1,6 @@
 """Find tables by file, list, glob pattern or folder, and open them: parquet, CSV, JSON, WebDataset tars, NumPy."""
 
+import difflib
 import glob
 import hashlib
 import os
@@ -159,9 +160,18 @@ def read_error(name: str, error: Exception) -> Exception:
         return error
     cause = error.__cause__ or error
     reason = str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__
+    near = "" if Path(name).exists() else near_name(name)
     return ValueError(
-        f"`dataset` must be a folder, a table or a dataset that can be read, but {name!r} is not: {reason}."
+        f"`dataset` must be a folder, a table or a dataset that can be read, but {name!r} is not: {reason}.{near}"
     )
+
+
+def near_name(name: str) -> str:
+    """Suggest the file or folder beside that is named most like `name`, as the end of a message."""
+    folder = Path(name).parent
+    names = [path.name for path in folder.iterdir()] if os.access(folder, os.R_OK) and folder.is_dir() else []
+    found = difflib.get_close_matches(Path(name).name, names, n=1)
+    return f" There is {str(folder / found[0])!r}." if found else ""
 
 
 def no_rows(name: str) -> ValueError:

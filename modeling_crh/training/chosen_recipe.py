@@ -43,12 +43,13 @@ def choose_recipe(path: str | Path | None = None, **fields: Any) -> Recipe:
         return Recipe.load(FEATURES_RECIPE, **overrides)
     if "backbone" in overrides:
         return Recipe.from_dict({"augmentation": "standard", "preset": "best"}, **overrides)
+    recipe = Recipe.load(DEMO_RECIPE, **overrides)
     if "text_column" not in overrides:
         say(
             "No `--backbone` was named, so the small ResNet of the demo is trained from scratch; a pretrained one, "
             "such as --backbone microsoft/resnet-34, needs fewer images."
         )
-    return Recipe.load(DEMO_RECIPE, **overrides)
+    return recipe
 
 
 def _found_features(options: dict[str, Any]) -> dict[str, str]:

@@ -169,7 +169,7 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "dataset": recipe.dataset,
-        "protocol": None if data.rows is None else recipe.protocol,
+        **({} if data.rows is None else {"protocol": recipe.protocol}),
         **data.splits.num_rows,
         "left_out": len(data.bad_rows),
         "backbone": _backbone_name(recipe, model),

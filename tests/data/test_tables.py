@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -386,3 +387,12 @@ def test_columns_of_numbers_are_features(tmp_path, features, suffix):
     assert [[float(number) for number in np.stack(row).reshape(-1)] for row in rows] == [
         list(np.reshape(row, -1)) for row in features
     ]
+
+
+def test_a_mistyped_name_is_refused_with_the_name_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, there in (("fotos", "'photos'"), (str(tmp_path / "photo"), repr(str(tmp_path / "photos")))):
+        with pytest.raises((ValueError, FileNotFoundError), match=re.escape(f" There is {there}.") + "$"):
+            open_source(name)

@@ -225,7 +225,6 @@ def test_a_dry_run_says_what_the_run_would_be_and_leaves_nothing(recipe, tmp_pat
     assert summary.pop("loss") > 0
     assert summary == {
         "dataset": recipe.dataset,
-        "protocol": None,
         "train": 43,
         "validation": 5,
         "query": 12,
