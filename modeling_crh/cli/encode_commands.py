@@ -13,6 +13,7 @@ from modeling_crh.cli.options import (
     Json,
     NumBits,
     NumWorkers,
+    Pooling,
     Precision,
     Tower,
     with_data_options,
@@ -88,9 +89,8 @@ def features(
     checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a backbone, or of a trained model.")],
     data: DataOptions,
     out: Annotated[Path, typer.Option(help="Folder for the tables: `features`, or one table per split of the data.")],
-    tower: Annotated[
-        Tower | None, typer.Option(help="Tower of a dual encoder, such as CLIP.", show_default="vision")
-    ] = None,
+    tower: Tower = None,
+    pooling: Pooling = None,
     views: Annotated[
         int, typer.Option(min=1, help="Number of views per training image: the image itself, and augmented ones.")
     ] = 1,
@@ -109,7 +109,7 @@ def features(
     from modeling_crh.encoding.feature_tables import store_features
     from modeling_crh.runtime.processes import choose_workers
 
-    backbone, processor = load_backbone(checkpoint, tower)
+    backbone, processor = load_backbone(checkpoint, tower, pooling)
     place_model(backbone, dtype, compiled=compiled)
     parts, bad_rows = read_parts(DataSource(**data))
     name_bad_rows(bad_rows)

@@ -37,8 +37,18 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output, all else on standard error.")
 ]
 
-Tower = Literal["vision", "text", "audio"]
-"""The same as `modeling_crh.backbones.Tower`, which takes seconds to import."""
+# The literals are `Tower` and `Pooling` of `modeling_crh.backbones`, which takes seconds to import.
+Tower = Annotated[
+    Literal["vision", "text", "audio"] | None,
+    typer.Option(help="Tower of a dual encoder such as CLIP that is the backbone.", show_default="vision, or audio"),
+]
+Pooling = Annotated[
+    Literal["pooler", "cls", "mean", "last"] | None,
+    typer.Option(
+        help="How the backbone's output becomes one vector: its *pooler*, its *cls* or *last* token, or their *mean*.",
+        show_default="that of its authors",
+    ),
+]
 
 Command = Callable[..., None]
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from modeling_crh.cli.options import DataOptions, Json, Tower, with_data_options
+from modeling_crh.cli.options import DataOptions, Json, Pooling, Tower, with_data_options
 from modeling_crh.data_source import DataSource, Division
 from modeling_crh.runtime.terminal import print_figures, say
 
@@ -27,13 +27,8 @@ def train(
         str | None,
         typer.Option(help="Hub id or folder of a pretrained backbone.", show_default=OF_THE_RECIPE),
     ] = None,
-    tower: Annotated[
-        Tower | None,
-        typer.Option(
-            help="Tower of a dual encoder, such as CLIP, that is the backbone.",
-            show_default=f"{OF_THE_RECIPE}, or vision",
-        ),
-    ] = None,
+    tower: Tower = None,
+    pooling: Pooling = None,
     freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train only the hash head.")] = False,
     unfreeze_last: Annotated[
         int | None,
@@ -111,7 +106,7 @@ def train(
         freeze_backbone=freeze_backbone or None,
         unfreeze_last=unfreeze_last,
         lora={"rank": lora_rank},
-        model={"num_bits": num_bits, "tower": tower},
+        model={"num_bits": num_bits, "tower": tower, "pooling": pooling},
         balanced=balanced or None,
         training=training,
         preset=preset,

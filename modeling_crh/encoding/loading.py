@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from modeling_crh.backbones import Tower, has_towers
+from modeling_crh.backbones import Pooling, Tower, has_towers
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
@@ -153,12 +153,15 @@ def _has_fixed_centers(name: str | Path) -> bool:
         return False
 
 
-def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrainedModel, Processor]:
+def load_backbone(
+    name: str | Path, tower: Tower | None = None, pooling: Pooling | None = None
+) -> tuple[PreTrainedModel, Processor]:
     """Load a pretrained backbone in evaluation mode, with its processor; of a CRH model, the backbone inside.
 
     Args:
         name: Folder or Hub id.
         tower: Tower of a dual encoder, see `CRHConfig`; of a CRH model, None.
+        pooling: How the backbone's output becomes one vector, see `CRHConfig`; of a CRH model, None.
 
     Raises:
         ValueError: If there is no such model, or it has no backbone.
@@ -167,9 +170,10 @@ def load_backbone(name: str | Path, tower: Tower | None = None) -> tuple[PreTrai
     try:
         _refuse_unfinished(name)
         is_crh = (read_checked(place, "config.json") or {}).get("model_type") == CRHConfig.model_type
-        if is_crh and tower is not None:
-            raise ValueError("it is a CRH model, whose `tower` is chosen already")
-        backbone = load_model(place).backbone if is_crh else load_pretrained(str(place), tower=tower)
+        for option, value in (("tower", tower), ("pooling", pooling)):
+            if is_crh and value is not None:
+                raise ValueError(f"it is a CRH model, whose `{option}` is chosen already")
+        backbone = load_model(place).backbone if is_crh else load_pretrained(str(place), tower=tower, pooling=pooling)
         if backbone is None:
             raise ValueError("it reads stored features")
         return backbone, load_processor(place, backbone)

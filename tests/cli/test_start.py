@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from tiny_runs import IMAGES
 
-from modeling_crh.backbones import Tower
+from modeling_crh.backbones import Pooling, Tower
 from modeling_crh.cli import options
 from modeling_crh.training.recipe import Recipe
 
@@ -59,8 +59,10 @@ def test_completion_loads_no_slow_library(typed, completed):
     assert completed in output
 
 
-def test_the_towers_of_the_command_line_are_those_of_the_backbones():
-    assert get_args(options.Tower) == get_args(Tower)
+@pytest.mark.parametrize(("option", "known"), [(options.Tower, Tower), (options.Pooling, Pooling)])
+def test_towers_and_poolings_of_the_command_line_are_those_of_the_backbones(option, known):
+    values, no_value = get_args(get_args(option)[0])
+    assert (get_args(values), no_value) == (get_args(known), type(None))
 
 
 @pytest.mark.slow

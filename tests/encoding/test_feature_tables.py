@@ -79,6 +79,9 @@ def test_a_second_run_into_one_folder_is_refused_before_it_computes(backbone, sp
 
 def test_a_crh_model_gives_its_backbone(tiny_model, tiny_checkpoint, tmp_path):
     assert type(load_backbone(tiny_checkpoint)[0]).__name__ == "ViTModel"
+    for option, value in (("tower", "vision"), ("pooling", "mean")):
+        with pytest.raises(ValueError, match=f"it is a CRH model, whose `{option}` is chosen already"):
+            load_backbone(tiny_checkpoint, **{option: value})
     tiny_model(None).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"`backbone` must be the folder .*, but .* is not: it reads stored features"):
         load_backbone(tmp_path)

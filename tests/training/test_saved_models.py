@@ -7,6 +7,7 @@ from tiny_inputs import DTYPES, IMAGE_BACKBONES, assert_same_state, in_dtype, in
 from transformers import AutoModel
 
 from modeling_crh import CRHModel
+from modeling_crh.backbones import pooling_of
 from modeling_crh.codebook import draw_centers
 from modeling_crh.encoding import load_backbone, load_checkpoint
 from modeling_crh.encoding.inputs import load_processor
@@ -146,6 +147,9 @@ def test_modules_that_a_backbone_cannot_have_are_named(tiny_backbone, tmp_path):
     with pytest.raises(ValueError, match=r"`pooling` must be given for .*, whose modules\.json has Dense"):
         CRHModel.from_backbone(str(tmp_path), num_labels=3)
     assert CRHModel.from_backbone(str(tmp_path), num_labels=3, pooling="mean").config.pooling == "mean"
+    with pytest.raises(ValueError, match=r"`pooling` must be given for .*, whose modules\.json has Dense"):
+        load_backbone(tmp_path)
+    assert pooling_of(load_backbone(tmp_path, pooling="mean")[0]) == "mean"
 
 
 @pytest.mark.parametrize(
