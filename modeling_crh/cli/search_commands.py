@@ -51,10 +51,11 @@ def index(
     from modeling_crh.search import index_codes
     from modeling_crh.search.code_index import is_table_uri
     from modeling_crh.search.index_file import is_index_file
-    from modeling_crh.search.lance_index import codes_to_table
 
     built: CodeIndex
     if is_table_uri(out):
+        from modeling_crh.search.lance_index import codes_to_table  # needs LanceDB, which a file does not
+
         built = codes_to_table(codes, out, kind=kind, model=model, append=append, num_bits=num_bits)
         more = {"version": built.version}
     else:

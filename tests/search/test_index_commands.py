@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import PIL.Image
@@ -58,6 +59,14 @@ def test_index_writes_what_encode_wrote(crh, encoded, tiny_checkpoint, tmp_path)
     code, output, _ = crh("index", encoded, "--out", table, "--kind", "ivf", "--model", "org/name")
     assert (code, output) == (0, f"60 codes of 16 bits, ivf, in {table}\n")
     assert (LanceIndex(table).model, LanceIndex(table).at(1).model) == ("org/name", str(tiny_checkpoint))
+
+
+def test_a_file_of_codes_needs_no_lancedb(crh, encoded, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "modeling_crh.search.lance_index", None)  # as where LanceDB is not installed
+    file = tmp_path / "index.crh"
+    for command in (["index", encoded, "--out", file], ["search", file, "00ff"], ["dedupe", file, "--radius", 0]):
+        code, _, errors = crh(*command)
+        assert code == 0, errors
 
 
 def test_index_replaces_an_index_and_nothing_else(refused, encoded, tmp_path):
