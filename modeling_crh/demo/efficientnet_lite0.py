@@ -47,5 +47,7 @@ def load_efficientnet_lite0(size: int = 128) -> tuple[TimmWrapperModel, ViTImage
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("Name the folder to write: python -m modeling_crh.demo.efficientnet_lite0 FOLDER")
     for part in load_efficientnet_lite0():
         part.save_pretrained(Path(sys.argv[1]))

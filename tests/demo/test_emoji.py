@@ -6,8 +6,7 @@ from tiny_runs import RESNET
 from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
 from modeling_crh.demo import emoji_demo as emoji
-from modeling_crh.demo import run_emoji_demo
-from modeling_crh.demo.emoji_demo import MOVING, NEVER_MOVING
+from modeling_crh.demo.emoji_demo import MOVING, NEVER_MOVING, run_emoji_demo
 from modeling_crh.report.report_page import Plot
 from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
 

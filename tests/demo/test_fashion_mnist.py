@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tiny_runs import IMAGES
 
-from modeling_crh.demo import run_demo
+from modeling_crh.demo.fashion_mnist_demo import run_demo
 from modeling_crh.training.recipe import Recipe
 
 
