@@ -134,7 +134,7 @@ def _train_and_evaluate(recipe: "Recipe", out: Path, resume: bool, as_json: bool
     try:
         trained = train(recipe, out, resume=resume)
     except KeyboardInterrupt:
-        say(f"`--resume` goes on from the last checkpoint in {out}.")
+        say(f"The same command with `--resume` goes on from the last checkpoint in {out}.")
         raise typer.Exit(130) from None
     if not PartialState().is_main_process:
         return

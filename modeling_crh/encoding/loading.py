@@ -217,7 +217,7 @@ def _refuse_unfinished(name: str | Path) -> None:
     run = folder.parent if folder.name in (MODEL_FOLDER, "checkpoints") else folder
     is_begun = (run / "checkpoints").is_dir() or (run / "recipe.yaml").is_file()
     if is_begun and not any((place / "config.json").is_file() for place in (folder, run, run / MODEL_FOLDER)):
-        raise ValueError(f"the training of {str(run)!r} has not ended; `crh train --resume` goes on with it")
+        raise ValueError(f"the training of {str(run)!r} has not ended; its command with `--resume` goes on")
 
 
 def _first_line(error: Exception) -> str:

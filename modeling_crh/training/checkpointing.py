@@ -231,14 +231,27 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
     finished = (Path(find_model(out)) / "config.json").exists()
     what = "something else"
     if (out / RECIPE_NAME).is_file():
-        before, now = (dataclasses.asdict(one) for one in (Recipe.load(out / RECIPE_NAME), recipe))
-        changed = [name for name in now if before[name] != now[name]]
+        changed = _changed(*(dataclasses.asdict(one) for one in (Recipe.load(out / RECIPE_NAME), recipe)))
         if not changed and resume:
             return finished
         what = "this run, finished" if finished else "this run, interrupted; `--resume` goes on"
         if changed:
             what = f"another run, with another {' and '.join(f'`{name}`' for name in changed)}"
+            if resume and not finished:
+                what += f"; `crh train {out / RECIPE_NAME} --out {out} --resume` goes on with that one"
     raise ValueError(f"`out` must be a new or empty folder, but {str(out)!r} holds {what}.")
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Name the fields of a recipe that differ, those of `training` and `model` as `training.num_train_epochs`."""
+    names: list[str] = []
+    for name in sorted(before.keys() | now.keys(), key=[*now, *before].index):
+        one, other = before.get(name), now.get(name)
+        if one != other and isinstance(one, dict) and isinstance(other, dict):
+            names += [f"{name}.{inner}" for inner in _changed(one, other)]
+        elif one != other:
+            names.append(name)
+    return names
 
 
 def save_with_processor(model: CRHModel, processor: Processor, folder: str | Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from modeling_crh.search import HammingIndex
 
-SENTENCE = "has not ended; `crh train --resume` goes on with it"
+SENTENCE = "has not ended; its command with `--resume` goes on"
 
 
 @pytest.mark.parametrize("form", ["with a checkpoint", "before its first checkpoint", "its checkpoints", "its model"])

@@ -238,5 +238,5 @@ def test_a_run_is_loaded_by_its_folder_and_by_that_of_its_model(checkpoint, tmp_
         assert same_state(model, load_model(checkpoint))
         assert image_processor.size["height"] == 16
     (tmp_path / "begun" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"the training of .* has not ended; `crh train --resume` goes on with it"):
+    with pytest.raises(ValueError, match=r"the training of .* has not ended; its command with `--resume` goes on"):
         load_model(tmp_path / "begun")

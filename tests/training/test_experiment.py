@@ -130,6 +130,16 @@ def test_a_folder_that_holds_another_run_is_left_alone(recipe, finished):
     assert before == {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def test_a_run_that_goes_on_with_other_options_names_them_and_the_command_that_would(recipe, finished, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "run", ignore=shutil.ignore_patterns("model"))
+    values = yaml.safe_load(recipe.dump())
+    other = Recipe.from_dict(values | {"training": values["training"] | {"num_train_epochs": 7}})
+    run = re.escape(str(tmp_path / "run"))
+    message = rf"another `training\.num_train_epochs`; `crh train {run}/recipe\.yaml --out {run} --resume` goes on"
+    with pytest.raises(ValueError, match=message):
+        train(other, tmp_path / "run", resume=True)
+
+
 def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew_with_one_line_and_its_speed(
     recipe, tmp_path, capfd
 ):

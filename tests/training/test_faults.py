@@ -176,4 +176,4 @@ def test_an_interruption_of_the_launcher_alone_or_of_all_ends_all_processes(targ
     ended = run_groups(tmp_path, group, launcher=ACCELERATE, env=environment, start_new_session=True)
     assert ended.returncode == 1  # and its output is closed, so that no process is left which holds it
     assert ended.stderr.count("Interrupted.") == 2, ended.stderr
-    assert f"`--resume` goes on from the last checkpoint in {tmp_path / group / 'run'}." in ended.stderr
+    assert f"with `--resume` goes on from the last checkpoint in {tmp_path / group / 'run'}." in ended.stderr
