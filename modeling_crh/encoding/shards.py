@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,10 +50,12 @@ class CodeShards:
         self.folder = check_path("out", folder)
         if self.folder.is_file():
             raise ValueError(f"`out` must be a folder, but {str(folder)!r} is a file.")
-        others = sorted(self.folder.glob("*.parquet"))  # before the record, which a run writes before its first shard
+        # before the record, which a run writes before its first shard; a killed run leaves names that start with a dot
+        others = sorted(name for name in os.listdir(self.folder) if name[0] != ".") if self.folder.is_dir() else []
         begun = EncodingRecord.read(self.folder)
         if others and begun is None:
-            raise ValueError(f"`out` must hold no codes of another run, but {str(folder)!r} holds {others[0].name}.")
+            rule = "`out` must be a new or empty folder, or hold codes of this run"
+            raise ValueError(f"{rule}, but {str(folder)!r} holds {others[0]!r}.")
         if begun is not None:
             record.check_same(begun, self.folder)
         self.record = begun or record  # all shards name the model as the first run did

@@ -116,8 +116,13 @@ def test_another_run_is_refused(tmp_path, fields, message):
 
 
 def test_other_folders_are_refused(tmp_path):
+    (tmp_path / "pictures" / "cat").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, or .*, but '.*pictures' holds 'cat'"):
+        open_shards(tmp_path / "pictures")
+    (tmp_path / "pictures" / "cat").rmdir()
+    open_shards(tmp_path / "pictures")
     (tmp_path / "codes.parquet").write_bytes(b"earlier work")
-    with pytest.raises(ValueError, match=r"`out` must hold no codes of another run, but '.*' holds codes\.parquet"):
+    with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, or .* holds 'codes\.parquet'"):
         open_shards(tmp_path)
     with pytest.raises(ValueError, match=r"`out` must be a folder, but '.*' is a file"):
         open_shards(tmp_path / "codes.parquet")
