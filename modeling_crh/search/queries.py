@@ -73,7 +73,8 @@ def check_model(index: CodeIndex, model: str) -> None:
     same_folder = all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
     if model != index.model and not same_folder and not shares_centers(model, index.model):
         raise ValueError(
-            f"`model` must be the one that made the codes of the index, {index.model!r}, but got {model!r}."
+            f"`model` must be the one that made the codes of the index, {index.model!r}, but got {model!r}; if that is "
+            "the same model under another name or from another folder, name it by `crh index --model`."
         )
 
 

@@ -364,7 +364,7 @@ def test_search_names_paths_below_the_image_root(hits, index_path, image_folder)
     ("arguments", "message"),
     [
         (["a.crh"], "`query` must be given, or `text`, but both are missing."),
-        (["a.crh", "0000", "--model", "org/other"], "that made the codes of the index, 'org/m', but got 'org/other'."),
+        (["a.crh", "0000", "--model", "org/other"], "that made the codes of the index, 'org/m', but got 'org/other';"),
         (["a.crh", "000"], "or a code of 4 hexadecimal digits, but got '000', and there is no such file or folder."),
         (["a.crh", "0000", "-k", "0"], "`k` must be a whole number, 1 or larger, but got 0."),
         (["a.crh", "0000", "--radius", "17"], "`radius` must be a whole number of bits from 0 to 16, but got 17."),
