@@ -129,7 +129,7 @@ def check_signs(name: str, codes: Tensor) -> None:
         least, most = codes.abs().aminmax() if codes.numel() else (1, 1)  # a third of the time of `==` and `all`
         if least == most == 1:
             return
-    advice = "pass hash logits through `binarize` first, and packed codes through `unpack_codes`"
+    advice = "pass hash logits through `binarize` first, packed codes through `unpack_codes`, and bits b as 2 * b - 1"
     raise ValueError(f"`{name}` must hold only -1 and +1; {advice}.")
 
 

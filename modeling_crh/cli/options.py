@@ -27,7 +27,7 @@ NumBits = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"],
-    typer.Option("--dtype", help="Precision to compute in; *auto* is bfloat16 where the hardware multiplies it."),
+    typer.Option("--dtype", help="Precision to compute in; *auto* is bfloat16 where the hardware is fast at it."),
 ]
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Compile the model first, which is worth it for many thousands of items.")

@@ -219,10 +219,10 @@ def _all_names(named: list[Label]) -> set[str]:
 
 def _no_labels(columns: Columns, name: str, found: list[str]) -> str:
     if name.endswith(".npy"):
-        return f"Training needs labels: put them into {name.removesuffix('.npy')}.labels.npy, one a row."
+        return f"Training needs labels: put them into {name.removesuffix('.npy')}.labels.npy, one per row."
     if columns.kind in FILE_KINDS and found == [columns.kind]:
         return (
-            f"Training needs labels, but the {PLURALS[columns.kind]} of {name} have none: put them into one folder a "
+            f"Training needs labels, but the {PLURALS[columns.kind]} of {name} have none: put them into one folder per "
             "class, or list them with their labels in a metadata.csv."
         )
     return f"Training needs labels: `label_column` must name a column of the data, which are {found}."

@@ -27,7 +27,7 @@ Forward = Callable[..., Tensor]
 """Function from a batch of inputs to one tensor `(N, ...)`."""
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-"""Precision of a model: `auto` is `bfloat16` where the hardware multiplies it, and `float32` elsewhere."""
+"""Precision of a model: `auto` is `bfloat16` where the hardware is fast at it, and `float32` elsewhere."""
 
 
 class Encoder:
@@ -175,7 +175,8 @@ def place_model(model: PreTrainedModel, dtype: DType | None = None, *, compiled:
     if dtype == "auto":
         chosen = "bfloat16" if multiplies_bfloat16(device) else "float32"
     if dtype == "auto" and chosen == "bfloat16":
-        say(f"Computing in bfloat16, which the {'processor' if device.type == 'cpu' else 'GPU'} multiplies itself.")
+        hardware = "processor" if device.type == "cpu" else "GPU"
+        say(f"Computing in bfloat16, floats of 16 bits that this {hardware} is fast at.")
     nn.Module.to(model, device, None if chosen is None else getattr(torch, chosen))
     if not compiled:
         return

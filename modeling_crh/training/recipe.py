@@ -191,14 +191,14 @@ class Recipe(Division, DataSource):
         """
         try:
             values = yaml.load(Path(path).read_text(), RecipeLoader)
-        except IsADirectoryError as error:
-            raise ValueError(
-                f"`recipe` must be a YAML file, but {str(path)!r} is a folder: name data by `dataset`."
-            ) from error
+        except (IsADirectoryError, UnicodeDecodeError) as error:
+            found = "a folder" if isinstance(error, IsADirectoryError) else "no text"
+            message = f"`recipe` must be a YAML file, but {str(path)!r} is {found}: name data by `dataset`."
+            raise ValueError(message) from error
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(f"`recipe` must be a readable YAML file, but {str(path)!r} is not: {error}") from error
         if not isinstance(values, dict):
-            raise ValueError(f"`recipe` must hold a mapping of fields, but {str(path)!r} does not.")
+            raise ValueError(f"`recipe` must hold fields by name, but {str(path)!r} does not: name data by `dataset`.")
         return cls.from_dict(values, **overrides)
 
     @classmethod

@@ -179,6 +179,16 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(crh, arguments, message, tm
     assert list(tmp_path.iterdir()) == []
 
 
+def test_data_in_the_place_of_the_recipe_are_told_their_option(crh, tmp_path):
+    (tmp_path / "rows.csv").write_text("picture,kind\na.png,cat\n")
+    (tmp_path / "rows.npy").write_bytes(b"\x93NUMPY")
+    for name, message in (("rows.csv", "must hold fields by name, but"), ("rows.npy", "must be a YAML file, but")):
+        code, output, errors = crh("train", tmp_path / name, "--out", tmp_path / "run")
+        assert (code, output) == (2, "")
+        assert message in errors
+        assert errors.endswith(": name data by `dataset`.\n")
+
+
 def test_every_command_explains_itself():
     for command in ([], ["train"], ["evaluate"], ["encode"], ["features"], ["index"], ["search"], ["dedupe"], ["demo"]):
         result = CliRunner().invoke(cli.commands, [*command, "--help"])

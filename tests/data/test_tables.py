@@ -199,7 +199,7 @@ def test_arrays_of_numpy_are_features(tmp_path, shape, dtype):
     rows = list(open_source(tmp_path / "rows.npy").rows())
     assert np.array_equal([np.stack(row.value) for row in rows], features.astype(np.float32))
     assert [row.label for row in rows] == [None] * 12
-    with pytest.raises(ValueError, match=r"Training needs labels: put them into .*rows\.labels\.npy, one a row"):
+    with pytest.raises(ValueError, match=r"Training needs labels: put them into .*rows\.labels\.npy, one per row"):
         load_splits(tmp_path / "rows.npy")
     np.save(tmp_path / "rows.labels.npy", np.array(TWELVE))
     assert read_both(tmp_path / "rows.npy") == TWELVE

@@ -35,7 +35,7 @@ def test_codes_of_another_precision_differ_by_few_bits(dtype, tiny_checkpoint, i
 @pytest.mark.usefixtures("fast_bfloat16")
 def test_auto_takes_bfloat16_where_it_is_fast_and_says_so(tiny_checkpoint, capsys):
     assert Encoder.load(tiny_checkpoint, dtype="auto").dtype == "bfloat16"
-    assert "Computing in bfloat16, which the processor multiplies itself." in capsys.readouterr().err
+    assert "Computing in bfloat16, floats of 16 bits that this processor is fast at." in capsys.readouterr().err
     assert Encoder.load(tiny_checkpoint).dtype == Encoder.load(tiny_checkpoint, dtype="float32").dtype == "float32"
     assert "Computing" not in capsys.readouterr().err
 

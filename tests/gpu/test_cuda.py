@@ -93,7 +93,7 @@ def test_a_model_is_placed_whole_and_its_centers_keep_their_type(tiny_model):
 def test_auto_is_bfloat16_on_a_card_that_multiplies_it(tiny_checkpoint, capsys):
     is_fast = multiplies_bfloat16(torch.device("cpu")) if ON_CPU else torch.cuda.get_device_capability() >= (8, 0)
     assert Encoder.load(tiny_checkpoint, dtype="auto").dtype == ("bfloat16" if is_fast else "float32")
-    said = f"Computing in bfloat16, which the {'processor' if ON_CPU else 'GPU'} multiplies itself."
+    said = f"Computing in bfloat16, floats of 16 bits that this {'processor' if ON_CPU else 'GPU'} is fast at."
     assert (said in capsys.readouterr().err) == is_fast
 
 

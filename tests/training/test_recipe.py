@@ -80,8 +80,8 @@ def test_overrides_go_before_the_file_and_into_its_mappings(write):
     [
         ("dataset: [", "`recipe` must be a readable YAML file, but '.*' is not: while parsing"),
         ("model: &a {num_bits: 8}\ntraining: {<<: *a}", "`recipe` must be a readable .* has no merge keys, <<"),
-        ("", "`recipe` must hold a mapping of fields, but '.*' does not"),
-        ("- dataset", "`recipe` must hold a mapping of fields"),
+        ("", "`recipe` must hold fields by name, but '.*' does not"),
+        ("- dataset", "`recipe` must hold fields by name"),
         ("backbone: org/vit", "`dataset` must be the name of a benchmark or a folder, but is missing"),
         ("{dataset: 3, backbone: org/vit}", "`dataset` must be of type str, but got 3"),
         ("{dataset: shoes, backbone: 3}", r"`backbone` must be of type str \| None, but got 3"),
