@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"readable YAML file, but '.*none\.yaml' is not: .*No such file"):
         Recipe.load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(ValueError, match="readable YAML file"):
+    with pytest.raises(ValueError, match=r"must be a YAML file, but .* is no text: name data by `dataset`"):
         Recipe.load(tmp_path / "binary.yaml")
 
 
