@@ -142,7 +142,7 @@ def push(
     from modeling_crh.encoding.loading import load_checkpoint
     from modeling_crh.hub.push import push_model
 
-    _check_push(kind, space, model, image_root, with_pictures)
+    _check_push(source, kind, space, model, image_root, with_pictures)
     if adapter and (space or kind == "dataset"):
         raise ValueError("`adapter` must be given with the run of a model only.")
     if example is not None and (space or kind == "dataset"):
@@ -181,10 +181,7 @@ def push(
 
 def _push_dataset(source: str, repo_id: str, **settings: Any) -> "CommitInfo | None":
     """Upload a folder of codes, or the codes of an index."""
-    from modeling_crh.search.code_index import is_table_uri
-    from modeling_crh.search.index_file import is_index_file
-
-    if is_table_uri(source) or (Path(source).is_file() and is_index_file(source)):
+    if _is_index(source):
         from modeling_crh.search import read_index
 
         return read_index(source, "flat").push_to_hub(repo_id, **settings)
@@ -193,7 +190,16 @@ def _push_dataset(source: str, repo_id: str, **settings: Any) -> "CommitInfo | N
     return push_codes(source, repo_id, **settings)
 
 
-def _check_push(kind: str, space: bool, model: str | None, image_root: Path | None, with_pictures: bool) -> None:
+def _is_index(source: str) -> bool:
+    from modeling_crh.search.code_index import is_table_uri
+    from modeling_crh.search.index_file import is_index_file
+
+    return is_table_uri(source) or (Path(source).is_file() and is_index_file(source))
+
+
+def _check_push(
+    source: str, kind: str, space: bool, model: str | None, image_root: Path | None, with_pictures: bool
+) -> None:
     if space and kind != "model":
         raise ValueError(f"`type` must be left out with `space`, but got {kind!r}.")
     if image_root is not None and not space:
@@ -202,6 +208,8 @@ def _check_push(kind: str, space: bool, model: str | None, image_root: Path | No
         raise ValueError(f"`model` must be given with codes or an index only, but got {model!r} with a model.")
     if model is None and space:
         raise ValueError("`model` must be given with `space`: the id of the model on the Hub that made the codes.")
+    if kind == "model" and not space and (_is_index(source) or any(Path(source).glob("codes-*.parquet"))):
+        raise ValueError(f"`type` must be 'dataset', or `space` be given, to push the codes in {source!r}.")
     if with_pictures and kind == "dataset":
         raise ValueError("`with_pictures` must be left out with codes, which have no pictures.")
 

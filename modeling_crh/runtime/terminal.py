@@ -164,7 +164,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
         rows: Cells of each row.
         title: Title of the table; empty for none.
     """
-    table = Table(title=printable(title) if title else None, title_justify="left")
+    if title:  # a title of the table would be broken where the table is narrower
+        Console().print(printable(title), style="italic", soft_wrap=True)
+    table = Table()
     for column in columns:
         is_right = column.endswith(">")
         table.add_column(column.rstrip(">"), justify="right" if is_right else "left", overflow="fold")

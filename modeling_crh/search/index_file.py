@@ -256,7 +256,8 @@ def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
     """
     file = check_path("path", path)
     if not file.is_file():
-        raise FileNotFoundError(f"`path` must be the file of an index, but there is no file {str(path)!r}.")
+        hint = "; of a folder of codes `crh index` makes one" if file.is_dir() else ""
+        raise FileNotFoundError(f"`path` must be the file of an index, but there is no file {str(path)!r}{hint}.")
     content = file.read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError(f"`path` must be the file of an index, but {str(path)!r} is another file.")
@@ -264,9 +265,7 @@ def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
         raise ValueError(f"`path` must be an undamaged index, but {str(path)!r} is cut short.")
     _, version, checksum = _START.unpack_from(content)
     if version != FORMAT_VERSION:
-        raise ValueError(
-            f"`path` must be an index of format version {FORMAT_VERSION}, but {str(path)!r} is of version {version}."
-        )
+        raise ValueError(f"`path` must be an index of version {FORMAT_VERSION}, but '{path}' has version {version}.")
     if hashlib.sha256(memoryview(content)[_START.size :]).digest() != checksum:
         raise ValueError(f"`path` must be an undamaged index, but the checksum of {str(path)!r} is wrong.")
     try:

@@ -76,11 +76,22 @@ def test_a_card_of_a_person_with_damaged_metadata_ends_a_push_before_it_begins(
 @pytest.mark.usefixtures("no_hub")
 def test_a_dry_run_shows_what_codes_would_publish(crh, tmp_path):
     write_codes(tmp_path, ["/home/ada/a.png"])
-    code, output, errors = crh("push", tmp_path, "ada/codes", "--type", "dataset", "--dry-run")
+    name = "ada/codes-with-a-name-that-is-longer-than-the-table-of-their-files"
+    code, output, errors = crh("push", tmp_path, name, "--type", "dataset", "--dry-run")
     assert code == 0, errors
-    for shown in ("Dataset ada/codes would have", "codes-00000.parquet", "# codes"):
+    for shown in (f"Dataset {name} would have\n", "codes-00000.parquet", "# codes"):
         assert shown in output, shown
     assert "/home/ada" not in output
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_codes_that_are_pushed_as_a_model_are_told_their_type(crh, tmp_path):
+    write_codes(tmp_path, ["/home/ada/a.png"])
+    crh("index", tmp_path, "--out", tmp_path / "codes.crh")
+    for source in (tmp_path, tmp_path / "codes.crh"):
+        code, _, errors = crh("push", source, "ada/codes", "--dry-run")
+        assert code == 2
+        assert f"`type` must be 'dataset', or `space` be given, to push the codes in '{source}'." in errors
 
 
 @pytest.mark.parametrize(

@@ -92,8 +92,8 @@ def test_another_file_is_refused(content, tmp_path):
 
 def test_no_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for path in ("nowhere", "."):
-        with pytest.raises(FileNotFoundError, match="`path` must be the file of an index, but there is no file"):
+    for path, end in (("nowhere", r"'nowhere'\.$"), (".", r"'\.'; of a folder of codes `crh index` makes one\.$")):
+        with pytest.raises(FileNotFoundError, match=f"`path` must be the file of an index, but there is no file {end}"):
             HammingIndex.load(path)
     with pytest.raises(ValueError, match="`path` must be a path, and not empty"):
         HammingIndex.load("")
@@ -103,7 +103,7 @@ def test_another_version_is_named_beside_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(index_file, "FORMAT_VERSION", 7)
     make_index().save(tmp_path / "index")
     monkeypatch.undo()
-    with pytest.raises(ValueError, match=r"an index of format version 1, but '.*' is of version 7"):
+    with pytest.raises(ValueError, match=r"an index of version 1, but '.*' has version 7"):
         HammingIndex.load(tmp_path / "index")
 
 
