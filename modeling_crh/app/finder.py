@@ -19,7 +19,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.encoding import Encoder
 from modeling_crh.images import UnreadableImageError, decoding, to_rgb
-from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
+from modeling_crh.runtime.html import Thumbnail, check_image_root, file_within, thumbnail_within
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.code_index import label_text
 from modeling_crh.search.queries import load_encoder
@@ -35,13 +35,19 @@ def no_pictures(position: int, path: str | None) -> Thumbnail:
     return Thumbnail()
 
 
-def folder_pictures(root: str | Path) -> Pictures:
+def folder_pictures(root: str | Path, index: HammingIndex) -> Pictures:
     """Give pictures of the images in a folder; paths of an index that lead out of it are refused.
 
     Raises:
         FileNotFoundError: If `root` is not a folder.
+        ValueError: If it has no image of the index, as far as 1,000 items all over the index tell.
     """
-    read = lru_cache(_KEPT)(partial(thumbnail_within, check_image_root(root)))
+    folder = check_image_root(root)
+    tried = np.unique(np.linspace(0, len(index) - 1, 1000).astype(int))
+    paths = [record["path"] for record in index.records(tried)]
+    if not any(path is not None and isinstance(file_within(folder, path), Path) for path in paths):
+        raise ValueError(f"`image_root` must hold images of the index, but {str(root)!r} holds none of them.")
+    read = lru_cache(_KEPT)(partial(thumbnail_within, folder))
     return lambda position, path: Thumbnail() if path is None else read(path)
 
 

@@ -192,7 +192,7 @@ def build_page(
     if image_root is not None and pictures is not None:
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
     loaded = read_index(index)
-    chosen: Pictures = no_pictures if image_root is None else folder_pictures(image_root)
+    chosen: Pictures = no_pictures if image_root is None else folder_pictures(image_root, loaded)
     if pictures is not None:
         chosen = stored_pictures(pictures)
     return _lay_out(Finder(loaded, model, chosen, text_model, **settings))

@@ -36,6 +36,7 @@ def test_the_command_serves_until_it_is_interrupted(crh, index_path, checkpoint,
         (["nowhere.crh", "--model", "CHECKPOINT"], "`path` must be the file of an index, but there is no file"),
         (["INDEX", "--model", "org/other"], "`model` must be the one that made the codes of the index"),
         (["INDEX", "--model", "CHECKPOINT", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
+        (["INDEX", "--model", "CHECKPOINT", "--image-root", "."], "`image_root` must hold images of the index"),
         (
             ["INDEX", "--model", "CHECKPOINT", "--allowed-host", "http://x"],
             "`allowed_hosts` must be names or addresses",

@@ -10,7 +10,7 @@ from modeling_crh.search import HammingIndex
 
 @pytest.fixture(scope="session")
 def finder(index, checkpoint, image_root):
-    return Finder(index, checkpoint, folder_pictures(image_root))
+    return Finder(index, checkpoint, folder_pictures(image_root, index))
 
 
 def test_an_image_has_the_code_that_the_index_holds_of_it(finder, index, image_root):

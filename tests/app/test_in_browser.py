@@ -43,7 +43,7 @@ def expected(index):
 
 def test_a_click_on_an_image_of_the_database_shows_what_lies_nearest(visit, expect, index, expected):
     page = visit()
-    expect(page.get_by_role("heading", name="Nothing is asked yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No search yet")).to_be_visible()
     tile = page.locator(".crh-gallery button").nth(4)
     position = int(tile.get_attribute("data-position"))
     tile.click()

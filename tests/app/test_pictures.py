@@ -7,7 +7,7 @@ from modeling_crh.hub.space import store_pictures
 
 def test_stored_pictures_are_those_of_the_folder(index, image_root, tmp_path):
     assert store_pictures(tmp_path / "pictures", index, image_root) == 60
-    stored, fresh = stored_pictures(tmp_path / "pictures"), folder_pictures(image_root)
+    stored, fresh = stored_pictures(tmp_path / "pictures"), folder_pictures(image_root, index)
     for position in (0, 1, 59):
         assert stored(position, None) == fresh(position, f"{position:02d}.png")
     assert stored(60, None).uri == fresh(0, None).uri == fresh(0, "../../etc/passwd").uri == ""
