@@ -1,6 +1,7 @@
 """Load trained models and backbones, complete or with an error that says what is missing."""
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -206,9 +207,15 @@ def check_tower(backbone: PreTrainedModel | None, columns: Sequence[str]) -> Non
 
 
 def find_revision(name: str) -> str:
-    """The commit of a model that was loaded from the Hub; empty for a folder."""
-    config = try_to_load_from_cache(name, "config.json") if is_hub_id(name) else None
-    return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
+    """Find the commit of a model that was loaded from the Hub, or the digest of the weights of one in a folder."""
+    if is_hub_id(name):
+        config = try_to_load_from_cache(name, "config.json")
+        return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
+    digest, files = hashlib.sha256(), sorted(Path(find_model(name)).glob("*.safetensors")) if name else []
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{digest.hexdigest()[:16]}" if files else ""
 
 
 def _refuse_unfinished(name: str | Path) -> None:

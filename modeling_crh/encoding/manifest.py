@@ -23,7 +23,7 @@ class EncodingRecord:
 
     Attributes:
         model: Name of the model.
-        revision: Commit of the model on the Hub; empty for a folder.
+        revision: Commit of the model on the Hub, or digest of the weights of one in a folder.
         weights: Digest of the model's weights and processor.
         num_bits: Number of bits of a code, K.
         source: Name of the source.

@@ -29,7 +29,7 @@ class HammingIndex(CodeIndex):
         paths: Paths of the items, `(N,)` strings. They are never opened here.
         kind: `flat`, `ivf`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
         model: Name of the model that made the codes.
-        revision: Git revision of the model that made the codes.
+        revision: Commit on the Hub, or digest of the weights, of the model that made the codes.
         dtype: Precision that they were computed in, such as `float32`.
 
     Raises:

@@ -82,7 +82,7 @@ class LanceIndex(LanceView):
             columns: More columns to filter by, `(N,)` each, by name.
             kind: `flat`, `ivf` or `auto`, see `modeling_crh.search.lance_table.check_table_kind`.
             model: Name of the model that made the codes.
-            revision: Git revision of the model that made the codes.
+            revision: Commit on the Hub, or digest of the weights, of the model that made the codes.
             dtype: Precision that they were computed in, such as `float32`.
             replace: Whether the codes become a new version of an existing table of codes.
             storage_options: Options of the object store, see the class.

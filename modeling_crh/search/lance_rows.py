@@ -79,7 +79,7 @@ class LanceSettings:
     Args:
         num_bits: `K`.
         model: Name of the model that made the codes.
-        revision: Git revision of the model that made the codes.
+        revision: Commit on the Hub, or digest of the weights, of the model that made the codes.
         dtype: Precision that they were computed in.
     """
 

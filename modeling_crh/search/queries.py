@@ -18,8 +18,9 @@ from modeling_crh.data import Row, open_source
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding.encoder import DType, Encoder
-from modeling_crh.encoding.loading import cut_model, find_model, load_checkpoint, shares_centers
+from modeling_crh.encoding.loading import cut_model, find_model, find_revision, load_checkpoint, shares_centers
 from modeling_crh.file_bytes import UnreadableError, stored_source
+from modeling_crh.runtime.terminal import say
 from modeling_crh.search.code_index import CodeIndex
 from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 
@@ -69,13 +70,32 @@ def check_model(index: CodeIndex, model: str) -> None:
     """
     if not index.model:
         raise ValueError(f"`index` must name the model of its codes to be searched by {model!r}, but names none.")
-    folders = [Path(find_model(name)) for name in (index.model, model)]
-    same_folder = all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
-    if model != index.model and not same_folder and not shares_centers(model, index.model):
+    if not _is_named(index, model) and not shares_centers(model, index.model):
         raise ValueError(
             f"`model` must be the one that made the codes of the index, {index.model!r}, but got {model!r}; if that is "
             "the same model under another name or from another folder, name it by `crh index --model`."
         )
+
+
+def _is_named(index: CodeIndex, model: str) -> bool:
+    """Whether the index names this model, by the same name or folder."""
+    folders = [Path(find_model(name)) for name in (index.model, model)]
+    return model == index.model or (all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1]))
+
+
+def _check_weights(index: CodeIndex, model: str) -> None:
+    """Check that a loaded model is the one of an index still; say it where only its commit on the Hub is another."""
+    found = find_revision(model)
+    if not _is_named(index, model) or not found or not index.revision or found == index.revision:
+        return
+    if not is_hub_id(model):
+        raise ValueError(
+            f"`model` must have the weights that made the codes of the index, but {model!r} has others since then: "
+            "encode and index the items again."
+        )
+    say(
+        f"{model} is at commit {found[:7]}, but made the codes at {index.revision[:7]}: encode again if it was trained."
+    )
 
 
 def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
@@ -87,10 +107,12 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
         **settings: Settings of the `Encoder`, such as `num_workers`; the `dtype` `"auto"` is that of the index.
 
     Raises:
-        ValueError: If the model does not exist, did not make the codes, or makes codes of another length.
+        ValueError: If the model does not exist, did not make the codes, has got other weights since, or makes codes of
+            another length.
     """
     check_model(index, model)
     trained, processor = load_checkpoint(model)
+    _check_weights(index, model)
     if index.num_bits not in trained.config.lengths:
         found = trained.config.num_bits
         raise ValueError(f"`model` must make codes of {index.num_bits} bits, as the index holds, but makes {found}.")

@@ -1,8 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
+from modeling_crh import CRHModel
 from modeling_crh.encoding import Encoder
+from modeling_crh.encoding.loading import find_revision, load_checkpoint
 from modeling_crh.pipeline_crh import CRHPipeline
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.queries import (
@@ -115,3 +119,24 @@ def test_a_run_and_the_model_in_it_are_one(tmp_path):
     (inner / "config.json").write_text("{}")
     for one, other in ((tmp_path / "run", inner), (inner, tmp_path / "run")):
         check_model(HammingIndex(np.zeros((1, 2), np.uint8), model=str(one)), str(other))
+
+
+def test_a_folder_that_has_got_other_weights_since_is_refused(tiny_checkpoint, tmp_path):
+    folder = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    index = HammingIndex(np.zeros((1, 2), np.uint8), model=str(folder), revision=find_revision(str(folder)))
+    load_encoder(index, str(folder))
+    model = CRHModel.from_pretrained(folder)
+    with torch.no_grad():
+        next(model.hash_head.parameters()).add_(1)
+    model.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"must have the weights that made the codes of the index, but .* has others"):
+        load_encoder(index, str(folder))
+
+
+def test_another_commit_on_the_hub_is_said(tiny_checkpoint, monkeypatch, capsys):
+    trained = load_checkpoint(tiny_checkpoint)
+    monkeypatch.setattr("modeling_crh.search.queries.load_checkpoint", lambda name: trained)
+    monkeypatch.setattr("modeling_crh.search.queries.find_revision", lambda name: "b" * 40)
+    for made, is_said in (("a" * 40, True), ("b" * 40, False), ("", False)):
+        load_encoder(HammingIndex(np.zeros((1, 2), np.uint8), model="org/model", revision=made), "org/model")
+        assert ("org/model is at commit bbbbbbb, but made the codes at aaaaaaa" in capsys.readouterr().err) == is_said
