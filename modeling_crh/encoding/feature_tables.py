@@ -18,7 +18,7 @@ from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.encoding.loading import check_tower
-from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.atomic_files import first_file, whole_file
 from modeling_crh.runtime.locks import only_run
 
 FILE_NAMES = {"all": "features", "query": "test"}  # other parts keep their names
@@ -40,7 +40,7 @@ def store_features(
         processor: Image processor, feature extractor or tokenizer of the backbone.
         parts: Parts of the data, see `read_parts`: `all` becomes `features.parquet`, and `train`, `validation` and
             `query` become `train.parquet`, `validation.parquet` and `test.parquet`.
-        folder: Folder of the tables, created if missing.
+        folder: Folder of the tables, new or empty.
         num_views: Number of views of each training item, V; other parts have one view.
         **settings: Other arguments of `extract_views`.
 
@@ -48,12 +48,14 @@ def store_features(
         Paths of the tables.
 
     Raises:
-        ValueError: If a file exists already, another run writes to `folder`, or an argument breaks a rule of
+        ValueError: If `folder` holds anything, another run writes to it, or an argument breaks a rule of
             `extract_views`.
     """
     files = {name: Path(folder, f"{FILE_NAMES.get(name, name)}.parquet") for name in parts}
     with only_run(Path(folder)):
-        _check_new(*files.values())
+        found = first_file(Path(folder))
+        if found is not None:
+            raise ValueError(f"`out` must be a new or empty folder, but {str(folder)!r} holds {found!r}.")
         features = {
             name: extract_views(
                 backbone, processor, part, num_views=num_views if name in ("all", "train") else 1, **settings
@@ -134,7 +136,8 @@ def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_vi
     target = Path(path)
     if len(features) != len(split):
         raise ValueError(f"`features` must have one row an item, but got {len(features)} for {len(split)} items.")
-    _check_new(target)
+    if target.exists():
+        raise ValueError(f"`path` must be a new file, but {str(target)!r} is there already.")
     columns = {name: _named(split, name) for name in split.column_names if name not in FILE_KINDS}
     num_views, width = features.shape[1:]
     values: pa.Array = pa.FixedSizeListArray.from_arrays(pa.array(features.flatten().numpy()), width)
@@ -144,12 +147,6 @@ def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_vi
     with whole_file(target) as partial:
         pq.write_table(pa.table(columns | {"features": values}), partial)
     return target
-
-
-def _check_new(*files: Path) -> None:
-    for file in files:
-        if file.exists():
-            raise ValueError(f"`path` must be a new file, but {str(file)!r} is there already.")
 
 
 def _named(split: Dataset, column: str) -> pa.Array:

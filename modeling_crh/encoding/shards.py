@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from modeling_crh.checks import check_path
 from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.open_source import Row
 from modeling_crh.encoding.manifest import EncodingRecord
-from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.atomic_files import first_file, whole_file
 
 _MOST_SHARDS = 100_000  # five digits, so that the order of the names is the order of the rows
 
@@ -50,12 +49,11 @@ class CodeShards:
         self.folder = check_path("out", folder)
         if self.folder.is_file():
             raise ValueError(f"`out` must be a folder, but {str(folder)!r} is a file.")
-        # before the record, which a run writes before its first shard; a killed run leaves names that start with a dot
-        others = sorted(name for name in os.listdir(self.folder) if name[0] != ".") if self.folder.is_dir() else []
+        found = first_file(self.folder)  # before the record, which a run writes before its first shard
         begun = EncodingRecord.read(self.folder)
-        if others and begun is None:
+        if found is not None and begun is None:
             rule = "`out` must be a new or empty folder, or hold codes of this run"
-            raise ValueError(f"{rule}, but {str(folder)!r} holds {others[0]!r}.")
+            raise ValueError(f"{rule}, but {str(folder)!r} holds {found!r}.")
         if begun is not None:
             record.check_same(begun, self.folder)
         self.record = begun or record  # all shards name the model as the first run did

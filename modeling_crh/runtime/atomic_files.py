@@ -78,3 +78,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def first_file(folder: Path) -> str | None:
+    """Return the first name in a folder by the alphabet; None for an empty or missing one.
+
+    Names that start with a dot are passed over: killed processes leave such files, and `whole_file` removes them.
+    """
+    names = os.listdir(folder) if folder.is_dir() else []
+    return min((name for name in names if not name.startswith(".")), default=None)

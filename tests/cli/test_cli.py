@@ -112,7 +112,7 @@ def test_features_are_stored_and_a_head_is_trained_on_them(crh, tiny_checkpoint,
     assert json.loads(output)["queries"] == 12
     code, output, errors = crh("features", tiny_checkpoint, image_folder, "--out", tmp_path / "features")
     assert (code, output) == (2, "")
-    assert "features.parquet' is there already" in errors
+    assert "holds 'features.parquet'" in errors
 
 
 def test_evaluate_compares_the_centers_with_a_taxonomy_and_knows_its_levels(crh, tmp_path):
