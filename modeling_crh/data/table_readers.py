@@ -12,9 +12,11 @@ from datasets import Audio, Dataset, Features, Image, IterableDataset, Value
 from numpy.typing import NDArray
 
 from modeling_crh.data.rows import TableReader
+from modeling_crh.runtime.terminal import say
 
 READ_BYTES = 2**20
 _AT_A_TIME = 64
+_HEADER_BYTES = 2**16  # of the first line of a CSV file
 
 
 class DatasetReader(TableReader):
@@ -87,6 +89,8 @@ class ParquetReader(TableReader):
 class CsvReader(TableReader):
     """Rows of a CSV file, with every cell read as text: 007 stays 007, and NA is a name.
 
+    Columns are divided by commas; where the first line has none, by its semicolons or tabs, as spreadsheets write them.
+
     Args:
         path: Path of the file.
         columns: Columns to read; None reads all.
@@ -95,7 +99,12 @@ class CsvReader(TableReader):
     def __init__(self, path: Path, columns: list[str] | None = None) -> None:
         self._path = path
         self.source, self.base = str(path), path.parent
+        with path.open("rb") as file:
+            first = file.readline(_HEADER_BYTES)
+        self._delimiter = next((mark for mark in ",;\t" if mark.encode() in first), ",")
         if columns is None:
+            if self._delimiter != ",":
+                say(f"The columns of {path} are divided by {'tabs' if self._delimiter != ';' else 'semicolons'}.")
             with self._open(None) as reader:
                 columns = reader.schema.names
         self._columns = columns
@@ -118,7 +127,7 @@ class CsvReader(TableReader):
         return pa.csv.open_csv(
             self._path,
             read_options=pa.csv.ReadOptions(block_size=READ_BYTES, use_threads=False),
-            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+            parse_options=pa.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types=types, include_columns=columns, strings_can_be_null=False
             ),

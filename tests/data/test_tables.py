@@ -252,6 +252,16 @@ def test_pandas_categories_and_floats_with_gaps_are_labels(tmp_path):
     assert read_both(tmp_path / "rows.parquet", text_column="text", label_column="year") == ["1", None, "7", "1"]
 
 
+@pytest.mark.parametrize(("mark", "word"), [(";", "semicolons"), ("\t", "tabs")])
+def test_a_csv_file_of_a_spreadsheet_may_divide_its_columns_otherwise(mark, word, tmp_path, capsys):
+    lines = [f"text{mark}label", *(f"a, b{mark}x" for _ in range(3)), f'"c{mark}d"{mark}y']
+    (tmp_path / "rows.csv").write_text("\n".join(lines))
+    rows = open_source(str(tmp_path / "rows.csv"), text_column="text").rows()
+    assert [row.value for row in rows] == ["a, b"] * 3 + [f"c{mark}d"]
+    assert f"divided by {word}." in " ".join(capsys.readouterr().err.split())
+    assert read_both(tmp_path / "rows.csv", text_column="text") == ["x", "x", "x", "y"]
+
+
 @pytest.mark.parametrize("ids", [["b", "a"], [70, -3], ["007", "NA"]])
 def test_ids_are_whole_numbers_or_strings(write_parquet, ids):
     source = open_source(write_parquet(text=["x", "y"], sku=ids), text_column="text", id_column="sku")

@@ -72,9 +72,7 @@ def test_a_second_run_into_one_folder_is_refused_before_it_computes(backbone, sp
         with pytest.raises(ValueError, match="`out` must be a folder that no other run writes to"):
             store_features(None, PROCESSOR, parts, tmp_path / "features")
     store_features(backbone, PROCESSOR, parts, tmp_path / "features")
-    with pytest.raises(
-        ValueError, match=r"`out` must be a new or empty folder, but '.*' holds 'test\.parquet'"
-    ):
+    with pytest.raises(ValueError, match=r"`out` must be a new or empty folder, but '.*' holds 'test\.parquet'"):
         store_features(None, PROCESSOR, parts, tmp_path / "features")
     assert sorted(file.name for file in (tmp_path / "features").iterdir()) == ["test.parquet", "train.parquet"]
 
