@@ -63,10 +63,10 @@ and is run again by the command below its section with `--row`, `--num-bits` and
 
 All methods train the same head with the same schedule on the same split; SHC's first stage has a third of the epochs,
 and in another row its training has all of them. Learning rate and one setting of each method were chosen on the
-validation split at 32 bits with seed 0, of emoji pictures the learning rate alone. A figure is the mean and standard deviation over the seeds and, in brackets, by
-how much the first row is better, with its 95 % interval (Student's t over pairs of one seed); where the size of an item
-does not depend on the bits, better than the first row at 32 bits. PCC compares the centers
-with the cosine between the classes' mean features.
+validation split at 32 bits with seed 0, of emoji pictures the learning rate alone. A figure is the mean and standard
+deviation over the seeds and, in brackets, by how much the first row is better, with its 95 % interval (Student's t over
+pairs of one seed); where the size of an item does not depend on the bits, better than the first row at 32 bits. PCC
+compares the centers with the cosine between the classes' mean features.
 """
 
 _FIGURES = {
