@@ -20,6 +20,7 @@ from modeling_crh import CRHModel
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import load_benchmark
 from modeling_crh.encoding import Encoder, labelled_dataset, load_checkpoint
+from modeling_crh.encoding.loading import find_revision
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.export import export_onnx, onnx_export
 from modeling_crh.export.graph import CodesGraph
@@ -137,7 +138,7 @@ def test_a_file_says_what_it_is_and_nothing_of_where_it_was_made(shipped_file):
     assert json.loads(metadata.pop("image_processor")) == settings
     assert metadata == {
         "model": "org/fashion-64",
-        "revision": "",
+        "revision": find_revision(str(SHIPPED)),
         "num_bits": "64",
         "precision": "float32",
         "image_size": "[80, 80]",
