@@ -20,8 +20,8 @@ from modeling_crh import CRHModel
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data import load_benchmark
 from modeling_crh.encoding import Encoder, labelled_dataset, load_checkpoint
-from modeling_crh.encoding.loading import find_revision
 from modeling_crh.encoding.inputs import load_processor
+from modeling_crh.encoding.loading import find_revision
 from modeling_crh.export import export_onnx, onnx_export
 from modeling_crh.export.graph import CodesGraph
 from modeling_crh.pipeline_crh import tokenize
