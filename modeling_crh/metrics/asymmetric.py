@@ -29,8 +29,9 @@ def asymmetric_average_precision(
     distance, and the result that of `average_precision`.
 
     So that sums are exact in whatever order they are taken, the logits of a query are first rounded to whole multiples
-    of the sum of their absolute values divided by 2^30. Beyond the arguments and the result, this takes at most 30
-    bytes for each of 2^23 pairs of a query and an item.
+    of a power of two, at most the sum of their absolute values divided by 2^29; this breaks no tie of logits of few
+    digits, such as bfloat16. Beyond the arguments and the result, this takes at most 30 bytes for each of 2^23 pairs of
+    a query and an item.
 
     Args:
         query_logits: Hash logits of the queries, `(Q, K)`, floating point, finite.
@@ -87,7 +88,8 @@ def _whole_logits(query_logits: Tensor, database_codes: Tensor) -> Tensor:
         )
     exact = query_logits.detach().cpu().double()
     total = exact.abs().sum(dim=1, keepdim=True)  # (Q, 1)
-    return (exact * ((_LARGEST_SCORE - num_bits) / torch.where(total > 0, total, 1.0))).round()
+    most = (_LARGEST_SCORE - num_bits) / torch.where(total > 0, total, 1.0)
+    return (exact * most.log2().floor().exp2()).round()
 
 
 def _scores(logits: Tensor, database_codes: Tensor) -> NDArray[np.int32]:

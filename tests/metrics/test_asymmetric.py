@@ -37,6 +37,14 @@ def test_one_query_is_worked_by_hand():
     assert found.item() == pytest.approx((1 / 2 + 5 / 12) / 2, abs=1e-15)
 
 
+def test_sums_of_other_logits_tie_where_they_are_equal():
+    # v . b is 1.5 for both items: -1 + 0.5 + 0.5 + 1.5 and 1 - 0.5 - 0.5 + 1.5; their sum, 3.5, is no power of two.
+    database = torch.tensor([[1, 1, -1, -1], [-1, -1, 1, -1]])
+    logits = torch.tensor([[-1.0, 0.5, -0.5, -1.5]])
+    found = asymmetric_average_precision(logits, database, torch.tensor([1]), torch.tensor([0, 1]))
+    assert found.item() == pytest.approx(0.75, abs=1e-12)
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     items=st.integers(1, 6),
