@@ -28,8 +28,8 @@ class Data:
 
     Args:
         title: What the table calls it.
-        recipe: Fields of a `Recipe`. With features, `dataset` is a folder in the benchmark's data folder, and so are
-            `data_dir` and `backbone`.
+        recipe: Fields of a `Recipe`. A `dataset` of features, `data_dir` and `backbone` are folders in the benchmark's
+            data folder; another `dataset` is a benchmark.
         num_labels: C, which the sizes of codebooks are multiples of.
         learning_rates: Learning rates of the grid, which is widened where the best one is the first or the last.
         grid_of: Data set whose grid chooses the settings; None for its own.
