@@ -26,7 +26,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from method_baselines import baseline_figures
@@ -52,8 +52,11 @@ def bench(
     seed: Annotated[list[int] | None, typer.Option(help="By default 0, 1 and 2.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 2,
     attempt: Annotated[
-        str | None, typer.Option("--try", help="Fields of a recipe as JSON: print mAP on validation, and keep nothing.")
+        str | None, typer.Option("--try", help="Fields of a recipe as JSON: print the figures, and keep nothing.")
     ] = None,
+    tried_on: Annotated[
+        Literal["validation", "queries"], typer.Option("--on", help="Items that `--try` is judged by.")
+    ] = "validation",
     results: Annotated[Path, typer.Option(help="Cells, one JSON document a line; the table lies beside it.")] = RESULTS,
 ) -> None:
     """Run the cells that are missing, and write the table."""
@@ -64,10 +67,10 @@ def bench(
     started = time.monotonic()
     chosen = [name for name in ROWS if not row or name in row]
     if attempt is not None:
-        choice = json.loads(attempt)
+        cell_of = {"kind": "grid" if tried_on == "validation" else "table", "choice": json.loads(attempt)}
         for place in itertools.product(dataset or DATA, chosen, num_bits or NUM_BITS, seed or (0, 1)):
             cell = dict(zip(("dataset", "row", "num_bits", "seed"), place, strict=True))
-            print(json.dumps(cell | run_cell(cell | {"kind": "grid", "choice": choice}, str(data))), flush=True)
+            print(json.dumps(cell | run_cell(cell | cell_of, str(data))), flush=True)
         return
     done = read_cells(results)
     for name in dataset or DATA:

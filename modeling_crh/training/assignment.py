@@ -22,6 +22,9 @@ GREEDY_ENTRIES = 2**23
 HUNGARIAN_ENTRIES = 2**31
 """Largest number of costs in the table of Hungarian assignment: 16 GB."""
 
+FEW_PLACES = 8
+"""Places of a word up to which Hungarian assignment to places is faster than the transportation solver."""
+
 
 @dataclass
 class ClassStatistics:
@@ -224,8 +227,13 @@ def _share_words(
 
     def share(head: int) -> None:
         held = np.bincount(assignment[head, ~seen], minlength=codebook.shape[1])
-        cost = np.ascontiguousarray(assignment_cost(means[head][seen], codebook[head]).T)  # (M, C)
-        assignment[head, seen] = assign_shared(cost, (capacity - held).clip(min=0))
+        room = (capacity - held).clip(min=0)
+        cost = assignment_cost(means[head][seen], codebook[head])  # (C, M)
+        if capacity <= FEW_PLACES:
+            places = np.arange(codebook.shape[1]).repeat(room)
+            assignment[head, seen] = places[assign_hungarian(cost[:, places])]
+        else:
+            assignment[head, seen] = assign_shared(np.ascontiguousarray(cost.T), room)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(share, range(len(codebook))))

@@ -165,7 +165,11 @@ def test_every_class_has_a_word_of_its_own_in_every_head_and_unseen_ones_keep_th
     assert all(len(words.unique()) == 5 for words in new)
 
 
-def test_shared_words_are_held_by_no_more_classes_than_they_have_room_for_and_unseen_ones_keep_theirs():
+@pytest.mark.parametrize("few_places", [0, 8])  # by the transportation solver, and by Hungarian to places
+def test_shared_words_are_held_by_no_more_classes_than_they_have_room_for_and_unseen_ones_keep_theirs(
+    few_places, monkeypatch
+):
+    monkeypatch.setattr("modeling_crh.training.assignment.FEW_PLACES", few_places)
     codebook, assignment = draw_centers(6, 4, 2, 5, capacity=2)
     assert all(held.bincount().max() <= 2 for held in assignment)
     hash_logits, labels = samples(1)
