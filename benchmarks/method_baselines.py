@@ -191,7 +191,13 @@ def _projections(name: str, train: Tensor, query: Tensor, database: Tensor, num_
 
 
 def _quantized(name: str, train: Tensor, query: Tensor, database: Tensor, num_bytes: int) -> Pair:
-    """Rank by the squared distance to the decoded items, |q|^2 - 2 q . d + |d|^2, of which |q|^2 orders nothing."""
+    """Rank by the squared distance to the decoded items, |q|^2 - 2 q . d + |d|^2, of which |q|^2 orders nothing.
+
+    Zeros fill the rows up to as many numbers as the bytes divide.
+    """
+    train, query, database = (
+        nn.functional.pad(part, (0, -part.shape[1] % num_bytes)) for part in (train, query, database)
+    )
     form = f"PQ{num_bytes}x8" if name == "pq" else f"OPQ{num_bytes}_{16 * num_bytes},PQ{num_bytes}x8"
     index = faiss.index_factory(train.shape[1], form)
     index.train(_array(train))
