@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _is_silenced: ContextVar[bool] = ContextVar("is_silenced", default=False)
 _SHOWN = 10_000  # characters of a text
+_WIDEST = 10_000  # characters of a line of a table
 _NAMED = 20  # bad rows that are listed; the others are counted
 
 
@@ -149,15 +150,17 @@ def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: d
     if as_json:
         typer.echo(json.dumps(context | figures))
         return
-    rows = [
-        (name, f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value)
-        for name, value in figures.items()
-    ]
-    print_table(("figure", "value"), rows, title=title)
+    print_table(("figure", "value"), [(name, _figure_text(value)) for name, value in figures.items()], title=title)
+
+
+def _figure_text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "") -> None:
-    """Print a table on standard output; the cells may be untrusted.
+    """Print a table on standard output, as wide as it needs in a file or a pipe; the cells may be untrusted.
 
     Args:
         columns: Headings; one that ends in `>` is aligned to the right.
@@ -172,7 +175,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, tit
         table.add_column(column.rstrip(">"), justify="right" if is_right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(printable("" if cell is None else cell) for cell in row))
-    Console().print(table)
+    is_fixed = Console().is_terminal or "COLUMNS" in os.environ
+    Console(width=None if is_fixed else _WIDEST).print(table)
 
 
 def print_files(folder: Path, title: str) -> None:

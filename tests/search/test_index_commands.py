@@ -247,8 +247,7 @@ def test_words_find_the_codes_of_a_model_whose_centers_theirs_has(
     refused(["search", tmp_path / "gone.crh", *words], f"but '{tmp_path / 'gone'}' is not")
 
 
-def test_a_person_sees_a_table(crh, index_path, monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_person_sees_a_table(crh, index_path, tmp_path):
     code, output, _ = crh("search", index_path, "0000", "ffff", "-k", 2)
     assert code == 0
     assert output.count("0000") == 1
@@ -260,8 +259,17 @@ def test_a_person_sees_a_table(crh, index_path, monkeypatch, tmp_path):
     assert json.loads(output)["results"] == [{"query": "0001", "code": "0001", "order": "bits", "hits": []}]
 
 
-def test_what_an_index_says_cannot_steer_the_terminal(crh, tmp_path, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+def test_a_file_gets_each_row_of_a_table_as_one_line_unless_columns_says_how_wide_lines_are(crh, tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    path = "/".join(["a folder of a long name"] * 20)
+    HammingIndex(np.zeros((2, 2), np.uint8), paths=[path, "b"]).save(tmp_path / "index")
+    for command in (("search", tmp_path / "index", "0000"), ("dedupe", tmp_path / "index", "--radius", 0)):
+        assert path in crh(*command)[1]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert path not in crh("search", tmp_path / "index", "0000")[1]
+
+
+def test_what_an_index_says_cannot_steer_the_terminal(crh, tmp_path):
     index = HammingIndex(np.zeros((2, 2), np.uint8), paths=["[red]\x1b[2Jpath\u202e", "b"], labels=["[bold]x", "y"])
     index.save(tmp_path / "index")
     for command in (("search", tmp_path / "index", "0000"), ("dedupe", tmp_path / "index", "--radius", 0)):
