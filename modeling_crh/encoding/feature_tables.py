@@ -13,10 +13,9 @@ from transformers import PreTrainedModel
 
 from modeling_crh.backbones import embed
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS
-from modeling_crh.encoding.augmentation import Augmentation
 from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor, kind_of
-from modeling_crh.encoding.items import labelled_dataset
+from modeling_crh.encoding.items import Augmentation, labelled_dataset
 from modeling_crh.encoding.loading import check_tower
 from modeling_crh.runtime.atomic_files import first_file, whole_file
 from modeling_crh.runtime.locks import only_run

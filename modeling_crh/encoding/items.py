@@ -1,24 +1,154 @@
-"""Torch datasets of prepared rows: the inputs of a model, and labels."""
+"""The torch dataset of images, with reproducible augmentation, and the choice of the dataset for a split."""
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-from modeling_crh.checks import check_seed
-from modeling_crh.data.bad_rows import PLURALS, Kind, numbers_of
+from modeling_crh.checks import check_seed, is_number
+from modeling_crh.data.bad_rows import PLURALS, Kind
 from modeling_crh.data.columns import without_decoding
-from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
 from modeling_crh.encoding.inputs import Processor, make_inputs
-from modeling_crh.encoding.labelled_items import LabelledDataset
+from modeling_crh.encoding.labelled_items import (
+    FeatureDataset,
+    LabelledDataset,
+    SoundDataset,
+    TextDataset,
+    sample_draws,
+)
 from modeling_crh.images import needed_side, read_pixels
 from modeling_crh.processors import plain_image_processor
 from modeling_crh.runtime.terminal import progress_bar
-from modeling_crh.sounds import read_sound
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Settings of the augmentation before the image processor; the default changes nothing.
+
+    Args:
+        padding: Largest shift, as a share of height and width; the image is filled up with black.
+        min_area: Smallest area of a cut-out, as a share of the image. Its sides relate from 3:4 to 4:3 as far as the
+            image allows, and it is resized to the input size of the model. 1 cuts nothing.
+        flip: Probability of swapping left and right.
+        jitter: Brightness, contrast and saturation change by a factor from `1 - jitter` to `1 + jitter` each.
+        erasing: Probability of blackening a rectangle of 2 to 20 % of the area.
+
+    Raises:
+        ValueError: If a setting is not a number from 0 to 1, or `min_area` is 0.
+    """
+
+    padding: float = 0.0
+    min_area: float = 1.0
+    flip: float = 0.0
+    jitter: float = 0.0
+    erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not is_number(value) or not 0 <= value <= 1:
+                raise ValueError(f"`{field.name}` must be a number from 0 to 1, but got {value!r}.")
+        if self.min_area == 0:
+            raise ValueError("`min_area` must be above 0, but got 0.")
+
+
+PRESETS = {
+    "none": Augmentation(),
+    "light": Augmentation(padding=0.1, flip=0.5),
+    "standard": Augmentation(min_area=0.35, flip=0.5, jitter=0.2),
+}
+"""`light` is for images of about 28 to 64 pixels, `standard` for photographs at 224."""
+
+
+class TrainTransform:
+    """Apply an `Augmentation` to single images.
+
+    Args:
+        augmentation: Settings of the augmentation.
+        size: Height and width of a resized cut-out (`min_area` below 1); no other setting changes the size.
+
+    Example:
+        >>> transform = TrainTransform(PRESETS["light"], size=(28, 28))
+        >>> transform(torch.zeros(3, 28, 28, dtype=torch.uint8), sample_draws(seed=0, epoch=0, index=7)).shape
+        torch.Size([3, 28, 28])
+    """
+
+    def __init__(self, augmentation: Augmentation, size: tuple[int, int]) -> None:
+        self.augmentation = augmentation
+        self.size = size
+
+    def __call__(self, image: Tensor, draws: NDArray[np.float64]) -> Tensor:
+        """Augment one image.
+
+        Args:
+            image: Pixels, `(3, H, W)` uint8.
+            draws: Uniform numbers from `sample_draws`, `(15,)`. Each setting has its own draws, so changing one setting
+                does not affect the others.
+
+        Returns:
+            `(3, H, W)` uint8, or `(3, *size)` if `min_area` is below 1.
+        """
+        settings = self.augmentation
+        if settings.padding:
+            image = _shift(image, settings.padding, draws[0:2])
+        if settings.min_area < 1:
+            image = _cut_out(image, settings.min_area, draws[2:6], self.size)
+        if draws[6] < settings.flip:
+            image = F.horizontal_flip(image)
+        if settings.jitter:
+            image = _jitter(image, settings.jitter, draws[7:10])
+        if draws[10] < settings.erasing:
+            image = _erase(image, draws[11:15])
+        return image
+
+
+def _shift(image: Tensor, padding: float, draws: NDArray[np.float64]) -> Tensor:
+    height, width = image.shape[-2:]
+    most = np.round(np.array([height, width]) * padding)
+    top, left = np.floor(draws * (2 * most + 1)) - most  # each whole shift from -most to most is equally likely
+    shifted: Tensor = F.crop(image, int(top), int(left), height, width)
+    return shifted
+
+
+def _cut_out(image: Tensor, min_area: float, draws: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
+    area = min_area + draws[0] * (1 - min_area)
+    ratio = (3 / 4) ** (1 - 2 * draws[1])  # width / height, uniform in its logarithm
+    top, left, height, width = _place(image, area, ratio, draws[2:4])
+    resized: Tensor = F.resized_crop(image, top, left, height, width, list(size), antialias=True)
+    return resized
+
+
+def _jitter(image: Tensor, jitter: float, draws: NDArray[np.float64]) -> Tensor:
+    factors = 1 + jitter * (2 * draws - 1)
+    for adjust, factor in zip([F.adjust_brightness, F.adjust_contrast, F.adjust_saturation], factors, strict=True):
+        image = adjust(image, float(factor))
+    return image
+
+
+def _erase(image: Tensor, draws: NDArray[np.float64]) -> Tensor:
+    area = 0.02 + draws[0] * 0.18
+    ratio = (3 / 10) ** (1 - 2 * draws[1])
+    top, left, height, width = _place(image, area, ratio, draws[2:4])
+    erased: Tensor = F.erase(image, top, left, height, width, torch.zeros(3, 1, 1, dtype=image.dtype))
+    return erased
+
+
+def _place(image: Tensor, area: float, ratio: float, draws: NDArray[np.float64]) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of a rectangle of a share `area` of the image, cut off at its borders."""
+    full_height, full_width = image.shape[-2:]
+    pixels = area * full_height * full_width
+    height = min(max(round((pixels / ratio) ** 0.5), 1), full_height)
+    width = min(max(round((pixels * ratio) ** 0.5), 1), full_width)
+    top = int(draws[0] * (full_height - height + 1))
+    left = int(draws[1] * (full_width - width + 1))
+    return top, left, height, width
 
 
 class ImageDataset(LabelledDataset):
@@ -96,131 +226,6 @@ class ImageDataset(LabelledDataset):
         if self._cache is not None:
             return self._cache[index]
         return read_pixels(self._images[index]["image"], f"row {index}", self._least_side)
-
-
-class SoundDataset(LabelledDataset):
-    """Map-style dataset of what a feature extractor makes of sounds, and `labels`; see `sound_inputs` for its padding.
-
-    Args:
-        dataset: A prepared dataset with the columns `audio` and `label`.
-        feature_extractor: Feature extractor of the model.
-
-    Raises:
-        ValueError: If `dataset` is empty or has no sounds, the first of them is broken, or `feature_extractor` cannot
-            work.
-        ModuleNotFoundError: If the package that decodes sound is not installed.
-    """
-
-    def __init__(self, dataset: Dataset, feature_extractor: SequenceFeatureExtractor) -> None:
-        super().__init__(dataset)
-        self._sounds = without_decoding(dataset, "audio")
-        self._feature_extractor = feature_extractor
-        self.inputs([0])  # wrong settings fail here
-
-    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """`input_values` or `input_features`, and perhaps `attention_mask`, each of `len(rows)` rows.
-
-        Raises:
-            ValueError: If a sound cannot be decoded.
-        """
-        sounds = [read_sound(self._sounds[row]["audio"], f"row {row}") for row in rows]
-        return make_inputs(sounds, self._feature_extractor)
-
-
-class TextDataset(LabelledDataset):
-    """Map-style dataset of tokens and `labels`; the texts of a batch are padded to the longest of them.
-
-    Args:
-        dataset: A prepared dataset with the columns `text` and `label`.
-        tokenizer: Tokenizer of the model; it must be able to pad.
-        max_length: Tokens to keep of a text; None keeps as many as the tokenizer says that its model takes.
-
-    Raises:
-        ValueError: If `dataset` is empty, a text is missing, or the tokenizer has no padding token.
-    """
-
-    def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> None:
-        super().__init__(dataset)
-        if "text" not in dataset.column_names:
-            raise ValueError(f"`dataset` must have a column `text`, but has {dataset.column_names}.")
-        if tokenizer.pad_token is None:
-            raise ValueError("`tokenizer` must have a padding token, but has none.")
-        self._texts: list[str] = list(dataset["text"])
-        for row, text in enumerate(self._texts):
-            if not isinstance(text, str):
-                raise ValueError(f"`text` must be a string, but row {row} has {text!r}.")
-        self._tokenizer, self._max_length = tokenizer, max_length
-
-    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` and what else the tokenizer gives, each `(len(rows), T)`."""
-        return make_inputs([self._texts[row] for row in rows], self._tokenizer, max_length=self._max_length)
-
-
-class FeatureDataset(LabelledDataset):
-    """Map-style dataset of `features` and `labels`, all of it in memory.
-
-    Where a row holds several views of one item, such as the features of augmented images, training sees one of them an
-    epoch, chosen by `seed`, the epoch and the row alone; `first_view` keeps to the first, which is for evaluation.
-
-    Args:
-        dataset: A prepared dataset with the columns `features`, `(F,)` or `(V, F)` numbers a row, and `label`.
-        first_view: Take the first view of every row in every epoch.
-        seed: Seed of the choice of views, 0 or larger.
-
-    Attributes:
-        num_features: Width of a row, F.
-
-    Raises:
-        ValueError: If `seed` is no whole number from 0 up, `dataset` is empty, or its features are not finite numbers
-            of one shape.
-
-    Example:
-        >>> from modeling_crh.data import prepare_dataset
-        >>> table = Dataset.from_dict({"clip": [[0.0, 1.0], [1.0, 0.0]], "label": ["cat", "dog"]})
-        >>> FeatureDataset(prepare_dataset(table, features_column="clip"))[1]
-        {'features': tensor([1., 0.]), 'labels': tensor(1)}
-    """
-
-    def __init__(self, dataset: Dataset, *, first_view: bool = False, seed: int = 0) -> None:
-        super().__init__(dataset)
-        check_seed(seed)
-        self._features = _feature_tensor(dataset)  # (N, V, F)
-        self._first_view = first_view
-        self.seed = seed
-
-    @property
-    def num_features(self) -> int:
-        """Width of a row, F."""
-        return self._features.shape[2]
-
-    def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """`features` of some rows, `(len(rows), F)` float32; `samples` number the choices of a view."""
-        num_views = self._features.shape[1]
-        views = torch.zeros(len(rows), dtype=torch.int64)
-        if num_views > 1 and not self._first_view:
-            draws = [
-                sample_draws(self.seed, self.epoch, sample)[0] for sample in (rows if samples is None else samples)
-            ]
-            views = torch.tensor([int(draw * num_views) for draw in draws])
-        return {"features": self._features[torch.as_tensor(rows), views]}
-
-
-def _feature_tensor(dataset: Dataset) -> Tensor:
-    if "features" not in dataset.column_names:
-        raise ValueError(f"`dataset` must have a column `features`, but has {dataset.column_names}.")
-    features = numbers_of(dataset.with_format("arrow")[:]["features"])
-    if features is None:
-        try:
-            features = np.asarray(dataset.with_format(None)[:]["features"], dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"`features` must hold numbers of one shape in every row, but do not: {error}") from error
-    if features.ndim not in (2, 3) or 0 in features.shape:
-        raise ValueError(f"`features` must hold (F,) or (V, F) numbers a row, but are {features.shape} in all.")
-    finite = np.isfinite(features).reshape(len(features), -1).all(1)
-    if not finite.all():
-        raise ValueError(f"`features` must be finite, but row {int(np.argmin(finite))} is not.")
-    writable = np.require(features, requirements="W")  # what Arrow holds is read-only, which torch warns of
-    return torch.from_numpy(writable.reshape(len(features), -1, features.shape[-1]))
 
 
 def labelled_dataset(

@@ -9,25 +9,27 @@ from typing import Any, cast
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Pooling, Tower, has_towers
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.bad_rows import PLURALS, Kind
-from modeling_crh.encoding.checkpoint_files import check_tensors
+from modeling_crh.encoding.adapters import ADAPTER_FILE
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
-from modeling_crh.saved_files import read_checked
+from modeling_crh.saved_files import WEIGHT_INDEX, read_checked
 
 MODEL_FOLDER = "model"
 """Folder of a run that holds its model."""
 
 _TOWERS: dict[Kind, Tower] = {"image": "vision", "text": "text", "audio": "audio"}
 
+_KINDS_OF_NUMBERS = {"F": "floating", "BF": "floating", "I": "whole", "U": "whole", "BOOL": "bool"}
 _LOADING_ERRORS = (OSError, ValueError, LookupError, ImportError, SafetensorError, StrictDataclassError)
 
 
@@ -68,7 +70,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
             if report[problem]:
                 raise ValueError(f"its weights do not fit its config, {problem.replace('_', ' ')}: {report[problem]}")
-        check_tensors(place, model)
+        _check_tensors(place, model)
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {_first_line(error)}."
@@ -229,3 +231,43 @@ def _refuse_unfinished(name: str | Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _check_tensors(place: str | Path, model: CRHModel) -> None:
+    """Refuse weights that a file stores as another kind of number, which transformers converts, and wrong centers.
+
+    Raises:
+        ValueError: If a tensor is of another kind, or codebook and assignment make no centers.
+    """
+    own = model.state_dict()
+    for file in _weight_files(place):
+        with safe_open(file, "pt") as weights:
+            for name in own.keys() & set(weights.keys()):
+                dtype = weights.get_slice(name).get_dtype()  # such as BF16
+                if _KINDS_OF_NUMBERS.get(dtype.strip("0123456789"), "") != _kind_of_numbers(own[name]):
+                    raise ValueError(
+                        f"its `{name}` must be {str(own[name].dtype).removeprefix('torch.')}, but is {dtype}"
+                    )
+    codebook, assignment = own["codebook"], own["assignment"]
+    if not (codebook.abs() == 1).all():
+        raise ValueError("its `codebook` must hold -1 and +1 only")
+    least, most, last = int(assignment.min()), int(assignment.max()), codebook.shape[1] - 1
+    if least < 0 or most > last:
+        raise ValueError(f"its `assignment` must hold words from 0 to {last}, but holds {least} to {most}")
+    room, used = model.config.word_capacity, max(int(torch.bincount(words).max()) for words in assignment)
+    if used > room:
+        raise ValueError(
+            f"its `assignment` must give a word to at most {room} {'class' if room == 1 else 'classes'} of a head, "
+            f"but gives one to {used}"
+        )
+
+
+def _weight_files(place: str | Path) -> list[Path]:
+    index = read_checked(place, WEIGHT_INDEX)
+    parts = {"model.safetensors", ADAPTER_FILE} if index is None else set(index["weight_map"].values())
+    found = [cached_file(place, name, _raise_exceptions_for_missing_entries=False) for name in sorted(parts)]
+    return [Path(file) for file in found if file is not None]
+
+
+def _kind_of_numbers(tensor: Tensor) -> str:
+    return "floating" if tensor.is_floating_point() else "bool" if tensor.dtype == torch.bool else "whole"

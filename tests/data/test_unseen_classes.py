@@ -4,7 +4,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 
 from modeling_crh.data import label_names, load_splits
-from modeling_crh.data.unseen_classes import leave_out_classes, seen_classes
+from modeling_crh.data.load_splits import leave_out_classes, seen_classes
 
 NAMES = [f"class {number}" for number in range(6)]
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_crh.encoding.augmentation import NUM_DRAWS, PRESETS, Augmentation, TrainTransform, sample_draws
+from modeling_crh.encoding.items import PRESETS, Augmentation, TrainTransform
+from modeling_crh.encoding.labelled_items import NUM_DRAWS, sample_draws
 
 
 def random_image(height=28, width=28, seed=0):

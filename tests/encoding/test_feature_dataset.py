@@ -4,8 +4,7 @@ import torch
 from datasets import Dataset
 
 from modeling_crh.data import prepare_dataset
-from modeling_crh.encoding.augmentation import sample_draws
-from modeling_crh.encoding.items import FeatureDataset
+from modeling_crh.encoding.labelled_items import FeatureDataset, sample_draws
 
 
 def table_of(features, labels=None):

@@ -8,8 +8,8 @@ from torch.utils.data import DataLoader
 from transformers import BitImageProcessor, ConvNextImageProcessor, ViTImageProcessor
 
 from modeling_crh.data.columns import canonical_features
-from modeling_crh.encoding.augmentation import PRESETS, Augmentation, TrainTransform, sample_draws
-from modeling_crh.encoding.items import ImageDataset
+from modeling_crh.encoding.items import PRESETS, Augmentation, ImageDataset, TrainTransform
+from modeling_crh.encoding.labelled_items import sample_draws
 
 PROCESSOR = ViTImageProcessor(size={"height": 32, "width": 32}, do_convert_rgb=True)
 BOLD = Augmentation(padding=0.2, flip=0.5, jitter=0.3, erasing=0.5)

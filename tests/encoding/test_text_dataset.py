@@ -5,7 +5,7 @@ from datasets import Dataset
 from tiny_inputs import plain_tokenizer
 
 from modeling_crh.data import prepare_dataset
-from modeling_crh.encoding.items import TextDataset
+from modeling_crh.encoding.labelled_items import TextDataset
 
 WORDS = ["[PAD]", "[UNK]", "a", "cat", "sat", "down"]
 
