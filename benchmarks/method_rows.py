@@ -68,6 +68,12 @@ class Row:
     baseline: str = ""
     num_bytes: str = ""
 
+    @property
+    def is_rival(self) -> bool:
+        """Whether it makes codes of K bits by another method than CRH with centers that move."""
+        is_crh = self.title.startswith("CRH") and self is not ROWS["fixed"]
+        return not (is_crh or self.is_ablation or self.num_bytes)
+
 
 def _features(name: str, title: str, num_labels: int, hidden_size: int, epochs: int) -> Data:
     training = SCHEDULE | {"num_train_epochs": epochs, "per_device_train_batch_size": 256}

@@ -15,7 +15,7 @@ Cell = dict[str, Any]
 def render(cells: Sequence[Cell], results: str = "results.jsonl") -> str:
     """Render all cells that there are, a section a data set; `results` is the name of their file."""
     stem = results.partition(".")[0]
-    parts = [_INTRODUCTION.format(results=results, title=_TITLES.get(stem, "Methods at equal budget"))]
+    parts = [_INTRODUCTION.format(results=results), *_verdicts(cells), ""]
     for name, data in DATA.items():
         own = [cell for cell in cells if cell["dataset"] == name and cell["kind"] == "table"]
         if own:
@@ -24,9 +24,29 @@ def render(cells: Sequence[Cell], results: str = "results.jsonl") -> str:
             for figure in _figures(own):
                 parts += [f"{_FIGURES[figure]}\n", *_table(own, figure), ""]
             parts += [*_any_length(own), *_ablations(own), *_facts_of_rows(own), *_choices(cells, data.grid_of or name)]
-            place = "" if results == "results.jsonl" else f" --results docs/{results}"
-            parts.append(f"\n    python benchmarks/bench_methods.py --data runs/methods-data{place} --dataset {name}\n")
+            parts.append(f"\n    python benchmarks/bench_methods.py --data runs/methods-data --dataset {name}\n")
     return "\n".join(parts)
+
+
+def _verdicts(cells: Sequence[Cell]) -> list[str]:
+    """A line a data set and length: CRH beside the best of the other codes of equal length."""
+    lines = [
+        "| data | bits | CRH, preset best | the paper's form | the first of the others |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    for name, data in DATA.items():
+        own = [cell for cell in cells if cell["dataset"] == name and cell["kind"] == "table"]
+        values = _by_place(own, first_figure(own)) if own else {}
+        for bits in _bits(own):
+            means = {row: float(np.mean(list(values[row, bits].values()))) for row in ROWS if (row, bits) in values}
+            others = {row: mean for row, mean in means.items() if ROWS[row].is_rival}
+            if not others or "best" not in means:
+                continue
+            first = max(others, key=lambda row: others[row])
+            shown = f"{ROWS[first].title} {_figure(values, first, bits)}"
+            paper = f"{means['crh']:.3f}" if "crh" in means else ""
+            lines.append(f"| {data.title} | {bits} | {means['best']:.3f} | {paper} | {shown} |")
+    return lines
 
 
 def chart_name(stem: str, dataset: str) -> str:
@@ -50,13 +70,7 @@ def chart_rows(cells: Sequence[Cell], figure: str) -> dict[str, dict[int, list[f
     return {name: lengths for name, lengths in rows.items() if len(lengths) > 1}
 
 
-_TITLES = {
-    "results": "Rivals of the literature",
-    "best": "The preset best beside the paper's form",
-    "practice": "What one would try first, and classes that were never seen",
-}
-
-_INTRODUCTION = """# {title}
+_INTRODUCTION = """# Methods at equal budget
 
 Written by `benchmarks/bench_methods.py`. Every cell lies in `{results}` beside this file, with its seed and commit,
 and is run again by the command below its section with `--row`, `--num-bits` and `--seed`, and another `--results`.
