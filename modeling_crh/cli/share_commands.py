@@ -267,8 +267,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
 ) -> None:
     """Train, evaluate, search and write a report on a bundled sample. The last line of output is JSON."""
-    from modeling_crh.demo.emoji_demo import run_emoji_demo
-    from modeling_crh.demo.fashion_mnist_demo import run_demo
+    from modeling_crh.demo.demos import run_demo, run_emoji_demo
 
     if dataset == "emoji":
         summary = run_emoji_demo(out or Path("runs/demo-emoji"), data_dir, seed)

@@ -2,13 +2,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import RESNET
+from tiny_runs import IMAGES, RESNET
 from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
-from modeling_crh.demo import emoji_demo as emoji
-from modeling_crh.demo.emoji_demo import MOVING, NEVER_MOVING, run_emoji_demo
+from modeling_crh.demo import demos
+from modeling_crh.demo.demos import MOVING, NEVER_MOVING, run_demo, run_emoji_demo
 from modeling_crh.report.report_page import Plot
 from modeling_crh.training.recipe import FEATURES_RECIPE, Recipe
+
+
+def test_the_demo_ends_with_its_figures_and_a_report(image_folder, tmp_path):
+    recipe = Recipe.from_dict(IMAGES, dataset=str(image_folder), training={"num_train_epochs": 1})
+    (tmp_path / "recipe.yaml").write_text(recipe.dump())
+    summary = run_demo(tmp_path / "demo", seed=1, recipe=tmp_path / "recipe.yaml")
+    keys = {"map", "map_lower", "map_upper", "precision_at_10", "seconds", "num_bits", "seed", "report"}
+    assert set(summary) == keys
+    assert summary["map_lower"] <= summary["map"] <= summary["map_upper"]
+    assert (summary["num_bits"], summary["seed"]) == (16, 1)
+    page = Path(summary["report"]).read_text()
+    assert all(name in page for name in ("bright", "dark", "striped"))
+    pictures = {path.name for path in (tmp_path / "demo").glob("*.png")}
+    assert pictures == {"precision_recall.png", "centers.png", "training.png", "contact_sheet.png"}
 
 
 @pytest.fixture
@@ -21,7 +35,7 @@ def tiny_recipe(monkeypatch, tmp_path):
         processor = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
         return ResNetModel(config).eval(), processor
 
-    monkeypatch.setattr(emoji, "load_efficientnet_lite0", load)
+    monkeypatch.setattr(demos, "load_efficientnet_lite0", load)
     no_plots = {name: Plot(b"", b"", b"", b"") for name in ("precision_recall", "centers", "training")}
     monkeypatch.setattr("modeling_crh.report.report_page.draw_plots", lambda content: no_plots)
     last = {"num_train_epochs": 2, "load_best_model_at_end": False}  # after the first epoch both have the same weights
