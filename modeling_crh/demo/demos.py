@@ -1,4 +1,4 @@
-"""`crh demo`: train on bundled data, evaluate, search, and write a report; on emoji, with fixed and reassigned centers."""
+"""`crh demo`: train on bundled data, evaluate, search, and write a report that for emoji compares two trainings."""
 
 import time
 from collections.abc import Mapping
