@@ -10,14 +10,14 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.checks import check_seed, is_number
+from modeling_crh.checks import check_seed
 from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.benchmarks import BENCHMARKS
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_feature, label_names, label_tensor
 from modeling_crh.data.open_source import open_data
 from modeling_crh.data.prepared import prepare_part
 from modeling_crh.data.protocols import OFFICIAL, find_protocol
-from modeling_crh.data.splits import split_parts
+from modeling_crh.data.splits import check_fraction, split_rows
 from modeling_crh.data_source import Data, DataSource, Division
 from modeling_crh.runtime.terminal import say
 
@@ -68,8 +68,10 @@ def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
     if not is_benchmark and division.protocol != "official":
         raise ValueError(f"`protocol` must be given with a benchmark only, but got {division.protocol!r}.")
     parts, bad_rows = read_parts(source)
-    rows = split_parts(
-        parts,
+    rows = split_rows(
+        parts["all"] if "all" in parts else parts["train"],
+        parts.get("query"),
+        validation=parts.get("validation"),
         protocol=protocol,
         validation_fraction=division.validation_fraction,
         query_fraction=division.query_fraction,
@@ -140,8 +142,7 @@ def seen_classes(dataset: Dataset, fraction: float, seed: int) -> list[int]:
             would be left.
     """
     check_seed(seed)
-    if not is_number(fraction) or not 0 < fraction < 1:
-        raise ValueError(f"`unseen_fraction` must be a number above 0 and below 1, but got {fraction!r}.")
+    check_fraction("unseen_fraction", fraction)
     if is_multi_label(dataset):
         raise ValueError("`unseen_fraction` must be left out for data with several labels per row.")
     count = len(label_names(dataset))

@@ -24,12 +24,6 @@ def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any
     return DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
 
 
-def split_parts(parts: dict[str, Dataset], **options: Any) -> dict[str, NDArray[np.int64]]:
-    """Call `split_rows` on parts by name: `all`; or `train`, with `validation`, `query` or both."""
-    training = parts["all"] if "all" in parts else parts["train"]
-    return split_rows(training, parts.get("query"), validation=parts.get("validation"), **options)
-
-
 def split_rows(
     dataset: Dataset,
     query: Dataset | None = None,
@@ -111,7 +105,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
         >>> held_out_rows(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 0.25, seed=0)
         array([2, 4])
     """
-    _check_fraction("fraction", fraction)
+    check_fraction("fraction", fraction)
     if len(labels) == 0:
         raise ValueError("`labels` must have at least one row, but has none.")
     return _choose(labels, max(round(len(labels) * fraction), 1), seed)
@@ -177,11 +171,12 @@ def _share(name: str, fraction: float | None, default: float, *, is_cut: bool) -
         return default
     if not is_cut:
         raise ValueError(f"`{name}` must be left out where the data bring that part themselves, but got {fraction!r}.")
-    _check_fraction(name, fraction)
+    check_fraction(name, fraction)
     return fraction
 
 
-def _check_fraction(name: str, fraction: float) -> None:
+def check_fraction(name: str, fraction: float) -> None:
+    """Check that a share of rows or classes lies between 0 and 1, with `name` in the error."""
     if not is_number(fraction) or not 0 < fraction < 1:
         raise ValueError(f"`{name}` must be a number above 0 and below 1, but got {fraction!r}.")
 
