@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind, find_bad_rows
 from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_file
-from modeling_crh.data.columns import LEVELS, label_feature, without_decoding
+from modeling_crh.data.columns import LEVELS, check_dataset, label_feature, without_decoding
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import Place, Rows
 from modeling_crh.data.table_readers import DatasetReader
@@ -49,10 +49,7 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
         >>> prepare_dataset(rows, image_column="file", label_column="kind").features["label"]
         ClassLabel(names=['cat', 'dog'])
     """
-    if not isinstance(dataset, Dataset):
-        raise ValueError(f"`dataset` must be one datasets.Dataset, such as a split, but got {type(dataset).__name__}.")
-    if not len(dataset):
-        raise no_rows("the dataset")
+    check_dataset(dataset)
     plain = dataset.with_format(None)
     part = Part(Rows([DatasetReader(plain, "the dataset")]), lambda: plain)
     source = DataSource(dataset=dataset, **columns)

@@ -134,7 +134,7 @@ def test_a_column_that_holds_no_classes_is_an_error(rows):
 def test_what_is_no_split_cannot_be_prepared():
     with pytest.raises(ValueError, match=r"`dataset` must be one datasets\.Dataset, .* but got DatasetDict"):
         prepare_dataset(DatasetDict(train=texts(["a"])))
-    with pytest.raises(ValueError, match="`dataset` must hold at least one row, but 'the dataset' holds none"):
+    with pytest.raises(ValueError, match="`dataset` must hold at least one row, but is empty"):
         prepare_dataset(texts(["a"]).select([]), text_column="text")
     with pytest.raises(ValueError, match="Training needs labels: `label_column` must name a column of the data"):
         prepare_dataset(texts(["a"]).remove_columns("label"), text_column="text")
