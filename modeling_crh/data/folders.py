@@ -55,13 +55,6 @@ class MediaFolder:
     metadata: list[str] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
-    def describe_passed_over(self) -> str | None:
-        """Count the files and folders passed over in one sentence; None if there are none."""
-        if not self.passed_over:
-            return None
-        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(self.passed_over.items()))
-        return f"Passed over in {self.root}: {kinds}."
-
 
 def media_files(root: str | Path, kind: Kind | None = None) -> MediaFolder:
     """Find all image files or all sound files below a folder, at any depth.

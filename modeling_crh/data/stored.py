@@ -169,9 +169,9 @@ def _open_files(root: Path, kind: Kind | None) -> Stored | None:
     found.passed_over += Counter(
         {f"{kinds} outside of the splits": outside, f"{kinds} that no metadata lists": unlisted}
     )
-    passed_over = found.describe_passed_over()
-    if passed_over is not None:
-        say(passed_over)
+    if found.passed_over:
+        counts = ", ".join(f"{kind} ({count:,})" for kind, count in sorted(found.passed_over.items()))
+        say(f"Passed over in {root}: {counts}.")
     return Stored(str(root), digest([root / file for file in found.metadata]), parts)
 
 
