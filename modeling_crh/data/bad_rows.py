@@ -27,7 +27,7 @@ PLURALS: dict[Kind, str] = {"image": "images", "audio": "sounds", "text": "texts
 FILE_KINDS: dict[Kind, Any] = {"image": Image, "audio": Audio}
 """Types of the columns of files, by kind; where no column is named, the first kind is preferred."""
 
-_AT_A_TIME = 1024
+_AT_A_TIME, _THREADS = 1024, 4
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
@@ -84,7 +84,7 @@ def read_value(
 
 
 def find_bad_rows(
-    kind: Kind, rows: Dataset, places: Sequence[object], *, stop_at_first: bool = False, num_threads: int = 4
+    kind: Kind, rows: Dataset, places: Sequence[object], *, stop_at_first: bool = False
 ) -> dict[int, BadRow]:
     """Read every row once, to find those that would stop a run later.
 
@@ -93,14 +93,13 @@ def find_bad_rows(
         rows: N rows with one column, which is called by the kind; images and sounds are not decoded.
         places: N names of the rows.
         stop_at_first: Stop where a bad row is found.
-        num_threads: Rows to read at a time.
 
     Returns:
         Row number to the bad row.
     """
     bad: dict[int, BadRow] = {}
     plain, arrow = rows.with_format(None), rows.with_format("arrow")
-    with ThreadPoolExecutor(num_threads) as threads, progress_bar(total=len(places), desc="Checking rows") as bar:
+    with ThreadPoolExecutor(_THREADS) as threads, progress_bar(total=len(places), desc="Checking rows") as bar:
         for start in range(0, len(places), _AT_A_TIME):
             some = slice(start, start + _AT_A_TIME)
             bar.update(len(places[some]))

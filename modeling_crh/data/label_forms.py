@@ -54,7 +54,7 @@ class LabelForm:
             return self._name(value, place)
         if value is None:
             return []
-        names = {self._name(label, place): None for label in sorted(value, key=_order)}
+        names = {self._name(label, place): None for label in sorted(value, key=lambda label: (label is None, label))}
         if None in names:
             raise ValueError(f"`label` must be a list of class names or numbers, but {place} has {value!r:.80}.")
         return [name for name in names if name is not None]
@@ -101,7 +101,8 @@ def sort_names(names: set[str]) -> list[str]:
         >>> sort_names({"10", "9"}), sort_names({"10", "9", "007"})
         (['9', '10'], ['007', '10', '9'])
     """
-    return sorted(names, key=int) if all(_is_plain_number(name) for name in names) else sorted(names)
+    are_numbers = all(name.isdecimal() and name.isascii() and str(int(name)) == name for name in names)
+    return sorted(names, key=int if are_numbers else None)
 
 
 def find_label_form(
@@ -169,11 +170,3 @@ def _mention_commas(column: str, rows: Sequence[Any]) -> None:
     name = next((row for row in rows if isinstance(row, str) and "," in row), None)
     if name is not None:
         say(f"The label {name!r} in {column!r} is one class; `--label-separator ,` reads it as several.")
-
-
-def _is_plain_number(name: str) -> bool:
-    return name.isdecimal() and name.isascii() and str(int(name)) == name
-
-
-def _order(value: Any) -> tuple[bool, Any]:
-    return (value is None, "" if value is None else value)
