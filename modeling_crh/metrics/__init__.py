@@ -3,19 +3,21 @@
 from pathlib import Path
 
 from modeling_crh.metrics.asymmetric import asymmetric_average_precision
-from modeling_crh.metrics.by_class import ClassFigures, figures_by_class, worst_classes
 from modeling_crh.metrics.counting import DistanceCounts, count_by_distance
 from modeling_crh.metrics.figures import bit_balance, bit_correlation, figures_with_counts, retrieval_figures
 from modeling_crh.metrics.precision import (
+    ClassFigures,
     PrecisionRecallCurve,
     average_precision,
     average_precision_at_r,
     average_precision_bounds,
     convention_average_precision,
+    figures_by_class,
     precision_at,
     precision_recall_curve,
     precision_within_radius,
     recall_at,
+    worst_classes,
 )
 from modeling_crh.metrics.semantics import (
     CenterSemantics,
