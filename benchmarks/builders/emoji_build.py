@@ -18,7 +18,7 @@ from emoji_packages import PACKAGES, VENDORS, IconSet, download_packages, read_i
 from emoji_render import SIDE, render_icon
 from numpy.typing import NDArray
 
-from modeling_crh.data.benchmarks.emoji import emoji_features
+from modeling_crh.data.benchmarks.small_images import emoji_features
 from modeling_crh.runtime.terminal import progress_bar
 
 MIN_DRAWINGS = 4

@@ -12,7 +12,7 @@ from datasets import Dataset, concatenate_datasets
 from emoji_build import draw_queries
 from numpy.typing import NDArray
 
-from modeling_crh.data.benchmarks.emoji import emoji_features, load_emoji
+from modeling_crh.data.benchmarks.small_images import emoji_features, load_emoji
 from modeling_crh.data.columns import class_levels, label_names
 from modeling_crh.runtime.terminal import progress_bar
 

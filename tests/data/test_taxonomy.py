@@ -1,7 +1,7 @@
 import pytest
 from datasets import Dataset
 
-from modeling_crh.data.benchmarks.emoji import emoji_features
+from modeling_crh.data.benchmarks.small_images import emoji_features
 from modeling_crh.data.columns import class_levels, has_levels
 
 

@@ -7,11 +7,12 @@ from datasets import Dataset, DatasetDict
 from numpy.typing import NDArray
 
 from modeling_crh.data.benchmarks.coco import load_coco, load_coco_2014
-from modeling_crh.data.benchmarks.emoji import load_emoji, load_emoji_sample
 from modeling_crh.data.benchmarks.fine_grained import load_nabirds, load_stanford_cars
 from modeling_crh.data.benchmarks.small_images import (
     load_cifar10,
     load_cifar100,
+    load_emoji,
+    load_emoji_sample,
     load_fashion_mnist,
     load_fashion_mnist_sample,
 )

@@ -1,12 +1,18 @@
-"""Benchmarks of small images: CIFAR-10 and CIFAR-100 (Krizhevsky, 2009), and Fashion-MNIST (Xiao et al., 2017)."""
+"""Benchmarks of small images.
+
+CIFAR-10 and CIFAR-100 (Krizhevsky, 2009); Fashion-MNIST (Xiao et al., 2017); and emoji, where a class is an emoji, and
+an image is the drawing of 96 x 96 pixels by one of eleven vendors.
+"""
 
 import gzip
 import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets.table import InMemoryTable
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 from torchvision.datasets.utils import check_integrity
@@ -20,7 +26,8 @@ HUB_IDS = {
     "cifar100": "uoft-cs/cifar100",
     "fashion_mnist": "zalando-datasets/fashion_mnist",
 }
-SAMPLE_DIR = Path(__file__).parent / "fashion_mnist_sample"
+SAMPLE_DIRS = {name: Path(__file__).parent / name for name in ("fashion_mnist_sample", "emoji_sample")}
+EMOJI_BUILD = "python benchmarks/builders/emoji_build.py --out DIR"
 FASHION_CLASSES: list[str] = FashionMNIST.classes
 FASHION_SHAPE = (28, 28)
 
@@ -68,11 +75,39 @@ def load_fashion_mnist(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 
 def load_fashion_mnist_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
     """Load the bundled, balanced tenth of Fashion-MNIST into memory: 6,000 and 1,000 images."""
-    if data_dir is not None:
-        raise ValueError(f"`data_dir` must be None for fashion_mnist_sample, which is bundled, but got {data_dir}.")
-    train, test = (pq.read_table(SAMPLE_DIR / f"{name}.parquet").to_pydict() for name in ("train", "test"))
+    folder = _bundled_folder("fashion_mnist_sample", data_dir)
+    train, test = (pq.read_table(folder / f"{name}.parquet").to_pydict() for name in ("train", "test"))
     features = canonical_features(FASHION_CLASSES)
     return Dataset.from_dict(train, features=features), Dataset.from_dict(test, features=features)
+
+
+def load_emoji(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+    """Load the emoji benchmark into memory: 11,230 drawings as database and 3,222 as queries, two of each emoji.
+
+    Args:
+        data_dir: Folder made by `python benchmarks/builders/emoji_build.py --out DIR`.
+    """
+    if data_dir is None:
+        raise ValueError(f"`data_dir` must be the folder that `{EMOJI_BUILD}` makes, but got None.")
+    return _read_emoji(data_dir, "database"), _read_emoji(data_dir, "query")
+
+
+def load_emoji_sample(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
+    """Load the bundled sample into memory: 200 emoji by nine vendors, five of each of 40 subgroups."""
+    return load_emoji(_bundled_folder("emoji_sample", data_dir))
+
+
+def emoji_features(classes: list[str], vendors: list[str], groups: list[str], subgroups: list[str]) -> Features:
+    """Make the features of the emoji datasets; a class is named after the slug of its emoji."""
+    names = {"label": classes, "vendor": vendors, "group": groups, "subgroup": subgroups}
+    labels = {column: ClassLabel(names=values) for column, values in names.items()}
+    return Features(image=Image(), **labels, name=Value("string"))
+
+
+def _bundled_folder(name: str, data_dir: Path | None) -> Path:
+    if data_dir is not None:
+        raise ValueError(f"`data_dir` must be None for {name}, which is bundled, but got {data_dir}.")
+    return SAMPLE_DIRS[name]
 
 
 def _read_cifar(official: type[CIFAR10], data_dir: Path) -> tuple[Dataset, Dataset]:
@@ -126,3 +161,16 @@ def _read_idx(path: Path, num_dimensions: int) -> NDArray[np.uint8]:
 def _make_dataset(images: NDArray[np.uint8], labels: list[int], names: list[str], source: str) -> Dataset:
     rows = {"image": [encode_png(pixels) for pixels in progress_bar(images, desc=f"Reading {source}")], "label": labels}
     return Dataset.from_dict(rows, features=canonical_features(names))
+
+
+def _read_emoji(folder: Path, part: str) -> Dataset:
+    path = find_file(folder, f"{part}.parquet")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} must be a parquet file of `{EMOJI_BUILD}`, but reading it failed: {error}") from error
+    features, expected = Features.from_arrow_schema(table.schema), emoji_features([], [], [], [])
+    if {name: type(kind) for name, kind in features.items()} != {name: type(kind) for name, kind in expected.items()}:
+        raise ValueError(f"{path} must have the columns {', '.join(expected)} of `{EMOJI_BUILD}`, but has {features}.")
+    rows: Dataset = Dataset(InMemoryTable(table)).select_columns(list(expected))
+    return rows

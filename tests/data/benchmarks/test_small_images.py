@@ -1,27 +1,34 @@
 import gzip
 import hashlib
 import pickle
+from collections import Counter
 from functools import partial
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from modeling_crh.data.benchmarks import small_images
+from modeling_crh.data.benchmarks import load_benchmark, small_images
 from modeling_crh.data.benchmarks.official_files import encode_png
 from modeling_crh.data.benchmarks.small_images import (
     FASHION_CLASSES,
+    SAMPLE_DIRS,
     load_cifar10,
     load_cifar100,
+    load_emoji,
+    load_emoji_sample,
     load_fashion_mnist,
     load_fashion_mnist_sample,
 )
-from modeling_crh.data.columns import label_names, label_tensor
+from modeling_crh.data.columns import class_levels, label_names, label_tensor
 
 CIFAR = {"cifar10": (CIFAR10, load_cifar10, "labels"), "cifar100": (CIFAR100, load_cifar100, "fine_labels")}
 NAMES = ["apple", "bear", "crab", "dolphin"]
 LABELS, IMAGES = "train-labels-idx1-ubyte.gz", "train-images-idx3-ubyte.gz"
+EMOJI_COLUMNS = ["image", "label", "vendor", "group", "subgroup", "name"]
+EMOJI_SIZES = {"train": 1166, "validation": 130, "query": 400, "database": 1296}
 IMAGE_HEADER = bytes.fromhex("00000803 00000028 0000001c 0000001c")
 _compress = partial(gzip.compress, mtime=0)  # without the time, so that all test processes collect the same names
 
@@ -122,14 +129,14 @@ def test_the_hub_gives_the_rows_of_the_official_files_of_fashion_mnist(
     assert_same_rows(load_fashion_mnist(), official)
 
 
-def test_the_bundled_sample_is_balanced_and_leaves_no_file_behind(tmp_path):
-    before = sorted(small_images.SAMPLE_DIR.iterdir())
+def test_the_sample_of_fashion_mnist_is_balanced_and_leaves_no_file_behind(tmp_path):
+    before = sorted(SAMPLE_DIRS["fashion_mnist_sample"].iterdir())
     train, test = load_fashion_mnist_sample()
     assert label_tensor(train).bincount().tolist() == [600] * 10
     assert label_tensor(test).bincount().tolist() == [100] * 10
     assert np.asarray(train[0]["image"]).shape == (28, 28)
     assert not train.cache_files
-    assert sorted(small_images.SAMPLE_DIR.iterdir()) == before
+    assert sorted(SAMPLE_DIRS["fashion_mnist_sample"].iterdir()) == before
     assert sum(file.stat().st_size for file in before) < 4 * 2**20
     with pytest.raises(ValueError, match="`data_dir` must be None for fashion_mnist_sample"):
         load_fashion_mnist_sample(tmp_path)
@@ -156,3 +163,56 @@ def test_a_damaged_file_of_fashion_mnist_is_an_error_that_names_it(idx_folder, n
     (idx_folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"`data_dir` must hold {name}"):
         load_fashion_mnist(idx_folder)
+
+
+def test_the_sample_of_emoji_has_200_classes_in_40_subgroups_and_two_queries_a_class():
+    splits = load_benchmark("emoji_sample")
+    assert splits.num_rows == EMOJI_SIZES
+    assert splits["query"].column_names == EMOJI_COLUMNS
+    assert label_tensor(splits["query"]).bincount().tolist() == [2] * 200
+    assert label_tensor(splits["database"]).bincount().min() == 4
+    found = class_levels(splits["database"])
+    assert sorted(Counter(found["subgroup"]).values()) == [5] * 40
+    assert len(set(found["group"])) == 8
+    assert len(set(zip(found["subgroup"], found["group"], strict=True))) == 40
+
+
+def test_the_sample_of_emoji_is_small_has_permissive_vendors_only_and_leaves_no_file_behind():
+    before = sorted(SAMPLE_DIRS["emoji_sample"].iterdir())
+    database, _ = load_emoji_sample()
+    assert set(database.features["vendor"].names).isdisjoint({"openmoji", "emojione-v1"})
+    readme = (SAMPLE_DIRS["emoji_sample"] / "README.md").read_text(encoding="utf-8")
+    assert all(f"| `{vendor}`" in readme for vendor in database.features["vendor"].names)
+    assert sorted(SAMPLE_DIRS["emoji_sample"].iterdir()) == before
+    assert not database.cache_files
+    assert sum(file.stat().st_size for file in before if file.suffix == ".parquet") < 4 * 2**20
+
+
+def test_no_query_of_the_sample_of_emoji_is_in_its_database():
+    database, query = load_emoji_sample()
+    pixels = [{np.asarray(image).tobytes() for image in rows["image"]} for rows in (database, query)]
+    assert pixels[0].isdisjoint(pixels[1])
+    assert sum(map(len, pixels)) == len(database) + len(query)
+
+
+def test_emoji_that_have_not_been_built_are_an_error_that_says_how_to_build_them(tmp_path):
+    with pytest.raises(ValueError, match="`data_dir` must be None for emoji_sample"):
+        load_emoji_sample(tmp_path)
+    command = r"`python benchmarks/builders/emoji_build\.py --out DIR`"
+    with pytest.raises(ValueError, match=rf"`data_dir` must be the folder that {command} makes, but got None"):
+        load_emoji()
+    with pytest.raises(FileNotFoundError, match=r"`data_dir` must hold database\.parquet, but"):
+        load_emoji(tmp_path)
+
+
+def test_a_damaged_or_foreign_file_of_emoji_is_an_error_that_names_it(tmp_path):
+    path = tmp_path / "database.parquet"
+    path.write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"database\.parquet must be a parquet file"):
+        load_emoji(tmp_path)
+    Dataset.from_dict({"image": [b""], "label": [0]}).to_parquet(path)
+    with pytest.raises(ValueError, match=r"database\.parquet must have the columns image, label, vendor, group"):
+        load_emoji(tmp_path)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [1]}), path)
+    with pytest.raises(ValueError, match=r"database\.parquet must have the columns"):
+        load_emoji(tmp_path)
