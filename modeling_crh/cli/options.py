@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
@@ -69,21 +69,21 @@ def with_data_options(
     """
 
     def decorate(command: Command) -> Command:
-        names = {entry.name for kind in kinds for entry in fields(kind)} - set(leave_out)
+        offered = [entry for kind in kinds for entry in fields(kind) if entry.name not in leave_out]
         signature = inspect.signature(command)
         hints = get_type_hints(command, include_extras=True)
         place = next(name for name, hint in hints.items() if hint is DataOptions)
         parameters: list[inspect.Parameter] = []
         for name, parameter in signature.parameters.items():
             if name == place:
-                parameters += [_parameter(kind, name, argument) for kind in kinds for name in _names(kind, leave_out)]
+                parameters += [_parameter(entry, argument) for entry in offered]
             else:
                 kept = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
                 parameters.append(kept)
 
         @functools.wraps(command)
         def expanded(**values: Any) -> None:
-            given = {name: values.pop(name) for name in names}
+            given = {entry.name: values.pop(entry.name) for entry in offered}
             kept = {name: value for name, value in given.items() if value is not None and value is not False}
             command(**values, **{place: DataOptions(kept)})
 
@@ -94,13 +94,8 @@ def with_data_options(
     return decorate
 
 
-def _names(kind: type, leave_out: tuple[str, ...]) -> list[str]:
-    return [entry.name for entry in fields(kind) if entry.name not in leave_out]
-
-
-def _parameter(kind: type, name: str, argument: str | None) -> inspect.Parameter:
-    entry = next(entry for entry in fields(kind) if entry.name == name)
-    keyword = inspect.Parameter.KEYWORD_ONLY
+def _parameter(entry: Field[Any], argument: str | None) -> inspect.Parameter:
+    name, keyword = entry.name, inspect.Parameter.KEYWORD_ONLY
     if name == "dataset" and argument is not None:
         info: Any = typer.Argument(help=entry.metadata["help"], metavar=argument)
         return inspect.Parameter(name, keyword, annotation=Annotated[str, info])
