@@ -91,7 +91,9 @@ def run(command: typer.Typer | Callable[..., None]) -> None:
         print_error(f"Error: {_describe_cache(error) or ' '.join(str(error).split()) or type(error).__name__}")
         sys.exit(2)
     except RuntimeError as error:
-        told = None if debugs else _describe_failure(error)
+        from modeling_crh.runtime.processes import describe_failure  # it imports torch
+
+        told = None if debugs else describe_failure(error)
         if told is None:
             raise
         print_error(f"Error: {told}")
@@ -127,12 +129,6 @@ def _describe_cache(error: BaseException | None) -> str | None:
                     )
         error = error.__cause__ or error.__context__
     return None
-
-
-def _describe_failure(error: RuntimeError) -> str | None:
-    from modeling_crh.runtime.processes import describe_failure
-
-    return describe_failure(error)
 
 
 def _quiet_transformers() -> None:
