@@ -32,7 +32,7 @@ from transformers import TrainerCallback, ViTConfig
 from transformers.trainer_callback import PrinterCallback
 
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer, CRHTrainingArguments
-from modeling_crh.training.fine_tuning import LoraSettings, add_lora, count_trained, unfreeze_last
+from modeling_crh.training.fine_tuning import LoraSettings, add_lora, unfreeze_last
 
 VIT_S: dict[str, Any] = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536}
 EVERY_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"]
@@ -109,7 +109,7 @@ def measure(mode: str, batch_size: int) -> dict[str, float]:
         "weights": sum(weight.nbytes for weight in model.parameters()) / MIB,
         "gradients": times.gradients / MIB,
         "optimizer": sum(value.nbytes for value in states) / MIB,
-        "trained": count_trained(model),
+        "trained": model.num_parameters(only_trainable=True),
         "step": times.seconds[-1],
     }
 

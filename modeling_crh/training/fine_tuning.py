@@ -1,6 +1,5 @@
 """Train a part of a backbone: LoRA adapters, its last blocks, or all of it with learning rates by depth."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,11 +47,6 @@ class LoraSettings:
         names = self.target_modules
         if names is not None and (not isinstance(names, list) or not all(isinstance(name, str) for name in names)):
             raise ValueError(f"`target_modules` of `lora` must be a list of names, but got {names!r}.")
-
-
-def lora_fields() -> set[str]:
-    """Return the names of the settings of `lora` in a recipe."""
-    return {entry.name for entry in dataclasses.fields(LoraSettings)}
 
 
 def add_lora(model: CRHModel, settings: LoraSettings) -> CRHModel:
@@ -109,7 +103,8 @@ def unwrap_adapted(model: Any) -> CRHModel:
         kinds = ", ".join(f"`{name}` of type {adapter.peft_type.value}" for name, adapter in adapters.items())
         raise ValueError(f"`model` must have one adapter, `default`, of type LORA, without tokens, but has {kinds}.")
     outside = [name for name in adapted_layers(model) if not name.startswith("backbone.")]
-    if outside or not all(weight.requires_grad for name, weight in _head_weights(model)):
+    head = (weight for name, weight in model.hash_head.named_parameters() if not name.startswith("original_module."))
+    if outside or not all(weight.requires_grad for weight in head):  # of a head that peft has copied, the copy
         raise ValueError(
             "`model` must have LoRA in its backbone alone, and a hash head that is trained whole; give the LoraConfig "
             f"`modules_to_save=['hash_head']`{f' and `exclude_modules={outside}`' if outside else ''}."
@@ -189,11 +184,6 @@ def layer_scales(model: CRHModel, decay: float) -> dict[nn.Parameter, float]:
     return {weight: decay ** (len(blocks) + 1 - depth) for weight, depth in _depths(backbone, blocks).items()}
 
 
-def count_trained(model: nn.Module) -> int:
-    """Count the weights that are trained."""
-    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-
-
 def _depths(backbone: nn.Module, blocks: list[nn.Module]) -> dict[nn.Parameter, int]:
     """Number every weight by its block, from 1; 0 before the blocks and L + 1 behind the last."""
     block_of = {weight: number for number, block in enumerate(blocks, 1) for weight in block.parameters()}
@@ -202,11 +192,6 @@ def _depths(backbone: nn.Module, blocks: list[nn.Module]) -> dict[nn.Parameter, 
         reached = block_of.get(weight, len(blocks) + 1 if reached >= len(blocks) else reached)
         depths[weight] = reached
     return depths
-
-
-def _head_weights(model: CRHModel) -> list[tuple[str, nn.Parameter]]:
-    """Return the weights of the hash head; of one that peft has copied, those of the copy."""
-    return [named for named in model.hash_head.named_parameters() if not named[0].startswith("original_module.")]
 
 
 def _is_wrapped(model: Any) -> bool:

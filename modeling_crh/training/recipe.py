@@ -17,7 +17,7 @@ from modeling_crh.encoding import Augmentation
 from modeling_crh.encoding.adapters import ADAPTER_FOLDER
 from modeling_crh.encoding.loading import MODEL_FOLDER
 from modeling_crh.training.arguments import CRHTrainingArguments
-from modeling_crh.training.fine_tuning import LoraSettings, lora_fields
+from modeling_crh.training.fine_tuning import LoraSettings
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
 from modeling_crh.training.recipe_values import (
     OF_CRH_ALONE,
@@ -173,7 +173,7 @@ class Recipe(Division, DataSource):
         if chosen and self.method in UNTRAINED:
             raise ValueError(f"`{chosen[0]}` must be left out for {self.method}, which trains nothing.")
         if self.lora is not None:
-            check_keys("`lora`", self.lora, lora_fields())
+            check_keys("`lora`", self.lora, {entry.name for entry in dataclasses.fields(LoraSettings)})
             LoraSettings(**self.lora)
         if chosen and self.backbone is None:
             raise ValueError(f"`{chosen[0]}` must be given with a pretrained `backbone` only, whose weights it keeps.")

@@ -30,7 +30,6 @@ from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.build import build_model, build_trainer, hide_progress, join_processes, load_data
 from modeling_crh.training.callbacks import TrainingProgress
 from modeling_crh.training.evaluation import evaluate_splits
-from modeling_crh.training.fine_tuning import count_trained
 from modeling_crh.training.objectives import UNTRAINED, center_objectives, collect_features, fit_untrained
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
@@ -151,7 +150,8 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
     data = load_data(recipe)
     name_bad_rows(data.bad_rows)
     model, processor = build_model(recipe, data.splits["train"])
-    untrained, parameters, trained = recipe.method in UNTRAINED, model.num_parameters(), count_trained(model)
+    untrained, parameters = recipe.method in UNTRAINED, model.num_parameters()
+    trained = model.num_parameters(only_trainable=True)
     enough = max(FEW, 2 * model.config.num_bits) if untrained else FEW
     few = DatasetDict({name: _few_rows(split, enough) for name, split in data.splits.items()})
     one_step = replace(recipe, training=recipe.training | _ONE_STEP)
@@ -250,7 +250,7 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
     rows = ", ".join(f"{count:,} {name}" for name, count in data.splits.num_rows.items())
     start = "pretrained" if recipe.backbone else "from scratch"
     backbone = _backbone_name(recipe, model)
-    total, trained = model.num_parameters(), count_trained(model)
+    total, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
     share = f"{total:,} parameters" if trained == total else f"{trained:,} of {total:,} parameters trained"
     count, unit = (args.max_steps, "step") if args.max_steps > 0 else (args.num_train_epochs, "epoch")
     length = f"{count:.10g} {unit}{'s' if count != 1 else ''}"
@@ -268,7 +268,7 @@ def _backbone_name(recipe: Recipe, model: CRHModel) -> str | None:
     return recipe.backbone or getattr(model.config.backbone_config, "model_type", None)
 
 
-def _few_rows(split: Dataset, most: int = FEW) -> Dataset:
+def _few_rows(split: Dataset, most: int) -> Dataset:
     """Select rows evenly from the first to the last."""
     few: Dataset = split.select(np.linspace(0, len(split) - 1, min(most, len(split)), dtype=int))
     return few

@@ -12,7 +12,7 @@ from transformers import CLIPVisionConfig, Qwen3Config, ViTConfig, ViTModel
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.encoding.adapters import ADAPTER_FILE, adapted_layers, adapters_of, merged_copy
 from modeling_crh.encoding.loading import load_model
-from modeling_crh.training.fine_tuning import LoraSettings, add_lora, count_trained, find_blocks, unfreeze_last
+from modeling_crh.training.fine_tuning import LoraSettings, add_lora, find_blocks, unfreeze_last
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 DEEP = VIT | {"num_hidden_layers": 3}
@@ -178,8 +178,8 @@ def test_every_kind_of_backbone_is_a_chain_of_blocks(backbone, count):
     assert len(find_blocks(model.backbone)) == count
     with pytest.raises(ValueError, match=rf"`unfreeze_last` must be from 1 to {count}, .* but got {count + 1}"):
         unfreeze_last(model, count + 1)
-    before = count_trained(unfreeze_last(model, 1))
-    assert before < count_trained(unfreeze_last(model, count)) < model.num_parameters()
+    before = unfreeze_last(model, 1).num_parameters(only_trainable=True)
+    assert before < unfreeze_last(model, count).num_parameters(only_trainable=True) < model.num_parameters()
 
 
 def test_learning_rates_fall_by_depth_and_the_head_has_its_own(tmp_path):
