@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from modeling_crh import CRHConfig
-from modeling_crh.codebook import choose_head_dim, draw_centers, word_capacity
-from modeling_crh.configuration_crh import SHARED_HEAD_DIM
+from modeling_crh.codebook import SHARED_HEAD_DIM, choose_head_dim, draw_centers, word_capacity
 from modeling_crh.training.assignment import (
     HUNGARIAN_ENTRIES,
     AssignmentMethod,

@@ -9,6 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SHARED_HEAD_DIM = 4
+"""Default number of bits of a head whose words are shared."""
+
+MOST_SHARED_BITS = 8
+"""Largest number of bits of such a head: all its words are compared with each other."""
+
 
 def choose_head_dim(num_bits: int, codebook_size: int) -> int:
     """Choose the bits per head: the least power of two d with 2^d >= M that divides K, else the least such divisor.

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig, ViTConfig
 
-from .codebook import check_prefixes, choose_head_dim, word_capacity
+from .codebook import MOST_SHARED_BITS, SHARED_HEAD_DIM, check_prefixes, choose_head_dim, word_capacity
 from .losses import default_scale
 
 # Names of the code files beside a saved config, for machines without this library.
@@ -21,14 +21,10 @@ _CUSTOM_PIPELINES = {"crh-hashing": {"impl": "pipeline_crh.CRHPipeline", "pt": [
 MOST_LABELS = 10_000_000
 """Largest number of classes of a config: transformers makes a name for each."""
 
-SHARED_HEAD_DIM = 4
-"""Default number of bits of a head whose words are shared."""
-
-MOST_SHARED_BITS = 8  # all words of a head are compared with each other
-
 # Fields to the least value that they take where they are set.
 _LEAST = {"num_labels": 2} | dict.fromkeys("num_features codebook_draws hash_head_hidden_size shared_room".split(), 1)
-_LEAST |= dict.fromkeys("codebook_seed quantization_weight bit_weight prefix_weight initializer_range".split(), 0)
+_LEAST |= dict.fromkeys("codebook_seed quantization_weight bit_weight pair_weight prefix_weight".split(), 0)
+_LEAST |= {"initializer_range": 0}
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 # Keys that transformers itself hands to a config beside its fields.
@@ -100,6 +96,7 @@ class CRHConfig(PreTrainedConfig):
             `"num_bits"` means the larger of that and sqrt(K), which is better for few classes and long codes.
         quantization_weight: Weight lambda of Eq. 4. None means 0.1 for single-label and 0 for multi-label data.
         bit_weight: Weight of `bit_loss`, 0 in the paper. `"num_labels"` means 64 / C, and 1 at most.
+        pair_weight: Weight of `pair_loss`, 0 in the paper. `"multi_label"` means 3 for multi-label data, else 0.
         initializer_range: Standard deviation of the initial weights of the hash head.
         num_labels: Number of classes, C, from 2 to `MOST_LABELS`; or give `id2label`.
         problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
@@ -141,6 +138,7 @@ class CRHConfig(PreTrainedConfig):
     scale: float | int | Literal["num_bits"] | None = None
     quantization_weight: float | int | None = None
     bit_weight: float | int | Literal["num_labels"] = 0.0
+    pair_weight: float | int | Literal["multi_label"] = 0.0
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -159,6 +157,8 @@ class CRHConfig(PreTrainedConfig):
             self.scale = max(default_scale(num_labels), 0.0 if self.scale is None else math.sqrt(self.num_bits))
         if self.bit_weight == "num_labels":
             self.bit_weight = min(1.0, 64 / num_labels)
+        if self.pair_weight == "multi_label":
+            self.pair_weight = 3.0 if self.problem_type == _PROBLEM_TYPES[1] else 0.0
         if self.quantization_weight is None:
             self.quantization_weight = 0.1 if self.problem_type == _PROBLEM_TYPES[0] else 0.0
 

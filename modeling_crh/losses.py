@@ -143,6 +143,45 @@ def bit_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(hash_logits.float(), (1 + wanted.float()) / 2)
 
 
+def share_a_label(labels: Tensor) -> Tensor:
+    """Find the pairs of samples that share a label, `(N, N)` bool, for labels of either shape of `check_labels`.
+
+    Example:
+        >>> share_a_label(torch.tensor([2, 0, 2]))
+        tensor([[ True, False,  True],
+                [False,  True, False],
+                [ True, False,  True]])
+    """
+    if labels.ndim == 1:
+        return labels.unsqueeze(0) == labels.unsqueeze(1)
+    rows = labels.float()
+    return rows @ rows.T > 0
+
+
+def pair_loss(hash_logits: Tensor, labels: Tensor, alpha: float | None = None) -> Tensor:
+    """Compute the logistic loss of the products of all pairs of a batch, as HashNet has it (ICCV 2017).
+
+    With h = tanh(v) and s_ij = 1 where samples i and j share a label, a pair has softplus(a h_i.h_j) - s_ij a h_i.h_j.
+
+    Args:
+        hash_logits: `(N, K)`.
+        labels: `(N,)` or `(N, C)`, see `check_labels`; every sample has at least one label.
+        alpha: Factor a of the products; None takes 10 / K.
+
+    Returns:
+        A scalar, the mean over the similar pairs plus the mean over the dissimilar ones, of different samples.
+    """
+    activations = hash_logits.tanh()
+    products = (10 / hash_logits.shape[1] if alpha is None else alpha) * (activations @ activations.T)  # (N, N)
+    similar = share_a_label(labels)
+    pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    terms = F.softplus(products) - torch.where(similar, products, 0)
+    loss = hash_logits.sum() * 0.0
+    for kind in (pairs & similar, pairs & ~similar):
+        loss = loss + (terms * kind).sum() / kind.sum().clamp(min=1)
+    return loss
+
+
 def crh_loss(
     hash_logits: Tensor,
     labels: Tensor,
@@ -152,6 +191,7 @@ def crh_loss(
     margin: float = 0.2,
     quantization_weight: float = 0.1,
     bit_weight: float = 0.0,
+    pair_weight: float = 0.0,
     prefix_bits: Sequence[int] = (),
     prefix_weight: float = 0.5,
 ) -> Tensor:
@@ -167,6 +207,7 @@ def crh_loss(
         margin: Margin m that is taken from the cosines of the own classes.
         quantization_weight: Weight lambda of the quantization loss.
         bit_weight: Weight of `bit_loss`, which the paper does not have.
+        pair_weight: Weight of `pair_loss`, which the paper does not have.
         prefix_bits: Numbers of first bits, below K, to which L_CE applies too; empty in the paper.
         prefix_weight: Weight of L_CE of each of these prefixes.
 
@@ -191,4 +232,6 @@ def crh_loss(
         loss = loss + quantization_weight * quantization_loss(hash_logits)
     if bit_weight:
         loss = loss + bit_weight * bit_loss(hash_logits, labels, centers)
+    if pair_weight:
+        loss = loss + pair_weight * pair_loss(hash_logits.float(), labels)
     return loss

@@ -274,7 +274,7 @@ class CRHModel(PreTrainedModel):
         return tensor if is_text else tensor.to(self.dtype)
 
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
-        names = ("scale", "margin", "quantization_weight", "bit_weight", "prefix_weight")
+        names = ("scale", "margin", "quantization_weight", "bit_weight", "pair_weight", "prefix_weight")
         settings = {name: getattr(self.config, name) for name in names} | {"prefix_bits": self.config.lengths[:-1]}
         return crh_loss(hash_logits, check_tensor("labels", labels), self.centers, **settings)
 

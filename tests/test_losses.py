@@ -1,4 +1,5 @@
 import math
+from itertools import permutations
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_runs import multi_hot_rows, random_batch
 
-from modeling_crh.losses import NO_LABEL, bit_loss, center_cosine, crh_loss, default_scale
+from modeling_crh.losses import NO_LABEL, bit_loss, center_cosine, crh_loss, default_scale, pair_loss
 
 SETTINGS = {"scale": 5.0, "margin": 0.2, "quantization_weight": 0.1}
 
@@ -77,6 +78,22 @@ def test_the_loss_of_the_bits_is_that_of_a_logistic_regression_on_the_mean_of_th
     assert bit_loss(hash_logits, labels, centers).item() == pytest.approx(expected, rel=1e-5)
     found = crh_loss(hash_logits, labels, centers, **SETTINGS, bit_weight=0.5)
     assert (found - crh_loss(hash_logits, labels, centers, **SETTINGS)).item() == pytest.approx(expected / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_the_loss_of_the_pairs_is_a_logistic_regression_of_who_shares_a_label(multi):
+    hash_logits, labels, centers = case(11, multi=multi)
+    terms = {True: [], False: []}
+    rows = list(zip(hash_logits.tolist(), multi_hot_rows(labels), strict=True))
+    for (v, y), (w, z) in permutations(rows, 2):
+        product = 10 / len(v) * sum(math.tanh(a) * math.tanh(b) for a, b in zip(v, w, strict=True))
+        is_similar = any(own and other for own, other in zip(y, z, strict=True))
+        terms[is_similar].append(math.log1p(math.exp(-product if is_similar else product)))
+    expected = sum(sum(kind) / len(kind) for kind in terms.values())
+    assert pair_loss(hash_logits, labels).item() == pytest.approx(expected, rel=1e-5)
+    found = crh_loss(hash_logits, labels, centers, **SETTINGS, pair_weight=0.5)
+    assert (found - crh_loss(hash_logits, labels, centers, **SETTINGS)).item() == pytest.approx(expected / 2, rel=1e-4)
+    assert pair_loss(hash_logits[:1], labels[:1]).item() == 0
 
 
 def test_the_length_of_the_logits_changes_no_cosine():

@@ -12,6 +12,7 @@ from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import join_processes, load_data
 from modeling_crh.training.evaluation import encode_splits, figures_of
 from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
+from modeling_crh.training.recipe_values import MODEL_PRESETS
 from modeling_crh.training.run import train
 
 FRUITS = [("red", "apple"), ("green", "pear")]
@@ -78,6 +79,9 @@ def test_the_best_preset_shares_words_and_settings_of_the_recipe_win(clip, tmp_p
     assert shown["own"] == ("own", True, 8.0)
     assert [config.quantization_weight for config in configs.values()] == [0.1, 0.0, 0.5]
     assert [config.bit_weight for config in configs.values()] == [0.0, 1.0, 1.0]
+    assert [config.pair_weight for config in configs.values()] == [0.0, 0.0, 0.0]
+    several = CRHConfig(**MODEL_PRESETS["best"], problem_type="multi_label_classification", num_labels=4)
+    assert several.pair_weight == 3.0
 
 
 def test_a_last_row_that_a_batch_norm_would_get_alone_is_left_out_and_said(clip, tmp_path, capfd):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modeling_crh.checks import is_whole
 from modeling_crh.codes import binarize
+from modeling_crh.losses import pair_loss, share_a_label
 from modeling_crh.training.objectives.objective import Objective, check_setting
 
 
@@ -45,30 +46,7 @@ class HashNet(Objective):
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the weighted pairwise cross-entropy, see `HashNet`."""
-        activations = (self.beta * hash_logits).tanh()
-        products = self.alpha * (activations @ activations.T)  # (N, N)
-        similar = share_a_label(labels)
-        pairs = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
-        terms = F.softplus(products) - torch.where(similar, products, 0)
-        loss = hash_logits.sum() * 0.0
-        for kind in (pairs & similar, pairs & ~similar):
-            loss = loss + (terms * kind).sum() / kind.sum().clamp(min=1)
-        return loss
-
-
-def share_a_label(labels: Tensor) -> Tensor:
-    """Find the pairs of samples that share a label, `(N, N)` bool, for labels of either shape of `check_labels`.
-
-    Example:
-        >>> share_a_label(torch.tensor([2, 0, 2]))
-        tensor([[ True, False,  True],
-                [False,  True, False],
-                [ True, False,  True]])
-    """
-    if labels.ndim == 1:
-        return labels.unsqueeze(0) == labels.unsqueeze(1)
-    rows = labels.float()
-    return rows @ rows.T > 0
+        return pair_loss(self.beta * hash_logits, labels, self.alpha)
 
 
 class DTSH(Objective):
