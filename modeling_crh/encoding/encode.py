@@ -23,7 +23,7 @@ from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.encoding.manifest import EncodingRecord, model_fields
 from modeling_crh.encoding.shards import CodeShards
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.locks import only_run
+from modeling_crh.runtime.atomic_files import only_run
 from modeling_crh.runtime.processes import own_state
 from modeling_crh.runtime.terminal import progress_bar
 

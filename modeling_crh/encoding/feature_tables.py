@@ -17,8 +17,7 @@ from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.items import Augmentation, labelled_dataset
 from modeling_crh.encoding.loading import check_tower
-from modeling_crh.runtime.atomic_files import first_file, whole_file
-from modeling_crh.runtime.locks import only_run
+from modeling_crh.runtime.atomic_files import first_file, only_run, whole_file
 
 FILE_NAMES = {"all": "features", "query": "test"}  # other parts keep their names
 

@@ -1,15 +1,25 @@
-"""Write files atomically: a file is complete, or it does not exist."""
+"""Write files atomically, and folders by one run at a time, also of several machines that share a folder."""
 
 import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import stat
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from modeling_crh.runtime.locks import lock
+if sys.platform != "win32":
+    import fcntl
+
+LOCK_NAME = ".lock"
+"""File of a folder that a run holds while it writes; one that a killed run has left holds nobody up."""
+
+_TRIES = 1000  # to lock a folder that other runs keep removing
+
+_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager
@@ -87,3 +97,96 @@ def first_file(folder: Path) -> str | None:
     """
     names = os.listdir(folder) if folder.is_dir() else []
     return min((name for name in names if not name.startswith(".")), default=None)
+
+
+def lock(descriptor: int, *, wait: bool = True) -> bool:
+    """Lock an open file until it is closed, also where other descriptors of it are opened and closed meanwhile.
+
+    Args:
+        descriptor: Descriptor of the file, open for writing.
+        wait: Whether to wait for another process that holds the lock.
+
+    Returns:
+        Whether the file is locked now; False also where the operating or file system has no locks.
+
+    Raises:
+        BlockingIOError: If another process holds the lock, without `wait`.
+    """
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def only_run(folder: Path, *, is_main: bool = True, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Keep other runs out of a folder while this one writes; new folders are removed again if they stay empty.
+
+    What the folder holds must be read within: before, another run could write. Where the file system has no locks,
+    runs are not kept apart.
+
+    Args:
+        folder: Folder, created if missing.
+        is_main: Whether this process takes the lock for all processes of its run.
+        wait: Barrier of these processes.
+
+    Raises:
+        ValueError: If another run writes to the folder.
+    """
+    if not is_main:
+        wait()
+        yield
+        return
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    descriptor = _lock_folder(folder)
+    try:
+        wait()
+        yield
+    finally:
+        (folder / LOCK_NAME).unlink(missing_ok=True)  # while it is held: afterwards it could be another run's lock
+        with suppress(OSError):  # one is not empty
+            for one in missing:
+                one.rmdir()
+        os.close(descriptor)
+
+
+def _lock_folder(folder: Path) -> int:
+    """Lock the file `.lock` of a folder, and return its descriptor."""
+    path = folder / LOCK_NAME
+    in_use = f"`out` must be a folder that no other run writes to, but {str(folder)!r} is in use."
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, _OPEN, 0o666)
+        except (FileExistsError, FileNotFoundError):  # another run has just removed the folder, which stayed empty
+            if _is_no_folder(folder) or not tries_left:
+                raise
+            continue
+        try:
+            lock(descriptor, wait=False)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise ValueError(in_use) from error
+        if _is_at(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # of a file that another run has removed at its end, and that locks nothing
+    raise ValueError(in_use)
+
+
+def _is_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -23,8 +23,7 @@ from modeling_crh.encoding.adapters import ADAPTER_FILE, ADAPTER_FOLDER, adapter
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.atomic_files import write_json
-from modeling_crh.runtime.locks import LOCK_NAME, only_run
+from modeling_crh.runtime.atomic_files import LOCK_NAME, only_run, write_json
 from modeling_crh.training.objectives import Objective
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from tiny_data import write_pictures
 
 from modeling_crh import CRHModel
-from modeling_crh.runtime.locks import only_run
+from modeling_crh.runtime.atomic_files import only_run
 
 
 @pytest.fixture

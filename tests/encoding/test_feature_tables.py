@@ -9,7 +9,7 @@ from modeling_crh.data import load_splits, prepare_dataset
 from modeling_crh.encoding import FeatureDataset, ImageDataset
 from modeling_crh.encoding.feature_tables import extract_views, store_features, write_features
 from modeling_crh.encoding.loading import load_backbone
-from modeling_crh.runtime.locks import only_run
+from modeling_crh.runtime.atomic_files import only_run
 
 PROCESSOR = ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True)
 LABELS = ["cat", "dog", "cat", "bird"] * 2

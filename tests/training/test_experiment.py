@@ -14,7 +14,7 @@ from tiny_runs import IMAGES, RESNET, VIT, same_state
 
 from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.runtime.locks import only_run
+from modeling_crh.runtime.atomic_files import only_run
 from modeling_crh.training import build as assembly
 from modeling_crh.training.checkpointing import check_folder
 from modeling_crh.training.evaluation import encode_splits, figures_of
