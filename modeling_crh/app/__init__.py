@@ -2,14 +2,12 @@
 
 import os
 
+from modeling_crh.runtime.errors import needs_extra
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
 
-try:
+with needs_extra("The search page", "app"):
     import gradio  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"The search page needs {error.name}; run `pip install 'modeling-crh[app]'`.", name=error.name
-    ) from error
 
 from modeling_crh.app.search_page import build_page
 from modeling_crh.app.server import serve

@@ -48,7 +48,7 @@ def folder_pictures(root: str | Path, index: HammingIndex) -> Pictures:
     if not any(path is not None and isinstance(file_within(folder, path), Path) for path in paths):
         raise ValueError(f"`image_root` must hold images of the index, but {str(root)!r} holds none of them.")
     read = lru_cache(_KEPT)(partial(thumbnail_within, folder))
-    return lambda position, path: Thumbnail() if path is None else read(path)
+    return lambda position, path: read(path)
 
 
 def stored_pictures(file: str | Path) -> Pictures:

@@ -10,14 +10,12 @@ from typing import Any, cast, get_args
 
 import torch
 
-try:
+from modeling_crh.runtime.errors import first_line, needs_extra
+
+with needs_extra("Export", "onnx"):
     import onnx
     import onnxruntime
     import onnxscript  # noqa: F401 - torch exports with it
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"Export needs {error.name}; run `pip install 'modeling-crh[onnx]'`.", name=error.name
-    ) from error
 
 from modeling_crh.checks import check_path
 from modeling_crh.codes import unpack_codes
@@ -131,7 +129,7 @@ def refused_by_onnxruntime(rule: str) -> Iterator[None]:
     except Exception as error:
         if not type(error).__module__.startswith("onnxruntime"):  # its errors have no base class of their own
             raise
-        raise ValueError(f"{rule}: {_first_line(error)}.") from error
+        raise ValueError(f"{rule}: {first_line(error)}.") from error
 
 
 def check_new_file(path: str | Path) -> Path:
@@ -177,7 +175,7 @@ def _trace(graph: CodesGraph) -> onnx.ModelProto:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = _first_line(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         raise ValueError(f"`model` must be one that torch can export, but is not: {reason}.") from error
     exported: onnx.ModelProto = cast(torch.onnx.ONNXProgram, program).model_proto
     for part in (*exported.graph.node, *exported.graph.value_info, *exported.graph.initializer, exported.graph):
@@ -216,7 +214,3 @@ def _metadata(
         metadata |= {name: json.dumps(settings.get(name)) for name in ("image_mean", "image_std")}
         metadata["image_processor"] = json.dumps(settings)
     return metadata
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

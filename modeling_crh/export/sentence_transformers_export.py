@@ -18,6 +18,7 @@ from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.pretrained import quiet_loading
 from modeling_crh.processors import whole_length
+from modeling_crh.runtime.errors import needs_extra
 
 _MODES: dict[str, Any] = {"cls": "cls", "mean": "mean", "last": "lasttoken"}  # of sentence-transformers, by pooling
 _NEAR_ZERO = 1e-3  # relative to the largest hash logit
@@ -48,12 +49,8 @@ def export_sentence_transformers(
     """
     target = _check_new_folder(folder)
     pooling = _check_model(model)
-    try:
+    with needs_extra("This export", "sentence-transformers"):
         from sentence_transformers import SentenceTransformer
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"This export needs {error.name}; run `pip install 'modeling-crh[sentence-transformers]'`.", name=error.name
-        ) from error
     texts = _some_texts(tokenizer)
     single = cast(CRHModel, cast(Any, copy.deepcopy(model)).float().cpu().eval())
     with torch.inference_mode():

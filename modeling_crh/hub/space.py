@@ -3,6 +3,7 @@
 import importlib.metadata
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -14,7 +15,8 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.hub.cards import MARK, TAGS, template
 from modeling_crh.hub.push import Destination, check_names, upload
-from modeling_crh.runtime.html import Thumbnail, check_image_root, thumbnail_within
+from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.runtime.html import check_image_root, thumbnail_within
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search import HammingIndex, read_index
 from modeling_crh.search.queries import check_model
@@ -100,14 +102,10 @@ def store_pictures(file: Path, index: HammingIndex, image_root: str | Path) -> i
             f"`image_root` must be left out for a Space of more than {MAX_PICTURES:,} items, but got {len(index):,}."
         )
     paths = [record["path"] for record in index.records(np.arange(len(index)))]
-
-    def picture(path: str | None) -> Thumbnail:
-        return Thumbnail() if path is None else thumbnail_within(root, path)
-
     count = 0
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer, ThreadPoolExecutor() as threads:
         for start in progress_bar(range(0, len(paths), _BATCH), desc="Making thumbnails"):
-            made = list(threads.map(picture, paths[start : start + _BATCH]))
+            made = list(threads.map(partial(thumbnail_within, root), paths[start : start + _BATCH]))
             columns = {"uri": [one.uri or None for one in made], "sharp": [one.sharp for one in made]}
             writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=_SCHEMA))
             count += sum(bool(one.uri) for one in made)
@@ -133,10 +131,8 @@ def _open_index(uri: str | Path, name: str) -> tuple[HammingIndex, HammingIndex]
 
 
 def _space_card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> SpaceCard:
-    try:
+    with needs_extra("A search page", "app"):
         gradio = importlib.metadata.version("gradio")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ModuleNotFoundError("A search page needs gradio; run `pip install 'modeling-crh[app]'`.") from error
     data = SpaceCardData(
         title=repo_id.rpartition("/")[2],
         emoji="🔎",

@@ -1,12 +1,10 @@
 """The report of a run: one self-contained HTML page, with its pictures as PNG files beside it."""
 
-try:
+from modeling_crh.runtime.errors import needs_extra
+
+with needs_extra("A report", "report"):
     import jinja2  # noqa: F401
     import matplotlib  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"A report needs {error.name}; run `pip install 'modeling-crh[report]'`.", name=error.name
-    ) from error
 
 from modeling_crh.report.content import Comparison, Neighbour, ReportContent, SearchResult
 from modeling_crh.report.report_page import write_report

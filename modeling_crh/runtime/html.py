@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.images import read_image
+from modeling_crh.runtime.errors import needs_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,12 +29,8 @@ def page_templates(folder: Path, **functions: Any) -> "Environment":
     Raises:
         ModuleNotFoundError: If Jinja is not installed.
     """
-    try:
+    with needs_extra("A page", "search"):
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"A page needs {error.name}; run `pip install 'modeling-crh[search]'`.", name=error.name
-        ) from error
     environment = Environment(
         loader=FileSystemLoader([folder, Path(__file__).parent / "templates"]),
         autoescape=True,
@@ -48,24 +45,6 @@ def page_templates(folder: Path, **functions: Any) -> "Environment":
 LARGEST_SIDE = 200  # of an embedded picture; pages show none larger than half of that
 SMALL_SIDE = 64
 """Largest side of a picture that is embedded unchanged and enlarged with sharp pixels."""
-
-
-def picture_uri(pixels: NDArray[np.uint8]) -> str:
-    """Make a `data:` URI of a picture: PNG if it is small, else JPEG of at most `LARGEST_SIDE` pixels a side.
-
-    Args:
-        pixels: RGB image, `(H, W, 3)`.
-
-    Example:
-        >>> picture_uri(np.zeros((8, 8, 3), np.uint8))[:22]
-        'data:image/png;base64,'
-    """
-    image = PIL.Image.fromarray(pixels)
-    kind = "png" if max(image.size) <= SMALL_SIDE else "jpeg"
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    content = io.BytesIO()
-    image.save(content, kind.upper(), quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 @dataclass(frozen=True)
@@ -84,8 +63,22 @@ class Thumbnail:
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> "Thumbnail":
-        """Make the thumbnail of `(H, W, 3)` pixels."""
-        return cls(picture_uri(pixels), sharp=max(pixels.shape) <= SMALL_SIDE)
+        """Make the thumbnail of a picture: PNG if it is small, else JPEG of at most `LARGEST_SIDE` pixels a side.
+
+        Args:
+            pixels: RGB image, `(H, W, 3)`.
+
+        Example:
+            >>> Thumbnail.of(np.zeros((8, 8, 3), np.uint8)).uri[:22]
+            'data:image/png;base64,'
+        """
+        image = PIL.Image.fromarray(pixels)
+        is_small = max(image.size) <= SMALL_SIDE
+        kind = "png" if is_small else "jpeg"
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        content = io.BytesIO()
+        image.save(content, kind.upper(), quality=85)
+        return cls(f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}", sharp=is_small)
 
 
 def make_thumbnail(file: Path) -> Thumbnail:
@@ -128,7 +121,12 @@ def file_within(root: Path, path: str) -> Path | str:
         return "not there"
 
 
-def thumbnail_within(root: Path, path: str) -> Thumbnail:
-    """Make the thumbnail of an item of an untrusted index, see `file_within`: no file outside of `root` is opened."""
+def thumbnail_within(root: Path, path: str | None) -> Thumbnail:
+    """Make the thumbnail of an item of an untrusted index, see `file_within`: no file outside of `root` is opened.
+
+    An item without a path has an empty one.
+    """
+    if path is None:
+        return Thumbnail()
     file = file_within(root, path)
     return Thumbnail(fault=file) if isinstance(file, str) else make_thumbnail(file)

@@ -6,12 +6,10 @@ Tables need the extra `lancedb`; `modeling_crh.search.lance_index` holds their c
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-try:
+from modeling_crh.runtime.errors import needs_extra
+
+with needs_extra("Search", "search"):
     import faiss  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"Search needs {error.name}; run `pip install 'modeling-crh[search]'`.", name=error.name
-    ) from error
 
 from modeling_crh.search.code_index import is_table_uri
 from modeling_crh.search.duplicates import duplicates_of, near_duplicates

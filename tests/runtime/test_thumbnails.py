@@ -5,7 +5,7 @@ import os
 import PIL.Image
 import pytest
 
-from modeling_crh.runtime.html import make_thumbnail, thumbnail_within
+from modeling_crh.runtime.html import Thumbnail, make_thumbnail, thumbnail_within
 
 
 @pytest.fixture
@@ -55,6 +55,10 @@ def test_an_absolute_path_beside_the_root_is_refused(root, tmp_path):
     (tmp_path / "images-2").mkdir()
     assert thumbnail_within(root, str(tmp_path / "secret.png")).fault == "outside of the image root"
     assert thumbnail_within(root, str(tmp_path / "images-2" / "a.png")).fault == "outside of the image root"
+
+
+def test_an_item_without_a_path_has_an_empty_thumbnail(root):
+    assert thumbnail_within(root, None) == Thumbnail()
 
 
 def test_what_is_no_picture_is_named(root):
