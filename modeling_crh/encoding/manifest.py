@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,6 @@ class EncodingRecord:
                     f"`{name}` must be {old.get(name)!r}, {rule}, but got {new.get(name)!r}; another run needs another "
                     "`out`."
                 )
-
-    def completed(self, num_shards: int) -> "EncodingRecord":
-        """Copy the record, marked as complete with this number of shards."""
-        return replace(self, num_shards=num_shards)
 
 
 def model_fields(model: PreTrainedModel, processor: Processor, name: str) -> dict[str, Any]:

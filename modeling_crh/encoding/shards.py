@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ class CodeShards:
             raise ValueError(f"`source` must hold at least one row, but {self.record.source!r} holds none.")
         if done != set(range(len(done))):
             raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
-        self.record = self.record.completed(len(done))
+        self.record = replace(self.record, num_shards=len(done))
         self.record.write(self.folder)
 
     def _schema(self, left_out: Sequence[tuple[int | str, BadRow]]) -> pa.Schema:
