@@ -162,6 +162,7 @@ def pair_loss(hash_logits: Tensor, labels: Tensor, alpha: float | None = None) -
     """Compute the logistic loss of the products of all pairs of a batch, as HashNet has it (ICCV 2017).
 
     With h = tanh(v) and s_ij = 1 where samples i and j share a label, a pair has softplus(a h_i.h_j) - s_ij a h_i.h_j.
+    In a distributed run, the pairs are those of the samples of one process.
 
     Args:
         hash_logits: `(N, K)`.
