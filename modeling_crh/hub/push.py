@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypedDict, Unpack
@@ -23,6 +24,7 @@ from modeling_crh.hub.run_record import RunRecord, is_public_id, public_config, 
 from modeling_crh.images import ImageSource, read_image
 from modeling_crh.processors import fit_processor
 from modeling_crh.runtime.atomic_files import write_json
+from modeling_crh.runtime.errors import first_line
 from modeling_crh.runtime.terminal import print_files
 
 _REASONS = {
@@ -220,8 +222,8 @@ def _read_card(file: Path, **settings: Any) -> RepoCard:
     try:
         return RepoCard(file.read_text(encoding="utf-8"), **settings)
     except (ValueError, yaml.YAMLError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ValueError(f"`README.md` must begin with a mapping in YAML or none, but does not: {reason}.") from error
+        rule = "`README.md` must begin with a mapping in YAML or none"
+        raise ValueError(f"{rule}, but does not: {first_line(error)}.") from error
 
 
 def _keep_card(api: HfApi, own: RepoCard, card: Path, repo_id: str, repo_type: str, revision: str | None) -> None:
@@ -250,12 +252,9 @@ def _find_processor(model: PreTrainedModel, token: str | bool | None) -> Any:
         return None
     config: Any = model.config
     for name in (config._name_or_path, getattr(config.backbone_config, "_name_or_path", None)):
-        if not name:
-            continue
-        try:
-            return load_processor(name, model, token=token)
-        except (OSError, ValueError):
-            continue
+        if name:
+            with suppress(OSError, ValueError):
+                return load_processor(name, model, token=token)
     raise ValueError("`processor` must be the model's image processor or tokenizer: none was saved with the model.")
 
 
@@ -275,6 +274,6 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, HfHubHTTPError):
             status = cause.response.status_code
             return _REASONS.get(status, f"the Hub answered {status} {cause.server_message or ''}".rstrip(" ."))
-    words = [str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__ for cause in chain]
+    words = [first_line(cause) for cause in chain]
     broken = next((row for row, cause in enumerate(chain) if isinstance(cause, httpx.HTTPError)), None)
     return words[0] if broken is None else ": ".join([*words[:broken], "the connection broke", words[broken]])

@@ -14,6 +14,7 @@ import yaml
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
+from modeling_crh.runtime.atomic_files import write_json
 
 BENCHMARKS: dict[str, tuple[str, str | None]] = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
@@ -108,9 +109,9 @@ class RunRecord:
     def save(self, folder: Path) -> None:
         """Write everything but the card into a folder, as `read_run` reads it."""
         if self.figures and self.split == "query":
-            (folder / "figures.json").write_text(json.dumps(dict(self.figures), indent=2) + "\n")
+            write_json(folder / "figures.json", dict(self.figures))
         if self.history:
-            (folder / "history.json").write_text(json.dumps([dict(row) for row in self.history], indent=2) + "\n")
+            write_json(folder / "history.json", [dict(row) for row in self.history])
         if self.recipe:
             (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(self.recipe), sort_keys=False))
         for name, file in self.pictures.items():
