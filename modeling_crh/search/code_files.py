@@ -1,6 +1,7 @@
-"""Read and write files of codes, as `crh encode` makes them, for the indexes."""
+"""Read and write files of codes, as `crh encode` makes them, for the indexes, with the settings of the codes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,70 @@ from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.file_bytes import httpx
+from modeling_crh.runtime.errors import first_line
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.index_file import Items
-from modeling_crh.search.lance_rows import CODE, LanceSettings
 
+CODE = "code"
+"""Name of the column of codes."""
+
+_TABLE_FORMAT = 1  # version of the metadata of a table
 _ROWS = 1 << 18  # rows of a part
-
 
 CodePart = tuple[NDArray[np.uint8], dict[str, pa.Array]]
 """Rows from files of codes: packed codes `(n, K / 8)`, and all other columns, `(n,)` each, by name."""
 
 
+@dataclass(frozen=True)
+class CodeSettings:
+    """Settings of codes, kept in the metadata of their files and tables.
+
+    Args:
+        num_bits: `K`.
+        model: Name of the model that made the codes.
+        revision: Commit on the Hub, or digest of the weights, of the model that made the codes.
+        dtype: Precision that they were computed in.
+    """
+
+    num_bits: int
+    model: str = ""
+    revision: str = ""
+    dtype: str = ""
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Everything but the number of bits, by name."""
+        return {"model": self.model, "revision": self.revision, "dtype": self.dtype}
+
+    def to_metadata(self) -> dict[str, str]:
+        """Make the metadata of a table's schema."""
+        return {"crh_format": str(_TABLE_FORMAT), "num_bits": str(self.num_bits)} | self.origin
+
+    @classmethod
+    def of_schema(cls, schema: pa.Schema, uri: str) -> "CodeSettings":
+        """Read the settings from the schema of a table.
+
+        Raises:
+            ValueError: If the metadata are missing, of another format version, or do not fit the columns.
+        """
+        found = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
+        version = found.get("crh_format")
+        if version is None:
+            raise ValueError(f"`uri` must be a table of codes, but {uri!r} is another table.")
+        if version != str(_TABLE_FORMAT):
+            raise ValueError(
+                f"`uri` must be a table of format version {_TABLE_FORMAT}, but {uri!r} is of version {version:.20}."
+            )
+        kinds, num_bits = {field.name: str(field.type) for field in schema}, found.get("num_bits", "")
+        expected = str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
+        if "id" not in kinds or kinds.get(CODE) != expected:
+            raise ValueError(f"`uri` must be a table of ids and codes of {num_bits:.20} bits, but {uri!r} is not one.")
+        return cls(int(num_bits), *(found.get(name, "") for name in ("model", "revision", "dtype")))
+
+
 def read_codes(
     codes: str | Path, model: str | None = None, columns: Sequence[str] | None = None, num_bits: int | None = None
-) -> tuple[LanceSettings, Iterator[CodePart]]:
+) -> tuple[CodeSettings, Iterator[CodePart]]:
     """Read the codes of a parquet file, or of all parquet files in a folder in the order of their names.
 
     Args:
@@ -61,7 +112,7 @@ def read_codes(
     if not sum(pq.read_metadata(file).num_rows for file in files):
         raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
     named = (found_model, revision) if model is None else (model, "")
-    settings = LanceSettings(kept_bits, *named, dtype)
+    settings = CodeSettings(kept_bits, *named, dtype)
     return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], all_bits, kept_bits)
 
 
@@ -91,10 +142,9 @@ def find_codes(codes: str | Path, *, revision: str | None = None, token: str | b
     except (OSError, httpx.HTTPError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the machine's own, such as a full disk
             raise
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
             f"`codes` must be a parquet file, a folder that holds some or the Hub id of codes, but {name!r} is none: "
-            f"{reason}."
+            f"{first_line(error)}."
         ) from error
 
 

@@ -146,7 +146,10 @@ class CodeIndex(ABC):
 
 
 def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray[np.uint8]:
-    """Check codes `(N, K / 8)` uint8, and return them as a contiguous array; `num_bits` is K, if known."""
+    """Check codes `(N, K / 8)` uint8, and return them as a contiguous array.
+
+    `num_bits` is the K of an index; without it the codes are those of a new index, which needs at least one.
+    """
     array = packed.cpu().numpy() if isinstance(packed, Tensor) else packed
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"`{name}` must be (N, K / 8) uint8, but got {_describe(array)}.")
@@ -154,6 +157,8 @@ def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray
         raise ValueError(
             f"`{name}` must hold codes of {num_bits} bits, as the index does, but got {8 * array.shape[1]}."
         )
+    if num_bits is None and not len(array):
+        raise ValueError(f"`{name}` must hold at least one code, but holds none.")
     return np.ascontiguousarray(array)
 
 

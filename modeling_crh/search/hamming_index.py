@@ -56,8 +56,6 @@ class HammingIndex(CodeIndex):
         dtype: str = "",
     ) -> None:
         codes = check_packed("packed", packed)
-        if not len(codes):
-            raise ValueError("`packed` must hold at least one code, but holds none.")
         for name, value in (("model", model), ("revision", revision), ("dtype", dtype)):
             if not isinstance(value, str):
                 raise ValueError(f"`{name}` must be a string, but got {value!r:.80}.")

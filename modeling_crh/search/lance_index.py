@@ -11,12 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modeling_crh.checks import is_whole
-from modeling_crh.search.code_files import CodePart, read_codes
+from modeling_crh.search.code_files import CodePart, CodeSettings, read_codes
 from modeling_crh.search.code_index import Packed, check_packed
 from modeling_crh.search.index_file import Column, Items
-from modeling_crh.search.lance_rows import Condition, LanceSettings, check_same_columns, make_rows
-from modeling_crh.search.lance_table import LancePlace, check_table_kind, make_lists, write_table
-from modeling_crh.search.lance_view import LanceView
+from modeling_crh.search.lance_table import (
+    LancePlace,
+    check_same_columns,
+    check_table_kind,
+    make_lists,
+    make_rows,
+    write_table,
+)
+from modeling_crh.search.lance_view import Condition, LanceView
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,8 @@ class LanceIndex(LanceView):
             ValueError: If an argument has a wrong type, shape or value, or, without `replace`, the table exists.
         """
         codes = check_packed("packed", packed)
-        if not len(codes):
-            raise ValueError("`packed` must hold at least one code, but holds none.")
         items = Items(len(codes), np.arange(len(codes)) if ids is None else ids, labels, paths)
-        settings = LanceSettings(8 * codes.shape[1], model, revision, dtype)
+        settings = CodeSettings(8 * codes.shape[1], model, revision, dtype)
         place = LancePlace.of(uri, storage_options)
         write_table(place, [make_rows(codes, items, columns)], settings, kind=kind, replace=replace)
         return cls(uri, storage_options=storage_options)
@@ -130,7 +134,7 @@ class LanceIndex(LanceView):
         self.add_rows(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
 
     def add_rows(self, rows: pa.Table, *, replace: bool = False) -> None:
-        """Like `add`, with rows from `modeling_crh.search.lance_rows.make_rows`."""
+        """Like `add`, with rows from `modeling_crh.search.lance_table.make_rows`."""
         self.refresh()
         rows = check_same_columns(rows, self._table.schema)
         if not replace:

@@ -1,30 +1,29 @@
-"""Locate, open and write tables of codes."""
+"""Locate, open and write tables of codes, and make their rows."""
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import TABLE_SUFFIX
-from modeling_crh.search.index_file import check_distinct
-from modeling_crh.search.lance_rows import CODE, LanceSettings, check_same_columns
+from modeling_crh.search.faiss_store import KINDS
+from modeling_crh.search.index_file import COLUMNS, Column, Items, check_distinct, check_same_types, to_array
 
 os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings do not help a caller
 
-try:
+with needs_extra("A table of codes", "lancedb"):
     import lancedb
     from lancedb.index import IvfFlat
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"A table of codes needs {error.name}; run `pip install 'modeling-crh[lancedb]'`.", name=error.name
-    ) from error
-
 
 TABLE_RULE = "a table that can be read and written"
 
@@ -155,7 +154,56 @@ def _refusal(argument: str, rule: str, value: str, error: Exception) -> ValueErr
     return ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.")
 
 
-KINDS = ("flat", "ivf")
+_KEY = {"lance-schema:unenforced-primary-key": "true"}  # prevents two writers from adding one id
+
+
+def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Column] | None = None) -> pa.Table:
+    """Make rows of `id`, `label` and `path`, if the items have them, other columns, and `code`.
+
+    Args:
+        packed: Packed codes `(N, K / 8)`, contiguous.
+        items: `N` items with ids.
+        columns: Other columns by name, `(N,)` each.
+
+    Raises:
+        ValueError: If a column has a wrong name, type or length.
+    """
+    table = items.table
+    for name, values in (columns or {}).items():
+        if not isinstance(name, str) or name in (*COLUMNS, CODE) or not name or name.startswith("_"):
+            raise ValueError(
+                f"`columns` must have names other than {', '.join((*COLUMNS, CODE))} that start with no `_`, "
+                f"but got {name!r:.80}."
+            )
+        column = to_array(f"columns[{name!r}]", values, "values of one type")
+        if len(column) != len(items):
+            raise ValueError(f"`columns` must hold one value a code, but {name!r} holds {len(column)}.")
+        table = table.append_column(name, column)
+    fields = [pa.field("id", table.schema.field("id").type, nullable=False, metadata=_KEY)]
+    fields += [field for field in table.schema if field.name != "id"]
+    codes = pa.FixedSizeListArray.from_arrays(pa.array(packed.reshape(-1)), packed.shape[1])
+    fields.append(pa.field(CODE, codes.type, nullable=False))
+    return pa.table([*(table[field.name] for field in fields[:-1]), codes], pa.schema(fields))
+
+
+def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Check that rows have the columns of a table, and return them in its order.
+
+    Raises:
+        ValueError: If the columns differ in names or types.
+    """
+    found, expected = (one.remove(one.get_field_index(CODE)) for one in (rows.schema, schema))
+    check_same_types(found, expected, "table")
+    return rows.select(schema.names).cast(schema)
+
+
+def codes_of(table: pa.Table) -> NDArray[np.uint8]:
+    """Return the column of codes as an array `(N, K / 8)`."""
+    column = table[CODE].combine_chunks()
+    packed: NDArray[np.uint8] = column.flatten().to_numpy(zero_copy_only=False)
+    return packed.reshape(len(table), column.type.list_size)
+
+
 FLAT_LIMIT = 200_000
 """Most codes that `auto` scans: some ten milliseconds per query of 64 bits, `benchmarks/bench_lance.py`."""
 
@@ -174,7 +222,7 @@ def check_table_kind(kind: str) -> None:
 
 
 def write_table(
-    place: LancePlace, parts: Iterable[pa.Table], settings: LanceSettings, *, kind: str = "auto", replace: bool = False
+    place: LancePlace, parts: Iterable[pa.Table], settings: CodeSettings, *, kind: str = "auto", replace: bool = False
 ) -> None:
     """Write rows as a table, or as a new version of an existing table.
 
@@ -195,7 +243,7 @@ def write_table(
     if is_there and not replace:
         raise ValueError(f"`uri` must be new, but {place.uri!r} is there already.")
     if is_there:
-        LanceSettings.of_schema(place.open().schema, place.uri)
+        CodeSettings.of_schema(place.open().schema, place.uri)
     failures: list[BaseException] = []
     try:
         table = place.write(_reader(parts, settings, failures), replace=is_there)
@@ -222,7 +270,7 @@ def make_lists(table: Any, kind: str) -> None:
         table.create_index(CODE, config=IvfFlat(distance_type="hamming", num_partitions=int(most[1])), replace=True)
 
 
-def _reader(parts: Iterable[pa.Table], settings: LanceSettings, failures: list[BaseException]) -> pa.RecordBatchReader:
+def _reader(parts: Iterable[pa.Table], settings: CodeSettings, failures: list[BaseException]) -> pa.RecordBatchReader:
     remaining = iter(parts)
     first = next(remaining)
     schema = first.schema.with_metadata(settings.to_metadata())

@@ -1,5 +1,7 @@
-"""Search one version of a table of codes, like a `HammingIndex`."""
+"""Search one version of a table of codes, like a `HammingIndex`, also by conditions on its rows."""
 
+import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -8,17 +10,72 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from modeling_crh.checks import is_number
+from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import CodeIndex, Hits
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS
-from modeling_crh.search.lance_rows import CODE, Condition, LanceSettings, codes_of, to_sql
-from modeling_crh.search.lance_table import TABLE_RULE, one_sentence
+from modeling_crh.search.lance_table import TABLE_RULE, codes_of, one_sentence
 
 PROBES = 64
 """Number of lists that a query searches, of about 8,000 codes each: `benchmarks/bench_lance.py`."""
 
 _AT_ONCE = 64  # queries per call of LanceDB
 _MORE = 64  # rows fetched beyond k, to see which rows tie for the last place
+
+
+Condition = str | Mapping[str, Any]
+"""SQL such as `label = 'cat' AND price < 10`; or `{"label": "cat", "year": [2024, 2025]}`, all of which must hold.
+
+In a column of lists, such as several labels per item, the list must contain the value.
+"""
+
+
+def to_sql(condition: Condition, schema: pa.Schema) -> str:
+    """Write a condition as SQL; the values of a mapping are quoted, so they may be untrusted.
+
+    Args:
+        condition: SQL, which the table itself checks, or values by column; see `Condition`.
+        schema: Schema of the table.
+
+    Raises:
+        ValueError: If the condition is empty, or names a missing column or a value that no column can hold.
+
+    Example:
+        >>> schema = pa.schema({"label": pa.string(), "year": pa.int64()})
+        >>> to_sql({"label": "cat's", "year": [2024, 2025]}, schema)
+        "`label` = 'cat''s' AND `year` IN (2024, 2025)"
+    """
+    if isinstance(condition, str) and condition.strip():
+        return f"({condition})"  # so that text after a complete condition is an error
+    if not isinstance(condition, Mapping) or not condition:
+        raise ValueError(f"`where` must be SQL or a mapping of columns to values, but got {condition!r:.80}.")
+    return " AND ".join(_term(name, value, schema) for name, value in condition.items())
+
+
+def _term(name: Any, value: Any, schema: pa.Schema) -> str:
+    if name not in schema.names:
+        raise ValueError(f"`where` must name columns of the table, {schema.names}, but names {name!r:.80}.")
+    kind, column = schema.field(name).type, f"`{name}`"
+    in_lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if isinstance(value, list | tuple):
+        values = ", ".join(map(_literal, value))
+        if not value:
+            return "FALSE"
+        return f"array_has_any({column}, [{values}])" if in_lists else f"{column} IN ({values})"
+    if value is None:
+        return f"{column} IS NULL"
+    return f"array_has({column}, {_literal(value)})" if in_lists else f"{column} = {_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, bool):
+        return str(value).upper()
+    if is_number(value) and math.isfinite(value):
+        return repr(value.item() if isinstance(value, np.generic) else value)
+    raise ValueError(f"`where` must give strings, finite numbers, booleans or lists of them, but gives {value!r:.80}.")
 
 
 class LanceView(CodeIndex):
@@ -43,7 +100,7 @@ class LanceView(CodeIndex):
         self._read_settings()
 
     def _read_settings(self) -> None:
-        settings = LanceSettings.of_schema(self._table.schema, self.uri)
+        settings = CodeSettings.of_schema(self._table.schema, self.uri)
         self.num_bits, self.model, self.revision = settings.num_bits, settings.model, settings.revision
         self.dtype = settings.dtype
 
@@ -70,7 +127,7 @@ class LanceView(CodeIndex):
         """Make an index of the items that meet a condition, which are chosen before codes are compared.
 
         Args:
-            condition: SQL, or values by column; see `modeling_crh.search.lance_rows.Condition`.
+            condition: SQL, or values by column; see `Condition`.
 
         Raises:
             ValueError: If the table does not accept the condition.

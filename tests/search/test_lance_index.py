@@ -4,7 +4,7 @@ import pytest
 
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
-from modeling_crh.search.lance_rows import to_sql
+from modeling_crh.search.lance_view import to_sql
 
 GENERATOR = np.random.default_rng(0)
 PACKED = GENERATOR.integers(0, 4, (500, 2), dtype=np.uint8)  # many ties: only four of 16 bits differ
