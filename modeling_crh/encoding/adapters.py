@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
+from modeling_crh.runtime.errors import needs_extra
 from modeling_crh.saved_files import FINDING_ARGUMENTS
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -34,10 +35,8 @@ def require_peft() -> Any:
     Raises:
         ModuleNotFoundError: If it is not installed.
     """
-    try:
+    with needs_extra("LoRA", "lora"):
         import peft
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("LoRA needs peft; run `pip install 'modeling-crh[lora]'`.") from error
     return peft
 
 

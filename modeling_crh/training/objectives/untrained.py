@@ -10,6 +10,7 @@ from modeling_crh.checks import check_seed
 from modeling_crh.codes import check_tensor
 from modeling_crh.encoding import LabelledDataset, run_batches
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.runtime.errors import needs_extra
 
 UNTRAINED: tuple[str, ...] = ("sign", "lsh", "itq")
 """The methods of `fit_untrained`."""
@@ -35,7 +36,7 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
 
     Raises:
         ValueError: If the head is not linear, or K does not fit F or N.
-        ImportError: If `faiss-cpu` is missing.
+        ModuleNotFoundError: If `faiss-cpu` is missing.
     """
     head = model.hash_head
     if name not in UNTRAINED:
@@ -107,8 +108,6 @@ def _itq(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _import_faiss() -> Any:
-    try:
+    with needs_extra("Fitting LSH or ITQ", "search"):
         import faiss
-    except ImportError as error:
-        raise ImportError("LSH and ITQ need faiss-cpu: pip install 'modeling-crh[search]'.") from error
     return faiss

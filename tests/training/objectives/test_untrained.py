@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +91,10 @@ def test_features_of_a_backbone_are_those_that_the_head_reads(tmp_path):
 def test_what_a_method_cannot_be_fitted_to_is_an_error(name, num_bits, fields, rows, message, features):
     with pytest.raises(ValueError, match=message):
         fit_untrained(name, model_of(num_bits, **fields), features[:rows])
+
+
+@pytest.mark.parametrize("name", ["lsh", "itq"])
+def test_without_faiss_the_error_says_what_installs_it(name, features, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ModuleNotFoundError, match=r"needs faiss; run `pip install 'modeling-crh\[search\]'`"):
+        fit_untrained(name, model_of(8), features)
