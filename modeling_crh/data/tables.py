@@ -17,6 +17,7 @@ from datasets.table import InMemoryTable
 from modeling_crh.data.folders import PART_NAMES
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
+from modeling_crh.runtime.errors import first_line
 
 _FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound as stored; `Audio` needs torchcodec to write one
 
@@ -158,8 +159,7 @@ def read_error(name: str, error: Exception) -> Exception:
         return error
     if isinstance(error, ValueError) and str(error).startswith("`"):
         return error
-    cause = error.__cause__ or error
-    reason = str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__
+    reason = first_line(error.__cause__ or error)
     near = "" if Path(name).exists() else near_name(name)
     return ValueError(
         f"`dataset` must be a folder, a table or a dataset that can be read, but {name!r} is not: {reason}.{near}"

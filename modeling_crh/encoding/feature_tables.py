@@ -1,5 +1,6 @@
 """Extract a backbone's features into tables, with any number of augmented views, to train a head in minutes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS
 from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.items import Augmentation, labelled_dataset
+from modeling_crh.encoding.labelled_items import LabelledDataset
 from modeling_crh.encoding.loading import check_tower
 from modeling_crh.runtime.atomic_files import first_file, only_run, whole_file
 
@@ -98,53 +100,50 @@ def extract_views(
     if num_views < 1 or (kind != "image" and num_views > 1):
         rule = "at least 1" if kind == "image" else f"1 for {PLURALS[kind]}"
         raise ValueError(f"`num_views` must be {rule}, but got {num_views}.")
-
     check_tower(backbone, split.column_names)
-
-    def pooled(**inputs: Tensor) -> Tensor:
-        return embed(backbone, inputs)[0]
-
     views = []
     for view in range(num_views):
         items = labelled_dataset(split, processor, augment=augment if view else "none", seed=seed)
         items.set_epoch(view)
-        loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
         desc = f"Extracting view {view + 1} of {num_views}"
-        views.append(torch.cat(list(run_batches(backbone, loader, pooled, desc=desc))))
+        views.append(torch.cat([*pooled_batches(backbone, items, batch_size, num_workers, desc=desc)]))
     return torch.stack(views, dim=1)
 
 
-def write_features(features: Tensor, split: Dataset, path: str | Path, *, has_views: bool = True) -> Path:
+def pooled_batches(
+    backbone: PreTrainedModel, items: LabelledDataset, batch_size: int, num_workers: int = 0, *, desc: str
+) -> Iterator[Tensor]:
+    """Yield the features of the batches of a dataset, each `(N, F)` float32 on the CPU; see `extract_views`."""
+
+    def pooled(**inputs: Tensor) -> Tensor:
+        return embed(backbone, inputs)[0]
+
+    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size, num_workers=num_workers)
+    yield from run_batches(backbone, loader, pooled, desc=desc)
+
+
+def write_features(features: Tensor, split: Dataset, path: Path, *, has_views: bool = True) -> Path:
     """Write features, and all columns of a split but images and sounds, into a parquet file that `load_splits` reads.
 
-    The file is written atomically.
+    The file is written atomically; an older one is replaced.
 
     Args:
         features: Features of N items in V views, `(N, V, F)` float32.
         split: N rows with the column `label`, and any other columns.
-        path: Path of the file; its folder is created if missing.
+        path: Path of the file, in a folder that exists.
         has_views: Whether to write a list of V views per row; False, which needs V = 1, writes only the F numbers.
 
     Returns:
         Path of the file.
-
-    Raises:
-        ValueError: If `features` and `split` differ in length, or the file exists already.
     """
-    target = Path(path)
-    if len(features) != len(split):
-        raise ValueError(f"`features` must have one row an item, but got {len(features)} for {len(split)} items.")
-    if target.exists():
-        raise ValueError(f"`path` must be a new file, but {str(target)!r} is there already.")
     columns = {name: _named(split, name) for name in split.column_names if name not in FILE_KINDS}
     num_views, width = features.shape[1:]
     values: pa.Array = pa.FixedSizeListArray.from_arrays(pa.array(features.flatten().numpy()), width)
     if has_views:
         values = pa.ListArray.from_arrays(range(0, num_views * len(features) + 1, num_views), values)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(target) as partial:
+    with whole_file(path) as partial:
         pq.write_table(pa.table(columns | {"features": values}), partial)
-    return target
+    return path
 
 
 def _named(split: Dataset, column: str) -> pa.Array:

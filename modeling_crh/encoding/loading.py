@@ -22,6 +22,7 @@ from modeling_crh.encoding.adapters import ADAPTER_FILE
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
+from modeling_crh.runtime.errors import first_line
 from modeling_crh.saved_files import WEIGHT_INDEX, read_checked
 
 MODEL_FOLDER = "model"
@@ -73,7 +74,7 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         _check_tensors(place, model)
     except _LOADING_ERRORS as error:
         raise ValueError(
-            f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {_first_line(error)}."
+            f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {first_line(error)}."
         ) from error
     return cast(CRHModel, model)
 
@@ -97,7 +98,7 @@ def load_checkpoint(name: str | Path, num_bits: int | None = None) -> tuple[CRHM
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json, but {str(name)!r} "
-            f"does not: {_first_line(error)}."
+            f"does not: {first_line(error)}."
         ) from error
 
 
@@ -140,8 +141,7 @@ def shares_centers(name: str | Path, other: str | Path) -> bool:
         return False
     centers: list[dict[str, Tensor]] = []
     for model in (load_model(name), load_model(other)):
-        names = cast(dict[int, str], model.config.id2label).values()
-        centers.append(dict(zip(names, model.centers.cpu(), strict=True)))
+        centers.append(dict(zip(class_names(model), model.centers.cpu(), strict=True)))
     fewer, more = sorted(centers, key=len)
     return all(label in more and torch.equal(center, more[label]) for label, center in fewer.items())
 
@@ -154,6 +154,11 @@ def _has_fixed_centers(name: str | Path) -> bool:
         return CRHConfig.get_config_dict(find_model(name))[0].get("fixed_centers") is True
     except OSError:
         return False
+
+
+def class_names(model: CRHModel) -> list[str]:
+    """Return the names of the C classes of a model, in the order of their ids."""
+    return list(cast(dict[int, str], model.config.id2label).values())
 
 
 def load_backbone(
@@ -183,7 +188,7 @@ def load_backbone(
     except _LOADING_ERRORS as error:
         raise ValueError(
             f"`backbone` must be the folder or Hub id of a model of images, sounds or texts, but {str(name)!r} is not: "
-            f"{_first_line(error)}."
+            f"{first_line(error)}."
         ) from error
 
 
@@ -227,10 +232,6 @@ def _refuse_unfinished(name: str | Path) -> None:
     is_begun = (run / "checkpoints").is_dir() or (run / "recipe.yaml").is_file()
     if is_begun and not any((place / "config.json").is_file() for place in (folder, run, run / MODEL_FOLDER)):
         raise ValueError(f"the training of {str(run)!r} has not ended; its command with `--resume` goes on")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _check_tensors(place: str | Path, model: CRHModel) -> None:

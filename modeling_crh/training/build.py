@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +21,11 @@ from modeling_crh.data import DataSource, Division, LoadedSplits, is_multi_label
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
 from modeling_crh.encoding.encoder import multiplies_bfloat16
 from modeling_crh.encoding.inputs import Processor, load_processor
-from modeling_crh.encoding.loading import check_tower, load_model
+from modeling_crh.encoding.loading import check_tower, class_names, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import refused_backbone
+from modeling_crh.runtime.errors import first_line
 from modeling_crh.runtime.processes import choose_workers, main_process_first, own_state
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
@@ -79,7 +80,7 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
     """
     set_seed(recipe.seed)
     source = None if recipe.centers_from is None else _load_source(recipe.centers_from)
-    names = label_names(train_split) if source is None else _names_of(source)
+    names = label_names(train_split) if source is None else class_names(source)
     fields = MODEL_PRESETS[recipe.preset] | recipe.model
     fields |= {
         "id2label": dict(enumerate(names)),
@@ -125,17 +126,13 @@ def _load_source(name: str) -> CRHModel:
         raise ValueError(str(error).replace("`checkpoint`", "`centers_from`")) from error
 
 
-def _names_of(model: CRHModel) -> list[str]:
-    return list(cast(dict[int, str], model.config.id2label).values())
-
-
 def _fields_of_centers(recipe: Recipe, source: CRHModel, names: list[str]) -> dict[str, Any]:
     """Make the config fields that a model with the centers of `source` must have, for data with classes `names`."""
     fields = {name: getattr(source.config, name) for name in _FIELDS_OF_CENTERS}
     for name, value in fields.items():
         if recipe.model.get(name) not in (None, value):
             raise ValueError(f"`{name}` must be {value!r}, as in `centers_from`, but got {recipe.model[name]!r}.")
-    unknown = sorted(set(names) - set(_names_of(source)))
+    unknown = sorted(set(names) - set(class_names(source)))
     if unknown:
         others = f" and {len(unknown) - 1:,} more of the {len(names):,}" if len(unknown) > 1 else ""
         raise ValueError(
@@ -187,8 +184,9 @@ def _from_backbone(name: str, fields: dict[str, Any]) -> CRHModel:
     try:
         return CRHModel.from_backbone(name, **fields)
     except (OSError, HFValidationError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ValueError(f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {reason}.") from error
+        raise ValueError(
+            f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {first_line(error)}."
+        ) from error
 
 
 def _check_depths(backbone_config: dict[str, Any]) -> None:
@@ -245,7 +243,7 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
     database = labelled_dataset(splits["train"], processor) if _has_lone_rows(validation) else None
     if recipe.centers_from is not None:
         for items in (training, validation, *([] if database is None else [database])):
-            _renumber(items, _names_of(model))
+            _renumber(items, class_names(model))
     trainer = CRHTrainer(
         model,
         arguments,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from datasets import Dataset, DatasetDict
@@ -16,6 +16,7 @@ from modeling_crh.data import class_levels, has_levels, is_multi_label, label_na
 from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
+from modeling_crh.encoding.loading import class_names
 from modeling_crh.hub.run_record import RunRecord, public_recipe
 from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics import (
@@ -81,7 +82,7 @@ def split_figures(model: CRHModel, encoded: dict[str, EncodedItems], splits: Dat
     database = splits["database"]
     levels = class_levels(database) if has_levels(database) else {}
     figures = figures_of(encoded, levels, model.config.lengths[:-1])
-    known, names = set(cast(dict[int, str], model.config.id2label).values()), label_names(database)
+    known, names = set(class_names(model)), label_names(database)
     unseen = [number for number, name in enumerate(names) if name not in known]
     both = 0 < len(unseen) < len(names) and not is_multi_label(database)
     return figures | unseen_figures(encoded, unseen) if both else figures
@@ -205,8 +206,6 @@ def correlate_centers(
     reference: str,
     *,
     data_dir: str | Path | None = None,
-    items_per_class: int | None = None,
-    batch_size: int = 64,
 ) -> CenterSemantics:
     """Compute the PCC of the centers of a model with a reference similarity of their classes, as in the paper.
 
@@ -215,21 +214,17 @@ def correlate_centers(
         database: A split with a row of every class of the model, in any order.
         reference: Reference similarity, see `reference_similarity`.
         data_dir: Folder of official files with a taxonomy.
-        items_per_class: Number of images of each class to compare; None takes all.
-        batch_size: Number of items that go through the reference model at a time.
 
     Raises:
         ValueError: If the model has other classes than `database`, or `reference` cannot be used.
     """
-    names, known = list(cast(dict[int, str], model.config.id2label).values()), label_names(database)
+    names, known = class_names(model), label_names(database)
     if sorted(names) != sorted(known):
         raise ValueError(
             f"`dataset` must have the {len(names)} classes of the model to compare its centers, but has "
             f"{len(set(names) & set(known))} of them and {len(set(known) - set(names))} others."
         )
-    similarity = reference_similarity(
-        reference, database, data_dir=data_dir, items_per_class=items_per_class, batch_size=batch_size
-    )
+    similarity = reference_similarity(reference, database, data_dir=data_dir)
     place = {name: row for row, name in enumerate(known)}
     order = torch.tensor([place[name] for name in names])
     similarity = similarity[order][:, order]  # (C, C), in the order of the model

@@ -1,13 +1,12 @@
 """Add classes to a trained model without training it again."""
 
-from typing import cast
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from modeling_crh.codebook import extend_codebook, word_capacity
 from modeling_crh.encoding import LabelledDataset, encode_items
+from modeling_crh.encoding.loading import class_names
 from modeling_crh.losses import default_scale
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.assignment import ClassStatistics, reassign
@@ -44,7 +43,7 @@ def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256
         5
     """
     config = model.config
-    names = list(cast(dict[int, str], config.id2label).values())
+    names = class_names(model)
     num_labels = len(names) + items.num_labels
     _check_names(names, items.label_names)
     is_own = config.codebook == "own"

@@ -1,6 +1,5 @@
 """Reference similarities of classes, for `center_correlation`."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -10,18 +9,17 @@ from accelerate import PartialState
 from datasets import ClassLabel, Dataset, Features, Value
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_crh.backbones import embed
-from modeling_crh.checks import is_whole
-from modeling_crh.data import LEVELS, class_levels, label_names, label_tensor, nabirds_hierarchy
-from modeling_crh.encoding import LabelledDataset, TextDataset, run_batches
+from modeling_crh.data import LEVELS, class_levels, label_names, nabirds_hierarchy
+from modeling_crh.encoding import LabelledDataset, TextDataset
+from modeling_crh.encoding.feature_tables import pooled_batches
 from modeling_crh.encoding.inputs import Processor, load_processor
 from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.losses import label_weights
 from modeling_crh.metrics import tree_similarity
 from modeling_crh.pretrained import load_pretrained
+from modeling_crh.runtime.errors import first_line
 
 TAXONOMY = "taxonomy"
 
@@ -31,7 +29,6 @@ def reference_similarity(
     dataset: Dataset,
     *,
     data_dir: str | Path | None = None,
-    items_per_class: int | None = None,
     batch_size: int = 64,
 ) -> Tensor:
     """Compute the similarity of the classes of a dataset by a taxonomy or a pretrained model.
@@ -43,7 +40,6 @@ def reference_similarity(
             `name_similarity`.
         dataset: A split with rows of every class, such as `database`.
         data_dir: Folder of official files with a taxonomy.
-        items_per_class: Number of images of each class to compare, the first ones; None takes all.
         batch_size: Number of images or names that go through the model at a time.
 
     Returns:
@@ -58,8 +54,6 @@ def reference_similarity(
     nn.Module.to(model, PartialState().device)
     if isinstance(processor, PreTrainedTokenizerBase):
         return name_similarity(model, processor, label_names(dataset), batch_size=batch_size)
-    if items_per_class is not None:
-        dataset = first_items(dataset, items_per_class)
     return item_similarity(model, labelled_dataset(dataset, processor), batch_size=batch_size)
 
 
@@ -102,25 +96,10 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
             raise ValueError(f"it reads {model.main_input_name}, and neither images nor texts")
         return model, load_processor(name, model)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise ValueError(
-            f"`reference` must be 'taxonomy' or the folder or Hub id of a model, but {name!r} is not: {reason}."
+            f"`reference` must be 'taxonomy' or the folder or Hub id of a model, but {name!r} is not: "
+            f"{first_line(error)}."
         ) from error
-
-
-def first_items(dataset: Dataset, items_per_class: int) -> Dataset:
-    """Select the first rows of each class, in the order of the dataset; a row with several labels counts for each.
-
-    Raises:
-        ValueError: If `items_per_class` is less than 1.
-    """
-    if not is_whole(items_per_class) or items_per_class < 1:
-        raise ValueError(f"`items_per_class` must be a whole number, 1 or larger, but got {items_per_class!r}.")
-    labels = label_tensor(dataset)
-    member = label_weights(labels, len(label_names(dataset))) > 0  # (N, C)
-    needed = member & (member.cumsum(0, dtype=torch.int32) <= items_per_class)  # (N, C)
-    chosen: Dataset = dataset.select(needed.any(1).nonzero().flatten().tolist())
-    return chosen
 
 
 def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_size: int = 64) -> Tensor:
@@ -147,8 +126,8 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
         )
     sums: Tensor | float = 0.0
     start = 0
-    for vectors in _embeddings(model, items, batch_size):
-        sums = sums + weights[start : start + len(vectors)].double().T @ F.normalize(vectors)
+    for vectors in pooled_batches(model, items, batch_size, desc="Embedding"):
+        sums = sums + weights[start : start + len(vectors)].double().T @ F.normalize(vectors.double())
         start += len(vectors)
     return _cosine(cast(Tensor, sums))
 
@@ -169,18 +148,7 @@ def name_similarity(
     kinds = Features(text=Value("string"), label=ClassLabel(names=names))
     rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}
     items = TextDataset(Dataset.from_dict(rows, features=kinds), tokenizer)
-    return _cosine(torch.cat(list(_embeddings(model, items, batch_size))))
-
-
-def _embeddings(model: PreTrainedModel, items: LabelledDataset, batch_size: int) -> Iterator[Tensor]:
-    """Yield the embeddings of the batches of a dataset, each `(N, D)` float64 on the CPU."""
-
-    def pooled(**inputs: Tensor) -> Tensor:
-        return embed(model, inputs)[0]
-
-    loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
-    for vectors in run_batches(model, loader, pooled, desc="Embedding"):
-        yield vectors.double()
+    return _cosine(torch.cat([*pooled_batches(model, items, batch_size, desc="Embedding")]).double())
 
 
 def _cosine(vectors: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from modeling_crh.metrics import center_correlation
 from modeling_crh.modeling_crh import draw_first_centers
 from modeling_crh.training.references import (
     class_taxonomy,
-    first_items,
     item_similarity,
     load_reference_model,
     name_similarity,
@@ -89,8 +88,6 @@ def test_images_are_compared_by_the_mean_embedding_of_each_class(save_model, ima
     result = reference_similarity(folder, images, batch_size=4)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
     assert torch.equal(result, result.T)
-    first = reference_similarity(folder, images, items_per_class=1)
-    torch.testing.assert_close(first, reference_similarity(folder, images.select([0, 1, 2])), atol=1e-6, rtol=0)
 
 
 def test_names_are_compared_by_the_mean_over_their_tokens(save_model, images):
@@ -119,14 +116,6 @@ def test_an_item_of_two_classes_counts_half_for_each(save_model):
     a, b = one + both / 2, two + both / 2
     expected = (a @ b / (a.norm() * b.norm())).item()
     assert item_similarity(model, items)[0, 1].item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_first_items_of_each_class_are_taken(images):
-    assert first_items(images, 1)["label"] == [0, 1, 2]
-    assert len(first_items(images, 5)) == 6
-    rows = {"text": ["x"] * 4, "label": [["a", "b"], ["a"], ["b"], ["c"]]}
-    several = prepare_dataset(Dataset.from_dict(rows), text_column="text")
-    assert first_items(several, 1)["label"] == [[0, 1], [2]]
 
 
 def test_emoji_have_a_taxonomy():
@@ -162,12 +151,6 @@ def test_a_dataset_without_a_taxonomy_is_an_error(images):
 def test_a_class_without_an_item_is_an_error(save_model, images):
     with pytest.raises(ValueError, match="`items` must hold an item of every class, but hold none of 'striped'"):
         reference_similarity(save_model("vit"), images.select([0, 1, 3, 4]))
-
-
-@pytest.mark.parametrize("items_per_class", [0, -1, 1.5, True])
-def test_no_items_of_a_class_are_an_error(images, items_per_class):
-    with pytest.raises(ValueError, match="`items_per_class` must be a whole number, 1 or larger"):
-        first_items(images, items_per_class)
 
 
 def test_what_is_no_model_is_an_error(images, tmp_path):
