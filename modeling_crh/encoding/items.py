@@ -196,11 +196,12 @@ class ImageDataset(LabelledDataset):
         super().__init__(dataset)
         self.seed = seed
         self._images = without_decoding(dataset, "image")
-        self._least_side = needed_side(plain_image_processor(image_processor))
+        image_processor = plain_image_processor(image_processor)
+        self._least_side = needed_side(image_processor)
         self._cache = _decode_all(self._images, self._least_side, cache_bytes)
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
         self._transform = None
-        self._processor = image_processor = plain_image_processor(image_processor)
+        self._processor = image_processor
         first = make_inputs([self._decode(0)], image_processor)["pixel_values"]  # wrong settings fail here
         if augmentation != PRESETS["none"]:
             self._transform = TrainTransform(augmentation, (first.shape[-2], first.shape[-1]))
