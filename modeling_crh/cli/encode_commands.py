@@ -48,7 +48,7 @@ def encode(
     """Encode images, sounds, texts or features into parquet files of codes; an interrupted run can be continued."""
     from modeling_crh.data import open_source
     from modeling_crh.encoding import Encoder
-    from modeling_crh.encoding.encode import check_kind, encode_source
+    from modeling_crh.encoding.encode import encode_source
     from modeling_crh.encoding.manifest import EncodingRecord
     from modeling_crh.encoding.shards import shard_files
     from modeling_crh.runtime.processes import leave_processes, own_state
@@ -67,7 +67,6 @@ def encode(
     options = inherited | data
     skip_bad = options.pop("skip_bad", False)
     source = open_source(**options, needs_label="label_column" in data)
-    check_kind(encoder.reads, source.kind)
     unnamed = ("dataset", "allow_urls")  # which rows may be read changes no code
     chosen = {name: str(value) for name, value in options.items() if name not in unnamed and value not in (None, False)}
     try:
