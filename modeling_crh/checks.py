@@ -15,14 +15,15 @@ def is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_seed(seed: Any) -> None:
-    """Check that `seed` is a whole number, 0 or larger.
+def check_whole(name: str, value: Any, least: int = 1) -> int:
+    """Return `value` if it is a whole number, `least` or larger.
 
     Raises:
-        ValueError: If it is not.
+        ValueError: If it is not; the message calls it `name`.
     """
-    if not is_whole(seed) or seed < 0:
-        raise ValueError(f"`seed` must be a whole number, 0 or larger, but got {seed!r}.")
+    if not is_whole(value) or value < least:
+        raise ValueError(f"`{name}` must be a whole number, {least} or larger, but got {value!r:.80}.")
+    return int(value)
 
 
 def check_path(name: str, path: Any) -> Path:

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.checks import check_seed
+from modeling_crh.checks import check_whole
 from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.benchmarks import BENCHMARKS
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_feature, label_names, label_tensor
@@ -141,7 +141,7 @@ def seen_classes(dataset: Dataset, fraction: float, seed: int) -> list[int]:
         ValueError: If `fraction` or `seed` is out of range, a row may have several labels, or fewer than two classes
             would be left.
     """
-    check_seed(seed)
+    check_whole("seed", seed, least=0)
     check_fraction("unseen_fraction", fraction)
     if is_multi_label(dataset):
         raise ValueError("`unseen_fraction` must be left out for data with several labels per row.")

@@ -8,7 +8,7 @@ from datasets import Dataset, DatasetDict, concatenate_datasets
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modeling_crh.checks import check_seed, is_number
+from modeling_crh.checks import check_whole, is_number
 from modeling_crh.data.columns import count_unlabelled, label_names, label_tensor
 from modeling_crh.data.protocols import OFFICIAL, Protocol
 from modeling_crh.losses import has_label, label_weights
@@ -113,7 +113,7 @@ def held_out_rows(labels: Tensor, fraction: float, *, seed: int) -> NDArray[np.i
 
 def _choose(labels: Tensor, total: int, seed: int) -> NDArray[np.int64]:
     """Choose `total` rows by the rule of `held_out_rows`."""
-    check_seed(seed)
+    check_whole("seed", seed, least=0)
     rows, ids = _pairs(labels)
     strata = _rarest_label(rows, ids, len(labels))
     generator = np.random.default_rng(seed)

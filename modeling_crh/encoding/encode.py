@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from modeling_crh.checks import is_whole
+from modeling_crh.checks import check_whole
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.open_source import OpenedSource, Row
@@ -118,8 +118,7 @@ def encode_source(
         OSError: If the operating system cannot read a row, such as for a denied permission.
     """
     for name, value in (("shard_size", shard_size), ("batch_size", encoder.batch_size)):
-        if not is_whole(value) or value < 1:
-            raise ValueError(f"`{name}` must be a whole number, 1 or larger, but got {value!r}.")
+        check_whole(name, value)
     check_kind(encoder.reads, source.kind)
     record = EncodingRecord(
         **model_fields(encoder.model, encoder.processor, model_name),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-from modeling_crh.checks import check_seed, is_number
+from modeling_crh.checks import check_whole, is_number
 from modeling_crh.data.bad_rows import PLURALS, Kind
 from modeling_crh.data.columns import without_decoding
 from modeling_crh.encoding.inputs import Processor, make_inputs
@@ -192,7 +192,7 @@ class ImageDataset(LabelledDataset):
     ) -> None:
         if not isinstance(augment, Augmentation) and (not isinstance(augment, str) or augment not in PRESETS):
             raise ValueError(f"`augment` must be an Augmentation or one of {', '.join(PRESETS)}, but got {augment!r}.")
-        check_seed(seed)
+        check_whole("seed", seed, least=0)
         super().__init__(dataset)
         self.seed = seed
         self._images = without_decoding(dataset, "image")

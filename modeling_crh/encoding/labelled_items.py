@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, SequenceFeatureExtractor
 
-from modeling_crh.checks import check_seed, is_whole
+from modeling_crh.checks import check_whole
 from modeling_crh.data.bad_rows import numbers_of
 from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor, without_decoding
 from modeling_crh.encoding.inputs import make_inputs
@@ -106,9 +106,7 @@ class LabelledDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next samples are made for; `accelerate` and `CRHTrainer` call this."""
-        if not is_whole(epoch) or epoch < 0:
-            raise ValueError(f"`epoch` must be a whole number, 0 or larger, but got {epoch!r}.")
-        self._epoch.fill_(epoch)
+        self._epoch.fill_(check_whole("epoch", epoch, least=0))
 
     def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
         """Make inputs of the model from some rows.
@@ -244,7 +242,7 @@ class FeatureDataset(LabelledDataset):
 
     def __init__(self, dataset: Dataset, *, first_view: bool = False, seed: int = 0) -> None:
         super().__init__(dataset)
-        check_seed(seed)
+        check_whole("seed", seed, least=0)
         self._features = _feature_tensor(dataset)  # (N, V, F)
         self._first_view = first_view
         self.seed = seed

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modeling_crh.checks import is_whole
+from modeling_crh.checks import check_whole
 from modeling_crh.losses import NO_LABEL
 from modeling_crh.metrics.counting import DistanceCounts, check_top, prepare_retrieval
 
@@ -253,8 +253,7 @@ def precision_within_radius(counts: DistanceCounts, radius: int = 2) -> Tensor:
         >>> precision_within_radius(DistanceCounts(torch.tensor([[2, 1]]), torch.tensor([[1, 1]])), radius=0)
         tensor([0.5000], dtype=torch.float64)
     """
-    if not is_whole(radius) or radius < 0:
-        raise ValueError(f"`radius` must be a whole number, 0 or more, but got {radius!r}.")
+    check_whole("radius", radius, least=0)
     items, relevant = (part[:, : radius + 1].sum(dim=1) for part in (counts.items, counts.relevant))
     return relevant.double() / items.clamp(min=1)
 

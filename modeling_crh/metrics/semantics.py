@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeling_crh.checks import check_seed, is_whole
+from modeling_crh.checks import check_whole
 from modeling_crh.codes import check_tensor
 from modeling_crh.metrics.counting import check_codes
 
@@ -99,9 +99,8 @@ def center_correlation(
     num_labels = len(agreement)
     if num_labels < 3:
         raise ValueError(f"`centers` must hold at least 3 centers to correlate pairs of them, but got {num_labels}.")
-    if not is_whole(num_permutations) or num_permutations < 1:
-        raise ValueError(f"`num_permutations` must be a whole number, 1 or larger, but got {num_permutations!r}.")
-    check_seed(seed)
+    check_whole("num_permutations", num_permutations)
+    check_whole("seed", seed, least=0)
     _check_reference(reference, num_labels)
     standard_reference, _ = _standardize("reference", reference.cpu().double())
     standard_agreement, norm = _standardize("centers", agreement)

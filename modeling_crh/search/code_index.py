@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from modeling_crh.checks import is_whole
+from modeling_crh.checks import check_whole, is_whole
 
 Ids = NDArray[np.int64] | NDArray[np.object_]
 Positions = NDArray[np.int64]
@@ -125,14 +125,14 @@ class CodeIndex(ABC):
 
     def _search(self, packed_queries: Any, k: int, rerank_logits: Any, num_candidates: int | None) -> Hits:
         queries = check_packed("packed_queries", packed_queries, self.num_bits)
-        count = check_count("k", k)
+        count = check_whole("k", k)
         if rerank_logits is None:
             if num_candidates is not None:
                 raise ValueError("`num_candidates` must be given with `rerank_logits` only, but is given without.")
             return self._nearest(queries, count, with_codes=False)[0]
         logits = check_logits(rerank_logits, queries)
         default = max(_LEAST_CANDIDATES, _CANDIDATES * count)
-        wanted = check_count("num_candidates", default if num_candidates is None else num_candidates)
+        wanted = check_whole("num_candidates", default if num_candidates is None else num_candidates)
         if wanted < count:
             raise ValueError(f"`num_candidates` must be at least k={count}, but got {wanted}.")
         hits, codes = self._nearest(queries, wanted, with_codes=True)
@@ -179,13 +179,6 @@ def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArr
 
 def _describe(value: Any) -> str:
     return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-def check_count(name: str, value: Any) -> int:
-    """Check that `value` is a whole number, 1 or larger, and return it."""
-    if not is_whole(value) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number, 1 or larger, but got {value!r:.80}.")
-    return int(value)
 
 
 def check_radius(radius: Any, num_bits: int) -> int:

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub.dataclasses import type_validator
 from transformers import PreTrainedConfig, ViTImageProcessor
 
-from modeling_crh.checks import check_seed
+from modeling_crh.checks import check_whole
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import BENCHMARKS, DataSource, Division, options_of
 from modeling_crh.data.tables import find_tables
@@ -103,7 +103,7 @@ class Recipe(Division, DataSource):
             if isinstance(value, dict):
                 refuse_numbers_as_text(value, entry.name)
         super().__post_init__()
-        check_seed(self.seed)
+        check_whole("seed", self.seed, least=0)
         self._check_backbone()
         self._check_fine_tuning()
         self._check_method()

@@ -109,8 +109,8 @@ def test_a_query_left_out_of_its_own_ranking_does_not_find_itself():
         ({"top_r": "12"}, r"`top_r` must be a list of whole numbers, but got '12'"),
         ({"top_k": ("1",)}, r"`top_k` must be a whole number from 1 to N=40, but got '1'"),
         ({"top_k": (True,)}, r"`top_k` must be a whole number from 1 to N=40, but got True"),
-        ({"radius": 1.5}, r"`radius` must be a whole number, 0 or more, but got 1\.5"),
-        ({"radius": -1}, r"`radius` must be a whole number, 0 or more, but got -1"),
+        ({"radius": 1.5}, r"`radius` must be a whole number, 0 or larger, but got 1\.5"),
+        ({"radius": -1}, r"`radius` must be a whole number, 0 or larger, but got -1"),
         ({"leave_one_out": True}, r"`leave_one_out` must be False unless"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from modeling_crh.checks import check_seed, is_number, is_whole
+from modeling_crh.checks import check_whole, is_number
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.losses import check_labels, has_label
 from modeling_crh.modeling_crh import CRHModel
@@ -55,10 +55,8 @@ class Objective(nn.Module):
 
     def __init__(self, num_labels: int, num_bits: int, seed: int = 0) -> None:
         super().__init__()
-        for argument, value, least in (("num_labels", num_labels, 2), ("num_bits", num_bits, 1)):
-            if not is_whole(value) or value < least:
-                raise ValueError(f"`{argument}` must be a whole number, {least} or larger, but got {value!r}.")
-        check_seed(seed)
+        for argument, value, least in (("num_labels", num_labels, 2), ("num_bits", num_bits, 1), ("seed", seed, 0)):
+            check_whole(argument, value, least)
         self.num_labels, self.num_bits, self.seed = num_labels, num_bits, seed
         self.register_buffer("centers", None)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modeling_crh.checks import is_whole
+from modeling_crh.checks import check_whole
 from modeling_crh.codes import binarize
 from modeling_crh.losses import pair_loss, share_a_label
 from modeling_crh.training.objectives.objective import Objective, check_setting
@@ -85,9 +85,7 @@ class DTSH(Objective):
         super().__init__(num_labels, num_bits, seed)
         self.margin = num_bits / 4 if margin is None else check_setting("margin", margin)
         self.quantization_weight = check_setting("quantization_weight", quantization_weight)
-        if not is_whole(max_pairs) or max_pairs < 1:
-            raise ValueError(f"`max_pairs` must be a whole number, 1 or larger, but got {max_pairs!r}.")
-        self.max_pairs = max_pairs
+        self.max_pairs = check_whole("max_pairs", max_pairs)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the softplus over the triplets, plus the squared distance of the logits from their signs."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from modeling_crh.checks import check_seed
+from modeling_crh.checks import check_whole
 from modeling_crh.codes import check_tensor
 from modeling_crh.encoding import LabelledDataset, run_batches
 from modeling_crh.modeling_crh import CRHModel
@@ -45,7 +45,7 @@ def fit_untrained(name: str, model: CRHModel, features: Tensor, seed: int = 0) -
         raise ValueError(
             f"`hash_head` must be linear and without batch norm for {name}, but got a {type(head).__name__}."
         )
-    check_seed(seed)
+    check_whole("seed", seed, least=0)
     if check_tensor("features", features).ndim != 2 or features.shape[1] != head.in_features or not len(features):
         raise ValueError(
             f"`features` must be (N, {head.in_features}), what the hash head reads, but got shape "
