@@ -37,7 +37,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modeling_crh.checks import check_path, check_seed
+from modeling_crh.checks import check_path, check_whole
 
 FORMAL_SECTIONS = {
     *("debug", "doc", "introspection", "libdevel", "libs"),  # what part of a piece of software it is
@@ -101,7 +101,7 @@ def build_debian(out_dir: str | Path, *, index_file: str | Path | None = None, s
     if out_dir.exists() and (not out_dir.is_dir() or any(out_dir.iterdir())):
         what = "holds a finished build" if (out_dir / "about.json").is_file() else "holds something else"
         raise ValueError(f"`out_dir` must be a new or empty folder, but {out_dir} {what}.")
-    check_seed(seed)
+    check_whole("seed", seed, least=0)
     index = _ask_apt() if index_file is None else _read_index(check_path("index_file", index_file))
     packages = read_packages(index)
     if not packages:
