@@ -26,10 +26,12 @@ def draw_charts(cells: Sequence[dict[str, Any]], results: Path) -> None:
         for number, name in enumerate(order):
             bits = sorted(rows[name])
             seeds = [rows[name][length] for length in bits]
-            color, width = OURS.get(name, colors[number % len(colors)]), 2.5 if name in OURS else 1.2
-            panel.plot(bits, [np.mean(one) for one in seeds], color=color, linewidth=width, marker="o", markersize=3)
-            panel.fill_between(bits, [min(one) for one in seeds], [max(one) for one in seeds], color=color, alpha=0.2)
-            panel.plot([], [], color=color, linewidth=width, label=ROWS[name].title)
+            style = {"color": OURS.get(name, colors[number % len(colors)]), "linewidth": 2.5 if name in OURS else 1.2}
+            style["linestyle"] = "-" if number < len(colors) else "--"  # where colors come a second time
+            panel.plot(bits, [np.mean(one) for one in seeds], **style, marker="o", markersize=3)
+            least, most = [min(one) for one in seeds], [max(one) for one in seeds]
+            panel.fill_between(bits, least, most, color=style["color"], alpha=0.2)
+            panel.plot([], [], **style, label=ROWS[name].title)
         panel.set(xlabel="bits", ylabel="mAP", xticks=sorted({bits for row in rows.values() for bits in row}))
         panel.set_title(DATA[dataset].title)
         panel.grid(alpha=0.3)

@@ -71,8 +71,9 @@ class Row:
     @property
     def is_rival(self) -> bool:
         """Whether it makes codes of K bits by another method than CRH with centers that move."""
-        is_crh = self.title.startswith("CRH") and self is not ROWS["fixed"]
-        return not (is_crh or self.is_ablation or self.num_bytes)
+        never_moves = self.recipe.get("training", {}).get("reassignment") == "none"
+        is_other = "method" in self.recipe or self.baseline != "" or never_moves
+        return is_other and not self.num_bytes
 
 
 def _features(name: str, title: str, num_labels: int, hidden_size: int, epochs: int) -> Data:
