@@ -208,7 +208,7 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
         trained = train(recipe, Path(folder, "run"))
         seconds = time.monotonic() - started
     if cell["kind"] == "grid":
-        return _validation_figures(trained) | {"seconds": seconds}
+        return validation_figures(trained.model, trained.processor, trained.splits) | {"seconds": seconds}
     from modeling_crh.training.evaluation import evaluate_splits
 
     figures: dict[str, Any] = dict(evaluate_splits(trained.model, trained.processor, trained.splits))
@@ -218,15 +218,15 @@ def run_cell(cell: Cell, data: str) -> dict[str, Any]:
     return figures | {"seconds": seconds}
 
 
-def _validation_figures(trained: Any) -> dict[str, float]:
+def validation_figures(model: Any, processor: Any, splits: Any) -> dict[str, float]:
     """Compute mAP of the validation split against the training split, and that of each prefix of the codes."""
     from datasets import DatasetDict
 
     from modeling_crh.training.evaluation import encode_splits, figures_of
 
-    splits = DatasetDict({"query": trained.splits["validation"], "database": trained.splits["train"]})
-    encoded = encode_splits(trained.model, trained.processor, splits)
-    figures = figures_of(encoded, prefix_bits=trained.model.config.lengths[:-1])
+    splits = DatasetDict({"query": splits["validation"], "database": splits["train"]})
+    encoded = encode_splits(model, processor, splits)
+    figures = figures_of(encoded, prefix_bits=model.config.lengths[:-1])
     return {name: value for name, value in figures.items() if re.fullmatch(r"map(_\d+_bits)?", name)}
 
 
