@@ -11,17 +11,20 @@ NO_LABEL = -100
 """Label of a sample that has none: the `ignore_index` of torch's cross-entropy."""
 
 
-def check_labels(labels: Tensor, num_labels: int) -> None:
+def check_labels(labels: Tensor, num_labels: int, num_samples: int | None = None) -> None:
     """Check the shape and the range of a batch of labels.
 
     Args:
         labels: `(N,)` integers from 0 to C - 1, or -100 for a sample without a label; or `(N, C)` of 0 and 1, where a
             row of zeros is a sample without a label.
         num_labels: Number of classes, C.
+        num_samples: Number of samples of the batch, N; None takes any.
 
     Raises:
         ValueError: If a label is out of range or fractional, or the shape is another one.
     """
+    if num_samples is not None and labels.ndim and len(labels) != num_samples:
+        raise ValueError(f"`labels` must have one row a sample, but got {len(labels)} for {num_samples} samples.")
     if labels.ndim == 2:
         if labels.shape[1] != num_labels:
             raise ValueError(f"`labels` must be (N, C) with C={num_labels}, but got shape {tuple(labels.shape)}.")
@@ -218,9 +221,7 @@ def crh_loss(
     Raises:
         ValueError: If labels are out of range or fractional, or not one row per sample.
     """
-    check_labels(labels, len(centers))
-    if len(labels) != len(hash_logits):
-        raise ValueError(f"`labels` must have one row a sample, but got {len(labels)} for {len(hash_logits)} samples.")
+    check_labels(labels, len(centers), len(hash_logits))
     labelled = has_label(labels)
     if not labelled.any():
         return hash_logits.float().sum() * 0.0

@@ -59,11 +59,7 @@ class ClassStatistics:
         Raises:
             ValueError: If labels are out of range, fractional, or not one row per sample, or a hash logit is NaN.
         """
-        check_labels(labels, len(self.weights))
-        if len(labels) != len(hash_logits):
-            raise ValueError(
-                f"`labels` must have one row a sample, but got {len(labels)} for {len(hash_logits)} samples."
-            )
+        check_labels(labels, len(self.weights), len(hash_logits))
         values = hash_logits.detach().to(self.sums.device)
         codes = (values.float().tanh() if self.soft else binarize(values)).double()  # (N, K)
         labels = labels.to(self.sums.device)

@@ -86,11 +86,7 @@ class Objective(nn.Module):
             ValueError: If labels are out of range, fractional, not one row per sample, or multi-hot for a method
                 without a multi-label loss.
         """
-        check_labels(labels, self.num_labels)
-        if len(labels) != len(hash_logits):
-            raise ValueError(
-                f"`labels` must have one row a sample, but got {len(labels)} for {len(hash_logits)} samples."
-            )
+        check_labels(labels, self.num_labels, len(hash_logits))
         if labels.ndim == 2 and not self.has_multi_label:
             raise ValueError(f"`labels` must be (N,) for {self.name}, which has no multi-label loss, but got (N, C).")
         labelled = has_label(labels)
