@@ -105,4 +105,4 @@ checkpoint: setup  ## train the checkpoint that ships, from the official files
 	$(BIN)/crh evaluate $(CHECKPOINT) --dataset fashion_mnist --data-dir $(FASHION_MNIST) --json
 
 clean:
-	rm -rf $(VENV) .venv-oldest* runs build dist site *.egg-info
+	rm -rf $(VENV) .venv-* runs build dist site *.egg-info

@@ -86,8 +86,12 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
     file = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)
     if file is None:
         return None
+    content = Path(file).read_bytes()
     try:
-        values = json.loads(Path(file).read_bytes())
+        try:
+            values = json.loads(content)
+        except ValueError as error:  # a text that is no JSON, or no UTF-8
+            raise ValueError(f"its {name} holds no JSON object: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"its {name} holds no JSON object")
         for part in _mappings(values):

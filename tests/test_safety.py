@@ -131,7 +131,7 @@ def test_a_config_that_leads_to_code_or_weights_elsewhere_is_refused_at_any_dept
 DEEP = ["[" * 2_000, '{"a":' * 2_000, '{"a":' * 500 + "[]" + "}" * 500, '{"a":' + "[" * 99 + "]" * 99 + "}"]
 
 
-@pytest.mark.parametrize("content", [*DEEP, "[]"], ids=range(5))
+@pytest.mark.parametrize("content", [*DEEP, "[]", '{"a": '], ids=range(6))
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "preprocessor_config.json"])
 def test_a_file_of_another_form_is_refused(name, content, trap):
     folder, _, doors = trap
@@ -141,7 +141,7 @@ def test_a_file_of_another_form_is_refused(name, content, trap):
             load(folder)
 
 
-@pytest.mark.parametrize("content", [*DEEP, "[]", '{"tokenizer_class": 5}'], ids=range(6))
+@pytest.mark.parametrize("content", [*DEEP, "[]", '{"a": ', '{"tokenizer_class": 5}'], ids=range(7))
 def test_the_config_of_a_tokenizer_is_looked_at_too(content, text_checkpoint, tmp_path):
     folder = shutil.copytree(text_checkpoint, tmp_path / "texts")
     (folder / "tokenizer_config.json").write_text(content)
