@@ -79,8 +79,8 @@ All methods train the same head with the same schedule on the same split; SHC's 
 and in another row its training has all of them. Learning rate and one setting of each method were chosen on the
 validation split at 32 bits with seed 0, of emoji pictures the learning rate alone. A figure is the mean and standard
 deviation over the seeds and, in brackets, by how much the first row is better, with its 95 % interval (Student's t over
-pairs of one seed); where the size of an item does not depend on the bits, better than the first row at 32 bits. PCC
-compares the centers with the cosine between the classes' mean features.
+pairs of one seed; a figure of one seed has neither); where the size of an item does not depend on the bits, better than
+the first row at 32 bits. PCC compares the centers with the cosine between the classes' mean features.
 
 First, CRH beside the best of the other codes of equal length, by the first figure of each section below; a length at
 which no other method was run is left out.

@@ -21,7 +21,7 @@ def check_labels(labels: Tensor, num_labels: int, num_samples: int | None = None
         num_samples: Number of samples of the batch, N; None takes any.
 
     Raises:
-        ValueError: If a label is out of range or fractional, or the shape is another one.
+        ValueError: If a label is out of range or fractional, the shape is another one, or a sample has no row.
     """
     if num_samples is not None and labels.ndim and len(labels) != num_samples:
         raise ValueError(f"`labels` must have one row a sample, but got {len(labels)} for {num_samples} samples.")

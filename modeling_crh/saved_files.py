@@ -86,12 +86,8 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
     file = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)
     if file is None:
         return None
-    content = Path(file).read_bytes()
     try:
-        try:
-            values = json.loads(content)
-        except ValueError as error:  # a text that is no JSON, or no UTF-8
-            raise ValueError(f"its {name} holds no JSON object: {error}") from error
+        values = json.loads(Path(file).read_bytes())
         if not isinstance(values, dict):
             raise ValueError(f"its {name} holds no JSON object")
         for part in _mappings(values):
@@ -99,6 +95,8 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
                 fault = _fault(key, value)
                 if fault is not None:
                     raise ValueError(f"`{key}` in its {name} {fault}: {value!r:.80}")
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"its {name} holds no JSON object: {error}") from error
     except RecursionError as error:
         raise ValueError(f"its {name} is nested too deeply") from error
     return values
