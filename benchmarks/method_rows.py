@@ -172,6 +172,9 @@ ROWS = {
     "best": Row("CRH, preset best", {"preset": "best"}, _QUANTIZATION),
     "crh": Row("CRH, the paper's form", {}, _QUANTIZATION),
     "best_more": Row("CRH, preset best, with half of the epochs on top", {"preset": "best"}, _QUANTIZATION, epochs=1.5),
+    "best_no_proxies": Row(
+        "CRH, preset best without proxies", {"preset": "best", "model": {"proxy_share": 0.0}}, _QUANTIZATION
+    ),
     "crh_bn": Row("CRH, batch norm of the hash logits", {"model": {"hash_head_batch_norm": True}}, _QUANTIZATION),
     "crh_scale": Row("CRH, scale of the code length", {"model": {"scale": "num_bits"}}, _QUANTIZATION),
     "crh_more": Row("CRH, with half of the epochs on top", {}, _QUANTIZATION, epochs=1.5),

@@ -89,14 +89,14 @@ class CRHConfig(PreTrainedConfig):
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
         hash_head_hidden_size: Width of the hidden layer of `"mlp"`.
         hash_head_dropout: Dropout probability in `"mlp"`, from 0 to below 1.
-        hash_head_batch_norm: End the hash head in a batch norm of the K outputs, after a linear layer without bias, as
-            OrthoHash does.
+        hash_head_batch_norm: End the hash head in a batch norm of the K outputs, without a bias, as OrthoHash does.
         margin: Margin m of Eq. 1.
         scale: Scale s of Eq. 1. None means sqrt(2) ln(C - 1), the paper's value (for two classes, that of three).
             `"num_bits"` means the larger of that and sqrt(K), which is better for few classes and long codes.
         quantization_weight: Weight lambda of Eq. 4. None means 0.1 for single-label and 0 for multi-label data.
         bit_weight: Weight of `bit_loss`, 0 in the paper. `"num_labels"` means 64 / C, and 1 at most.
         pair_weight: Weight of `pair_loss`, 0 in the paper. `"multi_label"` means 3 for multi-label data, else 0.
+        proxy_share: Share of the training, from its start, in which `CRHTrainer` trains by `Proxies`; 0 in the paper.
         initializer_range: Standard deviation of the initial weights of the hash head.
         num_labels: Number of classes, C, from 2 to `MOST_LABELS`; or give `id2label`.
         problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
@@ -139,14 +139,14 @@ class CRHConfig(PreTrainedConfig):
     quantization_weight: float | int | None = None
     bit_weight: float | int | Literal["num_labels"] = 0.0
     pair_weight: float | int | Literal["multi_label"] = 0.0
+    proxy_share: float | int = 0.0
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the fields, and compute those that are None."""
         self._refuse_unknown_keys(kwargs)
         self._read_backbone_config()
-        num_labels = kwargs.get("num_labels", 2)
-        if not isinstance(num_labels, Integral) or int(num_labels) > MOST_LABELS:
+        if not isinstance(num_labels := kwargs.get("num_labels", 2), Integral) or int(num_labels) > MOST_LABELS:
             raise ValueError(f"`num_labels` must be an integer, at most {MOST_LABELS}, but got {num_labels!r}.")
         self._check_files(kwargs)
         self._check_label_names()
@@ -174,8 +174,7 @@ class CRHConfig(PreTrainedConfig):
     @property
     def codebook_shape(self) -> tuple[int, int, int]:
         """Shape of the codebook, (H, M, d)."""
-        head_dim = cast(int, self.head_dim)
-        return self.num_bits // head_dim, cast(int, self.codebook_size), head_dim
+        return self.num_bits // cast(int, self.head_dim), cast(int, self.codebook_size), cast(int, self.head_dim)
 
     @property
     def word_capacity(self) -> int:
@@ -256,8 +255,9 @@ class CRHConfig(PreTrainedConfig):
             raise ValueError(f"`problem_type` must be {allowed}, but got {self.problem_type!r}.")
         if isinstance(self.scale, float | int) and not self.scale > 0:
             raise ValueError(f"`scale` must be positive, but got {self.scale}.")
-        if not 0 <= self.hash_head_dropout < 1:
-            raise ValueError(f"`hash_head_dropout` must lie in [0, 1), but got {self.hash_head_dropout}.")
+        for name in ("hash_head_dropout", "proxy_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), but got {getattr(self, name)}.")
 
     def _choose_codebook(self, num_labels: int) -> None:
         is_shared = self.codebook == "shared"

@@ -15,8 +15,9 @@ from modeling_crh.cli.train_command import train as train_command
 from modeling_crh.runtime.processes import leave_processes
 from modeling_crh.training.trainer import CRHTrainer
 
-SIZE, BATCH_SIZE = 22, 8  # of all processes together
-SHARED = {"codebook": "shared", "head_dim": 2}
+BATCH_SIZE = 8  # of all processes together
+FIELDS = {"2 shared": {"codebook": "shared", "head_dim": 2}, "2 proxies": {"proxy_share": 0.5}}
+SIZES = {"2 proxies": 24}  # or else the last batch is filled up with repetitions
 
 
 class DieAt(TrainerCallback):
@@ -28,10 +29,10 @@ class DieAt(TrainerCallback):
 
 
 def train(folder, processes):
-    """Train; the first process saves the assignment and the weights of every epoch."""
+    """Train; the first process saves the assignment and the weights of every epoch, and every process its proxies."""
     settings = {"per_device_train_batch_size": BATCH_SIZE // processes, "save_strategy": "epoch"}
-    fields = SHARED if folder.name.endswith("shared") else {}
-    run = tiny_trainer(folder, size=SIZE, learning_rate=1e-3, model_fields=fields, **settings)
+    settings |= {"size": SIZES.get(folder.name, 22), "model_fields": FIELDS.get(folder.name)}
+    run = tiny_trainer(folder, learning_rate=1e-3, **settings)
     totals = []
     end_epoch = run.reassignment._end_epoch
 
@@ -41,6 +42,8 @@ def train(folder, processes):
 
     run.reassignment._end_epoch = remember
     run.train()
+    if run.reassignment.proxies is not None:
+        torch.save(run.reassignment.proxies.vectors.detach(), folder / f"proxies-{run.args.process_index}.pt")
     if run.is_world_process_zero():
         weights = torch.stack([weights for _, weights, _ in totals])
         torch.save({"assignment": run.model.assignment, "weights": weights}, folder / "result.pt")
@@ -48,7 +51,7 @@ def train(folder, processes):
 
 def train_until_one_dies(folder, processes):
     """Train as a command does; the last process dies in the second epoch."""
-    settings = {"per_device_train_batch_size": BATCH_SIZE // processes, "save_strategy": "epoch", "size": SIZE}
+    settings = {"per_device_train_batch_size": BATCH_SIZE // processes, "save_strategy": "epoch", "size": 22}
     sys.argv = sys.argv[:1]
     cli.run(lambda: tiny_trainer(folder, callbacks=[DieAt], **settings).train() and None)
 

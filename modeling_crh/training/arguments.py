@@ -219,12 +219,13 @@ def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArg
 
 
 def split_groups(
-    optimizer: torch.optim.Optimizer, model: nn.Module, own: list[nn.Parameter], args: CRHTrainingArguments
+    optimizer: torch.optim.Optimizer, model: nn.Module, objective: nn.Module | None, args: CRHTrainingArguments
 ) -> None:
     """Split the parameter groups of an optimizer, before its first step, into hash head, and backbone by `layer_decay`.
 
-    The weights of an objective, `own`, join the hash head, which gets `head_learning_rate`.
+    The weights of an objective, if any, join the hash head, which gets `head_learning_rate`.
     """
+    own = [] if objective is None else list(objective.parameters())
     for parameter in own:
         decay = args.weight_decay if parameter.ndim > 1 else 0.0
         optimizer.add_param_group({"params": [parameter], "weight_decay": decay})

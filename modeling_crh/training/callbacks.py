@@ -1,5 +1,6 @@
 """Callbacks of the trainer: progress of datasets and objectives, reassignment of centers, and a progress bar."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast, reduce
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import has_length
 
+from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.encoding import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.terminal import progress_bar, say
@@ -21,6 +23,7 @@ from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import AssignmentMethod, ClassStatistics, reassign
 from modeling_crh.training.checkpointing import STATISTICS_NAME
 from modeling_crh.training.objectives import Objective
+from modeling_crh.training.proxies import Proxies
 
 
 class FollowTrainingCallback(TrainerCallback):
@@ -28,11 +31,11 @@ class FollowTrainingCallback(TrainerCallback):
 
     Args:
         go_on: Function called once transformers has set up its state, before other callbacks.
-        objective: Rival objective that is trained; None for CRH.
+        objective_of: Function that returns what is trained beside the model, if anything: a rival, or proxies.
     """
 
-    def __init__(self, go_on: Callable[[], None], objective: Objective | None) -> None:
-        self.go_on, self.objective = go_on, objective
+    def __init__(self, go_on: Callable[[], None], objective_of: Callable[[], Objective | None]) -> None:
+        self.go_on, self.objective_of = go_on, objective_of
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start, or continue from a checkpoint."""
@@ -46,13 +49,13 @@ class FollowTrainingCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Tell the objective the share of steps that are done."""
-        if self.objective is not None:
-            self.objective.set_progress(state.global_step / state.max_steps)
+        if (objective := self.objective_of()) is not None:
+            objective.set_progress(state.global_step / state.max_steps)
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Clear the objective's gradients, as Trainer clears the model's."""
-        if self.objective is not None:
-            self.objective.zero_grad()
+        if (objective := self.objective_of()) is not None:
+            objective.zero_grad()
 
 
 class ReassignCentersCallback(TrainerCallback):
@@ -61,6 +64,9 @@ class ReassignCentersCallback(TrainerCallback):
     Statistics come from the codes of the training steps, so there is no second pass. They are part of every checkpoint:
     a run resumed in the middle of an epoch, or between an epoch's last step and its reassignment, continues as if it
     had never stopped. For training data without a length, an epoch is one pass over them.
+
+    Where the model's config has a `proxy_share`, codes follow `proxies` until that share of the steps is done, rounded
+    up to whole epochs where the training is longer than these; the centers are reassigned after the last of the steps.
 
     Args:
         args: Training arguments with epochs, method and seed of the reassignment.
@@ -71,13 +77,35 @@ class ReassignCentersCallback(TrainerCallback):
         statistics: Class statistics of this process in the current epoch.
         batches: Number of batches in `statistics`.
         moved_share: Share of the C classes whose center the last reassignment changed; None before the first.
+        proxies: Proxies that the first steps are trained by; None without.
     """
+
+    proxies: Proxies | None = None
 
     def __init__(self, args: CRHTrainingArguments, num_labels: int, num_bits: int) -> None:
         self.args = args
         self._shape = (num_labels, num_bits)
         self.moved_share: float | None = None
         self._reset()
+
+    def make_proxies(self, config: CRHConfig, *, is_trained: bool) -> Proxies | None:
+        """Make the proxies that the config of a model asks for, unless no center moves, and return them.
+
+        Args:
+            config: Config of the model.
+            is_trained: Whether the optimizer takes their weights; one of the user's own does not.
+        """
+        wanted = config.proxy_share > 0 and self.args.reassignment != "none"
+        if is_trained:
+            self.proxies = Proxies(config, self.args.seed).to(self.args.device) if wanted else None
+        elif wanted and self.proxies is None:
+            say("There are no proxies (`proxy_share`), since an optimizer of your own does not train them.")
+        return self.proxies
+
+    @property
+    def leading_proxies(self) -> Proxies | None:
+        """The proxies, if the current step is trained by them."""
+        return self.proxies if self.proxies is not None and self.proxies.lead else None
 
     def observe(self, hash_logits: Tensor, labels: Tensor, loader: Any = None) -> None:
         """Add a training batch.
@@ -104,6 +132,23 @@ class ReassignCentersCallback(TrainerCallback):
                 "A run on data without a length can be resumed in its first pass alone, since nobody knows where the "
                 f"others begin, but this checkpoint is of pass {int(state.epoch or 0) + 1}."
             )
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Choose whether the step is trained by the proxies."""
+        if self.proxies is not None:
+            self.proxies.lead = state.global_step < self._proxy_steps(state, kwargs["train_dataloader"])
+
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Clip the gradient of the proxies apart from the model's, since it is large while they are short."""
+        if self.leading_proxies is not None and args.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.leading_proxies.parameters(), args.max_grad_norm)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Reassign the centers after the last step of the proxies, if it does not end an epoch."""
+        loader = kwargs["train_dataloader"]
+        if state.global_step == self._proxy_steps(state, loader):
+            if not has_length(loader) or self.batches < len(loader):
+                self._reassign(int(state.epoch or 0), kwargs["model"])
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Reassign the centers if the arguments ask for it after this epoch, and reset the statistics."""
@@ -153,17 +198,31 @@ class ReassignCentersCallback(TrainerCallback):
             epoch = int(state.epoch or 0) + 1
         elif self.batches < len(train_dataloader):
             return  # training stopped within an epoch, and its checkpoint keeps the statistics
-        if self.args.reassigns_after(epoch):
-            sums, weights, _ = self._total()
-            totals = ClassStatistics(sums, weights)
-            method = cast(AssignmentMethod, self.args.reassignment)
-            generator = np.random.default_rng([self.args.seed, epoch])
-            capacity = model.config.word_capacity
-            new = reassign(model.codebook, model.assignment, totals, method, generator, capacity=capacity)
-            new = broadcast(new)  # equal costs might be resolved in another way on another machine
-            self.moved_share = (new != model.assignment).any(0).double().mean().item()
-            model.assignment.copy_(new)
+        if self.args.reassigns_after(epoch) or state.global_step == self._proxy_steps(state, train_dataloader):
+            self._reassign(epoch, model)
         self._reset()
+
+    def _reassign(self, epoch: int, model: CRHModel) -> None:
+        sums, weights, _ = self._total()
+        totals = ClassStatistics(sums, weights)
+        method = cast(AssignmentMethod, self.args.reassignment)
+        generator = np.random.default_rng([self.args.seed, epoch])
+        capacity = model.config.word_capacity
+        new = reassign(model.codebook, model.assignment, totals, method, generator, capacity=capacity)
+        new = broadcast(new)  # equal costs might be resolved in another way on another machine
+        self.moved_share = (new != model.assignment).any(0).double().mean().item()
+        model.assignment.copy_(new)
+
+    def _proxy_steps(self, state: TrainerState, train_dataloader: Any) -> int:
+        """Number of steps from the start that the proxies train; 0 without proxies."""
+        if self.proxies is None:
+            return 0
+        steps = round(self.proxies.config.proxy_share * state.max_steps)
+        if not has_length(train_dataloader):
+            return steps
+        epoch = math.ceil(len(train_dataloader) / self.args.gradient_accumulation_steps)
+        whole = math.ceil(steps / epoch) * epoch
+        return whole if whole < state.max_steps else steps
 
     def _total(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return sums and weights over all processes, and the number of batches of one process."""

@@ -19,6 +19,7 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "quantization_weight": 0.0,
         "bit_weight": "num_labels",
         "pair_weight": "multi_label",
+        "proxy_share": 0.2,
     },
 }
 """Defaults of `model` in a recipe: those of the paper, and those that measured best, see docs/experiments.md."""
@@ -27,6 +28,7 @@ OF_CRH_ALONE = {
     "model": [
         *("codebook", "codebook_size", "head_dim", "shared_room", "codebook_draws", "codebook_seed"),
         *("prefix_bits", "prefix_weight", "margin", "scale", "quantization_weight", "bit_weight", "pair_weight"),
+        "proxy_share",
     ],
     "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
 }

@@ -62,6 +62,7 @@ class CRHTrainer(Trainer):
     model: CRHModel
     args: CRHTrainingArguments
     rival: Objective | None  # `objective` is the name that a hyperparameter search stores its figure under
+    _objective: Objective | None = None  # what is trained beside the model, if anything: the rival, or proxies
     _partial: Path | None = None
     _resumed_from: str | None = None
     _database: tuple[Tensor, Tensor] | None = None
@@ -82,9 +83,10 @@ class CRHTrainer(Trainer):
             self.processing_class = fit_processor(self.processing_class, self.model)  # or timm's would not be saved
         arguments.check_best_metric(self.args, self.eval_dataset)
         arguments.check_fits(self.model, self.args)
-        self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
+        self.rival = self._objective = objective
+        self.eval_database, self.own_metrics = eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
-        self.add_callback(FollowTrainingCallback(self.go_on, objective))
+        self.add_callback(FollowTrainingCallback(self.go_on, lambda: self._objective))
         if objective is None:
             if self.args.reassignment != "none":
                 num_words, num_labels = self.model.codebook.shape[1], self.model.assignment.shape[1]
@@ -123,7 +125,7 @@ class CRHTrainer(Trainer):
                 self.rival.place_in(self.model)  # `model_init` may have made another model
             return
         self.reassignment.load(self._resumed_from)
-        checkpointing.load_objective(self._resumed_from, self.rival)
+        checkpointing.load_objective(self._resumed_from, self._objective)
         saved = checkpointing.load_progress(self._resumed_from)
         if saved:
             self._tr_loss += saved["loss"].to(self._tr_loss.device)
@@ -170,11 +172,12 @@ class CRHTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute Eq. 4 or the objective's loss; in training by CRH, the codes are added to the class statistics."""
-        if self.rival is None:
+        objective = self.reassignment.leading_proxies if model.training and self.rival is None else self.rival
+        if objective is None:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-            loss = self.rival.train(model.training)(outputs.hash_logits, inputs["labels"])
+            loss = objective.train(model.training)(outputs.hash_logits, inputs["labels"])
         if model.training and not torch.isfinite(loss).all():
             checkpointing.stop_as_not_finite(f"loss is {loss.detach().mean().item()}", self.state)
         if model.training and self.rival is None:
@@ -194,8 +197,10 @@ class CRHTrainer(Trainer):
         """Make an optimizer of transformers with groups of backbone and hash head; an objective belongs to the head."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
+        if self.rival is None:
+            self._objective = self.reassignment.make_proxies(self.model.config, is_trained=is_new)
         if is_new:
-            arguments.split_groups(optimizer, model or self.model, self._objective_parameters(), self.args)
+            arguments.split_groups(optimizer, model or self.model, self._objective, self.args)
         return optimizer
 
     def push_to_hub(  # type: ignore[override]
@@ -207,20 +212,18 @@ class CRHTrainer(Trainer):
         `args.hub_private_repo`. The upload is complete on return, regardless of `blocking`. All processes but the first
         return None.
         """
-        defaults = {"token": "hub_token", "revision": "hub_revision", "private": "hub_private_repo"}
-        for name, setting in defaults.items():
-            if settings.get(name) is None:
-                settings[name] = getattr(self.args, setting)
+        args = self.args
+        defaults = {"token": args.hub_token, "revision": args.hub_revision, "private": args.hub_private_repo}
+        settings = defaults | {name: value for name, value in settings.items() if value is not None}
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
-            self.args.hub_private_repo = settings["private"]  # `init_hf_repo` takes `private` from transformers 5.23 on
+            args.hub_private_repo = settings["private"]  # `init_hf_repo` takes `private` from transformers 5.23 on
             self.init_hf_repo(token=settings["token"])
         if not self.is_world_process_zero():
             return None
-        settings |= {"processor": self.processing_class, "run": describe_run(self.args, self.state)}
+        settings |= {"processor": self.processing_class, "run": describe_run(args, self.state)}
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        name = cast(str, self.hub_model_id)
-        return push_model(model, name, commit_message=commit_message or "End of training", **settings)
+        return push_model(model, str(self.hub_model_id), commit_message=commit_message or "End of training", **settings)
 
     def _encode(self, dataset: Any) -> tuple[Tensor, Tensor]:
         """Encode a dataset; return codes and labels, gathered from all processes."""
@@ -231,13 +234,10 @@ class CRHTrainer(Trainer):
             self.compute_metrics = compute_metrics
         return binarize(torch.as_tensor(output.predictions)), torch.as_tensor(output.label_ids)
 
-    def _objective_parameters(self) -> list[nn.Parameter]:
-        return [] if self.rival is None else list(self.rival.parameters())
-
     # From here on, the private hooks of transformers, see `checkpointing.PRIVATE_HOOKS`.
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        own = self._objective_parameters()
+        own = [] if self.rival is None else list(self.rival.parameters())
         if not own:
             return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         return self.accelerator.clip_grad_norm_([*model.parameters(), *own], self.args.max_grad_norm)
@@ -277,7 +277,7 @@ class CRHTrainer(Trainer):
                 if writes:
                     progress = {"loss": loss, "last_logged_step": self._globalstep_last_logged}
                     progress |= checkpointing.batches_of(self.args)
-                    checkpointing.save_progress(self._partial / folder.name, progress, self.rival)
+                    checkpointing.save_progress(self._partial / folder.name, progress, self._objective)
                     self.state.save_to_json(str(self._partial / folder.name / TRAINER_STATE_NAME))
         finally:
             self._partial = None
@@ -295,6 +295,6 @@ class CRHTrainer(Trainer):
     def _load_best_model(self) -> None:
         best = str(self.state.best_model_checkpoint)
         checkpointing.load_exactly(best, self.model)
-        checkpointing.load_objective(best, self.rival)
+        checkpointing.load_objective(best, self._objective)
         if self.args.save_total_limit == 1 and self.args.should_save:  # or Trainer would delete them file by file
             checkpointing.keep_newest(Path(best), 1, best)

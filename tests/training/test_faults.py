@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from killed_runs import MOMENTS, SETTINGS
-from process_groups import BATCH_SIZE, SHARED, SIZE
+from process_groups import BATCH_SIZE, FIELDS, SIZES
 from tiny_runs import IMAGES, same_state, tiny_trainer
 
 from modeling_crh.encoding.loading import load_model
@@ -115,19 +115,24 @@ def run_groups(folder, *groups, launcher=(), **settings):
 def groups(tmp_path_factory):
     """A folder of what groups of 2 and 4 processes left, and of one that lost a process; and what they printed."""
     folder = tmp_path_factory.mktemp("groups")
-    return folder, run_groups(folder, "2", "4", "2 shared", "dying")
+    return folder, run_groups(folder, "2", "4", "2 shared", "2 proxies", "dying")
 
 
-@pytest.mark.parametrize(("group", "fields"), [("2", {}), ("4", {}), ("2 shared", SHARED)])
-def test_several_processes_end_with_the_assignment_of_one_that_sees_the_same_batches(group, fields, groups, tmp_path):
+@pytest.mark.parametrize("group", ["2", "4", "2 shared", "2 proxies"])
+def test_several_processes_end_with_the_assignment_of_one_that_sees_the_same_batches(group, groups, tmp_path):
     folder, ended = groups
     assert f"{group}{' 0' * int(group[0])}\n" in ended.stdout, ended.stderr
     several = torch.load(folder / group / "result.pt")
-    settings = {"per_device_train_batch_size": BATCH_SIZE, "model_fields": fields}
-    one = tiny_trainer(tmp_path, size=SIZE, learning_rate=1e-3, **settings)
+    size = SIZES.get(group, 22)
+    settings = {"per_device_train_batch_size": BATCH_SIZE, "model_fields": FIELDS.get(group)}
+    one = tiny_trainer(tmp_path, size=size, learning_rate=1e-3, **settings)
     one.train()
     assert torch.equal(several["assignment"], one.model.assignment)
-    assert several["weights"].sum(1).tolist() == [SIZE] * 3  # and not 24: the last batch is filled up with repetitions
+    assert several["weights"].sum(1).tolist() == [size] * 3  # and not 24: the last batch is filled up with repetitions
+    proxies = [torch.load(path) for path in (folder / group).glob("proxies-*")]
+    assert len(proxies) == (2 if "proxies" in group else 0)
+    for vectors in proxies:
+        torch.testing.assert_close(vectors, one.reassignment.proxies.vectors.detach(), rtol=1e-3, atol=1e-5)
 
 
 def test_where_a_process_dies_the_others_end_with_a_sentence(groups):
