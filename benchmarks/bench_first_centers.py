@@ -1,6 +1,6 @@
 """Does CRH end better if its first centers are like the classes, rather than drawn at random?
 
-Method: the preset `best` on a data set of `method_data.py`, with head, epochs and schedule of `bench_methods.py` and a
+Method: the preset `best` without proxies on a data set of `method_data.py`, with head, epochs and schedule of `bench_methods.py` and a
 learning rate of 0.03. The first centers are drawn at random, as always; or SHC's search (`fit_semantic_centers`) places
 them by the cosines of the classes' mean features. Then training reassigns them, or with `stay` does not. Figures are
 tie-aware mAP by Hamming distance of the validation split against the training split.
@@ -50,7 +50,7 @@ def bench(
 
 def train(data: Path, dataset: str, num_bits: int, seed: int, choice: dict[str, Any], start: str) -> float:
     """Train one model, and give its mAP."""
-    fields = make_recipe(DATA[dataset], ROWS["best"], num_bits, seed, choice)
+    fields = make_recipe(DATA[dataset], ROWS["best_no_proxies"], num_bits, seed, choice)
     recipe = Recipe.from_dict(fields | {"dataset": str(data / dataset)})
     splits = load_data(recipe).splits
     model, processor = build_model(recipe, splits["train"])
