@@ -1,9 +1,9 @@
 """Does CRH end better if its first centers are like the classes, rather than drawn at random?
 
-Method: the preset `best` without proxies on a data set of `method_data.py`, with head, epochs and schedule of `bench_methods.py` and a
-learning rate of 0.03. The first centers are drawn at random, as always; or SHC's search (`fit_semantic_centers`) places
-them by the cosines of the classes' mean features. Then training reassigns them, or with `stay` does not. Figures are
-tie-aware mAP by Hamming distance of the validation split against the training split.
+Method: the preset `best` without proxies on a data set of `method_data.py`, with head, epochs and schedule of
+`bench_methods.py` and a learning rate of 0.03. The first centers are drawn at random, as always; or SHC's search
+(`fit_semantic_centers`) places them by the cosines of the classes' mean features. Then training reassigns them, or with
+`stay` does not. Figures are tie-aware mAP by Hamming distance of the validation split against the training split.
 
     python benchmarks/bench_first_centers.py --data runs/methods-data --dataset sections --num-bits 16
 """

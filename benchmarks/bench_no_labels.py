@@ -1,12 +1,12 @@
 """What do codes learn without any label, from clusters of the backbone's features?
 
-Method: FAISS k-means (cosine) makes clusters of the training features, and CRH, preset best, trains a head with the
-clusters as classes, by the schedule of `bench_methods.py`. With `--rounds` above 1 the hash logits of the trained head
-are clustered in turn, and a new head is trained on those clusters. Beside it stand, on the same features and at equal
-bits: ITQ, LSH, the signs of as many first components (PCA), and PQ of FAISS with one byte for each eight bits, searched
-by asymmetric distance. Figures are tie-aware mAP of the queries by their true classes, which no method has seen (for
-PQ, whose distances hardly tie, plain mAP), and `recall`: the share of the ten nearest by cosine of the float features
-that are among the first ten, ties by position.
+Method: FAISS k-means (cosine) makes clusters of the training features, and CRH, preset best without proxies, trains a
+head with the clusters as classes, by the schedule of `bench_methods.py`. With `--rounds` above 1 the hash logits of the
+trained head are clustered in turn, and a new head is trained on those clusters. Beside it stand, on the same features
+and at equal bits: ITQ, LSH, the signs of as many first components (PCA), and PQ of FAISS with one byte for each eight
+bits, searched by asymmetric distance. Figures are tie-aware mAP of the queries by their true classes, which no method
+has seen (for PQ, whose distances hardly tie, plain mAP), and `recall`: the share of the ten nearest by cosine of the
+float features that are among the first ten, ties by position.
 
     python benchmarks/bench_no_labels.py --data runs/methods-data --dataset sections --clusters 300
 """
@@ -100,7 +100,7 @@ def train(
     from modeling_crh.training.recipe import Recipe
     from modeling_crh.training.run import train as train_recipe
 
-    row = ROWS[fields["method"]] if "method" in fields else ROWS["best"]
+    row = ROWS[fields["method"]] if "method" in fields else ROWS["best_no_proxies"]
     recipe = make_recipe(DATA[dataset], row, num_bits, seed, {} if "method" in fields else CHOICE)
     numbers = np.arange(len(features["database"])) % 2 if classes is None else classes
     with TemporaryDirectory() as name:

@@ -15,13 +15,12 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import has_length
 
-from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.encoding import LabelledDataset
-from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.modeling_crh import CRHModel, draw_first_centers
 from modeling_crh.runtime.terminal import progress_bar, say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.assignment import AssignmentMethod, ClassStatistics, reassign
-from modeling_crh.training.checkpointing import STATISTICS_NAME
+from modeling_crh.training.checkpointing import OBJECTIVE_NAME, STATISTICS_NAME
 from modeling_crh.training.objectives import Objective
 from modeling_crh.training.proxies import Proxies
 
@@ -88,18 +87,26 @@ class ReassignCentersCallback(TrainerCallback):
         self.moved_share: float | None = None
         self._reset()
 
-    def make_proxies(self, config: CRHConfig, *, is_trained: bool) -> Proxies | None:
-        """Make the proxies that the config of a model asks for, unless no center moves, and return them.
+    def make_proxies(self, model: CRHModel, checkpoint: str | None, *, is_trained: bool) -> Proxies | None:
+        """Make the proxies that the config of a new model asks for, unless no center moves, and return them.
 
         Args:
-            config: Config of the model.
+            model: Model to train. One whose centers have moved before keeps them, and gets no proxies.
+            checkpoint: Checkpoint that training is resumed from, if any; it tells whether there are proxies.
             is_trained: Whether the optimizer takes their weights; one of the user's own does not.
         """
-        wanted = config.proxy_share > 0 and self.args.reassignment != "none"
+        wanted, reason = model.config.proxy_share > 0 and self.args.reassignment != "none", ""
+        if checkpoint is not None:
+            wanted = wanted and Path(checkpoint, OBJECTIVE_NAME).exists()
+        elif wanted and not torch.equal(model.assignment.cpu(), draw_first_centers(model.config)[1]):
+            reason = "the centers of the model have moved already"
+        if not is_trained and self.proxies is None:
+            reason = "an optimizer of your own does not train them"
+        if wanted and reason:
+            say(f"Training begins without proxies (`proxy_share`), since {reason}.")
         if is_trained:
-            self.proxies = Proxies(config, self.args.seed).to(self.args.device) if wanted else None
-        elif wanted and self.proxies is None:
-            say("There are no proxies (`proxy_share`), since an optimizer of your own does not train them.")
+            new = wanted and not reason
+            self.proxies = Proxies(model.config, self.args.seed).to(self.args.device) if new else None
         return self.proxies
 
     @property

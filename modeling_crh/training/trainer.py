@@ -198,7 +198,7 @@ class CRHTrainer(Trainer):
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if self.rival is None:
-            self._objective = self.reassignment.make_proxies(self.model.config, is_trained=is_new)
+            self._objective = self.reassignment.make_proxies(self.model, self._resumed_from, is_trained=is_new)
         if is_new:
             arguments.split_groups(optimizer, model or self.model, self._objective, self.args)
         return optimizer

@@ -158,7 +158,24 @@ def test_an_optimizer_of_the_users_own_has_no_proxies_and_is_told_so(tmp_path, c
     noted = Led(trainer)
     trainer.train()
     assert not any(noted.steps)
-    assert "There are no proxies (`proxy_share`)" in capsys.readouterr().err
+    assert "without proxies (`proxy_share`), since an optimizer of your own does" in capsys.readouterr().err
+
+
+def test_a_trained_model_keeps_its_centers_when_it_is_trained_again(tmp_path, capsys):
+    first = tiny_trainer(tmp_path / "first", **HALF)
+    first.train()
+    again = tiny_trainer(tmp_path / "again", save_strategy="steps", save_steps=4, num_train_epochs=2, **HALF)
+    again.model.load_state_dict(first.model.state_dict())
+    noted = Led(again)
+    again.train()
+    assert not any(noted.steps)
+    assert (
+        "without proxies (`proxy_share`), since the centers of the model have moved already." in capsys.readouterr().err
+    )
+    resumed = tiny_trainer(tmp_path / "again", num_train_epochs=2, **HALF)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-4"))
+    assert same_state(again.model, resumed.model)
+    assert "proxies" not in capsys.readouterr().err
 
 
 def test_every_model_of_a_search_has_proxies_of_its_own(tmp_path):
