@@ -89,14 +89,14 @@ class CRHConfig(PreTrainedConfig):
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
         hash_head_hidden_size: Width of the hidden layer of `"mlp"`.
         hash_head_dropout: Dropout probability in `"mlp"`, from 0 to below 1.
-        hash_head_batch_norm: End the hash head in a batch norm of the K outputs, without a bias, as OrthoHash does.
+        hash_head_batch_norm: End the hash head in a linear layer without bias and a batch norm, as OrthoHash does.
         margin: Margin m of Eq. 1.
         scale: Scale s of Eq. 1. None means sqrt(2) ln(C - 1), the paper's value (for two classes, that of three).
             `"num_bits"` means the larger of that and sqrt(K), which is better for few classes and long codes.
         quantization_weight: Weight lambda of Eq. 4. None means 0.1 for single-label and 0 for multi-label data.
         bit_weight: Weight of `bit_loss`, 0 in the paper. `"num_labels"` means 64 / C, and 1 at most.
         pair_weight: Weight of `pair_loss`, 0 in the paper. `"multi_label"` means 3 for multi-label data, else 0.
-        proxy_share: Share of the training, from its start, in which `CRHTrainer` trains by `Proxies`; 0 in the paper.
+        proxy_share: First share of a training that pulls codes to free class vectors, see `Proxies`; 0 in the paper.
         initializer_range: Standard deviation of the initial weights of the hash head.
         num_labels: Number of classes, C, from 2 to `MOST_LABELS`; or give `id2label`.
         problem_type: `"single_label_classification"` (the default) or `"multi_label_classification"`.
