@@ -104,9 +104,10 @@ class ReassignCentersCallback(TrainerCallback):
             reason = "an optimizer of your own does not train them"
         if wanted and reason:
             say(f"Training begins without proxies (`proxy_share`), since {reason}.")
-        if is_trained:
-            new = wanted and not reason
-            self.proxies = Proxies(model.config, self.args.seed).to(self.args.device) if new else None
+        if not wanted or reason:
+            self.proxies = None
+        elif is_trained:
+            self.proxies = Proxies(model.config, self.args.seed).to(self.args.device)
         return self.proxies
 
     @property

@@ -178,6 +178,15 @@ def test_a_trained_model_keeps_its_centers_when_it_is_trained_again(tmp_path, ca
     assert "proxies" not in capsys.readouterr().err
 
 
+def test_a_trainer_that_trains_twice_has_proxies_once(tmp_path, capsys):
+    trainer = tiny_trainer(tmp_path, num_train_epochs=2, **HALF)
+    trainer.train()
+    noted = Led(trainer)
+    trainer.train()
+    assert not any(noted.steps)
+    assert "since the centers of the model have moved already." in capsys.readouterr().err
+
+
 def test_every_model_of_a_search_has_proxies_of_its_own(tmp_path):
     sizes = iter((8, 16))  # of the model that the trainer begins with, and of the one it trains
     fields = {"backbone_config": None, "num_features": 8, "num_labels": 5, "proxy_share": 0.5}
