@@ -20,7 +20,7 @@ from transformers import ViTConfig, ViTImageProcessor
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.data import prepare_dataset
-from modeling_crh.data.bad_rows import read_value
+from modeling_crh.data.rows import read_value
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.images import UnreadableImageError, read_image
 from modeling_crh.losses import crh_loss

@@ -2,7 +2,7 @@
 
 import os
 
-from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.checks import needs_extra
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when Gradio is imported
 

@@ -216,8 +216,8 @@ def dedupe(
     With a second index, list the items of the first that are within `--radius` of an item of the second.
     """
     from modeling_crh.runtime.html import check_image_root
-    from modeling_crh.search import duplicate_lists as lists
     from modeling_crh.search import duplicates_of, near_duplicates, read_index
+    from modeling_crh.search import results as lists
 
     if other is not None and keep is not None:
         raise ValueError(f"`keep` must be left out with a second index, whose items all stay, but got {keep!r}.")

@@ -1,8 +1,14 @@
 """Open any data source as labelled rows, and divide it into train, validation, query and database."""
 
-from modeling_crh.data.bad_rows import BadRow
-from modeling_crh.data.benchmarks import BENCHMARKS, benchmark_rows, load_benchmark, read_benchmark
-from modeling_crh.data.benchmarks.fine_grained import nabirds_hierarchy
+from modeling_crh.data.benchmarks import (
+    BENCHMARKS,
+    PROTOCOLS,
+    benchmark_rows,
+    find_protocol,
+    load_benchmark,
+    read_benchmark,
+)
+from modeling_crh.data.benchmarks.large_images import nabirds_hierarchy
 from modeling_crh.data.columns import (
     LEVELS,
     class_levels,
@@ -15,8 +21,8 @@ from modeling_crh.data.columns import (
 from modeling_crh.data.load_splits import LoadedSplits, load_splits, read_parts
 from modeling_crh.data.open_source import OpenedSource, Row, open_source
 from modeling_crh.data.prepared import prepare_dataset
-from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
-from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
+from modeling_crh.data.rows import BadRow
+from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_dataset, split_rows
 from modeling_crh.data_source import DataSource, Division, options_of
 
 __all__ = [

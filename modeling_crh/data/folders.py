@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from modeling_crh.data.bad_rows import PLURALS, Kind
+from modeling_crh.data.rows import PLURALS, Kind
 from modeling_crh.images import SUFFIXES as IMAGE_SUFFIXES
 from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 

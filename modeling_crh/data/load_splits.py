@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import check_whole
-from modeling_crh.data.bad_rows import BadRow
-from modeling_crh.data.benchmarks import BENCHMARKS
+from modeling_crh.data.benchmarks import BENCHMARKS, find_protocol
 from modeling_crh.data.columns import count_unlabelled, is_multi_label, label_feature, label_names, label_tensor
 from modeling_crh.data.open_source import open_data
 from modeling_crh.data.prepared import prepare_part
-from modeling_crh.data.protocols import OFFICIAL, find_protocol
-from modeling_crh.data.splits import check_fraction, split_rows
+from modeling_crh.data.rows import BadRow
+from modeling_crh.data.splits import OFFICIAL, check_fraction, split_rows
 from modeling_crh.data_source import Data, DataSource, Division
 from modeling_crh.runtime.terminal import say
 

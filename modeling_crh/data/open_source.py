@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from modeling_crh.data.bad_rows import FILE_KINDS, Kind
-from modeling_crh.data.chosen_columns import Columns, choose_columns, stored_file
+from modeling_crh.data.columns import Columns, choose_columns, stored_file
 from modeling_crh.data.label_forms import Label
-from modeling_crh.data.rows import READ_ERRORS, Chunk, Rows
+from modeling_crh.data.rows import FILE_KINDS, READ_ERRORS, Chunk, Kind, Rows
 from modeling_crh.data.stored import open_stored
 from modeling_crh.data.tables import Part, no_rows, read_error
 from modeling_crh.data_source import DataSource

@@ -2,19 +2,28 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Value, concatenate_datasets
 from numpy.typing import NDArray
 
-from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind, find_bad_rows
-from modeling_crh.data.chosen_columns import Columns, choose_columns, is_path_column, stored_file
-from modeling_crh.data.columns import LEVELS, check_dataset, label_feature, without_decoding
+from modeling_crh.data.columns import (
+    LEVELS,
+    Columns,
+    check_dataset,
+    choose_columns,
+    is_path_column,
+    label_feature,
+    stored_file,
+    without_decoding,
+)
 from modeling_crh.data.label_forms import Label
-from modeling_crh.data.rows import Place, Rows
+from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind, Place, Rows, read_value
 from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part, no_rows
 from modeling_crh.data_source import DataSource
@@ -22,6 +31,8 @@ from modeling_crh.file_bytes import UnreadableError, is_url, stored_source
 from modeling_crh.runtime.terminal import progress_bar
 
 _FETCHED_AT_A_TIME = 8  # URLs
+_CHECKED_AT_A_TIME, _THREADS = 1024, 4  # rows
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 NO_CLASS = -1
 """Class id of a row without a label, in a column of one class per row."""
@@ -102,6 +113,61 @@ def prepare_part(
     if not bad:
         return prepared, []
     return prepared.select([row for row in range(len(prepared)) if row not in bad]), list(bad.values())
+
+
+def find_bad_rows(
+    kind: Kind, rows: Dataset, places: Sequence[object], *, stop_at_first: bool = False
+) -> dict[int, BadRow]:
+    """Read every row once, to find those that would stop a run later.
+
+    Args:
+        kind: What the rows hold.
+        rows: N rows with one column, which is called by the kind; images and sounds are not decoded.
+        places: N names of the rows.
+        stop_at_first: Stop where a bad row is found.
+
+    Returns:
+        Row number to the bad row.
+    """
+    bad: dict[int, BadRow] = {}
+    plain, arrow = rows.with_format(None), rows.with_format("arrow")
+    with ThreadPoolExecutor(_THREADS) as threads, progress_bar(total=len(places), desc="Checking rows") as bar:
+        for start in range(0, len(places), _CHECKED_AT_A_TIME):
+            some = slice(start, start + _CHECKED_AT_A_TIME)
+            bar.update(len(places[some]))
+            if kind == "features" and are_finite(numbers_of(arrow[some][kind])):
+                continue
+            found = threads.map(partial(_fault, kind), plain[some][kind], places[some])
+            bad |= {row: fault for row, fault in enumerate(found, start) if fault is not None}
+            if bad and stop_at_first:
+                break
+    return bad
+
+
+def numbers_of(column: pa.ChunkedArray) -> NDArray[np.float32] | None:
+    """Features `(N, F)` or `(N, V, F)` of a column, read at once; None unless all rows have numbers of one shape."""
+    values, shape = column.combine_chunks(), [len(column)]
+    while any(is_list(values.type) for is_list in _LISTS):
+        lengths = pc.unique(pc.list_value_length(values))  # null where a row is missing
+        if len(lengths) != 1 or not lengths[0].as_py():
+            return None
+        shape.append(lengths[0].as_py())
+        values = values.flatten()
+    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    if len(shape) not in (2, 3) or values.null_count or not is_number:
+        return None
+    numbers: NDArray[np.float32] = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(shape)
+    return numbers
+
+
+def are_finite(numbers: NDArray[np.float32] | None) -> bool:
+    """Whether there are numbers, and none of them is NaN or infinite."""
+    return numbers is not None and bool(np.isfinite(numbers).all())
+
+
+def _fault(kind: Kind, value: Any, place: object) -> BadRow | None:
+    found = read_value(kind, value, place, least_side=1)  # every byte is decoded, into few pixels
+    return found if isinstance(found, BadRow) else None
 
 
 def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | None) -> Dataset:

@@ -1,17 +1,26 @@
-"""Read rows of one or several tables in small chunks, starting at any row."""
+"""Rows of one or several tables, read in small chunks from any row on; and the one rule of what a readable row is.
+
+Images and sounds must decode, texts say something, and features be finite.
+"""
 
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Features
+from datasets import Audio, Features, Image
 from datasets.exceptions import DatasetsError
+from numpy.typing import NDArray
+from torch import Tensor
 
-from modeling_crh.file_bytes import httpx
+from modeling_crh.file_bytes import UnreadableError, httpx
+from modeling_crh.images import read_pixels
+from modeling_crh.sounds import Sound, read_sound
 
 _AT_A_TIME = 64
 
@@ -169,3 +178,77 @@ class Place:
 
     def __str__(self) -> str:
         return self._rows.place(self._row)
+
+
+Kind = Literal["image", "audio", "text", "features"]
+"""What the rows of a source hold."""
+
+PLURALS: dict[Kind, str] = {"image": "images", "audio": "sounds", "text": "texts", "features": "features"}
+"""Words for the rows of a source, by kind."""
+
+FILE_KINDS: dict[Kind, Any] = {"image": Image, "audio": Audio}
+"""Types of the columns of files, by kind; where no column is named, the first kind is preferred."""
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read.
+
+    Args:
+        path: The file of its image, or its place such as "row 17 of reviews.csv".
+        reason: What is wrong with it.
+    """
+
+    path: str
+    reason: str
+
+    def as_error(self, *, can_skip: bool = True) -> ValueError:
+        """The error that ends a run which does not skip bad rows; `can_skip` tells how it could."""
+        how = "; `--skip-bad` (`skip_bad=True`) leaves such rows out" if can_skip else ""
+        return ValueError(f"Every row must be readable, but {self.path} is not: {self.reason}{how}.")
+
+
+def read_value(
+    kind: Kind, value: Any, place: object, least_side: int | None = None
+) -> Tensor | Sound | str | NDArray[np.float32] | BadRow:
+    """Read the value of one row.
+
+    Args:
+        kind: What the row holds.
+        value: An image or a sound as `{"bytes": ..., "path": ...}` or anything that `read_image` or `read_sound` takes,
+            a text, or numbers; None where it is missing.
+        place: What a message calls the row.
+        least_side: Number of pixels that a side of an image needs, see `images.needed_side`; None decodes all.
+
+    Returns:
+        Pixels `(3, H, W)` uint8, a `Sound`, a text, or features `(F,)` or `(V, F)`; or the bad row that it is.
+
+    Raises:
+        ValueError: If the value is of another type, which no row of the column can have.
+        OSError: If the machine cannot read an image or a sound, such as for a denied permission.
+        ModuleNotFoundError: If the package that decodes sound is not installed.
+    """
+    if value is None:
+        return BadRow(str(place), "it is missing")
+    if kind in FILE_KINDS:
+        try:
+            return read_pixels(value, place, least_side) if kind == "image" else read_sound(value, place)
+        except UnreadableError as error:
+            return BadRow(error.name, error.reason)
+    if kind == "text":
+        if not isinstance(value, str):
+            raise ValueError(f"`text` must be a string, but {place} has {value!r:.80}.")
+        return value if value.strip() else BadRow(str(place), "its text is empty")
+    return _read_features(value, place)
+
+
+def _read_features(value: Any, place: object) -> NDArray[np.float32] | BadRow:
+    views = list(value) if isinstance(value, np.ndarray) and value.dtype == object else value
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is told below
+            numbers = np.asarray(views, dtype=np.float32)
+    except (TypeError, ValueError) as error:  # NumPy's two errors for what is no array of numbers
+        raise ValueError(f"`features` must hold numbers of one shape, but {place} does not: {error}.") from error
+    if numbers.ndim not in (1, 2) or 0 in numbers.shape:
+        raise ValueError(f"`features` must hold (F,) or (V, F) numbers a row, but {place} has {numbers.shape}.")
+    return numbers if np.isfinite(numbers).all() else BadRow(str(place), "its features are not finite")

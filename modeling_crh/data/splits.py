@@ -1,5 +1,6 @@
 """Divide a labelled dataset into train, validation, query and database, reproducibly on every machine."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,38 @@ from torch import Tensor
 
 from modeling_crh.checks import check_whole, is_number
 from modeling_crh.data.columns import count_unlabelled, label_names, label_tensor
-from modeling_crh.data.protocols import OFFICIAL, Protocol
 from modeling_crh.losses import has_label, label_weights
 
 QUERY_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Sizes of a division; the default is the official division.
+
+    Args:
+        num_query: Number of queries to draw from all images. None keeps the official test set.
+        num_train: Number of training images to draw from the other images. None takes all other images.
+        train_in_database: Whether the database holds the training images.
+
+    Raises:
+        ValueError: If a size is below 1, or the database would be empty.
+    """
+
+    num_query: int | None = None
+    num_train: int | None = None
+    train_in_database: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("num_query", "num_train"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be 1 or larger, but got {value}.")
+        if self.num_train is None and not self.train_in_database:
+            raise ValueError("`num_train` must be given where the database does not hold the training images.")
+
+
+OFFICIAL = Protocol()
 
 
 def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any) -> DatasetDict:

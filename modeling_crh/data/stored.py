@@ -26,10 +26,9 @@ from huggingface_hub import HfApi, hf_hub_download
 
 from modeling_crh.checks import check_path
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, Kind
 from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
 from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, media_files, read_metadata
-from modeling_crh.data.rows import READ_ERRORS, Rows
+from modeling_crh.data.rows import FILE_KINDS, PLURALS, READ_ERRORS, Kind, Rows
 from modeling_crh.data.table_readers import DatasetReader, StreamReader
 from modeling_crh.data.tables import (
     SUFFIXES,

@@ -14,10 +14,10 @@ from uuid import uuid4
 from datasets import Audio, Dataset, Features, IterableDataset, Value, load_dataset
 from datasets.table import InMemoryTable
 
+from modeling_crh.checks import first_line
 from modeling_crh.data.folders import PART_NAMES
 from modeling_crh.data.rows import READ_ERRORS, Rows
 from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
-from modeling_crh.runtime.errors import first_line
 
 _FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound as stored; `Audio` needs torchcodec to write one
 

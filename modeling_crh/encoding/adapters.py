@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils.hub import cached_file
 
-from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.checks import needs_extra
 from modeling_crh.saved_files import FINDING_ARGUMENTS
 
 Model = TypeVar("Model", bound=PreTrainedModel)

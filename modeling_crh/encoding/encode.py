@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 
 from modeling_crh.checks import check_whole
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.open_source import OpenedSource, Row
+from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.encoding.encoder import Encoder, run_batches
 from modeling_crh.encoding.inputs import InputBatch
 from modeling_crh.encoding.labelled_items import LabelledDataset

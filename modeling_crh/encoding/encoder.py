@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data.bad_rows import Kind
 from modeling_crh.data.open_source import OpenedSource, Row
+from modeling_crh.data.rows import Kind
 from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches, kind_of, model_inputs
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.encoding.shards import CodeShards

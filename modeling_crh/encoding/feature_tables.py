@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from modeling_crh.backbones import embed
-from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS
+from modeling_crh.data.rows import FILE_KINDS, PLURALS
 from modeling_crh.encoding.encoder import run_batches
 from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.items import Augmentation, labelled_dataset

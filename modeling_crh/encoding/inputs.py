@@ -21,8 +21,8 @@ from transformers import (
     SequenceFeatureExtractor,
 )
 
-from modeling_crh.data.bad_rows import BadRow, Kind, read_value
 from modeling_crh.data.open_source import Row
+from modeling_crh.data.rows import BadRow, Kind, read_value
 from modeling_crh.images import needed_side, pixel_values
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.pretrained import declared_texts

@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as F
 from transformers import BaseImageProcessor, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
 from modeling_crh.checks import check_whole, is_number
-from modeling_crh.data.bad_rows import PLURALS, Kind
 from modeling_crh.data.columns import without_decoding
+from modeling_crh.data.rows import PLURALS, Kind
 from modeling_crh.encoding.inputs import Processor, make_inputs
 from modeling_crh.encoding.labelled_items import (
     FeatureDataset,

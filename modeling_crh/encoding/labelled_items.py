@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, SequenceFeatureExtractor
 
 from modeling_crh.checks import check_whole
-from modeling_crh.data.bad_rows import numbers_of
 from modeling_crh.data.columns import check_dataset, is_multi_label, label_names, label_tensor, without_decoding
+from modeling_crh.data.prepared import numbers_of
 from modeling_crh.encoding.inputs import make_inputs
 from modeling_crh.losses import has_label
 from modeling_crh.sounds import read_sound

@@ -15,14 +15,14 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Pooling, Tower, has_towers
+from modeling_crh.checks import first_line
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
-from modeling_crh.data.bad_rows import PLURALS, Kind
+from modeling_crh.data.rows import PLURALS, Kind
 from modeling_crh.encoding.adapters import ADAPTER_FILE
 from modeling_crh.encoding.inputs import Processor, kind_of, load_processor
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import load_pretrained
-from modeling_crh.runtime.errors import first_line
 from modeling_crh.saved_files import WEIGHT_INDEX, read_checked
 
 MODEL_FOLDER = "model"

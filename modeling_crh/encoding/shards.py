@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
-from modeling_crh.data.bad_rows import BadRow
 from modeling_crh.data.open_source import Row
+from modeling_crh.data.rows import BadRow
 from modeling_crh.encoding.manifest import EncodingRecord
 from modeling_crh.runtime.atomic_files import first_file, whole_file
 

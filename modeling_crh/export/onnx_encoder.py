@@ -13,8 +13,8 @@ from modeling_crh.export.onnx_export import cpu_session, exported_graph, refused
 # isort: split
 # The import above says what installs the packages that it needs, if one is missing.
 from modeling_crh.codes import unpack_codes
-from modeling_crh.data.bad_rows import PLURALS
 from modeling_crh.data.open_source import OpenedSource
+from modeling_crh.data.rows import PLURALS
 from modeling_crh.encoding.encoder import Encoder
 from modeling_crh.encoding.inputs import InputBatch, Processor, input_batches
 from modeling_crh.encoding.manifest import EncodingRecord

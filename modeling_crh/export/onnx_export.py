@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 
 import torch
 
-from modeling_crh.runtime.errors import first_line, needs_extra
+from modeling_crh.checks import first_line, needs_extra
 
 with needs_extra("Export", "onnx"):
     import onnx

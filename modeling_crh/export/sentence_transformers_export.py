@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_crh.backbones import Pooling, has_towers, pooling_of, token_pooling
-from modeling_crh.checks import check_path
+from modeling_crh.checks import check_path, needs_extra
 from modeling_crh.codes import unpack_codes
 from modeling_crh.hub.cards import MARK
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pipeline_crh import tokenize
 from modeling_crh.pretrained import quiet_loading
 from modeling_crh.processors import whole_length
-from modeling_crh.runtime.errors import needs_extra
 
 _MODES: dict[str, Any] = {"cls": "cls", "mean": "mean", "last": "lasttoken"}  # of sentence-transformers, by pooling
 _NEAR_ZERO = 1e-3  # relative to the largest hash logit

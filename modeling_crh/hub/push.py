@@ -15,6 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
 from transformers import PreTrainedModel
 
+from modeling_crh.checks import first_line
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.adapters import ADAPTER_FILE, base_name, merged_copy
 from modeling_crh.encoding.inputs import load_processor
@@ -24,7 +25,6 @@ from modeling_crh.hub.run_record import RunRecord, is_public_id, public_config, 
 from modeling_crh.images import ImageSource, read_image
 from modeling_crh.processors import fit_processor
 from modeling_crh.runtime.atomic_files import write_json
-from modeling_crh.runtime.errors import first_line
 from modeling_crh.runtime.terminal import print_files
 
 _REASONS = {

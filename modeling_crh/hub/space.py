@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from huggingface_hub import CommitInfo, SpaceCard, SpaceCardData
 
+from modeling_crh.checks import needs_extra
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.hub.cards import MARK, TAGS, template
 from modeling_crh.hub.push import Destination, check_names, upload
-from modeling_crh.runtime.errors import needs_extra
 from modeling_crh.runtime.html import check_image_root, thumbnail_within
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search import HammingIndex, read_index

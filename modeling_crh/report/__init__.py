@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML page, with its pictures as PNG files beside it."""
 
-from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.checks import needs_extra
 
 with needs_extra("A report", "report"):
     import jinja2  # noqa: F401

@@ -11,9 +11,8 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from modeling_crh.checks import check_path
+from modeling_crh.checks import check_path, needs_extra
 from modeling_crh.images import read_image
-from modeling_crh.runtime.errors import needs_extra
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -6,7 +6,7 @@ Tables need the extra `lancedb`; `modeling_crh.search.lance_index` holds their c
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.checks import needs_extra
 
 with needs_extra("Search", "search"):
     import faiss  # noqa: F401

@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 from huggingface_hub import snapshot_download
 from numpy.typing import NDArray
 
-from modeling_crh.checks import check_path
+from modeling_crh.checks import check_path, first_line
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.file_bytes import httpx
-from modeling_crh.runtime.errors import first_line
 from modeling_crh.runtime.terminal import progress_bar
 from modeling_crh.search.index_file import Items
 

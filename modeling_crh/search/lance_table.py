@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modeling_crh.runtime.errors import needs_extra
+from modeling_crh.checks import needs_extra
 from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import TABLE_SUFFIX
 from modeling_crh.search.faiss_store import KINDS

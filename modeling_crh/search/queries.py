@@ -15,7 +15,7 @@ from torch import Tensor
 from modeling_crh.codes import unpack_codes
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data import Row, open_source
-from modeling_crh.data.bad_rows import FILE_KINDS, PLURALS, BadRow, Kind
+from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding.encoder import DType, Encoder
 from modeling_crh.encoding.loading import cut_model, find_model, find_revision, load_checkpoint, shares_centers

@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 from transformers import SequenceFeatureExtractor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from modeling_crh.checks import is_number
+from modeling_crh.checks import first_line, is_number
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import DataSource, Division, LoadedSplits, is_multi_label, label_names, load_splits, options_of
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
@@ -25,7 +25,6 @@ from modeling_crh.encoding.loading import check_tower, class_names, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import refused_backbone
-from modeling_crh.runtime.errors import first_line
 from modeling_crh.runtime.processes import choose_workers, main_process_first, own_state
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from modeling_crh.checks import first_line
 from modeling_crh.data import LEVELS, class_levels, label_names, nabirds_hierarchy
 from modeling_crh.encoding import LabelledDataset, TextDataset
 from modeling_crh.encoding.feature_tables import pooled_batches
@@ -19,7 +20,6 @@ from modeling_crh.encoding.items import labelled_dataset
 from modeling_crh.losses import label_weights
 from modeling_crh.metrics import tree_similarity
 from modeling_crh.pretrained import load_pretrained
-from modeling_crh.runtime.errors import first_line
 
 TAXONOMY = "taxonomy"
 

@@ -16,7 +16,7 @@ from transformers import set_seed
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from modeling_crh.data import BadRow, LoadedSplits
-from modeling_crh.data.bad_rows import PLURALS
+from modeling_crh.data.rows import PLURALS
 from modeling_crh.encoding import labelled_dataset, run_batches
 from modeling_crh.encoding.adapters import merge_adapter
 from modeling_crh.encoding.inputs import Processor, kind_of

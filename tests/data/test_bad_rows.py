@@ -9,7 +9,8 @@ from datasets import Dataset
 from tiny_data import image_bytes, picture, write_pictures
 
 from modeling_crh.data import load_splits, open_source
-from modeling_crh.data.bad_rows import BadRow, are_finite, find_bad_rows, numbers_of, read_value
+from modeling_crh.data.prepared import are_finite, find_bad_rows, numbers_of
+from modeling_crh.data.rows import BadRow, read_value
 from modeling_crh.encoding import Encoder, encode_source
 
 SKIP = r"; `--skip-bad` \(`skip_bad=True`\) leaves such rows out"

@@ -2,15 +2,15 @@ import re
 
 import pytest
 
-from modeling_crh.data import protocols
-from modeling_crh.data.benchmarks import BENCHMARKS
-from modeling_crh.data.protocols import OFFICIAL, PROTOCOLS, Protocol, find_protocol
+from modeling_crh.data import benchmarks
+from modeling_crh.data.benchmarks import BENCHMARKS, PROTOCOLS, find_protocol
+from modeling_crh.data.splits import OFFICIAL, Protocol
 
 
 def table():
     """Rows of the table in the module's docstring: benchmark, protocol, training, queries, database."""
     benchmark = ""
-    for line in re.findall(r"^\|.*\|$", protocols.__doc__, re.MULTILINE)[2:]:
+    for line in re.findall(r"^\|.*\|$", benchmarks.__doc__, re.MULTILINE)[2:]:
         name, protocol, *sizes = (cell.strip() for cell in line.strip("|").split("|"))
         benchmark = name or benchmark
         yield benchmark, protocol, *(int(size.replace(",", "")) for size in sizes[:3])

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_crh.data.columns import canonical_features, label_tensor
-from modeling_crh.data.protocols import OFFICIAL, Protocol
-from modeling_crh.data.splits import held_out_rows, split_dataset, split_rows
+from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_dataset, split_rows
 
 
 def dataset_of(labels, *, num_classes=3):

@@ -10,8 +10,7 @@ from fsspec.registry import _registry
 from tiny_data import sound, sound_bytes, write_pictures
 
 from modeling_crh.data import load_splits, open_source, prepare_dataset
-from modeling_crh.data.bad_rows import read_value
-from modeling_crh.data.rows import Rows
+from modeling_crh.data.rows import Rows, read_value
 from modeling_crh.data.stored import Stored
 from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part

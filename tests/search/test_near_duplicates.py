@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import connected_components
 
 from modeling_crh.search import HammingIndex, duplicates, duplicates_of, near_duplicates
-from modeling_crh.search.duplicate_lists import kept_items
+from modeling_crh.search.results import kept_items
 
 
 def brute_force(packed, radius):

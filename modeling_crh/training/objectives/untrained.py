@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from modeling_crh.checks import check_whole
+from modeling_crh.checks import check_whole, needs_extra
 from modeling_crh.codes import check_tensor
 from modeling_crh.encoding import LabelledDataset, run_batches
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.errors import needs_extra
 
 UNTRAINED: tuple[str, ...] = ("sign", "lsh", "itq")
 """The methods of `fit_untrained`."""

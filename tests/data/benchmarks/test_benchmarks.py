@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from datasets import Image
 
-from modeling_crh.data.benchmarks import benchmark_rows, load_benchmark, read_benchmark
+from modeling_crh.data.benchmarks import PROTOCOLS, benchmark_rows, load_benchmark, read_benchmark
 from modeling_crh.data.columns import label_tensor
-from modeling_crh.data.protocols import PROTOCOLS
 
 
 @pytest.mark.parametrize("kind", [str, Path])

@@ -3,8 +3,8 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 
-from modeling_crh.data.benchmarks import coco
-from modeling_crh.data.benchmarks.coco import load_coco, load_coco_2014
+from modeling_crh.data.benchmarks import large_images
+from modeling_crh.data.benchmarks.large_images import load_coco, load_coco_2014
 from modeling_crh.data.columns import is_multi_label, label_names
 
 CATEGORIES = [
@@ -83,7 +83,7 @@ def test_the_hub_gives_the_same_rows_as_the_official_files(write_archive, hub_re
             ],
         }
         splits[part] = Dataset.from_dict(columns, features=features)
-    monkeypatch.setattr(coco, "HUB_ID", hub_replica(**splits))
+    monkeypatch.setattr(large_images, "HUB_ID", hub_replica(**splits))
     from_hub, official = load_coco(), load_coco(write_archive(2017))
     for hub, disk in zip(from_hub, official, strict=True):
         assert hub.features == disk.features

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.io
 
-from modeling_crh.data.benchmarks import fine_grained
-from modeling_crh.data.benchmarks.fine_grained import load_nabirds, load_stanford_cars, nabirds_hierarchy
+from modeling_crh.data.benchmarks import large_images
+from modeling_crh.data.benchmarks.large_images import load_nabirds, load_stanford_cars, nabirds_hierarchy
 from modeling_crh.data.columns import label_names, label_tensor
 
 CARS = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012"]
@@ -81,7 +81,7 @@ def test_the_hub_gives_the_rows_of_the_official_files_of_cars(
 ):
     train, test = load_stanford_cars(write_devkit(tmp_path, write_image, train=[2]))  # one annotation, read like many
     assert label_tensor(train).tolist() == [1]
-    monkeypatch.setattr(fine_grained, "CARS_HUB_ID", hub_replica(train=train, test=test, contrast=test))
+    monkeypatch.setattr(large_images, "CARS_HUB_ID", hub_replica(train=train, test=test, contrast=test))
     assert_same_rows(load_stanford_cars(), (train, test))
 
 
