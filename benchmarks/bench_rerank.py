@@ -138,7 +138,7 @@ def share_found(logits: Tensor, database: Tensor) -> dict[int, float]:
     shares = {}
     for wanted in CANDIDATES:
         packed = pack_codes(binarize(logits))
-        positions, _ = index.search_positions(packed, K, rerank_logits=logits, num_candidates=wanted)
+        positions = index.find(packed, K, rerank_logits=logits, num_candidates=wanted).positions
         scores = (codes[torch.from_numpy(positions)] @ logits[:, :, None]).squeeze(2)  # (Q, K)
         rounding = 1e-5 * logits.abs().sum(1, keepdim=True)
         shares[wanted] = round((scores >= tenth - rounding).double().mean().item(), 4)

@@ -65,6 +65,15 @@ def needs_extra(what: str, extra: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def one_reason(rule: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn errors of these kinds into a `ValueError` of one sentence: the rule, and the first line of the error."""
+    try:
+        yield
+    except kinds as error:
+        raise ValueError(f"{rule}: {first_line(error)}.") from error
+
+
 def first_line(error: BaseException) -> str:
     r"""Return the first line of an error without a full stop, or else the name of its class.
 

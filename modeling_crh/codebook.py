@@ -112,8 +112,7 @@ def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: 
     if codebook_size > 2**head_dim:
         most = f"2^d={2**head_dim} for d={head_dim} bits a head"
         raise ValueError(f"`codebook_size` must be at most {most}, but got {codebook_size}.")
-    words = [_draw_words(codebook_size, head_dim, generator) for _ in range(num_heads)]
-    return torch.from_numpy(np.stack(words) * 2 - 1)
+    return extend_codebook(torch.empty(num_heads, 0, head_dim), codebook_size, generator)
 
 
 def draw_assignment(
@@ -246,18 +245,18 @@ def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.G
         [[[1], [-1]]]
     """
     words = (codebook.cpu().numpy() > 0).astype(np.int8)  # (H, M, d)
-    heads = [_draw_words(codebook_size, codebook.shape[2], generator, head) for head in words]
+    heads = [_draw_words(codebook_size, generator, head) for head in words]
     return torch.from_numpy(np.stack(heads) * 2 - 1)
 
 
-def _draw_words(
-    codebook_size: int, head_dim: int, generator: np.random.Generator, words: np.ndarray | None = None
-) -> np.ndarray:
-    """Append random words of 0 and 1 to `words`, up to `codebook_size` different ones: `(codebook_size, head_dim)`."""
-    words = np.empty((0, head_dim), np.int8) if words is None else words
+def _draw_words(codebook_size: int, generator: np.random.Generator, words: np.ndarray) -> np.ndarray:
+    """Append random words of 0 and 1 to `words`, `(M, d)`, up to `codebook_size` different ones."""
     while len(words) < codebook_size:
-        more = generator.integers(0, 2, size=(codebook_size, head_dim), dtype=np.int8)
-        words = np.concatenate([words, more])
-        _, first = np.unique(words, axis=0, return_index=True)
-        words = words[np.sort(first)]  # in the order drawn, so that cutting to M stays uniform
+        more = generator.integers(0, 2, size=(codebook_size, words.shape[1]), dtype=np.int8)
+        words = distinct_rows(np.concatenate([words, more]))
     return words[:codebook_size]
+
+
+def distinct_rows(words: np.ndarray) -> np.ndarray:
+    """Leave out repeated rows, in the order of the first ones, so that cutting to M stays uniform."""
+    return words[np.sort(np.unique(words, axis=0, return_index=True)[1])]

@@ -108,6 +108,13 @@ def hamming_distance(query_codes: Tensor, database_codes: Tensor) -> Tensor:
     return ((query_codes.shape[1] - agreement) / 2).to(torch.int16)
 
 
+def check_same_codes(packed: Any, hash_logits: Tensor, engine: str) -> None:
+    """Check that the packed codes of another engine have the signs of hash logits, but for logits of almost 0."""
+    differs = (unpack_codes(torch.as_tensor(packed)) > 0) != (hash_logits >= 0)
+    if (hash_logits[differs].abs() > 1e-3 * hash_logits.abs().max()).any():
+        raise ValueError(f"`model` must give the same codes under {engine} as under torch, but does not.")
+
+
 def check_tensor(name: str, value: Any) -> Tensor:
     """Return `value` if it is a tensor; `name` is the argument's, for the message.
 

@@ -261,16 +261,16 @@ class CRHConfig(PreTrainedConfig):
 
     def _choose_codebook(self, num_labels: int) -> None:
         is_shared = self.codebook == "shared"
-        if is_shared and self.head_dim is None:
-            self.head_dim = SHARED_HEAD_DIM
+        if is_shared:
+            self.head_dim = head_dim = SHARED_HEAD_DIM if self.head_dim is None else self.head_dim
+            if not 1 <= head_dim <= MOST_SHARED_BITS:
+                rule = f"from 1 to {MOST_SHARED_BITS} where `codebook` is 'shared'"
+                raise ValueError(f"`head_dim` must be {rule}, but got {head_dim}.")
+            if self.codebook_size not in (None, 2**head_dim):
+                rule = f"None or 2^d={2**head_dim} where `codebook` is 'shared'"
+                raise ValueError(f"`codebook_size` must be {rule}, but got {self.codebook_size}.")
         if self.codebook_size is None:
             self.codebook_size = 2 ** cast(int, self.head_dim) if is_shared else 2 * num_labels
-        if is_shared and self.codebook_size != 2 ** cast(int, self.head_dim):
-            rule = f"None or 2^d={2 ** cast(int, self.head_dim)} where `codebook` is 'shared'"
-            raise ValueError(f"`codebook_size` must be {rule}, but got {self.codebook_size}.")
-        if is_shared and cast(int, self.head_dim) > MOST_SHARED_BITS:
-            rule = f"at most {MOST_SHARED_BITS} where `codebook` is 'shared'"
-            raise ValueError(f"`head_dim` must be {rule}, but got {self.head_dim}.")
         if not is_shared and self.codebook_size < num_labels:
             raise ValueError(f"`codebook_size` must be at least C={num_labels}, but got {self.codebook_size}.")
         if self.head_dim is None:

@@ -130,13 +130,12 @@ class CRHPipeline(Pipeline):
         return {"code": np.unpackbits(packed) if code_format == "bits" else packed}
 
 
-def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: int | None = None) -> dict[str, Any]:
+def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, Any]:
     """Turn texts into `input_ids` and the tokenizer's other outputs, each `(N, T)`.
 
     Args:
         tokenizer: Tokenizer of `fit_processor`.
         texts: N texts; the `prompt` of the tokenizer's config, if there is one, comes before each.
-        max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
 
     Raises:
         ValueError: If a text has no tokens.
@@ -144,7 +143,7 @@ def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str], max_length: i
     padding, prompt = (
         tokenizer.init_kwargs.get(name, default) for name, default in (("padding", True), ("prompt", ""))
     )
-    settings: dict[str, Any] = {"padding": padding, "truncation": True, "max_length": max_length}
+    settings: dict[str, Any] = {"padding": padding, "truncation": True}
     inputs = dict(tokenizer([f"{prompt}{text}" for text in texts], return_tensors="pt", **settings))
     if inputs["input_ids"].shape[1] == 0:
         raise ValueError(f"`text` must hold a token, but {texts[0]!r} holds none.")

@@ -3,9 +3,9 @@
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,7 @@ from modeling_crh.backbones import (
     refuse,
     unmasked,
 )
-from modeling_crh.checks import is_whole
+from modeling_crh.checks import is_whole, one_reason
 from modeling_crh.saved_files import FINDING_ARGUMENTS, check_checkpoint, read_checked
 
 _PLACING_ARGUMENTS = "dtype attn_implementation device_map".split()
@@ -121,14 +121,9 @@ def load_config(name: str, **loading: Any) -> PreTrainedConfig:
     return config
 
 
-@contextmanager
-def refused_backbone(name: str) -> Iterator[None]:
-    """Turn a `ValueError` about a file of a checkpoint into one that names the backbone."""
-    try:
-        yield
-    except ValueError as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {reason}.") from error
+def refused_backbone(name: str, *kinds: type[Exception]) -> AbstractContextManager[None]:
+    """Turn errors about a checkpoint, by default every `ValueError`, into one that names the backbone."""
+    return one_reason(f"`backbone` must be a model's folder or Hub id, but {name!r} is not", *(kinds or (ValueError,)))
 
 
 @contextmanager
@@ -198,30 +193,21 @@ def declared_modules(name: str | Path, **loading: Any) -> list[str]:
     return [str(kind).rpartition(".")[2] for kind in kinds]
 
 
-class DeclaredTexts(NamedTuple):
-    """What a folder of sentence-transformers declares of its texts.
-
-    Attributes:
-        max_length: Largest number of tokens of a text; None for the tokenizer's limit.
-        prompt: Text that comes before every text; mostly empty.
-    """
-
-    max_length: int | None
-    prompt: str
-
-
-def declared_texts(name: str | Path, **loading: Any) -> DeclaredTexts:
+def declared_texts(name: str | Path, **loading: Any) -> tuple[int | None, str]:
     """Read the largest length and the default prompt that a folder of sentence-transformers declares.
 
     Args:
         name: Hub id or folder of the model.
         **loading: Arguments of `from_pretrained` that find the files.
 
+    Returns:
+        The largest number of tokens, or None for the tokenizer's limit; and the text before every text, mostly empty.
+
     Raises:
         ValueError: If they are damaged, or the prompt is left out of the pooling.
     """
     if not declared_modules(name, **loading):
-        return DeclaredTexts(None, "")
+        return None, ""
     settings = read_checked(name, "sentence_bert_config.json", **loading) or {}
     length = settings.get("max_seq_length")
     if length is not None and (not is_whole(length) or length < 1):
@@ -231,11 +217,11 @@ def declared_texts(name: str | Path, **loading: Any) -> DeclaredTexts:
     values = read_checked(name, "config_sentence_transformers.json", **loading) or {}
     chosen, prompts = values.get("default_prompt_name"), values.get("prompts") or {}
     if chosen is None:
-        return DeclaredTexts(length, "")
+        return length, ""
     prompt = prompts.get(chosen) if isinstance(prompts, dict) and isinstance(chosen, str) else None
     if not isinstance(prompt, str):
         raise ValueError(f"`default_prompt_name` must name one of its prompts, but is {chosen!r:.80}")
     pooled = (read_checked(name, "1_Pooling/config.json", **loading) or {}).get("include_prompt", True)
     if prompt and pooled is not True:
         raise ValueError(f"`include_prompt` in its 1_Pooling/config.json must be true, but is {pooled!r:.80}")
-    return DeclaredTexts(length, prompt)
+    return length, prompt

@@ -92,7 +92,7 @@ def test_keys_that_another_version_of_transformers_saved_are_let_through(tmp_pat
         ({"codebook": "shared", "codebook_size": 99}, r"`codebook_size` must be None or 2\^d=16 where .* but got 99"),
         (
             {"codebook": "shared", "head_dim": 16},
-            "`head_dim` must be at most 8 where `codebook` is 'shared', .* got 16",
+            "`head_dim` must be from 1 to 8 where `codebook` is 'shared', but got 16",
         ),
         ({"codebook": "shared", "shared_room": 0.9}, "`shared_room` must be at least 1, but got 0.9"),
         ({"num_features": None}, "`num_features` must be given where `backbone_config` is None, .* got None"),

@@ -147,7 +147,7 @@ class Finder:
         self._text_encoder = None if text_model is None else load_encoder(index, text_model, **settings)
         if self._text_encoder is not None and self._text_encoder.reads != "text":
             raise ValueError(f"`text_model` must read texts, but reads {self._text_encoder.reads}.")
-        self.index, self.pictures = index, pictures
+        self.index, self.pictures, self.reads_texts = index, pictures, text_model is not None
         self._packed = index.packed  # (N, K / 8)
         self.of_image(np.zeros((8, 8, 3), np.uint8))  # the first image is slow
 
@@ -160,11 +160,6 @@ class Finder:
     def of_image(self, pixels: NDArray[np.uint8]) -> Item:
         """Encode an image `(H, W, 3)` to search with."""
         return _encoded(self._encoder, pixels, "Your image", Thumbnail.of(pixels))
-
-    @property
-    def reads_texts(self) -> bool:
-        """Whether there is a model of texts."""
-        return self._text_encoder is not None
 
     def of_text(self, text: Any) -> Item:
         """Encode a text to search with.
@@ -196,9 +191,9 @@ class Finder:
         """
         start = time.perf_counter()
         logits = None if query.logits is None or radius < self.index.num_bits else query.logits[None]
-        found = self.index.search_positions(query.code[None], k, rerank_logits=logits)
+        found = self.index.find(query.code[None], k, rerank_logits=logits)
         searching = 1000 * (time.perf_counter() - start)
-        positions, distances = found[0][0], found[1][0]
+        positions, distances = found.positions[0], found.distances[0]
         near = distances <= radius
         hits = list(zip(self.items(positions[near]), distances[near].tolist(), strict=True))
         return Answer(query, hits, searching, by_logits=logits is not None)

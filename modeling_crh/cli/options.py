@@ -8,8 +8,6 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
-from modeling_crh.data_source import DataSource, Division
-
 NumWorkers = Annotated[
     int | None,
     typer.Option(
@@ -110,6 +108,3 @@ def _parameter(entry: Field[Any], argument: str | None) -> inspect.Parameter:
 def _plain(hint: Any) -> Any:
     """Return the type of an option: the first number or text type of the field's annotation; data have a name."""
     return next((kind for kind in (*get_args(hint), hint) if kind in (int, float, str)), str)
-
-
-assert {entry.name for entry in fields(DataSource)}.isdisjoint({entry.name for entry in fields(Division)})

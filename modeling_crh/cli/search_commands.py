@@ -190,8 +190,7 @@ def dedupe(
         int, typer.Option(help="Largest distance in bits between neighbours of a group; 0 groups equal codes.")
     ],
     other: Annotated[
-        str | None,
-        typer.Argument(help="Second index: list the items of the first that are in it.", show_default=False),
+        str | None, typer.Argument(help="Second index: list the items of the first that are in it.", show_default=False)
     ] = None,
     keep: Annotated[
         Literal["first", "largest"] | None,

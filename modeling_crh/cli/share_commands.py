@@ -57,7 +57,12 @@ def export(
         ):
             if value != default:
                 raise ValueError(f"`{option}` must be left out for sentence-transformers, but got {str(value)!r}.")
-        _export_sentence_transformers(checkpoint, out, name, as_json)
+        from modeling_crh.export import export_sentence_transformers
+
+        model, tokenizer = load_checkpoint(checkpoint)
+        folder = export_sentence_transformers(model, out, tokenizer=cast(Any, tokenizer), name=name)
+        summary = {"folder": str(folder), "format": to, "num_bits": model.config.num_bits}
+        print_summary(summary, f"{model.config.num_bits} bits, for sentence-transformers, in {folder}", as_json)
         return
     from modeling_crh.export import check_new_file, export_onnx
 
@@ -76,16 +81,6 @@ def export(
     bits, size = model.config.num_bits, path.stat().st_size
     summary = {"file": str(path), "format": to, "precision": precision, "num_bits": bits, "bytes": size}
     print_summary(summary, f"{bits} bits, {precision}, {size:,} bytes in {path}", as_json)
-
-
-def _export_sentence_transformers(checkpoint: str, out: Path, name: str, as_json: bool) -> None:
-    from modeling_crh.encoding.loading import load_checkpoint
-    from modeling_crh.export import export_sentence_transformers
-
-    model, tokenizer = load_checkpoint(checkpoint)
-    folder = export_sentence_transformers(model, out, tokenizer=cast(Any, tokenizer), name=name)
-    summary = {"folder": str(folder), "format": "sentence-transformers", "num_bits": model.config.num_bits}
-    print_summary(summary, f"{model.config.num_bits} bits, for sentence-transformers, in {folder}", as_json)
 
 
 def _some_images(folder: Path) -> list[Path]:
@@ -119,12 +114,10 @@ def push(
         str | None, typer.Option(help="Hub id of the model that made the codes, for codes and for an index.")
     ] = None,
     with_pictures: Annotated[
-        bool,
-        typer.Option("--with-pictures", help="Publish images of the data: a run's contact sheet, or thumbnails."),
+        bool, typer.Option("--with-pictures", help="Publish images of the data: a run's contact sheet, or thumbnails.")
     ] = False,
     example: Annotated[
-        Path | None,
-        typer.Option(help="Image to publish for the widget of a model's page.", show_default="no image"),
+        Path | None, typer.Option(help="Image to publish for the widget of a model's page.", show_default="no image")
     ] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder of the images of the database, for a Space with pictures.")
@@ -226,8 +219,7 @@ def app(
         ),
     ] = None,
     image_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the database's images. Paths that lead out of it are refused."),
+        Path | None, typer.Option(help="Folder of the database's images. Paths that lead out of it are refused.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; *0.0.0.0* admits other machines.")] = "127.0.0.1",
     allowed_host: Annotated[
@@ -239,8 +231,7 @@ def app(
         ),
     ] = None,
     port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 7860 on"),
+        int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 7860 on")
     ] = None,
     dtype: Precision = "auto",
     compiled: Compiled = False,

@@ -24,8 +24,7 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run, new or empty.")] = Path("runs/latest"),
     backbone: Annotated[
-        str | None,
-        typer.Option(help="Hub id or folder of a pretrained backbone.", show_default=OF_THE_RECIPE),
+        str | None, typer.Option(help="Hub id or folder of a pretrained backbone.", show_default=OF_THE_RECIPE)
     ] = None,
     tower: Tower = None,
     pooling: Pooling = None,

@@ -1,13 +1,6 @@
 """Open any data source as labelled rows, and divide it into train, validation, query and database."""
 
-from modeling_crh.data.benchmarks import (
-    BENCHMARKS,
-    PROTOCOLS,
-    benchmark_rows,
-    find_protocol,
-    load_benchmark,
-    read_benchmark,
-)
+from modeling_crh.data.benchmarks import BENCHMARKS, PROTOCOLS, find_protocol, read_benchmark
 from modeling_crh.data.benchmarks.large_images import nabirds_hierarchy
 from modeling_crh.data.columns import (
     LEVELS,
@@ -18,11 +11,11 @@ from modeling_crh.data.columns import (
     label_names,
     label_tensor,
 )
-from modeling_crh.data.load_splits import LoadedSplits, load_splits, read_parts
+from modeling_crh.data.load_splits import LoadedSplits, load_benchmark, load_splits, read_parts
 from modeling_crh.data.open_source import OpenedSource, Row, open_source
 from modeling_crh.data.prepared import prepare_dataset
 from modeling_crh.data.rows import BadRow
-from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_dataset, split_rows
+from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_rows
 from modeling_crh.data_source import DataSource, Division, options_of
 
 __all__ = [
@@ -37,7 +30,6 @@ __all__ = [
     "OpenedSource",
     "Protocol",
     "Row",
-    "benchmark_rows",
     "class_levels",
     "count_unlabelled",
     "find_protocol",
@@ -54,6 +46,5 @@ __all__ = [
     "prepare_dataset",
     "read_benchmark",
     "read_parts",
-    "split_dataset",
     "split_rows",
 ]

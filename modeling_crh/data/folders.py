@@ -20,15 +20,8 @@ from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Names of files that list images or sounds and their labels, as documented by `datasets`."""
 
-PART_NAMES = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "query",
-    "query": "query",
-}
+PART_NAMES = {"train": "train"} | dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+PART_NAMES |= dict.fromkeys(("test", "query"), "query")
 """Part of an experiment by the name of a split."""
 
 _SUFFIXES: dict[Kind, frozenset[str]] = {"image": IMAGE_SUFFIXES, "audio": SOUND_SUFFIXES}

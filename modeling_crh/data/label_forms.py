@@ -63,8 +63,6 @@ class LabelForm:
         """Return class names in the order of their ids: as declared, or else as `sort_names` orders them."""
         if self.class_names is not None:
             return list(self.class_names)
-        if self.flags:
-            return [str(number) for number in range(self.flags)]
         return sort_names(names)
 
     def _flagged(self, value: Any, place: object) -> list[str]:
@@ -72,8 +70,7 @@ class LabelForm:
             return []
         if len(value) != self.flags or any(flag not in (0, 1) for flag in value):
             raise ValueError(f"`multi_hot` labels must be {self.flags} times 0 or 1, but {place} has {value!r:.80}.")
-        names = self.class_names or tuple(str(number) for number in range(self.flags))
-        return [name for name, flag in zip(names, value, strict=True) if flag]
+        return [name for name, flag in zip(self.class_names or (), value, strict=True) if flag]
 
     def _name(self, value: Any, place: object) -> str | None:
         if value is None or (self.blank_is_none and value == ""):
@@ -148,8 +145,8 @@ def find_label_form(
             "classes: say `--multi-hot` (`multi_hot=True`) if they are one flag a class, or give classes by name."
         )
     if flags:
-        known = None if label_names is None or len(label_names) != flags else tuple(label_names)
-        return LabelForm(column, True, known, flags=flags)
+        known = label_names if label_names is not None and len(label_names) == flags else map(str, range(flags))
+        return LabelForm(column, True, tuple(known), flags=flags)
     if separator is not None and not (is_csv or str(getattr(inner, "dtype", "")).endswith("string")):
         raise ValueError(f"`label_separator` must be left out for {column!r}, which holds no text, but {feature}.")
     if separator is None and not is_list:

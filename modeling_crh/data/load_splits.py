@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,45 @@ def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
     if unlabelled:
         say(f"{unlabelled:,} of {len(together):,} rows have no label: they have no loss, and are relevant to no query.")
     return LoadedSplits(splits, bad_rows, rows if is_benchmark else None)
+
+
+def load_benchmark(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    protocol: str = "official",
+    validation_fraction: float | None = None,
+    seed: int = 0,
+) -> DatasetDict:
+    """Load a benchmark, by default in its official division: test set as `query`, training set as `database`.
+
+    Args:
+        name: A key of `BENCHMARKS`.
+        data_dir: Folder of the official files. None loads them from the Hub, or the bundled sample; `nabirds`,
+            `coco_2014` and `emoji` need a folder.
+        protocol: Division into training images, queries and database; `modeling_crh.data.benchmarks` has the table.
+        validation_fraction: Share of the training images to hold out for choosing the best epoch. None is a tenth.
+        seed: Seed of the rows that are drawn and held out.
+
+    Returns:
+        The splits `train`, `validation`, `query` and `database` with the columns `image` and `label`; emoji also have
+        `vendor`, `group`, `subgroup` and `name`.
+
+    Raises:
+        FileNotFoundError: If `data_dir` or a file in it is missing.
+        ValueError: If the benchmark or its `protocol` does not exist, or a file is damaged.
+
+    Example:
+        >>> splits = load_benchmark("fashion_mnist_sample")
+        >>> splits.num_rows
+        {'train': 5400, 'validation': 600, 'query': 1000, 'database': 6000}
+        >>> load_benchmark("fashion_mnist_sample", protocol="disjoint").num_rows
+        {'train': 2700, 'validation': 300, 'query': 1000, 'database': 3000}
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"`name` must be one of {', '.join(sorted(BENCHMARKS))}, but got {name!r}.")
+    settings: dict[str, Any] = {"protocol": protocol, "validation_fraction": validation_fraction, "seed": seed}
+    return load_splits(name, data_dir=data_dir, **settings).splits
 
 
 def read_parts(source: DataSource) -> tuple[dict[str, Dataset], list[BadRow]]:

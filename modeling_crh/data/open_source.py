@@ -1,7 +1,6 @@
 """Open what a `DataSource` names, as rows of images, sounds, texts or features with their labels."""
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from modeling_crh.data.columns import Columns, choose_columns, stored_file
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import FILE_KINDS, READ_ERRORS, Chunk, Kind, Rows
 from modeling_crh.data.stored import open_stored
-from modeling_crh.data.tables import Part, no_rows, read_error
+from modeling_crh.data.tables import Part, file_version, no_rows, read_error
 from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import silenced
 
@@ -64,7 +63,7 @@ class OpenedSource:
         names_files = False
         for reader in self._all_rows.readers if self.kind in FILE_KINDS else ():
             for path in reader.paths(column):
-                found.update(_file_version(stored_file(path, reader.base)["path"]))
+                found.update(file_version(stored_file(path, reader.base)["path"]))
                 names_files = True
         return found.hexdigest() if names_files else self.stored_version
 
@@ -185,17 +184,6 @@ class OpenedSource:
         if isinstance(given, int) and given >= 2**63:
             raise ValueError(f"`id_column` must hold whole numbers below 2^63 or strings, but {place} has {given}.")
         return given
-
-
-def _file_version(path: str | None) -> bytes:
-    """Describe a local file or archive by path, size and time, and a remote or missing one by its path."""
-    place = (path or "").rpartition("::")[2].removeprefix("file://")  # of zip://a.png::b.zip, the archive
-    try:
-        status = None if path is None or "://" in place else os.stat(place)
-    except (OSError, ValueError):  # ValueError: the path has a zero byte
-        status = None
-    facts = "" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"
-    return f"{path}\0{facts}\0".encode("utf-8", "surrogatepass")
 
 
 def open_source(dataset: Any, *, needs_label: bool = True, **options: Any) -> OpenedSource:

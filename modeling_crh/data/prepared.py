@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +24,7 @@ from modeling_crh.data.columns import (
     without_decoding,
 )
 from modeling_crh.data.label_forms import Label
-from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind, Place, Rows, read_value
+from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind, Rows, read_value
 from modeling_crh.data.table_readers import DatasetReader
 from modeling_crh.data.tables import Part, no_rows
 from modeling_crh.data_source import DataSource
@@ -104,7 +105,7 @@ def prepare_part(
     if is_file and allow_urls is not None:
         prepared, unread = _fetch_urls(prepared, columns.kind, allow_urls, skip_bad=skip_bad)
     values = without_decoding(prepared, columns.kind) if is_file else prepared.select_columns(columns.kind)
-    places = [Place(part.rows, row) for row in range(len(prepared))]
+    places = list(islice(part.rows.places(), len(prepared)))
     bad = find_bad_rows(columns.kind, values, places, stop_at_first=not skip_bad) | unread
     if bad and not skip_bad:
         raise next(iter(bad.values())).as_error()
@@ -177,7 +178,7 @@ def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | Non
     if columns.label is None or columns.label.column not in rows.column_names:
         raise ValueError(_no_labels(columns, name, list(rows.column_names)))
     labels = rows.select_columns(columns.label.column)[:][columns.label.column]
-    named = [columns.label.read(label, Place(part.rows, row)) for row, label in enumerate(labels)]
+    named = [columns.label.read(label, place) for label, place in zip(labels, part.rows.places(), strict=False)]
     names = list(known) if known is not None else columns.label.order(_all_names(named))
     ids = _class_ids(named, names, part.rows, is_list=columns.label.is_list, is_given=known is not None)
     inputs = _canonical_inputs(rows, columns, part.rows)
@@ -273,7 +274,9 @@ def _class_ids(
     except KeyError as error:
         row = next(row for row, label in enumerate(named) if _all_names([label]) - id_of.keys())
         rule = "one of the classes of the training set" if is_given else f"one of {len(names)} classes"
-        raise ValueError(f"`label` must be {rule}, but {rows.place(row)} has {error}.") from error
+        raise ValueError(
+            f"`label` must be {rule}, but {next(islice(rows.places(), row, None))} has {error}."
+        ) from error
 
 
 def _all_names(named: list[Label]) -> set[str]:

@@ -6,7 +6,7 @@ Images and sounds must decode, texts say something, and features be finite.
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,7 +22,7 @@ from modeling_crh.file_bytes import UnreadableError, httpx
 from modeling_crh.images import read_pixels
 from modeling_crh.sounds import Sound, read_sound
 
-_AT_A_TIME = 64
+AT_A_TIME = 64
 
 READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, httpx.HTTPError, tarfile.TarError)
 """Errors of a damaged or unreachable table."""
@@ -134,26 +134,23 @@ class Rows:
                 before += size
                 continue
             can_skip = size is not None or number == len(self.readers) - 1  # a stream does not count the rows it skips
-            count = max(start - before, 0) if can_skip else 0
-            for first, table in reader.batches(count):
+            row_count = max(start - before, 0) if can_skip else 0
+            for first, table in reader.batches(row_count):
                 _check_texts(table, f"{reader.source} from row {first} on")
                 end = len(table) if stop is None else min(stop - before - first, len(table))
-                for row in range(max(start - before - first, 0), end, _AT_A_TIME):
-                    yield Chunk(table[row : min(row + _AT_A_TIME, end)], reader.source, first + row, reader.base)
-                count = first + len(table)
-                if stop is not None and before + count >= stop:
+                for row in range(max(start - before - first, 0), end, AT_A_TIME):
+                    yield Chunk(table[row : min(row + AT_A_TIME, end)], reader.source, first + row, reader.base)
+                row_count = first + len(table)
+                if stop is not None and before + row_count >= stop:
                     return
             if start <= before:
-                self._sizes[number] = count
-            before += count
+                self._sizes[number] = row_count
+            before += row_count
 
-    def place(self, row: int) -> str:
-        """Name of a row in messages; tables of unknown size must have been read before."""
+    def places(self) -> Iterator[str]:
+        """Yield the names of all rows in messages; tables of unknown size must have been read before."""
         for reader, size in zip(self.readers, self._sizes, strict=True):
-            if size is None or row < size:
-                return f"row {row} of {reader.source}"
-            row -= size
-        raise IndexError(f"There are {self.num_rows} rows only.")
+            yield from (f"row {row} of {reader.source}" for row in (count() if size is None else range(size)))
 
     def in_memory(self) -> pa.Table:
         """Read all rows into memory."""
@@ -161,23 +158,8 @@ class Rows:
 
     def first_cells(self, column: str) -> list[Any]:
         """Read the first cells of a column, at most 256."""
-        chunks = islice(self.only([column]).chunks(0, 4 * _AT_A_TIME), 4)
+        chunks = islice(self.only([column]).chunks(0, 4 * AT_A_TIME), 4)
         return [cell for chunk in chunks for cell in chunk.table[column].to_pylist()]
-
-
-class Place:
-    """Name of a row in messages, made only when it is needed.
-
-    Args:
-        rows: Rows that contain it.
-        row: Number of the row in `rows`.
-    """
-
-    def __init__(self, rows: Rows, row: int) -> None:
-        self._rows, self._row = rows, row
-
-    def __str__(self) -> str:
-        return self._rows.place(self._row)
 
 
 Kind = Literal["image", "audio", "text", "features"]

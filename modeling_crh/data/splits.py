@@ -1,16 +1,15 @@
 """Divide a labelled dataset into train, validation, query and database, reproducibly on every machine."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import check_whole, is_number
-from modeling_crh.data.columns import count_unlabelled, label_names, label_tensor
+from modeling_crh.data.columns import label_names, label_tensor
 from modeling_crh.losses import has_label, label_weights
 
 QUERY_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
@@ -43,14 +42,6 @@ class Protocol:
 
 
 OFFICIAL = Protocol()
-
-
-def split_dataset(dataset: Dataset, query: Dataset | None = None, **options: Any) -> DatasetDict:
-    """Select the rows of each split, with the arguments and errors of `split_rows`."""
-    rows = split_rows(dataset, query, **options)
-    parts = [part for part in (dataset, options.get("validation"), query) if part is not None]
-    together = concatenate_datasets(parts)
-    return DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
 
 
 def split_rows(
@@ -236,5 +227,3 @@ def _check_classes(dataset: Dataset) -> None:
     if empty:
         others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
         raise ValueError(f"`dataset` must have a training item of every class, but has none of {empty[0]!r}{others}.")
-    if count_unlabelled(dataset) == len(dataset):
-        raise ValueError("`dataset` must have a labelled item, but no row has a label.")

@@ -84,16 +84,11 @@ class Stored:
                 )
             named[part] = rows
         if split is None:
-            return {name: named[name] for name in sorted(named, key=_place_of_part)}
+            return {name: named[name] for name in ("train", "validation", "query", *named) if name in named}
         chosen = self.splits.get(split, named.get(PART_NAMES.get(split, split)))
         if chosen is None:
             raise ValueError(f"`split` must be one of {', '.join(self.splits)}, but got {split!r}.")
         return {"all": chosen}
-
-
-def _place_of_part(name: str) -> int:
-    order = ("train", "validation", "query")
-    return order.index(name) if name in order else len(order)
 
 
 def open_stored(source: DataSource) -> Stored:

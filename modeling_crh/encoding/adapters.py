@@ -196,11 +196,6 @@ def merged_copy(model: Model) -> Model:
     return merge_adapter(copy.deepcopy(model)) if adapters_of(model) else model
 
 
-def base_name(file: Path) -> str:
-    """Return the folder or Hub id of the model that an adapter belongs to; empty if it was never saved."""
-    return str(read_adapter(file)[0]["base"]["name"])
-
-
 def adapted_layers(model: PreTrainedModel) -> dict[str, Any]:
     """Return the layers with LoRA weights, by their names in the model."""
     layer_type = require_peft().tuners.tuners_utils.BaseTunerLayer

@@ -63,12 +63,7 @@ class EncodedSource:
 
 
 def encode_items(
-    model: CRHModel,
-    items: LabelledDataset,
-    *,
-    batch_size: int = 256,
-    num_workers: int = 0,
-    keep_logits: bool = False,
+    model: CRHModel, items: LabelledDataset, *, batch_size: int = 256, num_workers: int = 0, keep_logits: bool = False
 ) -> EncodedItems:
     """Encode a dataset in memory.
 

@@ -23,9 +23,6 @@ from modeling_crh.runtime.processes import choose_workers, own_state
 from modeling_crh.runtime.terminal import progress_bar, say
 from modeling_crh.sounds import forward_evenly
 
-Forward = Callable[..., Tensor]
-"""Function from a batch of inputs to one tensor `(N, ...)`."""
-
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 """Precision of a model: `auto` is `bfloat16` where the hardware is fast at it, and `float32` elsewhere."""
 
@@ -112,16 +109,12 @@ class Encoder:
                 bar.update(len(batch.rows))
         return torch.cat(parts) if parts else torch.empty(0, self.num_bits)
 
-    def packed(self, items: Sequence[Any], *, desc: str = "Encoding") -> NDArray[np.uint8]:
+    def packed(self, items: Sequence[Any]) -> NDArray[np.uint8]:
         """Compute packed codes of items in memory, `(N, K / 8)`; see `hash_logits`."""
-        return cast(NDArray[np.uint8], pack_codes(binarize(self.hash_logits(items, desc=desc))).numpy())
+        return cast(NDArray[np.uint8], pack_codes(binarize(self.hash_logits(items))).numpy())
 
     def batches(
-        self,
-        shards: Iterable[tuple[int, Iterator[Row]]],
-        *,
-        skip_bad: bool | None = False,
-        num_rows: int | None = None,
+        self, shards: Iterable[tuple[int, Iterator[Row]]], *, skip_bad: bool | None = False, num_rows: int | None = None
     ) -> Iterator[InputBatch]:
         """Yield batches of rows, prepared for the model; see `input_batches`.
 
@@ -198,7 +191,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def run_batches(
     model: PreTrainedModel,
     batches: Iterable[dict[str, Tensor]],
-    forward: Forward | None = None,
+    forward: Callable[..., Tensor] | None = None,
     *,
     desc: str | None = None,
 ) -> Iterator[Tensor]:

@@ -111,7 +111,7 @@ def extract_views(
 
 
 def pooled_batches(
-    backbone: PreTrainedModel, items: LabelledDataset, batch_size: int, num_workers: int = 0, *, desc: str
+    backbone: PreTrainedModel, items: LabelledDataset, batch_size: int = 64, num_workers: int = 0, *, desc: str
 ) -> Iterator[Tensor]:
     """Yield the features of the batches of a dataset, each `(N, F)` float32 on the CPU; see `extract_views`."""
 

@@ -95,20 +95,19 @@ def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> 
         loading["do_convert_rgb"] = True
     processor: Any = _LOADERS[kind].from_pretrained(name, **loading)
     if kind == "text":
-        declared = declared_texts(name, **finding)
-        processor.model_max_length = min(processor.model_max_length, declared.max_length or processor.model_max_length)
-        if declared.prompt:
-            processor.init_kwargs["prompt"] = declared.prompt  # `tokenize` puts it before every text
+        longest, prompt = declared_texts(name, **finding)
+        processor.model_max_length = min(processor.model_max_length, longest or processor.model_max_length)
+        if prompt:
+            processor.init_kwargs["prompt"] = prompt  # `tokenize` puts it before every text
     return cast(Processor, fit_processor(processor, model))
 
 
-def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int | None = None) -> dict[str, Tensor]:
+def make_inputs(values: Sequence[Any], processor: Processor) -> dict[str, Tensor]:
     """Turn read values into the inputs of a model.
 
     Args:
         values: N images, sounds, texts or feature vectors, as `read_value` returns them.
         processor: Image processor, feature extractor or tokenizer of the model; None for features.
-        max_length: Largest number of tokens of a text; None takes the tokenizer's limit.
 
     Returns:
         `pixel_values`, or what `sound_inputs` makes, or `input_ids` and the tokenizer's other outputs, or `features`:
@@ -122,7 +121,7 @@ def make_inputs(values: Sequence[Any], processor: Processor, *, max_length: int 
     if isinstance(processor, SequenceFeatureExtractor):
         return sound_inputs(processor, values)
     if isinstance(processor, PreTrainedTokenizerBase):
-        return tokenize(processor, list(values), max_length)
+        return tokenize(processor, list(values))
     first_views = [value[0] if value.ndim == 2 else value for value in values]
     widths = {len(value) for value in first_views}
     if len(widths) > 1:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -244,22 +245,17 @@ def labelled_dataset(
     Raises:
         ValueError: If the model does not read what the split holds.
     """
-    if "features" in split.column_names and processor is None:
-        return FeatureDataset(split, first_view=not training, seed=seed)
-    if "text" in split.column_names and isinstance(processor, PreTrainedTokenizerBase):
-        return TextDataset(split, processor)
-    if "image" in split.column_names and isinstance(processor, BaseImageProcessor):
-        return ImageDataset(split, processor, augment=augment, seed=seed)
-    if "audio" in split.column_names and isinstance(processor, SequenceFeatureExtractor):
-        return SoundDataset(split, processor)
-    kinds: dict[type, Kind] = {
-        PreTrainedTokenizerBase: "text",
-        BaseImageProcessor: "image",
-        SequenceFeatureExtractor: "audio",
-    }
+    kinds: dict[Any, Kind] = {PreTrainedTokenizerBase: "text", BaseImageProcessor: "image"}
+    kinds[SequenceFeatureExtractor] = "audio"
     reads: Kind = next((kind for class_, kind in kinds.items() if isinstance(processor, class_)), "features")
-    held = " and ".join(plural for kind, plural in PLURALS.items() if kind in split.column_names)
-    raise ValueError(f"`dataset` must hold {PLURALS[reads]}, which the model reads, but holds {held or 'none'}.")
+    if reads not in split.column_names:
+        held = " and ".join(plural for kind, plural in PLURALS.items() if kind in split.column_names)
+        raise ValueError(f"`dataset` must hold {PLURALS[reads]}, which the model reads, but holds {held or 'none'}.")
+    if reads == "features":
+        return FeatureDataset(split, first_view=not training, seed=seed)
+    if reads == "image":
+        return ImageDataset(split, cast(BaseImageProcessor, processor), augment=augment, seed=seed)
+    return TextDataset(split, cast(Any, processor)) if reads == "text" else SoundDataset(split, cast(Any, processor))
 
 
 def _decode_all(images: Dataset, least_side: int | None, cache_bytes: int) -> Tensor | None:

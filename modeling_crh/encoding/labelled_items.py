@@ -192,13 +192,12 @@ class TextDataset(LabelledDataset):
     Args:
         dataset: A prepared dataset with the columns `text` and `label`.
         tokenizer: Tokenizer of the model; it must be able to pad.
-        max_length: Tokens to keep of a text; None keeps as many as the tokenizer says that its model takes.
 
     Raises:
         ValueError: If `dataset` is empty, a text is missing, or the tokenizer has no padding token.
     """
 
-    def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase, *, max_length: int | None = None) -> None:
+    def __init__(self, dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__(dataset)
         if "text" not in dataset.column_names:
             raise ValueError(f"`dataset` must have a column `text`, but has {dataset.column_names}.")
@@ -208,11 +207,11 @@ class TextDataset(LabelledDataset):
         for row, text in enumerate(self._texts):
             if not isinstance(text, str):
                 raise ValueError(f"`text` must be a string, but row {row} has {text!r}.")
-        self._tokenizer, self._max_length = tokenizer, max_length
+        self._tokenizer = tokenizer
 
     def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and what else the tokenizer gives, each `(len(rows), T)`."""
-        return make_inputs([self._texts[row] for row in rows], self._tokenizer, max_length=self._max_length)
+        return make_inputs([self._texts[row] for row in rows], self._tokenizer)
 
 
 class FeatureDataset(LabelledDataset):
@@ -225,9 +224,6 @@ class FeatureDataset(LabelledDataset):
         dataset: A prepared dataset with the columns `features`, `(F,)` or `(V, F)` numbers a row, and `label`.
         first_view: Take the first view of every row in every epoch.
         seed: Seed of the choice of views, 0 or larger.
-
-    Attributes:
-        num_features: Width of a row, F.
 
     Raises:
         ValueError: If `seed` is no whole number from 0 up, `dataset` is empty, or its features are not finite numbers
@@ -246,11 +242,6 @@ class FeatureDataset(LabelledDataset):
         self._features = _feature_tensor(dataset)  # (N, V, F)
         self._first_view = first_view
         self.seed = seed
-
-    @property
-    def num_features(self) -> int:
-        """Width of a row, F."""
-        return self._features.shape[2]
 
     def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
         """`features` of some rows, `(len(rows), F)` float32; `samples` number the choices of a view."""

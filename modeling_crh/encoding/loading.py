@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from modeling_crh.backbones import Pooling, Tower, has_towers
-from modeling_crh.checks import first_line
+from modeling_crh.checks import one_reason
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import CRHConfig, is_hub_id
 from modeling_crh.data.rows import PLURALS, Kind
@@ -53,8 +53,8 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         ValueError: If there is no such checkpoint, it is of another model, its weights are damaged or missing, or it
             needs code or a package that is not here.
     """
-    place = find_model(name)
-    try:
+    place, rule = find_model(name), "`checkpoint` must be a CRH model's folder or Hub id"
+    with one_reason(f"{rule}, but {str(name)!r} is not", *_LOADING_ERRORS):
         if Path(name).is_file():
             raise ValueError("it is a file")
         _refuse_unfinished(name)
@@ -72,10 +72,6 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
             if report[problem]:
                 raise ValueError(f"its weights do not fit its config, {problem.replace('_', ' ')}: {report[problem]}")
         _check_tensors(place, model)
-    except _LOADING_ERRORS as error:
-        raise ValueError(
-            f"`checkpoint` must be a CRH model's folder or Hub id, but {str(name)!r} is not: {first_line(error)}."
-        ) from error
     return cast(CRHModel, model)
 
 
@@ -93,13 +89,9 @@ def load_checkpoint(name: str | Path, num_bits: int | None = None) -> tuple[CRHM
     model = load_model(name)
     if num_bits is not None:
         model = cut_model(model, num_bits)
-    try:
+    rule = "`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json"
+    with one_reason(f"{rule}, but {str(name)!r} does not", *_LOADING_ERRORS):
         return model, load_processor(find_model(name), model)
-    except _LOADING_ERRORS as error:
-        raise ValueError(
-            f"`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json, but {str(name)!r} "
-            f"does not: {first_line(error)}."
-        ) from error
 
 
 def cut_model(model: CRHModel, num_bits: int) -> CRHModel:
@@ -174,8 +166,8 @@ def load_backbone(
     Raises:
         ValueError: If there is no such model, or it has no backbone.
     """
-    place = find_model(name)
-    try:
+    place, rule = find_model(name), "`backbone` must be the folder or Hub id of a model of images, sounds or texts"
+    with one_reason(f"{rule}, but {str(name)!r} is not", *_LOADING_ERRORS):
         _refuse_unfinished(name)
         is_crh = (read_checked(place, "config.json") or {}).get("model_type") == CRHConfig.model_type
         for option, value in (("tower", tower), ("pooling", pooling)):
@@ -185,11 +177,6 @@ def load_backbone(
         if backbone is None:
             raise ValueError("it reads stored features")
         return backbone, load_processor(place, backbone)
-    except _LOADING_ERRORS as error:
-        raise ValueError(
-            f"`backbone` must be the folder or Hub id of a model of images, sounds or texts, but {str(name)!r} is not: "
-            f"{first_line(error)}."
-        ) from error
 
 
 def check_tower(backbone: PreTrainedModel | None, columns: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import find_revision
-from modeling_crh.runtime.atomic_files import whole_file
+from modeling_crh.runtime.atomic_files import write_json
 
 RECORD_NAME = ".encoding.json"  # `load_dataset` passes over names that start with a dot
 
@@ -75,8 +75,7 @@ class EncodingRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder, atomically; an older one is replaced."""
-        with whole_file(folder / RECORD_NAME) as partial:
-            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(folder / RECORD_NAME, asdict(self))
 
     def check_same(self, begun: "EncodingRecord", folder: Path) -> None:
         """Check that a run may continue a folder of codes; a copy of the same model under another name may.

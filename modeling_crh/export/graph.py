@@ -5,8 +5,10 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, Literal, cast
 
 import onnx
@@ -165,10 +167,7 @@ def _normalization(processor: BaseImageProcessor, size: tuple[int, int]) -> tupl
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
-_HALVES = {
-    "float16": (torch.float16, TensorProto.FLOAT16),
-    "bfloat16": (torch.bfloat16, TensorProto.BFLOAT16),
-}
+_HALVES = {"float16": (torch.float16, TensorProto.FLOAT16), "bfloat16": (torch.bfloat16, TensorProto.BFLOAT16)}
 _LAYERS = ["Conv", "Gemm", "MatMul", "Relu"]  # not "Add": the sums of a transformer's residuals lose bits
 _QUANTIZED = {"DynamicQuantizeLinear", "QuantizeLinear"}
 
@@ -225,7 +224,7 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
             quantize_static(
                 graph,
                 target,
-                _reader(batches),
+                SimpleNamespace(get_next=partial(next, iter(batches), None)),  # all that a CalibrationDataReader does
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -236,20 +235,6 @@ def quantize(graph: onnx.ModelProto, batches: Sequence[Batch] | None) -> onnx.Mo
     if not any(node.op_type in _QUANTIZED for node in quantized.graph.node):
         raise ValueError("`precision` must not be 'int8' for this model, which has no layer but its hash head's last.")
     return quantized
-
-
-def _reader(batches: Sequence[Batch]) -> Any:
-    """Wrap the batches for the calibration of onnxruntime."""
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._left = iter(batches)
-
-        def get_next(self) -> Batch | None:
-            return next(self._left, None)
-
-    return Reader()
 
 
 @contextmanager

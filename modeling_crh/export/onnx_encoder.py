@@ -45,10 +45,8 @@ class OnnxEncoder(Encoder):
         ValueError: If the model reads sound, or its processor makes images of several sizes.
     """
 
-    def __init__(
-        self, model: CRHModel, processor: Processor, *, batch_size: int = 64, num_workers: int | None = None
-    ) -> None:
-        super().__init__(model, processor, batch_size=batch_size, num_workers=num_workers, dtype="float32")
+    def __init__(self, model: CRHModel, processor: Processor, **settings: Any) -> None:
+        super().__init__(model, processor, dtype="float32", **settings)
         self._graph = CodesGraph(model, processor, pixel_values=self.reads == "image")
         self._session: Any = None
         self._is_compared = False

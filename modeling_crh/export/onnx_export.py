@@ -18,7 +18,7 @@ with needs_extra("Export", "onnx"):
     import onnxscript  # noqa: F401 - torch exports with it
 
 from modeling_crh.checks import check_path
-from modeling_crh.codes import unpack_codes
+from modeling_crh.codes import check_same_codes
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import find_revision
@@ -30,7 +30,6 @@ from modeling_crh.runtime.atomic_files import whole_file
 OPSET = 20
 _CALIBRATION_BATCH = 32
 _MOST_WEIGHTS = 2**31 // 4  # a protobuf file holds 2 GB, in float32
-_NEAR_ZERO = 1e-3  # relative to the largest hash logit
 
 
 def export_onnx(
@@ -191,10 +190,8 @@ def _compare(graph: CodesGraph, exported: onnx.ModelProto) -> None:
     with refused_by_onnxruntime("`model` must be one that onnxruntime can run, but is not"):
         session = cpu_session(exported.SerializeToString())
         feed = {name: values.numpy() for name, values in zip(graph.input_names, inputs, strict=True)}
-        packed = torch.from_numpy(session.run(["packed"], feed)[0])
-    differs = (unpack_codes(packed) > 0) != (hash_logits >= 0)
-    if (hash_logits[differs].abs() > _NEAR_ZERO * hash_logits.abs().max()).any():
-        raise ValueError("`model` must give the same codes under onnxruntime as under torch, but does not.")
+        packed = session.run(["packed"], feed)[0]
+    check_same_codes(packed, hash_logits, "onnxruntime")
 
 
 def _metadata(

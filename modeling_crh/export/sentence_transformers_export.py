@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_crh.backbones import Pooling, has_towers, pooling_of, token_pooling
 from modeling_crh.checks import check_path, needs_extra
-from modeling_crh.codes import unpack_codes
+from modeling_crh.codes import check_same_codes
 from modeling_crh.hub.cards import MARK
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pipeline_crh import tokenize
@@ -20,7 +21,6 @@ from modeling_crh.pretrained import quiet_loading
 from modeling_crh.processors import whole_length
 
 _MODES: dict[str, Any] = {"cls": "cls", "mean": "mean", "last": "lasttoken"}  # of sentence-transformers, by pooling
-_NEAR_ZERO = 1e-3  # relative to the largest hash logit
 _LENGTHS = (1, 2, 3, 5, 8, 13, 21, 1000)  # of the texts that are compared, in tokens; the last is cut
 
 
@@ -65,7 +65,7 @@ def export_sentence_transformers(
         built.save(str(whole), create_model_card=False)
         Path(whole, "README.md").write_text(_card(name, model.config.num_bits), encoding="utf-8")
         packed = SentenceTransformer(str(whole), device="cpu").encode(texts, precision="ubinary")
-        _compare(torch.from_numpy(np.asarray(packed)), hash_logits)
+        check_same_codes(packed, hash_logits, "sentence-transformers")
         whole.replace(target)
     return target
 
@@ -114,19 +114,12 @@ def _linear_layers(head: nn.Module) -> list[tuple[nn.Linear, nn.Module]]:
     found: list[tuple[nn.Linear, nn.Module]] = []
     for layer in [head] if isinstance(head, nn.Linear) else list(cast(nn.Sequential, head)):
         if isinstance(layer, nn.Linear):
-            linear = nn.Linear(layer.in_features, layer.out_features).requires_grad_(False)
-            linear.weight.copy_(layer.weight)
-            linear.bias.copy_(torch.zeros_like(linear.bias) if layer.bias is None else layer.bias)
-            found.append((linear, nn.Identity()))
+            found.append((layer.double(), nn.Identity()))
         elif isinstance(layer, nn.BatchNorm1d):
-            linear, norm = found[-1][0], copy.deepcopy(layer).double()
-            bias = norm(linear.bias.double()[None])[0]  # (K,)
-            scale = norm(linear.bias.double()[None] + 1)[0] - bias
-            linear.weight.copy_(linear.weight.double() * scale[:, None])
-            linear.bias.copy_(bias)
+            found[-1] = fuse_linear_bn_eval(found[-1][0], layer.double()), nn.Identity()
         elif isinstance(layer, nn.ReLU):
             found[-1] = found[-1][0], nn.ReLU()
-    return found
+    return [(linear.float(), after) for linear, after in found]
 
 
 def _some_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -134,13 +127,6 @@ def _some_texts(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     generator = np.random.default_rng(0)
     draws = [generator.integers(0, len(tokenizer), length).tolist() for length in _LENGTHS]
     return [f"text {tokenizer.decode(tokens, skip_special_tokens=True)}" for tokens in draws]
-
-
-def _compare(packed: Tensor, hash_logits: Tensor) -> None:
-    """Check that packed codes have the signs of hash logits, but for logits of almost 0."""
-    differs = (unpack_codes(packed) > 0) != (hash_logits >= 0)
-    if (hash_logits[differs].abs() > _NEAR_ZERO * hash_logits.abs().max()).any():
-        raise ValueError("`model` must give the same codes under sentence-transformers as here, but does not.")
 
 
 def _card(name: str, num_bits: int) -> str:

@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.hub.run_record import BENCHMARKS, OWN_DATA, PICTURES, RunRecord, is_public_id
-from modeling_crh.metrics.figures import explain_figure, format_figure
+from modeling_crh.metrics.figures import explain_figure
 from modeling_crh.pipeline_crh import TASK
-from modeling_crh.runtime.terminal import printable
+from modeling_crh.runtime.terminal import format_figure, printable
 
 MARK = "<!-- Written by modeling-crh, which writes it anew at every push; a card without this line stays as it is. -->"
 """Last line of every card that this library writes."""

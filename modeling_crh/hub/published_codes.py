@@ -9,14 +9,7 @@ import pyarrow as pa
 from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData
 
 from modeling_crh.checks import check_path
-from modeling_crh.encoding.shards import (
-    code_files,
-    one_model,
-    read_batches,
-    read_code_schema,
-    shard_path,
-    shard_writer,
-)
+from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.hub.cards import MARK, TAGS, revision_option, template
 from modeling_crh.hub.push import Destination, check_names, upload
 from modeling_crh.hub.run_record import is_public_id

@@ -15,9 +15,9 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # by its `__getattr__`
 from transformers import PreTrainedModel
 
-from modeling_crh.checks import first_line
+from modeling_crh.checks import first_line, one_reason
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.encoding.adapters import ADAPTER_FILE, base_name, merged_copy
+from modeling_crh.encoding.adapters import ADAPTER_FILE, merged_copy, read_adapter
 from modeling_crh.encoding.inputs import load_processor
 from modeling_crh.file_bytes import httpx
 from modeling_crh.hub.cards import is_written, model_card
@@ -210,7 +210,7 @@ def _public_base(file: Path) -> str:
     """Return the Hub id of the base of an adapter."""
     if not file.is_file():
         raise FileNotFoundError(f"`adapter` must be a folder with {file.name}, but {str(file.parent)!r} is none.")
-    name = base_name(file)
+    name = str(read_adapter(file)[0]["base"]["name"])
     if not is_public_id(name):
         raise ValueError(
             f"`adapter` must have a base on the Hub, such as 'org/name', to be uploaded without it, but has {name!r}."
@@ -219,11 +219,8 @@ def _public_base(file: Path) -> str:
 
 
 def _read_card(file: Path, **settings: Any) -> RepoCard:
-    try:
+    with one_reason("`README.md` must begin with a mapping in YAML or none, but does not", ValueError, yaml.YAMLError):
         return RepoCard(file.read_text(encoding="utf-8"), **settings)
-    except (ValueError, yaml.YAMLError) as error:
-        rule = "`README.md` must begin with a mapping in YAML or none"
-        raise ValueError(f"{rule}, but does not: {first_line(error)}.") from error
 
 
 def _keep_card(api: HfApi, own: RepoCard, card: Path, repo_id: str, repo_type: str, revision: str | None) -> None:

@@ -73,8 +73,8 @@ class RetrievalTask:
             cuts: Numbers of first places to average precision over, each from 1 up.
 
         Returns:
-            The counts by distance; and the average precision over the first places up to each cut, as in
-            `convention_average_precision`: `(Q, len(cuts))` `float64`.
+            The counts by distance; and the average precision over the first places up to each cut, with
+            ties in database order: `(Q, len(cuts))` `float64`.
         """
         if find_spec("numba"):  # imported here, since it is slow to import
             from modeling_crh.metrics.kernel import rank_queries

@@ -44,16 +44,8 @@ _MEANINGS = (
     ("map_convention", "mAP by convention", CONVENTION),
     (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
     (r"map_(\d+)_bits", "mAP of the first {0} bits", "Mean average precision by the distance in these bits alone."),
-    (
-        "map_seen",
-        "mAP of seen classes",
-        "Of queries whose class the model was trained on, against the whole database.",
-    ),
-    (
-        "map_unseen",
-        "mAP of unseen classes",
-        "Of queries of classes kept out of training, against the whole database.",
-    ),
+    ("map_seen", "mAP of seen classes", "Of queries whose class the model was trained on, against the whole database."),
+    ("map_unseen", "mAP of unseen classes", "Of queries of classes kept out of training, against the whole database."),
     (
         "map_unseen_alone",
         "mAP among unseen classes",
@@ -244,13 +236,3 @@ def explain_figure(name: str) -> tuple[str, str]:
         if match:
             return words.format(*match.groups()), meaning.format(*match.groups())
     return name.replace("_", " "), ""
-
-
-def format_figure(value: float) -> str:
-    """Write a count as a whole number and anything else with four decimals.
-
-    Example:
-        >>> format_figure(6000), format_figure(0.5)
-        ('6,000', '0.5000')
-    """
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

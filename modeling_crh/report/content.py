@@ -1,4 +1,4 @@
-"""Hold and check the content of a report."""
+"""Hold the content of a report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.metrics import CenterSemantics, ClassFigures, PrecisionRecallCurve
-from modeling_crh.metrics.counting import check_codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,20 +20,12 @@ class Neighbour:
         labels: Names of the item's labels; any text.
         distance: Distance from the query, in bits.
         relevant: Whether the item shares a label with the query.
-
-    Raises:
-        ValueError: If `image` has another shape or type, or `distance` is negative.
     """
 
     image: NDArray[np.uint8]
     labels: tuple[str, ...]
     distance: int
     relevant: bool
-
-    def __post_init__(self) -> None:
-        _check_image(self.image)
-        if self.distance < 0:
-            raise ValueError(f"`distance` must be 0 or more bits, but got {self.distance}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +37,6 @@ class SearchResult:
         labels: Names of the query's labels; any text.
         neighbours: Nearest items, at least one, nearest first.
 
-    Raises:
-        ValueError: If `image` has another shape or type, or `neighbours` are empty or not sorted.
-
     Example:
         >>> black = np.zeros((28, 28, 3), np.uint8)
         >>> SearchResult(black, ("Coat",), (Neighbour(black, ("Coat",), distance=3, relevant=True),)).hits
@@ -58,14 +46,6 @@ class SearchResult:
     image: NDArray[np.uint8]
     labels: tuple[str, ...]
     neighbours: tuple[Neighbour, ...]
-
-    def __post_init__(self) -> None:
-        _check_image(self.image)
-        distances = [item.distance for item in self.neighbours]
-        if not distances or distances != sorted(distances):
-            raise ValueError(
-                f"`neighbours` must hold at least one item, nearest first, but got the distances {distances}."
-            )
 
     @property
     def hits(self) -> int:
@@ -109,9 +89,6 @@ class ReportContent:
         semantics: Correlations to show below the tables of centers; None shows none.
         comparison: Other experiment to show beside this one; None shows none.
         classes: Figures of the classes, from `figures_by_class`; the ten lowest are shown; None shows none.
-
-    Raises:
-        ValueError: If centers, names, taxonomy, curve and comparison do not fit together, or `results` is empty.
     """
 
     title: str
@@ -128,36 +105,7 @@ class ReportContent:
     comparison: Comparison | None = None
     classes: Sequence[ClassFigures] | None = None
 
-    def __post_init__(self) -> None:
-        check_codes("centers_before", self.centers_before)
-        check_codes("centers_after", self.centers_after)
-        before, after = tuple(self.centers_before.shape), tuple(self.centers_after.shape)
-        if before != after:
-            raise ValueError(f"`centers_after` must have the shape of `centers_before`, {before}, but got {after}.")
-        if len(self.label_names) != after[0]:
-            raise ValueError(f"`label_names` must hold C={after[0]} names, but got {len(self.label_names)}.")
-        paths = self.taxonomy
-        if paths is not None and (len(paths) != after[0] or any(isinstance(path, str) for path in paths)):
-            raise ValueError(f"`taxonomy` must hold C={after[0]} lists of names, but got {paths!r:.80}.")
-        if len(self.curve.radius) != after[1] + 1:
-            raise ValueError(
-                f"`curve` must have a point for each radius from 0 to K={after[1]}, "
-                f"but got {len(self.curve.radius)} points."
-            )
-        if not self.results:
-            raise ValueError("`results` must hold at least one search, but is empty.")
-        if self.comparison is not None and len(self.comparison.results) != len(self.results):
-            raise ValueError(
-                f"`comparison` must show the same {len(self.results)} queries, but shows "
-                f"{len(self.comparison.results)}."
-            )
-
     @property
     def num_bits(self) -> int:
         """Number of bits of a code, K."""
         return self.centers_after.shape[1]
-
-
-def _check_image(image: NDArray[np.uint8]) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape or image.dtype != np.uint8:
-        raise ValueError(f"`image` must be (H, W, 3) uint8, but got shape {image.shape} of {image.dtype}.")

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity, worst_classes
-from modeling_crh.metrics.figures import explain_figure, format_figure
+from modeling_crh.metrics.figures import explain_figure
 from modeling_crh.report.centers_plot import CenterTables, center_tables, draw_centers
 from modeling_crh.report.content import ReportContent, SearchResult
 from modeling_crh.report.plots import DARK, LIGHT, draw_contact_sheet, draw_precision_recall, draw_training, read_series
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import Thumbnail, page_templates
+from modeling_crh.runtime.terminal import format_figure
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -181,13 +182,8 @@ def write_report(content: ReportContent, folder: str | Path) -> Path:
 
     Returns:
         Path of `report.html`.
-
-    Raises:
-        ValueError: If `folder` is a file.
     """
     folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`folder` must be a folder, but {folder} is a file.")
     plots = draw_plots(content)
     page = render_page(content, plots)
     files = {"report.html": page.encode("utf-8", "replace")}  # a label may hold half a surrogate pair

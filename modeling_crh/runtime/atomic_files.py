@@ -4,7 +4,6 @@ import json
 import os
 import re
 import secrets
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -164,7 +163,7 @@ def _lock_folder(folder: Path) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, _OPEN, 0o666)
         except (FileExistsError, FileNotFoundError):  # another run has just removed the folder, which stayed empty
-            if _is_no_folder(folder) or not tries_left:
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()) or not tries_left:
                 raise
             continue
         try:
@@ -176,13 +175,6 @@ def _lock_folder(folder: Path) -> int:
             return descriptor
         os.close(descriptor)  # of a file that another run has removed at its end, and that locks nothing
     raise ValueError(in_use)
-
-
-def _is_no_folder(path: Path) -> bool:
-    try:
-        return not stat.S_ISDIR(os.lstat(path).st_mode)
-    except FileNotFoundError:
-        return False
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -150,10 +150,11 @@ def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: d
     if as_json:
         typer.echo(json.dumps(context | figures))
         return
-    print_table(("figure", "value"), [(name, _figure_text(value)) for name, value in figures.items()], title=title)
+    print_table(("figure", "value"), [(name, format_figure(value)) for name, value in figures.items()], title=title)
 
 
-def _figure_text(value: Any) -> str:
+def format_figure(value: Any) -> str:
+    """Write a count with commas, any other number with four decimals, and None as none."""
     if value is None:
         return "none"
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

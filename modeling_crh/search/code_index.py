@@ -92,15 +92,8 @@ class CodeIndex(ABC):
         Raises:
             ValueError: If an argument has a wrong type, shape or value.
         """
-        hits = self._search(packed_queries, k, rerank_logits, num_candidates)
+        hits = self.find(packed_queries, k, rerank_logits=rerank_logits, num_candidates=num_candidates)
         return hits.ids, hits.distances
-
-    def search_positions(
-        self, packed_queries: Packed, k: int = 10, *, rerank_logits: Logits = None, num_candidates: int | None = None
-    ) -> tuple[Positions, Distances]:
-        """Like `search`, but return positions in the database, which `records` takes, instead of ids."""
-        hits = self._search(packed_queries, k, rerank_logits, num_candidates)
-        return hits.positions, hits.distances
 
     def search_radius(self, packed_queries: Packed, radius: int) -> tuple[list[Ids], list[Distances]]:
         """Find all items within `radius` bits of each query; every kind of index is exact here.
@@ -115,15 +108,13 @@ class CodeIndex(ABC):
         Raises:
             ValueError: If an argument has a wrong type, shape or value.
         """
-        found = self._search_radius(packed_queries, radius)
+        found = self.find_within(packed_queries, radius)
         return [hits.ids for hits in found], [hits.distances for hits in found]
 
-    def search_radius_positions(self, packed_queries: Packed, radius: int) -> tuple[list[Positions], list[Distances]]:
-        """Like `search_radius`, but return positions in the database instead of ids."""
-        found = self._search_radius(packed_queries, radius)
-        return [hits.positions for hits in found], [hits.distances for hits in found]
-
-    def _search(self, packed_queries: Any, k: int, rerank_logits: Any, num_candidates: int | None) -> Hits:
+    def find(
+        self, packed_queries: Packed, k: int, *, rerank_logits: Logits = None, num_candidates: int | None = None
+    ) -> Hits:
+        """Like `search`, with the positions in the database, which `records` takes."""
         queries = check_packed("packed_queries", packed_queries, self.num_bits)
         count = check_whole("k", k)
         if rerank_logits is None:
@@ -140,7 +131,8 @@ class CodeIndex(ABC):
         ids: Any = np.take_along_axis(hits.ids, order, 1)
         return Hits(ids, np.take_along_axis(hits.positions, order, 1), np.take_along_axis(hits.distances, order, 1))
 
-    def _search_radius(self, packed_queries: Any, radius: int) -> list[Hits]:
+    def find_within(self, packed_queries: Packed, radius: int) -> list[Hits]:
+        """Like `search_radius`, with the positions in the database."""
         queries = check_packed("packed_queries", packed_queries, self.num_bits)
         return self._within(queries, check_radius(radius, self.num_bits))
 

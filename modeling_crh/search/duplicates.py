@@ -253,6 +253,6 @@ def duplicates_of(index: HammingIndex, other: HammingIndex, radius: int) -> Dupl
     if found != expected:
         raise ValueError(f"`other` must hold codes of {expected}, but holds {found}.")
     exact = other if other.kind == "flat" else HammingIndex(other.packed, kind="flat")
-    originals, distances = exact.search_positions(index.packed, k=1)  # (N, 1) each
+    _, originals, distances = exact.find(index.packed, k=1)  # (N, 1) each
     positions = np.flatnonzero(distances[:, 0] <= radius)
     return Duplicates(positions, originals[positions, 0], distances[positions, 0])

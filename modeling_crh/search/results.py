@@ -97,11 +97,12 @@ def find_results(
     packed = pack_codes(binarize(logits)).numpy()
     by_logits = [rerank is not False and radius is None and source.kind != "code" for source in sources]
     if k is None and radius is not None:
-        positions, distances = index.search_radius_positions(packed, radius)
+        hits = index.find_within(packed, radius)
+        positions, distances = [one.positions for one in hits], [one.distances for one in hits]
     else:
         rerank_logits = logits if any(by_logits) else None  # those of a code keep the order by bits
-        found = index.search_positions(packed, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
-        positions, distances = list(found[0]), list(found[1])
+        found = index.find(packed, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
+        positions, distances = list(found.positions), list(found.distances)
         if radius is not None:
             check_radius(radius, index.num_bits)
             positions = [row[near <= radius] for row, near in zip(positions, distances, strict=True)]

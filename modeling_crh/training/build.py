@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 from transformers import SequenceFeatureExtractor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from modeling_crh.checks import first_line, is_number
+from modeling_crh.checks import is_number
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import DataSource, Division, LoadedSplits, is_multi_label, label_names, load_splits, options_of
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
@@ -45,14 +45,7 @@ _TRAINING_DEFAULTS: dict[str, Any] = {
 }
 
 _FIELDS_OF_CENTERS = (
-    "num_bits",
-    "prefix_bits",
-    "codebook",
-    "codebook_size",
-    "head_dim",
-    "shared_room",
-    "codebook_draws",
-    "codebook_seed",
+    "num_bits prefix_bits codebook codebook_size head_dim shared_room codebook_draws codebook_seed".split()
 )
 
 
@@ -96,7 +89,8 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         _check_depths(recipe.model.get("backbone_config") or {})
         model = CRHModel(CRHConfig(**fields))
     else:
-        model = _from_backbone(recipe.backbone, fields)
+        with refused_backbone(recipe.backbone, OSError, HFValidationError):
+            model = CRHModel.from_backbone(recipe.backbone, **fields)
     if source is not None:
         model.codebook.copy_(source.codebook)
         model.assignment.copy_(source.assignment)
@@ -177,15 +171,6 @@ def build_objective(recipe: Recipe, model: CRHModel) -> Objective | None:
     check_keys("`method_settings`", recipe.method_settings, rival.setting_names())
     objective: Objective = rival(*model.centers.shape, recipe.seed, **recipe.method_settings)
     return objective
-
-
-def _from_backbone(name: str, fields: dict[str, Any]) -> CRHModel:
-    try:
-        return CRHModel.from_backbone(name, **fields)
-    except (OSError, HFValidationError) as error:
-        raise ValueError(
-            f"`backbone` must be a model's folder or Hub id, but {name!r} is not: {first_line(error)}."
-        ) from error
 
 
 def _check_depths(backbone_config: dict[str, Any]) -> None:

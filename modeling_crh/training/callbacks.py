@@ -164,10 +164,10 @@ class ReassignCentersCallback(TrainerCallback):
 
     def save(self, folder: str | Path) -> None:
         """Write the statistics of all processes into a checkpoint; every process must call this."""
-        sums, weights, batches = self._total()
+        sums, weights = self._total()
         if PartialState().is_main_process:
             moved = torch.tensor(-1.0 if self.moved_share is None else self.moved_share, dtype=torch.float64)
-            tensors = {"sums": sums, "weights": weights, "batches": batches, "moved_share": moved}
+            tensors = {"sums": sums, "weights": weights, "batches": torch.tensor(self.batches), "moved_share": moved}
             save_file(tensors, Path(folder, STATISTICS_NAME))
 
     def load(self, folder: str | Path) -> None:
@@ -211,8 +211,7 @@ class ReassignCentersCallback(TrainerCallback):
         self._reset()
 
     def _reassign(self, epoch: int, model: CRHModel) -> None:
-        sums, weights, _ = self._total()
-        totals = ClassStatistics(sums, weights)
+        totals = ClassStatistics(*self._total())
         method = cast(AssignmentMethod, self.args.reassignment)
         generator = np.random.default_rng([self.args.seed, epoch])
         capacity = model.config.word_capacity
@@ -232,13 +231,13 @@ class ReassignCentersCallback(TrainerCallback):
         whole = math.ceil(steps / epoch) * epoch
         return whole if whole < state.max_steps else steps
 
-    def _total(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return sums and weights over all processes, and the number of batches of one process."""
+    def _total(self) -> tuple[Tensor, Tensor]:
+        """Return sums and weights over all processes."""
         state = PartialState()
         sums, weights = self.statistics.sums, self.statistics.weights
         if state.num_processes > 1:
             sums, weights = (reduce(part.to(state.device), reduction="sum").cpu() for part in (sums, weights))
-        return sums, weights, torch.tensor(self.batches)
+        return sums, weights
 
 
 class TrainingProgress(TrainerCallback):

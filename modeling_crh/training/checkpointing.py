@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,7 +22,7 @@ from modeling_crh.encoding.adapters import ADAPTER_FILE, ADAPTER_FOLDER, adapter
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.atomic_files import LOCK_NAME, only_run, write_json
+from modeling_crh.runtime.atomic_files import LOCK_NAME, write_json
 from modeling_crh.training.objectives import Objective
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 
@@ -195,20 +194,6 @@ def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
     for path in others[: len(others) - most]:
         os.replace(path, partial / Path(path).name)
     shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def claimed_folder(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
-    """Keep other runs out of the folder of a run while this one trains, and check what they have written before.
-
-    Raises:
-        ValueError: As `check_folder`, or if another run writes to the folder or has just finished this one.
-    """
-    state = PartialState()
-    with only_run(out, is_main=state.is_main_process, wait=state.wait_for_everyone):
-        if state.is_main_process and check_folder(out, recipe, resume):
-            raise ValueError(f"`out` must be a folder that no other run writes to, but one has finished {str(out)!r}.")
-        yield
 
 
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:

@@ -35,9 +35,6 @@ from modeling_crh.modeling_crh import CRHModel, draw_first_centers
 from modeling_crh.training.arguments import changed_settings
 from modeling_crh.training.references import reference_similarity
 
-Levels = dict[str, list[str]]
-"""Names of the nodes of all classes, by level of a taxonomy."""
-
 _NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
 
 
@@ -89,7 +86,7 @@ def split_figures(model: CRHModel, encoded: dict[str, EncodedItems], splits: Dat
 
 
 def figures_of(
-    encoded: dict[str, EncodedItems], levels: Levels | None = None, prefix_bits: Sequence[int] = ()
+    encoded: dict[str, EncodedItems], levels: dict[str, list[str]] | None = None, prefix_bits: Sequence[int] = ()
 ) -> dict[str, float]:
     """Compute all retrieval figures of `query` against `database`, by name; see `retrieval_figures`.
 
@@ -201,11 +198,7 @@ def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
 
 
 def correlate_centers(
-    model: CRHModel,
-    database: Dataset,
-    reference: str,
-    *,
-    data_dir: str | Path | None = None,
+    model: CRHModel, database: Dataset, reference: str, *, data_dir: str | Path | None = None
 ) -> CenterSemantics:
     """Compute the PCC of the centers of a model with a reference similarity of their classes, as in the paper.
 

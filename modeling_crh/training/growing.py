@@ -45,7 +45,8 @@ def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256
     config = model.config
     names = class_names(model)
     num_labels = len(names) + items.num_labels
-    _check_names(names, items.label_names)
+    if known := [name for name in items.label_names if name in names]:
+        raise ValueError(f"`items` must bring new classes alone, but the model knows {known[0]!r} already.")
     is_own = config.codebook == "own"
     if is_own and num_labels > 2 ** model.codebook.shape[2]:
         raise ValueError(
@@ -69,12 +70,6 @@ def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256
     config.id2label = dict(enumerate([*names, *items.label_names]))
     config.label2id = {name: index for index, name in config.id2label.items()}
     return model
-
-
-def _check_names(names: list[str], new_names: list[str]) -> None:
-    for name in new_names:
-        if name in names:
-            raise ValueError(f"`items` must bring new classes alone, but the model knows {name!r} already.")
 
 
 def _class_means(model: CRHModel, items: LabelledDataset, batch_size: int) -> Tensor:

@@ -42,15 +42,7 @@ DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
 FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
 """Default recipe of `crh train` for stored features, which trains a head on them."""
 
-_COLUMNS = (
-    "image_column",
-    "audio_column",
-    "text_column",
-    "features_column",
-    "label_column",
-    "label_separator",
-    "multi_hot",
-)
+_COLUMNS = "image_column audio_column text_column features_column label_column label_separator multi_hot".split()
 
 
 @dataclass(frozen=True, kw_only=True)

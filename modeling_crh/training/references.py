@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_crh.checks import first_line
+from modeling_crh.checks import one_reason
 from modeling_crh.data import LEVELS, class_levels, label_names, nabirds_hierarchy
 from modeling_crh.encoding import LabelledDataset, TextDataset
 from modeling_crh.encoding.feature_tables import pooled_batches
@@ -24,13 +24,7 @@ from modeling_crh.pretrained import load_pretrained
 TAXONOMY = "taxonomy"
 
 
-def reference_similarity(
-    reference: str,
-    dataset: Dataset,
-    *,
-    data_dir: str | Path | None = None,
-    batch_size: int = 64,
-) -> Tensor:
+def reference_similarity(reference: str, dataset: Dataset, *, data_dir: str | Path | None = None) -> Tensor:
     """Compute the similarity of the classes of a dataset by a taxonomy or a pretrained model.
 
     Args:
@@ -40,7 +34,6 @@ def reference_similarity(
             `name_similarity`.
         dataset: A split with rows of every class, such as `database`.
         data_dir: Folder of official files with a taxonomy.
-        batch_size: Number of images or names that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, symmetric, larger is more similar.
@@ -53,8 +46,8 @@ def reference_similarity(
     model, processor = load_reference_model(reference)
     nn.Module.to(model, PartialState().device)
     if isinstance(processor, PreTrainedTokenizerBase):
-        return name_similarity(model, processor, label_names(dataset), batch_size=batch_size)
-    return item_similarity(model, labelled_dataset(dataset, processor), batch_size=batch_size)
+        return name_similarity(model, processor, label_names(dataset))
+    return item_similarity(model, labelled_dataset(dataset, processor))
 
 
 def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list[tuple[str, ...]]:
@@ -90,19 +83,15 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
     Raises:
         ValueError: If the model does not exist, reads neither images nor texts, or lacks weights.
     """
-    try:
+    rule = f"`reference` must be 'taxonomy' or the folder or Hub id of a model, but {name!r} is not"
+    with one_reason(rule, OSError, ValueError, SafetensorError):
         model = load_pretrained(name, dtype=torch.float32)
         if model.main_input_name not in ("pixel_values", "input_ids"):
             raise ValueError(f"it reads {model.main_input_name}, and neither images nor texts")
         return model, load_processor(name, model)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"`reference` must be 'taxonomy' or the folder or Hub id of a model, but {name!r} is not: "
-            f"{first_line(error)}."
-        ) from error
 
 
-def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_size: int = 64) -> Tensor:
+def item_similarity(model: PreTrainedModel, items: LabelledDataset) -> Tensor:
     """Compute the cosine between the mean embeddings of classes, over item embeddings of length 1.
 
     An item with several labels counts for each of them in equal parts, as in the statistics of reassignment.
@@ -110,7 +99,6 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
     Args:
         model: Backbone in evaluation mode, as `load_pretrained` returns it.
         items: Items of every class, without augmentation.
-        batch_size: Number of items that go through the model at a time.
 
     Returns:
         `(C, C)` float64 on the CPU, from -1 to 1.
@@ -126,15 +114,13 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset, *, batch_siz
         )
     sums: Tensor | float = 0.0
     start = 0
-    for vectors in pooled_batches(model, items, batch_size, desc="Embedding"):
+    for vectors in pooled_batches(model, items, desc="Embedding"):
         sums = sums + weights[start : start + len(vectors)].double().T @ F.normalize(vectors.double())
         start += len(vectors)
     return _cosine(cast(Tensor, sums))
 
 
-def name_similarity(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str], *, batch_size: int = 64
-) -> Tensor:
+def name_similarity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str]) -> Tensor:
     """Compute the cosine between the embeddings of names, each of the whole name.
 
     Underscores in the C names are read as spaces. The model must be in evaluation mode.
@@ -148,7 +134,7 @@ def name_similarity(
     kinds = Features(text=Value("string"), label=ClassLabel(names=names))
     rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}
     items = TextDataset(Dataset.from_dict(rows, features=kinds), tokenizer)
-    return _cosine(torch.cat([*pooled_batches(model, items, batch_size, desc="Embedding")]).double())
+    return _cosine(torch.cat([*pooled_batches(model, items, desc="Embedding")]).double())
 
 
 def _cosine(vectors: Tensor) -> Tensor:

@@ -43,23 +43,20 @@ def assign_shared(cost: Floats, room: Integers) -> Integers:
         raise ValueError(f"`room` must add up to at least C={cost.shape[1]}, but adds up to {room.sum()}.")
     if cost.shape[1] == 0:
         return np.zeros(0, np.int64)
-    prices = find_prices(cost, room)
-    return _Balance(cost, room, prices).solve()
+    return _Balance(cost, room, find_prices(cost, room)[0]).solve()
 
 
-def find_prices(cost: Floats, room: Integers) -> Floats:
+def find_prices(
+    cost: Floats, room: Integers, generator: np.random.Generator | None = None
+) -> tuple[Floats, float, bool]:
     """Find prices, `(W,)` from 0 up, by which nearly as many classes choose each word as it has room for.
 
-    A class chooses the word of the least cost and price. Words that are left with room cost nothing.
-    """
-    return _find_prices(cost, room, np.random.default_rng(0))[0]
-
-
-def _find_prices(cost: Floats, room: Integers, generator: np.random.Generator) -> tuple[Floats, float, bool]:
-    """Find prices; also the last temperature at which Newton's method found them, and whether it ended there by ties.
+    A class chooses the word of the least cost and price. Words that are left with room cost nothing. Also return the
+    last temperature at which Newton's method found prices, and whether it ended there by ties.
 
     Below a temperature, classes with equal costs all change their word at one price, and the method finds none.
     """
+    generator = generator or np.random.default_rng(0)
     num_words, num_labels = cost.shape
     span = float(np.ptp(cost))
     prices, temperature, is_tied = np.zeros(num_words), span / 8, False
@@ -67,7 +64,7 @@ def _find_prices(cost: Floats, room: Integers, generator: np.random.Generator) -
         return prices, np.inf, True
     if num_labels > _SMALL:
         part = generator.choice(num_labels, num_labels // _PART, replace=False)
-        prices, found, is_tied = _find_prices(np.ascontiguousarray(cost[:, part]), -(-room // _PART), generator)
+        prices, found, is_tied = find_prices(np.ascontiguousarray(cost[:, part]), -(-room // _PART), generator)
         temperature = min(temperature, found)
     coldest = span * num_words / (8 * num_labels)  # where some classes of a word are between two words
     next_temperature = temperature

@@ -35,7 +35,7 @@ def expected(index):
     """Distances and positions of what is nearest to an item."""
 
     def nearest(position, k=12, logits=None):
-        found, near = index.search_positions(index.packed[[position]], k, rerank_logits=logits)
+        _, found, near = index.find(index.packed[[position]], k, rerank_logits=logits)
         return near[0].tolist(), found[0].tolist()
 
     return nearest

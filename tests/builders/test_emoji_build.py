@@ -11,7 +11,7 @@ from emoji_build import build_emoji, draw_queries, main
 from emoji_make_sample import make_emoji_sample
 from emoji_packages import VENDORS
 
-from modeling_crh.data.benchmarks import load_benchmark
+from modeling_crh.data import load_benchmark
 from modeling_crh.data.benchmarks.official_files import encode_png
 from modeling_crh.data.benchmarks.small_images import emoji_features, load_emoji
 from modeling_crh.data.columns import class_levels, label_names, label_tensor

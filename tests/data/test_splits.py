@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, Image
+from datasets import Dataset, DatasetDict, Image, concatenate_datasets
 from hypothesis import given
 from hypothesis import strategies as st
 
 from modeling_crh.data.columns import canonical_features, label_tensor
-from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_dataset, split_rows
+from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_rows
 
 
 def dataset_of(labels, *, num_classes=3):
@@ -14,6 +14,12 @@ def dataset_of(labels, *, num_classes=3):
     multi_label = isinstance(labels[0], list)
     names = [f"class {index}" for index in range(num_classes)]
     return Dataset.from_dict(rows, features=canonical_features(names, multi_label=multi_label))
+
+
+def split_dataset(dataset, query=None, **settings):
+    rows = split_rows(dataset, query, **settings)
+    together = dataset if query is None else concatenate_datasets([dataset, query])
+    return DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
 
 
 def files(split):

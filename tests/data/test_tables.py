@@ -89,7 +89,7 @@ def test_a_row_is_named_by_its_file_and_its_number_there(make, tmp_path):
     rows = Rows(make(tmp_path))
     named = [chunk.place(row) for chunk in rows.chunks() for row in range(len(chunk.table))]
     assert len(set(named)) == rows.num_rows == 200
-    assert [rows.place(row) for row in range(200)] == named
+    assert list(rows.places()) == named
     assert named[0] == f"row 0 of {rows.readers[0].source}"
     assert named[-1].endswith(f" of {rows.readers[-1].source}")
 

@@ -58,7 +58,7 @@ def test_what_is_written_is_what_a_table_of_features_reads(num_views, split, tmp
     assert [items.label_names[label] for label in items.labels] == LABELS
     assert torch.equal(torch.stack([items[row]["features"] for row in range(8)]), features[:, 0])
     items = FeatureDataset(query)
-    assert items.num_features == 5
+    assert items.inputs([0])["features"].shape == (1, 5)
     seen = set()
     for epoch in range(20):
         items.set_epoch(epoch)

@@ -30,10 +30,9 @@ def test_the_texts_of_a_batch_are_padded_to_the_longest_of_them(make_tokenizer):
     assert texts[1]["labels"].item() == 1
 
 
-def test_a_text_is_cut_to_what_the_model_or_the_caller_takes(make_tokenizer):
+def test_a_text_is_cut_to_what_the_model_takes(make_tokenizer):
     table = table_of(["cat " * 9, "sat"])
     assert TextDataset(table, make_tokenizer())[0]["input_ids"].tolist() == [3] * 6
-    assert TextDataset(table, make_tokenizer(), max_length=2)[0]["input_ids"].tolist() == [3] * 2
 
 
 def test_a_missing_text_is_an_error_that_names_its_row(make_tokenizer):

@@ -110,6 +110,6 @@ def test_a_model_that_sentence_transformers_has_no_modules_for_is_an_error(
 def test_nothing_is_written_if_the_codes_are_others(text_checkpoint, tmp_path, monkeypatch):
     model, tokenizer = load_checkpoint(text_checkpoint)
     monkeypatch.setattr("modeling_crh.export.sentence_transformers_export.token_pooling", lambda backbone: "cls")
-    with pytest.raises(ValueError, match="must give the same codes under sentence-transformers as here, but does not"):
+    with pytest.raises(ValueError, match="must give the same codes under sentence-transformers as under torch"):
         export_sentence_transformers(model, tmp_path / "st", tokenizer=tokenizer)
     assert list(tmp_path.iterdir()) == []

@@ -55,7 +55,7 @@ def test_ids_may_be_strings_in_either_index(tmp_path, write_codes, kind):
     for found in (index, table, table.in_memory()):
         assert found.search(packed, 1)[0].ravel().tolist() == names
         assert found.search_radius(packed[:1], 0)[0][0].tolist() == names[:1]
-        positions, _ = found.search_positions(packed[3:4], 1)
+        positions = found.find(packed[3:4], 1).positions
         assert found.records(positions[0])[0]["id"] == names[3]
     write_codes(tmp_path / "more.parquet", slice(0, 1), id=pa.array(["new"], kind))
     table = codes_to_table(tmp_path / "more.parquet", tmp_path / "all.lance", append=True)

@@ -43,7 +43,7 @@ def test_neighbours_worked_by_hand(build):
     assert ids.tolist() == [[30, 20, 40], [10, 20, 40]]
     assert distances.tolist() == [[0, 1, 1], [1, 6, 6]]
     assert (ids.dtype, distances.dtype) == (np.int64, np.int32)
-    positions, same = index.search_positions(queries, k=3)
+    _, positions, same = index.find(queries, k=3)
     assert same.tolist() == distances.tolist()
     assert index.records(positions[1][:2]) == [
         {"id": 10, "label": None, "path": "a"},
@@ -141,7 +141,7 @@ def test_added_codes_are_found(build):
     index.add(packed[:0], np.arange(0), labels=pa.array([], pa.string()))
     assert len(index) == 200
     assert index.search_radius(packed[-1:], 0)[0][0].tolist() == [1199]
-    (positions,), _ = index.search_radius_positions(packed[-1:], 0)
+    positions = index.find_within(packed[-1:], 0)[0].positions
     assert [record["label"] for record in index.records(positions)] == ["new"]
 
 

@@ -86,7 +86,7 @@ def test_a_condition_chooses_items_before_codes_are_compared(table):
 
 
 def test_records_hold_all_columns_in_the_order_asked_for(table):
-    (positions,), _ = table.where({"year": 6}).search_positions(QUERIES[:1], 3)
+    (positions,) = table.where({"year": 6}).find(QUERIES[:1], 3).positions
     records = table.records([positions[1], positions[0], positions[1]])
     ids = [record["id"] for record in records]
     assert ids[0] == ids[2] != ids[1]

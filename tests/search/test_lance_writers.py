@@ -51,7 +51,7 @@ def test_a_reader_sees_whole_versions_only(uri):
 def test_what_is_open_stays_until_it_is_refreshed(uri):
     reader, writer = LanceIndex(uri), LanceIndex(uri)
     chosen = reader.where({"label": "0"})
-    positions, _ = reader.search_positions(CODES[:1], PART)
+    positions = reader.find(CODES[:1], PART).positions
     writer.delete("id < 10")
     writer.optimize()
     for index in (reader, chosen):

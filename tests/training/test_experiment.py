@@ -12,7 +12,7 @@ import torch
 import yaml
 from tiny_runs import IMAGES, RESNET, VIT, same_state
 
-from modeling_crh.data import PROTOCOLS, Protocol, benchmark_rows
+from modeling_crh.data import PROTOCOLS, Protocol, load_splits
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.runtime.atomic_files import only_run
 from modeling_crh.training import build as assembly
@@ -222,7 +222,7 @@ def test_a_run_on_a_benchmark_names_the_rows_of_its_splits(recipe, tmp_path, mon
     monkeypatch.setitem(PROTOCOLS, "fashion_mnist_sample", {"disjoint": Protocol(50, 100, train_in_database=False)})
     run = train(Recipe.from_dict(fields, training={"num_train_epochs": 1}), tmp_path / "run")
     rows = json.loads((tmp_path / "run" / "rows.json").read_text())
-    expected = benchmark_rows("fashion_mnist_sample", protocol="disjoint", seed=3)
+    expected = load_splits("fashion_mnist_sample", protocol="disjoint", seed=3).rows
     assert rows == {name: chosen.tolist() for name, chosen in expected.items()}
     assert {name: len(chosen) for name, chosen in rows.items()} == run.splits.num_rows
 

@@ -85,7 +85,7 @@ def test_images_are_compared_by_the_mean_embedding_of_each_class(save_model, ima
         else:
             vectors = model(pixels).last_hidden_state.mean((2, 3))
     expected = slow_class_cosine(vectors.double(), [[0, 3], [1, 4], [2, 5]])
-    result = reference_similarity(folder, images, batch_size=4)
+    result = reference_similarity(folder, images)
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
     assert torch.equal(result, result.T)
 
@@ -102,7 +102,7 @@ def test_names_are_compared_by_the_mean_over_their_tokens(save_model, images):
     result = name_similarity(model, tokenizer, ["bright", "dark_coat striped", "coat"])
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
     assert result.diagonal().tolist() == pytest.approx([1, 1, 1])
-    names = name_similarity(model, tokenizer, label_names(images), batch_size=1)
+    names = name_similarity(model, tokenizer, label_names(images))
     torch.testing.assert_close(reference_similarity(folder, images), names, atol=1e-5, rtol=0)
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from modeling_crh.data.benchmarks.official_files import find_file, load_hub_pair, require_images, unpacked_folder
 from modeling_crh.data.columns import canonical_features
 from modeling_crh.data.prepared import prepare_dataset
-from modeling_crh.runtime.terminal import progress_bar
 
 CARS_HUB_ID = "tanganke/stanford_cars"
 
@@ -240,12 +239,10 @@ def _read_part(data_dir: Path, part: str) -> Dataset:
 
 
 def _read_json(path: Path) -> dict[str, list[dict[str, Any]]]:
-    with progress_bar(total=1, desc=f"Reading {path.name}") as bar:
-        try:
-            content = json.loads(path.read_bytes(), object_hook=_without_shapes)
-        except ValueError as error:
-            raise ValueError(f"{path} must be a whole JSON file, but reading it failed: {error}.") from error
-        bar.update()
+    try:
+        content = json.loads(path.read_bytes(), object_hook=_without_shapes)
+    except ValueError as error:
+        raise ValueError(f"{path} must be a whole JSON file, but reading it failed: {error}.") from error
     for kind, keys in _KEYS.items():
         if not isinstance(content, dict) or not isinstance(content.get(kind), list):
             raise ValueError(f"{path} must hold a list of {kind}, but does not.")

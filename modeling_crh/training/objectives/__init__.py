@@ -52,12 +52,4 @@ def find_objective(method: str) -> type[Objective] | None:
     return found
 
 
-__all__ = [
-    "METHODS",
-    "OBJECTIVES",
-    "UNTRAINED",
-    "Objective",
-    "collect_features",
-    "find_objective",
-    "fit_untrained",
-]
+__all__ = ["METHODS", "OBJECTIVES", "UNTRAINED", "Objective", "collect_features", "find_objective", "fit_untrained"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling_crh.codes import binarize
-from modeling_crh.losses import center_cosine, classification_loss, has_label, label_weights
+from modeling_crh.losses import center_cosine, classification_loss, has_label, label_weights, quantization_loss
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.objectives.hash_centers import (
     balanced_centers,
@@ -20,7 +20,7 @@ from modeling_crh.training.objectives.hash_centers import (
     random_signs,
     spread_centers,
 )
-from modeling_crh.training.objectives.objective import Objective, check_setting, quantization_gap
+from modeling_crh.training.objectives.objective import Objective, check_setting
 
 
 class CSQ(Objective):
@@ -57,7 +57,7 @@ class CSQ(Objective):
         targets = self.targets(labels)
         # (tanh v + 1) / 2 is the sigmoid of 2 v
         central = F.binary_cross_entropy_with_logits(2 * hash_logits, (targets + 1) / 2)
-        return central + self.quantization_weight * quantization_gap(hash_logits)
+        return central + self.quantization_weight * quantization_loss(hash_logits)
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return the center of each sample, `(N, K)` float32, every entry -1 or +1."""
@@ -132,7 +132,7 @@ class MDS(Objective):
         log_rest = torch.log(-torch.expm1(log_p.clamp(max=_CLOSE_TO_ONE)))
         targets = label_weights(labels, self.num_labels)
         central = -torch.lerp(log_rest, log_p, targets).mean()
-        return central + self.quantization_weight * quantization_gap(hash_logits)
+        return central + self.quantization_weight * quantization_loss(hash_logits)
 
 
 class GreedyHash(Objective):

@@ -9,7 +9,7 @@ from scipy.linalg import hadamard
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from modeling_crh.codebook import center_distances, draw_codebook
+from modeling_crh.codebook import center_distances, distinct_rows, draw_codebook
 
 Array = NDArray[np.float64]
 
@@ -65,9 +65,11 @@ def balanced_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
     words = np.empty((0, num_bits), np.int8)
     half = np.where(np.arange(num_bits) < num_bits // 2, 1, -1).astype(np.int8)
     while len(words) < balanced:
-        words = _unique(words, generator.permuted(np.tile(half, (num_labels, 1)), axis=1))[:balanced]
+        more = generator.permuted(np.tile(half, (num_labels, 1)), axis=1)
+        words = distinct_rows(np.concatenate([words, more]))[:balanced]
     while len(words) < num_labels:
-        words = _unique(words, random_signs(generator, (num_labels, num_bits)))[:num_labels]
+        more = random_signs(generator, (num_labels, num_bits))
+        words = distinct_rows(np.concatenate([words, more]))[:num_labels]
     return torch.from_numpy(words)
 
 
@@ -249,9 +251,3 @@ def _check_room(num_labels: int, num_bits: int) -> None:
         raise ValueError(
             f"`num_bits` must make a word for each of C={num_labels} classes, but {num_bits} bits make {2**num_bits}."
         )
-
-
-def _unique(words: NDArray[np.int8], more: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Join both, without repetitions, in the order drawn."""
-    both = np.concatenate([words, more])
-    return both[np.sort(np.unique(both, axis=0, return_index=True)[1])]

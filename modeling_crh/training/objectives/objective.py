@@ -145,16 +145,6 @@ class Objective(nn.Module):
         return self.centers
 
 
-def quantization_gap(hash_logits: Tensor) -> Tensor:
-    """Compute the mean of (|tanh v| - 1)^2 over samples and bits, which CSQ and MDS add to their losses.
-
-    Example:
-        >>> quantization_gap(torch.tensor([[0.0, 100.0]]))
-        tensor(0.5000)
-    """
-    return (hash_logits.tanh().abs() - 1).square().mean()
-
-
 def check_setting(name: str, value: Any, *, positive: bool = False) -> float:
     """Check that a setting is a finite number, 0 or larger, or with `positive` above 0, and return it."""
     if not is_number(value) or not 0 <= value < float("inf") or (positive and value == 0):

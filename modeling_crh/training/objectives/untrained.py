@@ -61,18 +61,12 @@ def collect_features(model: CRHModel, items: LabelledDataset, *, batch_size: int
     Returns:
         `(N, F)` float32 on the CPU. The model is then in evaluation mode.
     """
-    read: list[Tensor] = []
-    hook = model.train(False).hash_head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
     loader: DataLoader[dict[str, Tensor]] = DataLoader(items, batch_size=batch_size)
 
     def features(**inputs: Tensor) -> Tensor:
-        model(**inputs)
-        return read.pop()
+        return model._pooled_features(inputs)[0]
 
-    try:
-        return torch.cat(list(run_batches(model, loader, features, desc="Reading features")))
-    finally:
-        hook.remove()
+    return torch.cat([*run_batches(model.train(False), loader, features, desc="Reading features")])
 
 
 def _sign(head: nn.Linear, features: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import Image
 
-from modeling_crh.data.benchmarks import PROTOCOLS, benchmark_rows, load_benchmark, read_benchmark
+from modeling_crh.data import PROTOCOLS, load_benchmark, load_splits, read_benchmark
 from modeling_crh.data.columns import label_tensor
 
 
@@ -17,7 +17,7 @@ def test_the_training_set_is_the_database_and_the_test_set_the_queries(idx_folde
 
 @pytest.mark.parametrize("protocol", ["official", "disjoint"])
 def test_the_rows_that_a_run_can_save_give_back_its_splits(protocol):
-    rows = benchmark_rows("fashion_mnist_sample", protocol=protocol, seed=3)
+    rows = load_splits("fashion_mnist_sample", protocol=protocol, seed=3).rows
     splits = load_benchmark("fashion_mnist_sample", protocol=protocol, seed=3)
     images = [
         image["bytes"]
@@ -30,7 +30,9 @@ def test_the_rows_that_a_run_can_save_give_back_its_splits(protocol):
 
 
 def test_the_seed_decides_what_is_drawn_and_a_disjoint_protocol_draws_each_row_once():
-    first, again, other = (benchmark_rows("fashion_mnist_sample", protocol="disjoint", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        load_splits("fashion_mnist_sample", protocol="disjoint", seed=seed).rows for seed in (0, 0, 1)
+    )
     sizes = {"train": 2700, "validation": 300, "query": 1000, "database": 3000}
     assert {name: len(rows) for name, rows in first.items()} == sizes
     assert np.array_equal(np.sort(np.concatenate(list(first.values()))), np.arange(7000))
@@ -38,7 +40,7 @@ def test_the_seed_decides_what_is_drawn_and_a_disjoint_protocol_draws_each_row_o
     assert not np.array_equal(first["query"], other["query"])
 
 
-@pytest.mark.parametrize("read", [load_benchmark, benchmark_rows, read_benchmark])
+@pytest.mark.parametrize("read", [load_benchmark, read_benchmark])
 @pytest.mark.parametrize(
     ("name", "data_dir", "error", "message"),
     [
@@ -53,12 +55,11 @@ def test_an_unknown_benchmark_or_folder_is_an_error(name, data_dir, error, messa
         read(name, data_dir)
 
 
-@pytest.mark.parametrize("read", [load_benchmark, benchmark_rows])
-def test_an_unknown_protocol_is_an_error_before_anything_is_read(read):
+def test_an_unknown_protocol_is_an_error_before_anything_is_read():
     with pytest.raises(
         ValueError, match="`protocol` of coco must be one of official, sampled, disjoint, but got 'all'"
     ):
-        read("coco", protocol="all")
+        load_benchmark("coco", protocol="all")
 
 
 def test_a_folder_of_too_few_images_is_an_error(idx_folder):

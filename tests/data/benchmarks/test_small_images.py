@@ -10,7 +10,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from modeling_crh.data.benchmarks import load_benchmark, small_images
+from modeling_crh.data import load_benchmark
+from modeling_crh.data.benchmarks import small_images
 from modeling_crh.data.benchmarks.official_files import encode_png
 from modeling_crh.data.benchmarks.small_images import (
     FASHION_CLASSES,
