@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_runs import tiny_trainer
+from tiny_runs import tiny_trainer, vectors_of
 from transformers import TrainerCallback
 
 from modeling_crh import cli
@@ -16,8 +16,12 @@ from modeling_crh.runtime.processes import leave_processes
 from modeling_crh.training.trainer import CRHTrainer
 
 BATCH_SIZE = 8  # of all processes together
-FIELDS = {"2 shared": {"codebook": "shared", "head_dim": 2}, "2 proxies": {"proxy_share": 0.5}}
-SIZES = {"2 proxies": 24}  # or else the last batch is filled up with repetitions
+FIELDS = {
+    "2 shared": {"codebook": "shared", "head_dim": 2},
+    "2 proxies": {"proxy_share": 0.5},
+    "2 norm": {"hash_head_batch_norm": True},
+}
+SIZES = {"2 proxies": 24, "2 norm": 24}  # or else the last batch is filled up with repetitions
 
 
 class DieAt(TrainerCallback):
@@ -32,8 +36,9 @@ def train(folder, processes):
     """Train; the first process saves the assignment and the weights of every epoch, and every process its proxies."""
     settings = {"per_device_train_batch_size": BATCH_SIZE // processes, "save_strategy": "epoch"}
     settings |= {"size": SIZES.get(folder.name, 22), "model_fields": FIELDS.get(folder.name)}
+    settings |= {"eval_strategy": "epoch"} if folder.name == "2 norm" else {}
     run = tiny_trainer(folder, learning_rate=1e-3, **settings)
-    totals = []
+    totals, vectors = [], vectors_of(run)
     end_epoch = run.reassignment._end_epoch
 
     def remember(*args):
@@ -42,11 +47,13 @@ def train(folder, processes):
 
     run.reassignment._end_epoch = remember
     run.train()
-    if run.reassignment.proxies is not None:
-        torch.save(run.reassignment.proxies.vectors.detach(), folder / f"proxies-{run.args.process_index}.pt")
+    if vectors[0] is not None:
+        torch.save([one for one in vectors if one is not None][-1], folder / f"proxies-{run.args.process_index}.pt")
     if run.is_world_process_zero():
-        weights = torch.stack([weights for _, weights, _ in totals])
-        torch.save({"assignment": run.model.assignment, "weights": weights}, folder / "result.pt")
+        weights = torch.stack([weights for _, weights in totals])
+        figures = [row["eval_map"] for row in run.state.log_history if "eval_map" in row]
+        result = {"assignment": run.model.assignment, "weights": weights, "figures": figures}
+        torch.save(result, folder / "result.pt")
 
 
 def train_until_one_dies(folder, processes):

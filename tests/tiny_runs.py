@@ -113,6 +113,24 @@ class StopAt(TrainerCallback):
             raise InterruptedError
 
 
+class KeepVectors(TrainerCallback):
+    """Keeps the vectors of the proxies as they are after each step, or None."""
+
+    def __init__(self, trainer):
+        self.trainer, self.vectors = trainer, []
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        proxies = self.trainer.reassignment.proxies
+        self.vectors.append(None if proxies is None else proxies.vectors.detach().clone())
+
+
+def vectors_of(trainer):
+    """The list that the vectors of proxies will be in, step by step, once a trainer trains."""
+    keeper = KeepVectors(trainer)
+    trainer.add_callback(keeper)
+    return keeper.vectors
+
+
 def random_batch(seed, samples=6, num_labels=4, num_bits=8, multi=False):
     """Seeded hash logits and labels; with `multi`, at least one a row."""
     generator = torch.Generator().manual_seed(seed)

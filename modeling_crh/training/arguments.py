@@ -1,17 +1,20 @@
 """CRHTrainingArguments: transformers' arguments with the paper's defaults, and parameter groups of the optimizer."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
+from accelerate.data_loader import IterableDatasetShard
 from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_utils import SchedulerType, has_length
 
-from modeling_crh.checks import is_number, is_whole
+from modeling_crh.checks import check_whole, is_number, is_whole
 from modeling_crh.modeling_crh import CRHModel
+from modeling_crh.training.assignment import check_method
 from modeling_crh.training.fine_tuning import layer_scales
 
 LEAST_LEARNING_RATE = 1.0e-7
@@ -33,8 +36,8 @@ class CRHTrainingArguments(TrainingArguments):
     """Training settings; the defaults are the paper's for single-label data.
 
     Args:
-        lr_scheduler_kwargs: Settings of the learning rate schedule. None ends the schedules that take a `min_lr` at
-            1e-7, as the paper does, and leaves the others unchanged.
+        lr_scheduler_kwargs: Settings of the learning rate schedule. Without any, the schedules that take a `min_lr` end
+            at 1e-7, as in the paper, and the others are unchanged.
         head_learning_rate: Learning rate of the hash head; `learning_rate` then applies only to the backbone. None
             gives all weights `learning_rate`.
         layer_decay: Factor of the learning rate from one block of the backbone to the one below it, see `layer_scales`,
@@ -75,8 +78,11 @@ class CRHTrainingArguments(TrainingArguments):
         for name, (default, reason) in _NOT_FOR_HASHING.items():
             if getattr(self, name) != default:
                 raise ValueError(f"`{name}` must be {default!r}, since {reason}, but got {getattr(self, name)!r}.")
-        if self.lr_scheduler_kwargs is None:
-            self.lr_scheduler_kwargs = self._schedule_defaults()
+        if not self.lr_scheduler_kwargs and SchedulerType(self.lr_scheduler_type) == SchedulerType.WARMUP_STABLE_DECAY:
+            raise ValueError(
+                "`lr_scheduler_kwargs` must hold `num_decay_steps` for warmup_stable_decay, which has no default, but "
+                f"got {self.lr_scheduler_kwargs}."
+            )
         # transformers 5.23 renamed these and warns of the old names, which are the only ones before it.
         for name in ("gradient_checkpointing", "gradient_checkpointing_kwargs"):
             renamed = name.replace("gradient", "activation")
@@ -106,8 +112,8 @@ class CRHTrainingArguments(TrainingArguments):
     def _check_numbers(self) -> None:
         if self.reassignment not in ("hungarian", "greedy", "none"):
             raise ValueError(f"`reassignment` must be 'hungarian', 'greedy' or 'none', but got {self.reassignment!r}.")
-        if not is_whole(self.reassign_every) or self.reassign_every < 1:
-            raise ValueError(f"`reassign_every` must be at least 1, but got {self.reassign_every!r}.")
+        check_whole("reassign_every", self.reassign_every)
+        check_whole("reassign_every_epoch_until", self.reassign_every_epoch_until, least=0)
         positive = ["learning_rate", "per_device_train_batch_size", "per_device_eval_batch_size"]
         if not is_whole(self.max_steps) or self.max_steps <= 0:
             positive.append("num_train_epochs")
@@ -120,16 +126,6 @@ class CRHTrainingArguments(TrainingArguments):
             raise ValueError(f"`head_learning_rate` must be a number, 0 or larger, but got {rate!r}.")
         if self.layer_decay is not None and (not is_number(self.layer_decay) or not 0 < self.layer_decay <= 1):
             raise ValueError(f"`layer_decay` must lie in (0, 1], but got {self.layer_decay!r}.")
-
-    def _schedule_defaults(self) -> dict[str, Any] | None:
-        """Choose the default settings of the learning rate schedule."""
-        schedule = SchedulerType(self.lr_scheduler_type)
-        if schedule == SchedulerType.WARMUP_STABLE_DECAY:
-            raise ValueError(
-                "`lr_scheduler_kwargs` must hold `num_decay_steps` for warmup_stable_decay, which has no default, but "
-                "got None."
-            )
-        return {"min_lr": LEAST_LEARNING_RATE} if schedule.value in _SCHEDULES_WITH_MIN_LR else None
 
 
 def changed_settings(args: TrainingArguments) -> dict[str, Any]:
@@ -147,6 +143,30 @@ def changed_settings(args: TrainingArguments) -> dict[str, Any]:
         if value != default and isinstance(value, int | float | str | list | dict | None):
             settings[entry.name] = value
     return settings
+
+
+@contextmanager
+def whole_schedule(args: CRHTrainingArguments) -> Iterator[None]:
+    """Fill in the default settings of the learning rate schedule; outside they stay None, for another schedule."""
+    given, is_with_min = args.lr_scheduler_kwargs, SchedulerType(args.lr_scheduler_type).value in _SCHEDULES_WITH_MIN_LR
+    args.lr_scheduler_kwargs = given or ({"min_lr": LEAST_LEARNING_RATE} if is_with_min else {})
+    try:
+        yield
+    finally:
+        args.lr_scheduler_kwargs = given
+
+
+def check_loss(function: Any) -> None:
+    """Refuse a loss function of transformers' kind: CRH has its own, and another is an `Objective`."""
+    if function is not None:
+        raise ValueError(f"`compute_loss_func` must be None, since another loss is an `objective`, but got {function}.")
+
+
+def paper_optimizer(optimizer: Any, settings: dict[str, Any], args: CRHTrainingArguments) -> tuple[Any, dict[str, Any]]:
+    """Choose Adam for AdamW, with its coupled weight decay unless `decoupled_weight_decay`; other optimizers stay."""
+    if optimizer is not torch.optim.AdamW:
+        return optimizer, settings
+    return torch.optim.Adam, {"fused": False} | settings | {"decoupled_weight_decay": args.decoupled_weight_decay}
 
 
 def check_arguments(args: Any) -> CRHTrainingArguments:
@@ -171,13 +191,16 @@ def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
         )
 
 
-def check_fits(model: CRHModel, args: CRHTrainingArguments) -> None:
+def check_fits(model: CRHModel, args: CRHTrainingArguments, *, is_crh: bool) -> None:
     """Check that a model can be trained so: its centers may move, and gradients reach the trained part of its backbone.
 
     Raises:
-        ValueError: If centers would move that are those of another model, `layer_scales` raises it, or reentrant
-            checkpointing would keep the gradients from blocks.
+        ValueError: If centers would move that are those of another model, or (of CRH) cannot be assigned so,
+            `layer_scales` raises it, or reentrant checkpointing would keep the gradients from blocks.
     """
+    if is_crh and args.reassignment != "none":
+        num_words, num_labels = model.codebook.shape[1], model.assignment.shape[1]
+        check_method(args.reassignment, num_words, num_labels, model.config.word_capacity)
     if model.config.fixed_centers and args.reassignment != "none":
         raise ValueError(
             "`reassignment` must be 'none' for a model with `fixed_centers`, which are those of another model, but got "
@@ -209,13 +232,33 @@ def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArg
                 f"others have read, but {type(loader.dataset).__name__} has none."
             )
         return
-    single = loader.total_dataset_length % loader.total_batch_size == 1 and not args.dataloader_drop_last
+    num_samples, batch_size = _total_sizes(loader, args)
+    single = num_samples % batch_size == 1 and not args.dataloader_drop_last and args.world_size == 1
     normalises = any(isinstance(layer, nn.BatchNorm1d) for layer in hash_head.modules())
-    if single and normalises and args.world_size == 1:
+    if normalises and (single or batch_size == args.world_size):
         raise ValueError(
-            "`per_device_train_batch_size` must not leave a last batch of one sample to the head's batch norm, but got "
-            f"{loader.total_batch_size} for {loader.total_dataset_length} samples."
+            "`per_device_train_batch_size` must not leave a batch of one sample to the head's batch norm, but got "
+            f"{batch_size // args.world_size} for {num_samples} samples."
         )
+
+
+def own_samples(batch_size: int, loader: Any, batches: int, args: TrainingArguments) -> int:
+    """Count the samples in the next batch of this process, after some `batches` of the epoch, but for repetitions."""
+    if args.world_size == 1 or args.dataloader_drop_last:
+        return batch_size
+    num_samples, total = _total_sizes(loader, args)
+    rest = num_samples % total
+    if rest == 0 or batches < len(loader) - 1:
+        return batch_size
+    return int(min(max(rest - args.process_index * (total // args.world_size), 0), batch_size))
+
+
+def _total_sizes(loader: Any, args: TrainingArguments) -> tuple[int, int]:
+    """Return the numbers of samples in a loader that accelerate prepared, and in a batch over all processes."""
+    if loader.batch_size is None:  # it has a batch sampler
+        return loader.total_dataset_length, loader.total_batch_size
+    dataset = loader.dataset.dataset if isinstance(loader.dataset, IterableDatasetShard) else loader.dataset
+    return len(dataset), loader.batch_size * args.world_size
 
 
 def split_groups(

@@ -12,13 +12,14 @@ from accelerate import PartialState
 from accelerate.utils import broadcast, reduce
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import Subset
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import has_length
 
 from modeling_crh.encoding import LabelledDataset
 from modeling_crh.modeling_crh import CRHModel, draw_first_centers
 from modeling_crh.runtime.terminal import progress_bar, say
-from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.arguments import CRHTrainingArguments, own_samples
 from modeling_crh.training.assignment import AssignmentMethod, ClassStatistics, reassign
 from modeling_crh.training.checkpointing import OBJECTIVE_NAME, STATISTICS_NAME
 from modeling_crh.training.objectives import Objective
@@ -43,6 +44,8 @@ class FollowTrainingCallback(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Set the epoch, from 0, of the dataset; accelerate's loader does not if it is resumed or sharded."""
         dataset = kwargs["train_dataloader"].dataset
+        while isinstance(dataset, Subset):
+            dataset = dataset.dataset
         if isinstance(dataset, LabelledDataset):
             dataset.set_epoch(int(state.epoch or 0))
 
@@ -65,7 +68,8 @@ class ReassignCentersCallback(TrainerCallback):
     had never stopped. For training data without a length, an epoch is one pass over them.
 
     Where the model's config has a `proxy_share`, codes follow `proxies` until that share of the steps is done, rounded
-    up to whole epochs where the training is longer than these; the centers are reassigned after the last of the steps.
+    up to whole epochs where the training is longer than these; the centers are reassigned after the last of the steps,
+    and the proxies are then gone, from the optimizer and from later checkpoints too.
 
     Args:
         args: Training arguments with epochs, method and seed of the reassignment.
@@ -75,11 +79,13 @@ class ReassignCentersCallback(TrainerCallback):
     Attributes:
         statistics: Class statistics of this process in the current epoch.
         batches: Number of batches in `statistics`.
+        passes: Number of passes over the data that are over, where they have no length.
         moved_share: Share of the C classes whose center the last reassignment changed; None before the first.
-        proxies: Proxies that the first steps are trained by; None without.
+        proxies: Proxies that the current step is trained by; None without.
     """
 
     proxies: Proxies | None = None
+    passes: int = 0
 
     def __init__(self, args: CRHTrainingArguments, num_labels: int, num_bits: int) -> None:
         self.args = args
@@ -87,33 +93,28 @@ class ReassignCentersCallback(TrainerCallback):
         self.moved_share: float | None = None
         self._reset()
 
-    def make_proxies(self, model: CRHModel, checkpoint: str | None, *, is_trained: bool) -> Proxies | None:
-        """Make the proxies that the config of a new model asks for, unless no center moves, and return them.
+    def make_proxies(self, model: CRHModel, checkpoint: str | None, optimizer: Any, *, is_new: bool) -> None:
+        """Make the proxies that the config of a new model asks for, unless no center moves.
 
         Args:
             model: Model to train. One whose centers have moved before keeps them, and gets no proxies.
             checkpoint: Checkpoint that training is resumed from, if any; it tells whether there are proxies.
-            is_trained: Whether the optimizer takes their weights; one of the user's own does not.
+            optimizer: Optimizer of the training.
+            is_new: Whether the optimizer is about to take their weights; one of the user's own does not.
         """
         wanted, reason = model.config.proxy_share > 0 and self.args.reassignment != "none", ""
         if checkpoint is not None:
             wanted = wanted and Path(checkpoint, OBJECTIVE_NAME).exists()
         elif wanted and not torch.equal(model.assignment.cpu(), draw_first_centers(model.config)[1]):
             reason = "the centers of the model have moved already"
-        if not is_trained and self.proxies is None:
+        if not reason and not is_new and self.proxies is None:
             reason = "an optimizer of your own does not train them"
         if wanted and reason:
             say(f"Training begins without proxies (`proxy_share`), since {reason}.")
         if not wanted or reason:
-            self.proxies = None
-        elif is_trained:
+            self._end_proxies(optimizer)
+        elif is_new:
             self.proxies = Proxies(model.config, self.args.seed).to(self.args.device)
-        return self.proxies
-
-    @property
-    def leading_proxies(self) -> Proxies | None:
-        """The proxies, if the current step is trained by them."""
-        return self.proxies if self.proxies is not None and self.proxies.lead else None
 
     def observe(self, hash_logits: Tensor, labels: Tensor, loader: Any = None) -> None:
         """Add a training batch.
@@ -123,7 +124,7 @@ class ReassignCentersCallback(TrainerCallback):
             labels: Labels, `(N,)` or `(N, C)`.
             loader: Loader of the batch, prepared by accelerate; repeated samples that fill its last batch do not count.
         """
-        own = len(labels) if loader is None else self._own_samples(len(labels), loader)
+        own = len(labels) if loader is None else own_samples(len(labels), loader, self.batches, self.args)
         self.statistics.update(hash_logits[:own], labels[:own])
         self.batches += 1
 
@@ -131,25 +132,22 @@ class ReassignCentersCallback(TrainerCallback):
         """Start with empty statistics, or carry out the reassignment that was due when the checkpoint was saved."""
         if state.global_step == 0:
             self._shape = tuple(kwargs["model"].centers.shape)  # `model_init` may have made another model
-            self.moved_share = None
+            self.moved_share, self.passes = None, 0
             self._reset()
         elif has_length(kwargs["train_dataloader"]):
-            self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
-        elif int(state.epoch or 0) > 0:
+            self._end_epoch(state, kwargs)
+        elif self.passes > 0:
             raise ValueError(
-                "A run on data without a length can be resumed in its first pass alone, since nobody knows where the "
-                f"others begin, but this checkpoint is of pass {int(state.epoch or 0) + 1}."
+                "A run on data without a length can be resumed only during its first pass, since the start of later "
+                f"passes is not known, but this checkpoint is of pass {self.passes + 1}."
             )
-
-    def on_step_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Choose whether the step is trained by the proxies."""
-        if self.proxies is not None:
-            self.proxies.lead = state.global_step < self._proxy_steps(state, kwargs["train_dataloader"])
+        if state.global_step >= self._proxy_steps(state, kwargs["train_dataloader"]):
+            self._end_proxies(kwargs["optimizer"])
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Clip the gradient of the proxies apart from the model's, since it is large while they are short."""
-        if self.leading_proxies is not None and args.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.leading_proxies.parameters(), args.max_grad_norm)
+        if self.proxies is not None and args.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.proxies.parameters(), args.max_grad_norm)
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Reassign the centers after the last step of the proxies, if it does not end an epoch."""
@@ -157,17 +155,20 @@ class ReassignCentersCallback(TrainerCallback):
         if state.global_step == self._proxy_steps(state, loader):
             if not has_length(loader) or self.batches < len(loader):
                 self._reassign(int(state.epoch or 0), kwargs["model"])
+                self._end_proxies(kwargs["optimizer"])
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Reassign the centers if the arguments ask for it after this epoch, and reset the statistics."""
-        self._end_epoch(state, kwargs["model"], kwargs["train_dataloader"])
+        if has_length(kwargs["train_dataloader"]) or not control.should_training_stop:  # which may be within a pass
+            self._end_epoch(state, kwargs)
 
     def save(self, folder: str | Path) -> None:
         """Write the statistics of all processes into a checkpoint; every process must call this."""
         sums, weights = self._total()
         if PartialState().is_main_process:
             moved = torch.tensor(-1.0 if self.moved_share is None else self.moved_share, dtype=torch.float64)
-            tensors = {"sums": sums, "weights": weights, "batches": torch.tensor(self.batches), "moved_share": moved}
+            counts = {"batches": torch.tensor(self.batches), "passes": torch.tensor(self.passes)}
+            tensors = {"sums": sums, "weights": weights, "moved_share": moved, **counts}
             save_file(tensors, Path(folder, STATISTICS_NAME))
 
     def load(self, folder: str | Path) -> None:
@@ -176,7 +177,7 @@ class ReassignCentersCallback(TrainerCallback):
             return
         saved = load_file(Path(folder, STATISTICS_NAME))
         self._reset()
-        self.batches = int(saved["batches"])
+        self.batches, self.passes = int(saved["batches"]), int(saved.get("passes", torch.tensor(0)))
         moved = saved["moved_share"].item()
         self.moved_share = None if moved < 0 else moved
         if PartialState().is_main_process:
@@ -187,28 +188,28 @@ class ReassignCentersCallback(TrainerCallback):
         self.statistics = ClassStatistics.zeros(*self._shape, soft=self.args.soft_statistics)
         self.batches = 0
 
-    def _own_samples(self, batch_size: int, loader: Any) -> int:
-        """Count the samples in a batch of this process that are not repetitions."""
-        args = self.args
-        if args.world_size == 1 or args.dataloader_drop_last:
-            return batch_size
-        rest = loader.total_dataset_length % loader.total_batch_size
-        if rest == 0 or self.batches < len(loader) - 1:
-            return batch_size
-        before = args.process_index * (loader.total_batch_size // args.world_size)
-        return int(min(max(rest - before, 0), batch_size))
-
-    def _end_epoch(self, state: TrainerState, model: CRHModel, train_dataloader: Any) -> None:
-        epoch = round(state.epoch or 0)
-        if not has_length(train_dataloader):
-            if self.batches == 0 or state.global_step >= state.max_steps:
-                return  # no new batch, or training stopped within a pass
-            epoch = int(state.epoch or 0) + 1
-        elif self.batches < len(train_dataloader):
+    def _end_epoch(self, state: TrainerState, kwargs: dict[str, Any]) -> None:
+        epoch, loader = round(state.epoch or 0), kwargs["train_dataloader"]
+        if not has_length(loader):
+            if self.batches == 0:
+                return  # no new batch
+            self.passes += 1
+            epoch = self.passes
+        elif self.batches < len(loader):
             return  # training stopped within an epoch, and its checkpoint keeps the statistics
-        if self.args.reassigns_after(epoch) or state.global_step == self._proxy_steps(state, train_dataloader):
-            self._reassign(epoch, model)
+        are_last = state.global_step == self._proxy_steps(state, loader)  # steps of the proxies
+        if self.args.reassigns_after(epoch) or are_last:
+            self._reassign(epoch, kwargs["model"])
+        if are_last:
+            self._end_proxies(kwargs["optimizer"])
         self._reset()
+
+    def _end_proxies(self, optimizer: Any) -> None:
+        if self.proxies is not None:
+            vectors, self.proxies = self.proxies.vectors, None
+            for group in optimizer.param_groups:
+                group["params"] = [weight for weight in group["params"] if weight is not vectors]
+            optimizer.state.pop(vectors, None)
 
     def _reassign(self, epoch: int, model: CRHModel) -> None:
         totals = ClassStatistics(*self._total())
@@ -224,7 +225,7 @@ class ReassignCentersCallback(TrainerCallback):
         """Number of steps from the start that the proxies train; 0 without proxies."""
         if self.proxies is None:
             return 0
-        steps = round(self.proxies.config.proxy_share * state.max_steps)
+        steps = min(round(self.proxies.config.proxy_share * state.max_steps), state.max_steps - 1)
         if not has_length(train_dataloader):
             return steps
         epoch = math.ceil(len(train_dataloader) / self.args.gradient_accumulation_steps)

@@ -12,22 +12,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 
 from modeling_crh.encoding.adapters import ADAPTER_FILE, ADAPTER_FOLDER, adapters_of, restore_adapter, save_adapter
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.atomic_files import LOCK_NAME, write_json
+from modeling_crh.runtime.atomic_files import LOCK_NAME, only_run, write_json
 from modeling_crh.training.objectives import Objective
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 
 PRIVATE_HOOKS = {
     "_clip_grad_norm(self, model)": "the gradient norm covers the weights of an objective too",
+    "_determine_best_metric(self, metrics, trial)": "a model that proxies train is not the best",
     "_get_output_dir(self, trial)": "a checkpoint is written beside its place",
     "_load_best_model(self)": "weights are loaded strictly, with those of an objective",
     "_load_from_checkpoint(self, resume_from_checkpoint, model)": "weights are loaded strictly",
@@ -118,15 +121,22 @@ def stop_as_not_finite(what: str, state: TrainerState) -> NoReturn:
     )
 
 
-def save_progress(folder: str | Path, progress: dict[str, int | Tensor], objective: Objective | None) -> None:
-    """Write into a checkpoint the weights and centers of an objective, and values that transformers does not save.
+def save_progress(
+    folder: str | Path,
+    args: TrainingArguments,
+    state: TrainerState,
+    objective: Objective | None,
+    **losses: int | Tensor,
+) -> None:
+    """Write into a checkpoint the state, the weights and centers of an objective, and what transformers does not save.
 
-    `progress` holds `loss`, the sum of the losses since the last log, averaged over all processes; `last_logged_step`;
-    and the numbers of `batches_of`.
+    `losses` are `loss`, the sum of the losses since the last log, averaged over all processes, and `last_logged_step`.
     """
+    progress = losses | batches_of(args, state.train_batch_size)
     save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))
     if objective is not None:
         save_file(objective.state_dict(), Path(folder, OBJECTIVE_NAME))
+    state.save_to_json(str(Path(folder, TRAINER_STATE_NAME)))
 
 
 def load_progress(folder: str | Path) -> dict[str, Tensor]:
@@ -135,16 +145,18 @@ def load_progress(folder: str | Path) -> dict[str, Tensor]:
     return load_file(path) if path.exists() else {}
 
 
-def batches_of(args: TrainingArguments) -> dict[str, int]:
-    """Return `batch_size`, the number of samples over all processes, and `gradient_accumulation_steps`."""
-    batch_size = args.train_batch_size * args.world_size
-    return {"batch_size": batch_size, "gradient_accumulation_steps": args.gradient_accumulation_steps}
+def batches_of(args: TrainingArguments, batch_size: int | None = None) -> dict[str, int]:
+    """Return the `batch_size` over all processes, from that of one if it was found, and the accumulation."""
+    samples = (batch_size or args.train_batch_size) * args.world_size
+    return {"batch_size": samples, "gradient_accumulation_steps": args.gradient_accumulation_steps}
 
 
 def check_batches(folder: str | Path, args: TrainingArguments) -> None:
     """Check that a checkpoint was written with the batches that training resumes with."""
     saved, batches = load_progress(folder), batches_of(args)
     before = {name: int(saved.get(name, torch.tensor(number))) for name, number in batches.items()}
+    if args.auto_find_batch_size:
+        before["batch_size"] = batches["batch_size"]  # which transformers takes from the checkpoint
     if before != batches:
         words = "{} samples over all processes and `gradient_accumulation_steps={}`"
         raise ValueError(
@@ -194,6 +206,20 @@ def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
     for path in others[: len(others) - most]:
         os.replace(path, partial / Path(path).name)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def claimed_folder(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
+    """Keep other runs out of the folder of a run while this one trains, and check what they have written before.
+
+    Raises:
+        ValueError: As `check_folder`, or if another run writes to the folder or has just finished this one.
+    """
+    state = PartialState()
+    with only_run(out, is_main=state.is_main_process, wait=state.wait_for_everyone):
+        if state.is_main_process and check_folder(out, recipe, resume):
+            raise ValueError(f"`out` must be a folder that no other run writes to, but one has finished {str(out)!r}.")
+        yield
 
 
 def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:

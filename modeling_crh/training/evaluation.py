@@ -180,13 +180,13 @@ def validation_figures(
 
 
 def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
-    """Describe a training for a model card: figures of the best evaluation, or else of the last, and settings.
+    """Describe a training for a model card: settings, and figures of the model that is kept, the best or the last.
 
     Only settings that differ from their defaults, and name no path and no account, are included.
     """
     evaluations = [row for row in state.log_history if "eval_map" in row]
-    best = [row for row in evaluations if row["eval_map"] == state.best_metric]
-    chosen = (best or evaluations[-1:] or [{}])[0]
+    best = [row for row in evaluations if args.load_best_model_at_end and row["step"] == state.best_global_step]
+    chosen = (best or evaluations[-1:] or [{}])[-1]
     figures = {name.partition("eval_")[2]: value for name, value in chosen.items()}
     settings = json.loads(json.dumps({"training": changed_settings(args), "seed": args.seed}))  # enums by value
     return RunRecord(

@@ -28,7 +28,6 @@ class Proxies(Objective):
         seed: Seed of the first vectors.
 
     Attributes:
-        lead: Whether the next step is trained by the proxies.
         vectors: `(C, K)`, of any length; in a distributed run their gradients are averaged over the processes.
 
     Example:
@@ -43,7 +42,7 @@ class Proxies(Objective):
 
     def __init__(self, config: CRHConfig, seed: int = 0) -> None:
         super().__init__(cast(int, config.num_labels), config.num_bits, seed)
-        self.config, self.lead = config, False
+        self.config = config
         drawn = torch.randn(self.num_labels, self.num_bits, generator=torch.Generator().manual_seed(seed))
         self.vectors = nn.Parameter(INITIAL_STD * drawn)
         self.vectors.register_hook(_mean_over_processes)

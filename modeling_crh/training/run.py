@@ -22,7 +22,7 @@ from modeling_crh.encoding.adapters import merge_adapter
 from modeling_crh.encoding.inputs import Processor, kind_of
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.modeling_crh import CRHModel
-from modeling_crh.runtime.atomic_files import only_run, write_text
+from modeling_crh.runtime.atomic_files import write_text
 from modeling_crh.runtime.processes import limited_wait
 from modeling_crh.runtime.terminal import name_bad_rows, say
 from modeling_crh.training import checkpointing
@@ -107,13 +107,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     model, processor = build_model(recipe, data.splits["train"])
     trainer = build_trainer(recipe, out, model, processor, data.splits)
     say(_first_line(recipe, data, model, trainer.args))
-    alone = only_run(out, is_main=state.is_main_process, wait=state.wait_for_everyone)
-    with limited_wait(trainer.args.ddp_timeout), alone:
+    with limited_wait(trainer.args.ddp_timeout), checkpointing.claimed_folder(out, recipe, resume):
         if state.is_main_process:
-            if checkpointing.check_folder(out, recipe, resume):  # what another run has written meanwhile
-                raise ValueError(
-                    f"`out` must be a folder that no other run writes to, but one has finished {str(out)!r}."
-                )
             write_text(out / RECIPE_NAME, recipe.dump())
             if data.rows is not None:
                 rows = {name: chosen.tolist() for name, chosen in data.rows.items()}

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from accelerate.utils import broadcast
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import HubStrategy, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy, TrainOutput
 
 from modeling_crh.codes import binarize
 from modeling_crh.encoding.adapters import adapters_of, merged_copy
@@ -22,7 +22,6 @@ from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.processors import fit_processor
 from modeling_crh.training import arguments, checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
-from modeling_crh.training.assignment import check_method
 from modeling_crh.training.callbacks import FollowTrainingCallback, ReassignCentersCallback
 from modeling_crh.training.evaluation import describe_run, validation_figures
 from modeling_crh.training.fine_tuning import unwrap_adapted
@@ -41,8 +40,7 @@ class CRHTrainer(Trainer):
     centers and log.
 
     Args:
-        model: Model to train; None with `model_init`. An objective with centers needs a codebook of one head with C
-            words.
+        model: Model to train; None with `model_init`. An objective with centers needs one head of C words.
         args: Training settings.
         *more: Data collator, training and evaluation data, in the order of `transformers.Trainer`, if not by name.
             Training data without a length need `max_steps`; class statistics are then collected over each pass. A dict
@@ -53,16 +51,15 @@ class CRHTrainer(Trainer):
         **kwargs: Other arguments of `transformers.Trainer`.
 
     Raises:
-        ValueError: If `args` are not `CRHTrainingArguments`; if `objective` does not fit the model, or several
-            processes; if the head's batch norm would get one sample; if a run is resumed with other batches; or if a
-            loss is not finite, which stops the training and leaves the last checkpoint in place.
+        ValueError: If `args` are not `CRHTrainingArguments`; if `objective` does not fit model or processes; if the
+            head's batch norm would get one sample; if a run is resumed with other batches; if there is a
+            `compute_loss_func`; or if a loss is not finite, which leaves the last checkpoint in place.
         OSError: If a checkpoint cannot be saved; the partial checkpoint is removed.
     """
 
     model: CRHModel
     args: CRHTrainingArguments
     rival: Objective | None  # `objective` is the name that a hyperparameter search stores its figure under
-    _objective: Objective | None = None  # what is trained beside the model, if anything: the rival, or proxies
     _partial: Path | None = None
     _resumed_from: str | None = None
     _database: tuple[Tensor, Tensor] | None = None
@@ -81,16 +78,13 @@ class CRHTrainer(Trainer):
         super().__init__(unwrap_adapted(model), arguments.check_arguments(args), *more, **kwargs)
         if self.processing_class is not None:
             self.processing_class = fit_processor(self.processing_class, self.model)  # or timm's would not be saved
+        arguments.check_loss(self.compute_loss_func)
         arguments.check_best_metric(self.args, self.eval_dataset)
-        arguments.check_fits(self.model, self.args)
-        self.rival = self._objective = objective
-        self.eval_database, self.own_metrics = eval_database, compute_metrics
+        arguments.check_fits(self.model, self.args, is_crh=objective is None)
+        self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
         self.add_callback(FollowTrainingCallback(self.go_on, lambda: self._objective))
         if objective is None:
-            if self.args.reassignment != "none":
-                num_words, num_labels = self.model.codebook.shape[1], self.model.assignment.shape[1]
-                check_method(self.args.reassignment, num_words, num_labels, self.model.config.word_capacity)
             self.add_callback(self.reassignment)
         else:
             objective.check_fits(self.model.config, self.args.world_size, self.model_init is not None)
@@ -104,8 +98,7 @@ class CRHTrainer(Trainer):
             ValueError: If there is no such checkpoint, it was written with other batches, or for a reason of the class.
         """
         if resume_from_checkpoint is True:
-            folder = cast(str, self.args.output_dir)
-            resume_from_checkpoint = checkpointing.find_last_checkpoint(folder)
+            resume_from_checkpoint = checkpointing.find_last_checkpoint(folder := str(self.args.output_dir))
             if resume_from_checkpoint is None:
                 raise ValueError(f"`resume_from_checkpoint` needs a whole checkpoint, but {folder!r} holds none.")
         self._resumed_from = resume_from_checkpoint or None
@@ -117,28 +110,27 @@ class CRHTrainer(Trainer):
 
     def go_on(self) -> None:
         """Restore the state of the checkpoint to resume from; without one, place the objective's centers."""
-        best = Path(super()._get_output_dir(None), f"checkpoint-{self.state.best_global_step}")
-        if best.is_dir():  # the run's folder may have moved, or have another path
-            self.state.best_model_checkpoint = str(best)
         if self._resumed_from is None:
             if self.rival is not None:
                 self.rival.place_in(self.model)  # `model_init` may have made another model
             return
+        best = Path(self._resumed_from).with_name(f"checkpoint-{self.state.best_global_step}")
+        if best.is_dir():  # the run's folder may have moved, or have another path
+            self.state.best_model_checkpoint = str(best)
         self.reassignment.load(self._resumed_from)
         checkpointing.load_objective(self._resumed_from, self._objective)
-        saved = checkpointing.load_progress(self._resumed_from)
-        if saved:
+        if saved := checkpointing.load_progress(self._resumed_from):
             self._tr_loss += saved["loss"].to(self._tr_loss.device)
             self._globalstep_last_logged = int(saved["last_logged_step"])
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
-    ) -> dict[str, float]:
-        """Evaluate by retrieval, see the class; the arguments are those of `transformers.Trainer.evaluate`."""
-        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
-        if self.eval_database is not None and not several:
-            self._database = self._encode(self.eval_database)
-        return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Evaluate or predict by retrieval, see the class; every process has the batch norm of the first."""
+        if self.compute_metrics is not None:  # or it is `_encode`
+            if self.args.world_size > 1:
+                for buffer in filter(torch.is_floating_point, self.model.buffers()):
+                    buffer.copy_(broadcast(buffer))
+            self._database = None if self.eval_database is None else self._encode(self.eval_database)
+        return super().evaluation_loop(*args, **kwargs)
 
     def figures(self, prediction: EvalPrediction) -> dict[str, Any]:
         """Compute the figures of an evaluation from its hash logits and labels, with those of `compute_metrics`."""
@@ -157,22 +149,21 @@ class CRHTrainer(Trainer):
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
         """Search settings like `transformers.Trainer`, by default for the best `metric_for_best_model`."""
         if len(args) < 2 and kwargs.get("compute_objective") is None:
-            name = "eval_" + cast(str, self.args.metric_for_best_model).removeprefix("eval_")
-            kwargs["compute_objective"] = itemgetter(name)
+            name = str(self.args.metric_for_best_model).removeprefix("eval_")
+            kwargs["compute_objective"] = itemgetter(f"eval_{name}")
             kwargs.setdefault("direction", "maximize" if self.args.greater_is_better else "minimize")
         return super().hyperparameter_search(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Make the loader of training batches, and check it with `check_loader`."""
-        loader = super().get_train_dataloader()
-        arguments.check_loader(loader, self.model.hash_head, self.args)
+        arguments.check_loader(loader := super().get_train_dataloader(), self.model.hash_head, self.args)
         return loader
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute Eq. 4 or the objective's loss; in training by CRH, the codes are added to the class statistics."""
-        objective = self.reassignment.leading_proxies if model.training and self.rival is None else self.rival
+        objective = self._objective if model.training else self.rival
         if objective is None:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
@@ -187,21 +178,23 @@ class CRHTrainer(Trainer):
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
         """Choose the optimizer like `transformers.Trainer`, but Adam for AdamW unless `decoupled_weight_decay`."""
-        optimizer, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
-        if optimizer is torch.optim.AdamW:
-            decoupled = cast(CRHTrainingArguments, args).decoupled_weight_decay
-            return torch.optim.Adam, {"fused": False} | settings | {"decoupled_weight_decay": decoupled}
-        return optimizer, settings
+        chosen = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        return arguments.paper_optimizer(*chosen, cast(CRHTrainingArguments, args))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make an optimizer of transformers with groups of backbone and hash head; an objective belongs to the head."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
         if self.rival is None:
-            self._objective = self.reassignment.make_proxies(self.model, self._resumed_from, is_trained=is_new)
+            self.reassignment.make_proxies(self.model, self._resumed_from, optimizer, is_new=is_new)
         if is_new:
             arguments.split_groups(optimizer, model or self.model, self._objective, self.args)
         return optimizer
+
+    def create_scheduler(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the learning rate schedule, with the default settings of `whole_schedule`."""
+        with arguments.whole_schedule(self.args):
+            return super().create_scheduler(*args, **kwargs)
 
     def push_to_hub(  # type: ignore[override]
         self, commit_message: str | None = "End of training", blocking: bool = True, **settings: Any
@@ -213,8 +206,8 @@ class CRHTrainer(Trainer):
         return None.
         """
         args = self.args
-        defaults = {"token": args.hub_token, "revision": args.hub_revision, "private": args.hub_private_repo}
-        settings = defaults | {name: value for name, value in settings.items() if value is not None}
+        given = {name: value for name, value in settings.items() if value is not None}
+        settings = {"token": args.hub_token, "revision": args.hub_revision, "private": args.hub_private_repo} | given
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
             args.hub_private_repo = settings["private"]  # `init_hf_repo` takes `private` from transformers 5.23 on
@@ -224,6 +217,11 @@ class CRHTrainer(Trainer):
         settings |= {"processor": self.processing_class, "run": describe_run(args, self.state)}
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return push_model(model, str(self.hub_model_id), commit_message=commit_message or "End of training", **settings)
+
+    @property
+    def _objective(self) -> Objective | None:
+        """What is trained beside the model, if anything: the rival, or proxies."""
+        return self.reassignment.proxies if self.rival is None else self.rival
 
     def _encode(self, dataset: Any) -> tuple[Tensor, Tensor]:
         """Encode a dataset; return codes and labels, gathered from all processes."""
@@ -236,9 +234,11 @@ class CRHTrainer(Trainer):
 
     # From here on, the private hooks of transformers, see `checkpointing.PRIVATE_HOOKS`.
 
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        return self.reassignment.proxies is None and super()._determine_best_metric(metrics, trial)
+
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        own = [] if self.rival is None else list(self.rival.parameters())
-        if not own:
+        if self.rival is None or not (own := list(self.rival.parameters())):
             return super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         return self.accelerator.clip_grad_norm_([*model.parameters(), *own], self.args.max_grad_norm)
 
@@ -254,8 +254,7 @@ class CRHTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         adapted = self.model
         if adapters_of(adapted) and self._partial is not None:
-            checkpointing.save_with_processor(adapted, cast(Any, self.processing_class), str(output_dir))
-            return
+            return checkpointing.save_with_processor(adapted, cast(Any, self.processing_class), str(output_dir))
         self.model = merged_copy(adapted)
         try:
             super()._save(output_dir, state_dict)
@@ -265,8 +264,10 @@ class CRHTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
             checkpointing.stop_as_not_finite("weights are not", self.state)
-        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
-        writes = self.args.should_save
+        folder, writes = (
+            Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}"),
+            self.args.should_save,
+        )
         try:
             with checkpointing.whole_checkpoint(folder, writes, self.accelerator.wait_for_everyone) as self._partial:
                 super()._save_checkpoint(model, trial)
@@ -275,10 +276,8 @@ class CRHTrainer(Trainer):
                 if self.state.best_global_step == self.state.global_step:
                     self.state.best_model_checkpoint = str(folder)  # its final path
                 if writes:
-                    progress = {"loss": loss, "last_logged_step": self._globalstep_last_logged}
-                    progress |= checkpointing.batches_of(self.args)
-                    checkpointing.save_progress(self._partial / folder.name, progress, self._objective)
-                    self.state.save_to_json(str(self._partial / folder.name / TRAINER_STATE_NAME))
+                    place, losses = self._partial / folder.name, {"last_logged_step": self._globalstep_last_logged}
+                    checkpointing.save_progress(place, self.args, self.state, self._objective, loss=loss, **losses)
         finally:
             self._partial = None
         if writes:
@@ -296,5 +295,6 @@ class CRHTrainer(Trainer):
         best = str(self.state.best_model_checkpoint)
         checkpointing.load_exactly(best, self.model)
         checkpointing.load_objective(best, self._objective)
-        if self.args.save_total_limit == 1 and self.args.should_save:  # or Trainer would delete them file by file
+        is_own = Path(best).resolve().is_relative_to(Path(str(self.args.output_dir)).resolve())
+        if self.args.save_total_limit == 1 and self.args.should_save and is_own:  # or Trainer deletes file by file
             checkpointing.keep_newest(Path(best), 1, best)

@@ -52,7 +52,7 @@ def test_the_end_of_an_epoch_reassigns_by_what_was_observed_and_starts_anew(call
 )
 def test_repetitions_that_fill_up_the_last_batch_do_not_count(rest, rank, own, callback, monkeypatch):
     class Loader:
-        total_batch_size = 8
+        batch_size, total_batch_size = None, 8
         total_dataset_length = 8 + rest
 
         def __len__(self):

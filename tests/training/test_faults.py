@@ -11,8 +11,9 @@ import torch
 import yaml
 from killed_runs import MOMENTS, SETTINGS
 from process_groups import BATCH_SIZE, FIELDS, SIZES
-from tiny_runs import IMAGES, same_state, tiny_trainer
+from tiny_runs import IMAGES, same_state, tiny_trainer, vectors_of
 
+from modeling_crh import CRHModel
 from modeling_crh.encoding.loading import load_model
 from modeling_crh.training.checkpointing import find_last_checkpoint
 from modeling_crh.training.recipe import Recipe
@@ -115,7 +116,7 @@ def run_groups(folder, *groups, launcher=(), **settings):
 def groups(tmp_path_factory):
     """A folder of what groups of 2 and 4 processes left, and of one that lost a process; and what they printed."""
     folder = tmp_path_factory.mktemp("groups")
-    return folder, run_groups(folder, "2", "4", "2 shared", "2 proxies", "dying")
+    return folder, run_groups(folder, "2", "4", "2 shared", "2 proxies", "2 norm", "dying")
 
 
 @pytest.mark.parametrize("group", ["2", "4", "2 shared", "2 proxies"])
@@ -126,13 +127,27 @@ def test_several_processes_end_with_the_assignment_of_one_that_sees_the_same_bat
     size = SIZES.get(group, 22)
     settings = {"per_device_train_batch_size": BATCH_SIZE, "model_fields": FIELDS.get(group)}
     one = tiny_trainer(tmp_path, size=size, learning_rate=1e-3, **settings)
+    expected = vectors_of(one)
     one.train()
     assert torch.equal(several["assignment"], one.model.assignment)
     assert several["weights"].sum(1).tolist() == [size] * 3  # and not 24: the last batch is filled up with repetitions
     proxies = [torch.load(path) for path in (folder / group).glob("proxies-*")]
     assert len(proxies) == (2 if "proxies" in group else 0)
     for vectors in proxies:
-        torch.testing.assert_close(vectors, one.reassignment.proxies.vectors.detach(), rtol=1e-3, atol=1e-5)
+        last = [step for step in expected if step is not None][-1]
+        torch.testing.assert_close(vectors, last, rtol=1e-3, atol=1e-5)
+
+
+def test_the_figures_of_several_processes_are_those_of_the_model_that_they_save(groups, tmp_path):
+    folder, ended = groups
+    assert "2 norm 0 0\n" in ended.stdout, ended.stderr
+    found = []
+    for step in (3, 6, 9):
+        one = tiny_trainer(tmp_path, model_fields=FIELDS["2 norm"])
+        saved = CRHModel.from_pretrained(folder / "2 norm" / f"checkpoint-{step}")
+        one.model.load_state_dict(saved.state_dict())
+        found.append(one.evaluate()["eval_map"])
+    assert found == torch.load(folder / "2 norm" / "result.pt")["figures"]
 
 
 def test_where_a_process_dies_the_others_end_with_a_sentence(groups):

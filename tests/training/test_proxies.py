@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny_runs import Clusters, StopAt, same_state, tiny_trainer
+from tiny_runs import Clusters, StopAt, same_state, tiny_trainer, vectors_of
 from torch.nn import functional
 from transformers import TrainerCallback
 
@@ -23,8 +23,10 @@ class Led(TrainerCallback):
         self.trainer, self.steps, self.assignments = trainer, [], []
         trainer.add_callback(self)
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.steps.append(self.trainer.reassignment.proxies is not None)
+
     def on_step_end(self, args, state, control, **kwargs):
-        self.steps.append(self.trainer.reassignment.leading_proxies is not None)
         self.assignments.append(self.trainer.model.assignment.clone())
 
 
@@ -83,6 +85,8 @@ def test_vectors_have_a_gradient_also_where_no_sample_has_a_label():
         (0.9, {"max_steps": 10}, 9),  # two epochs would leave no step
         (0.9, {"max_steps": 5}, 4),
         (0.1, {"max_steps": 3}, 0),
+        (0.95, {"max_steps": 10}, 9),  # a step is left for the centers
+        (0.6, {"max_steps": 1}, 0),
         (0.5, {"num_train_epochs": 4, "reassignment": "none"}, 0),
         (0.0, {"num_train_epochs": 4}, 0),
     ],
@@ -129,13 +133,47 @@ def test_a_run_interrupted_and_resumed_ends_the_same_bit_for_bit(steps, multi_la
     settings = HALF | {"save_strategy": "steps", "save_steps": steps, "size": 50, "num_train_epochs": 2}
     settings["multi_label"] = multi_label
     whole = tiny_trainer(tmp_path / "whole", **settings)
+    vectors = vectors_of(whole)
     whole.train()
     with pytest.raises(InterruptedError):
         tiny_trainer(tmp_path / "resumed", callbacks=[StopAt(steps + 1)], **settings).train()
     resumed = tiny_trainer(tmp_path / "resumed", **settings)
+    again = vectors_of(resumed)
     resumed.train(resume_from_checkpoint=True)
     assert same_state(whole.model, resumed.model)
-    assert torch.equal(whole.reassignment.proxies.vectors, resumed.reassignment.proxies.vectors)
+    for one, other in zip(vectors[steps:], again, strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or torch.equal(one, other)
+
+
+def test_a_run_that_is_resumed_for_more_epochs_does_not_go_back_to_proxies(tmp_path):
+    tiny_trainer(tmp_path, num_train_epochs=4, save_strategy="epoch", **HALF).train()
+    longer = tiny_trainer(tmp_path, num_train_epochs=12, **HALF)
+    noted = Led(longer)
+    longer.train(resume_from_checkpoint=True)
+    assert noted.steps == [False] * 56
+
+
+def test_a_model_that_proxies_train_is_not_the_best(tmp_path):
+    settings = {"eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 5, "size": 400}
+    trainer = tiny_trainer(
+        tmp_path, load_best_model_at_end=True, num_train_epochs=2, learning_rate=0.02, **HALF, **settings
+    )
+    first = trainer.model.assignment.clone()
+    trainer.train()
+    evaluated = [row["step"] for row in trainer.state.log_history if "eval_map" in row]
+    assert evaluated[:5] == [5, 10, 15, 20, 25]  # proxies train the first 25 steps
+    assert trainer.state.best_global_step > 25
+    assert not torch.equal(first, trainer.model.assignment)
+
+
+def test_a_second_training_of_a_trainer_can_be_resumed(tmp_path):
+    trainer = tiny_trainer(tmp_path, num_train_epochs=2, save_strategy="epoch", **HALF)
+    trainer.train()
+    trainer.train()
+    resumed = tiny_trainer(tmp_path, num_train_epochs=3, **HALF)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 21
 
 
 def test_vectors_are_trained_at_the_rate_of_the_head_and_do_not_travel(tmp_path):
@@ -146,6 +184,7 @@ def test_vectors_are_trained_at_the_rate_of_the_head_and_do_not_travel(tmp_path)
     assert rates == [1e-2]
     before = vectors.detach().clone()
     trainer.train()
+    assert not any(weight is vectors for group in optimizer.param_groups for weight in group["params"])
     moved = (vectors - before).abs().mean()
     assert moved > 1e-2
     assert not any("vectors" in name for name in trainer.model.state_dict())
@@ -195,8 +234,9 @@ def test_every_model_of_a_search_has_proxies_of_its_own(tmp_path):
         return CRHModel(CRHConfig(num_bits=next(sizes), **fields))
 
     trainer = tiny_trainer(tmp_path, model_init=model_init)
+    vectors = vectors_of(trainer)
     trainer.train()
-    assert trainer.reassignment.proxies.vectors.shape == (5, 16)
+    assert vectors[0].shape == (5, 16)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])

@@ -172,8 +172,12 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 
 def test_a_last_batch_of_one_sample_is_refused_for_an_mlp_head(tmp_path):
     fields = {"hash_head": "mlp", "hash_head_hidden_size": 8}
-    with pytest.raises(ValueError, match="`per_device_train_batch_size` must not leave a last batch of one sample"):
+    with pytest.raises(
+        ValueError, match=r"`per_device_train_batch_size` must not leave a batch of one sample .* got 16 for 33"
+    ):
         tiny_trainer(tmp_path, size=33, model_fields=fields).train()
+    with pytest.raises(ValueError, match=r"a batch of one sample to the head's batch norm, but got 1 for 8 samples\."):
+        tiny_trainer(tmp_path, size=8, model_fields=fields, per_device_train_batch_size=1).train()
     tiny_trainer(tmp_path, size=33, model_fields=fields, dataloader_drop_last=True).train()
 
 

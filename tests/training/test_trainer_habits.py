@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from tiny_runs import NUM_LABELS, VIT, Clusters, rival_trainer, same_state, tiny_trainer
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer
+from modeling_crh.encoding import FeatureDataset
 from modeling_crh.training.checkpointing import PRIVATE_HOOKS
+from modeling_crh.training.evaluation import describe_run
 
 
 def signature(function):
@@ -227,7 +229,7 @@ def test_a_stream_is_resumed_in_its_first_pass_alone(tmp_path):
     resumed.train_dataset = Stream(64)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert same_state(resumed.model, whole.model)
-    with pytest.raises(ValueError, match=r"can be resumed in its first pass alone, .* this checkpoint is of pass 2"):
+    with pytest.raises(ValueError, match=r"can be resumed only during its first pass, .* this checkpoint is of pass 2"):
         resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
 
 
@@ -244,3 +246,106 @@ def test_a_checkpoint_of_the_model_alone_is_saved_without_an_optimizer(tmp_path)
     trainer.train()
     assert not list(Path(tmp_path, "checkpoint-7").glob("optimizer*"))
     assert same_state(CRHModel.from_pretrained(tmp_path / "checkpoint-7"), trainer.model)
+
+
+def test_a_stream_that_ended_within_its_first_pass_is_resumed_for_more_steps(tmp_path):
+    settings = {"save_strategy": "steps", "save_steps": 3}
+    trainer = tiny_trainer(tmp_path, max_steps=3, **settings)
+    trainer.train_dataset = Stream(96)  # 6 steps a pass
+    trainer.train()
+    resumed = tiny_trainer(tmp_path, max_steps=5, **settings)
+    resumed.train_dataset = Stream(96)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 5
+
+
+def test_a_stream_that_knows_its_length_is_trained_on(tmp_path):
+    class Sized(Stream):
+        def __len__(self):
+            return len(self.items)
+
+    trainer = tiny_trainer(tmp_path, num_train_epochs=2)
+    trainer.train_dataset = Sized(50)
+    trainer.train()
+    assert trainer.state.global_step == 8
+    assert trainer.reassignment.moved_share is not None
+
+
+def test_the_schedule_may_change_after_the_arguments_were_made(tmp_path):
+    for change in (
+        lambda args: args.set_lr_scheduler(name="linear"),
+        lambda args: setattr(args, "lr_scheduler_type", "cosine"),
+    ):
+        trainer = tiny_trainer(tmp_path, num_train_epochs=1)
+        change(trainer.args)
+        trainer.train()
+        assert trainer.state.log_history[0]["learning_rate"] < 1e-2
+
+
+def test_predictions_search_the_database_as_evaluations_do(tmp_path):
+    trainer = tiny_trainer(tmp_path)
+    trainer.eval_database = Clusters(60, seed=3)
+    assert trainer.predict(trainer.eval_dataset).metrics["test_database"] == 60
+    trainer.train()
+    figures = trainer.predict(trainer.eval_dataset).metrics
+    assert figures["test_map"] == trainer.evaluate()["eval_map"]
+
+
+def test_a_loss_function_is_refused_by_the_name_of_the_right_argument(tmp_path):
+    with pytest.raises(ValueError, match="`compute_loss_func` must be None, since another loss is an `objective`, but"):
+        CRHTrainer(make_model(), tiny_trainer(tmp_path).args, compute_loss_func=print)
+
+
+def test_a_run_whose_batch_size_was_found_is_resumed_with_that_one(tmp_path, monkeypatch):
+    step = CRHTrainer.training_step
+
+    def fits(self, model, inputs, *rest, **more):
+        if len(inputs["labels"]) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(CRHTrainer, "training_step", fits)
+    settings = {"size": 64, "save_strategy": "epoch"}
+    tiny_trainer(tmp_path, num_train_epochs=1, auto_find_batch_size=True, **settings).train()
+    with pytest.raises(ValueError, match=r"8 samples over all processes .* but got 16 samples"):
+        tiny_trainer(tmp_path, num_train_epochs=2, **settings).train(resume_from_checkpoint=True)
+    for more in ({"per_device_train_batch_size": 8}, {"auto_find_batch_size": True}):
+        resumed = tiny_trainer(tmp_path, num_train_epochs=2, **settings, **more)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+        assert resumed.state.global_step == 16
+
+
+def test_the_best_model_is_that_of_the_run_that_is_resumed(tmp_path):
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    settings |= {"metric_for_best_model": "bit_balance", "greater_is_better": True}
+    tiny_trainer(tmp_path / "older", seed=5, **settings).train()
+    one = tiny_trainer(tmp_path / "run", **settings)
+    one.train()
+    other = tiny_trainer(tmp_path / "older", **settings)
+    other.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-21"))
+    assert one.state.best_global_step < 21
+    assert same_state(one.model, other.model)
+
+
+def test_the_views_of_a_part_of_a_data_set_change_with_the_epoch(tmp_path):
+    rows = Dataset.from_dict({"features": [[[1.0] * 8, [2.0] * 8]] * 32, "label": [0, 1, 2, 3, 4, 0, 1, 2] * 4})
+    items = FeatureDataset(rows.cast_column("label", ClassLabel(NUM_LABELS)))
+    seen = []
+
+    class Watch(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            seen.append(items.epoch)
+
+    trainer = tiny_trainer(tmp_path, callbacks=[Watch()])
+    trainer.train_dataset = torch.utils.data.Subset(items, range(16))
+    trainer.train()
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("loads_best", "expected"), [(False, 0.3), (True, 0.2)])
+def test_the_figures_of_a_card_are_those_of_the_model_that_is_kept(loads_best, expected, tmp_path):
+    rows = [{"step": step, "epoch": step, "eval_map": map_} for step, map_ in ((1, 0.4), (2, 0.2), (3, 0.3))]
+    best = {"best_global_step": 2, "best_metric": 0.4}  # by another metric
+    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": loads_best}
+    trainer = tiny_trainer(tmp_path, **settings)
+    assert describe_run(trainer.args, TrainerState(log_history=rows, **best)).figures == {"map": expected}

@@ -2,14 +2,15 @@ import re
 
 import pytest
 
-from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.arguments import CRHTrainingArguments, whole_schedule
 
 
 def test_defaults_are_the_papers(tmp_path):
     args = CRHTrainingArguments(output_dir=str(tmp_path))
     assert (args.learning_rate, args.adam_beta1, args.adam_beta2, args.weight_decay) == (1e-4, 0.5, 0.999, 1e-5)
     assert (args.max_grad_norm, args.num_train_epochs, args.per_device_train_batch_size) == (1.0, 300, 128)
-    assert (args.lr_scheduler_type, args.lr_scheduler_kwargs) == ("cosine_with_min_lr", {"min_lr": 1e-7})
+    with whole_schedule(args):
+        assert (args.lr_scheduler_type, args.lr_scheduler_kwargs) == ("cosine_with_min_lr", {"min_lr": 1e-7})
     assert not args.decoupled_weight_decay
 
 
@@ -30,7 +31,11 @@ def test_centers_move_after_each_of_the_first_epochs_and_then_now_and_again(sett
     ("settings", "message"),
     [
         ({"reassignment": "best"}, "`reassignment` must be 'hungarian', 'greedy' or 'none', but got 'best'."),
-        ({"reassign_every": 0}, "`reassign_every` must be at least 1, but got 0."),
+        ({"reassign_every": 0}, "`reassign_every` must be a whole number, 1 or larger, but got 0."),
+        (
+            {"reassign_every_epoch_until": None},
+            "`reassign_every_epoch_until` must be a whole number, 0 or larger, but got None.",
+        ),
         ({"num_train_epochs": 0}, "`num_train_epochs` must be a number above 0, but got 0."),
         ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be a number above 0, but got nan."),
         ({"learning_rate": 0.0}, "`learning_rate` must be a number above 0, but got 0.0."),

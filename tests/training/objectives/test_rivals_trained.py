@@ -127,7 +127,7 @@ def test_hashnet_is_sharpened_at_every_step(tmp_path):
 
 
 def test_a_last_batch_of_one_sample_is_refused_for_a_batch_norm_of_the_outputs(tmp_path):
-    with pytest.raises(ValueError, match=r"must not leave a last batch of one sample to the head's batch norm"):
+    with pytest.raises(ValueError, match=r"must not leave a batch of one sample to the head's batch norm"):
         ready_trainer(tmp_path, "orthohash", size=33).train()
 
 
