@@ -57,5 +57,9 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 if "modeling_crh_command" not in sys.modules:  # `crh` registers when a command runs, so that its help needs no torch
     importlib.import_module(".registration", __name__)

@@ -24,7 +24,7 @@ MOST_LABELS = 10_000_000
 # Fields to the least value that they take where they are set.
 _LEAST = {"num_labels": 2} | dict.fromkeys("num_features codebook_draws hash_head_hidden_size shared_room".split(), 1)
 _LEAST |= dict.fromkeys("codebook_seed quantization_weight bit_weight pair_weight prefix_weight".split(), 0)
-_LEAST |= {"initializer_range": 0}
+_LEAST |= {"initializer_range": 0, "margin": -2}  # a cosine differs from another by 2 at most
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 # Keys that transformers itself hands to a config beside its fields.
@@ -244,8 +244,9 @@ class CRHConfig(PreTrainedConfig):
     def _check_ranges(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if isinstance(value, float | int) and not value >= least:
-                raise ValueError(f"`{name}` must be at least {least}, but got {value}.")
+            if isinstance(value, float | int) and not least <= value < math.inf:
+                rule = "finite" if value >= least else f"at least {least}"
+                raise ValueError(f"`{name}` must be {rule}, but got {value}.")
         if self.num_bits < 8 or self.num_bits % 8:
             raise ValueError(f"`num_bits` must be a positive multiple of 8, but got {self.num_bits}.")
         if self.problem_type is None:
@@ -253,15 +254,14 @@ class CRHConfig(PreTrainedConfig):
         if self.problem_type not in _PROBLEM_TYPES:
             allowed = " or ".join(map(repr, _PROBLEM_TYPES))
             raise ValueError(f"`problem_type` must be {allowed}, but got {self.problem_type!r}.")
-        if isinstance(self.scale, float | int) and not self.scale > 0:
-            raise ValueError(f"`scale` must be positive, but got {self.scale}.")
+        if isinstance(self.scale, float | int) and not 0 < self.scale < math.inf:
+            raise ValueError(f"`scale` must be positive, and finite, but got {self.scale}.")
         for name in ("hash_head_dropout", "proxy_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1), but got {getattr(self, name)}.")
 
     def _choose_codebook(self, num_labels: int) -> None:
-        is_shared = self.codebook == "shared"
-        if is_shared:
+        if is_shared := self.codebook == "shared":
             self.head_dim = head_dim = SHARED_HEAD_DIM if self.head_dim is None else self.head_dim
             if not 1 <= head_dim <= MOST_SHARED_BITS:
                 rule = f"from 1 to {MOST_SHARED_BITS} where `codebook` is 'shared'"

@@ -69,6 +69,8 @@ class DataSource:
     )
 
     def __post_init__(self) -> None:
+        if self.label_separator == "":
+            raise ValueError("`label_separator` must be a text such as ',', but is empty.")
         hosts = self.allow_urls
         if hosts is not None and not all(re.fullmatch(r"[^\s/]+", host.strip()) for host in hosts.split(",")):
             raise ValueError(f"`allow_urls` must be 'all' or hosts separated by commas, but got {hosts!r}.")
@@ -83,6 +85,7 @@ class Division:
         validation_fraction: Share of the training items to hold out for choosing the best epoch. None is a tenth; leave
             it None for data with a validation set.
         query_fraction: Share of all items to cut as queries. None is a fifth; leave it None for data with queries.
+        unseen_fraction: Share of the classes to keep out of training. None keeps out none.
         seed: Seed of all random draws, 0 or larger.
     """
 

@@ -216,7 +216,8 @@ def _is_cut(log: str) -> bool:
 def _from_array(values: Any, rate: Any) -> Sound:
     samples = np.asarray(values)
     if samples.ndim not in (1, 2) or samples.dtype.kind not in "if":
-        raise ValueError(f"`audio` must be (T,) or (channels, T) numbers, but got {samples.dtype} {samples.shape}.")
+        found = f"{samples.dtype} {samples.shape}"
+        raise ValueError(f"`audio` must be signed or floating numbers, (T,) or (channels, T), but got {found}.")
     if rate is not None and not isinstance(rate, int | np.integer):
         raise ValueError(f"`sampling_rate` must be a whole number of Hz, but got {rate!r}.")
     if samples.dtype.kind == "i":  # 16 bits, say

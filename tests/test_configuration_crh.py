@@ -106,7 +106,7 @@ def test_keys_that_another_version_of_transformers_saved_are_let_through(tmp_pat
         *(({name: 0}, f"`{name}` must be at least 1,") for name in ("codebook_draws", "hash_head_hidden_size")),
         *(({name: -1}, f"`{name}` must be at least 0,") for name in ("codebook_seed", "quantization_weight")),
         ({"initializer_range": float("nan")}, "`initializer_range` must be at least 0, but got nan"),
-        ({"scale": 0}, "`scale` must be positive, but got 0"),
+        ({"scale": 0}, "`scale` must be positive, and finite, but got 0"),
         ({"hash_head_dropout": 1.0}, r"`hash_head_dropout` must lie in \[0, 1\), but got 1.0"),
         ({"num_bit": 64}, "`num_bit` is no field of CRHConfig; did you mean `num_bits`"),
         ({"zzz": 1}, r"`zzz` is no field of CRHConfig\.$"),

@@ -90,7 +90,7 @@ def test_what_is_no_complete_recording_is_unreadable_and_named(value, message):
     [
         (5, "`audio` must be a path, a URL, bytes, base64 text, an array or a dict of them, but got int"),
         ({"array": STEREO, "sampling_rate": 8000.5}, "`sampling_rate` must be a whole number of Hz, but got 8000.5"),
-        (np.zeros((2, 2, 2)), r"must be \(T,\) or \(channels, T\) numbers, but got float64 \(2, 2, 2\)"),
+        (np.zeros((2, 2, 2)), r"numbers, \(T,\) or \(channels, T\), but got float64 \(2, 2, 2\)"),
     ],
 )
 def test_what_can_be_no_sound_is_an_error_of_the_caller(value, message):

@@ -143,7 +143,8 @@ class Conversation:
 
     def others(self) -> str:
         """Show other items, at random."""
-        return self._show(np.random.default_rng().choice(len(self.finder.index), GALLERY, replace=False))
+        num_items = len(self.finder.index)
+        return self._show(np.random.default_rng().choice(num_items, min(GALLERY, num_items), replace=False))
 
     def _ask(self, find: Callable[[], Item], k: float, radius: float) -> Changes:
         try:

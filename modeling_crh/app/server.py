@@ -34,7 +34,7 @@ _THIS_MACHINE = {"localhost", "127.0.0.1", "::1"}
 
 
 class Hosts:
-    """Names by which a page may be asked for: another name may be that of a web site that leads here to read the page.
+    """Host names that the page answers to; any other could be a web site's that points here to read the page.
 
     An address always leads to the machine that has it, so a page that listens on all addresses answers to each of them.
 
@@ -134,16 +134,20 @@ class Gate:
         )
         said = [name.strip() for names in forwarded for name in names.split(",")]  # Gradio writes it into the page
         if len(host) != 1 or not all(map(self.hosts.admit, host + said)):
-            return PlainTextResponse("This name is none of the page's; `crh app --allowed-host NAME` adds it.", 403)
+            return PlainTextResponse(
+                "This host name is not allowed; start the page with `crh app --allowed-host NAME`.", 403
+            )
         if not all(self.hosts.own(one, host[0]) for one in origin):
-            return PlainTextResponse("A page of another site may not ask; see `crh app --allowed-host`.", 403)
+            return PlainTextResponse(
+                "Requests from pages of other sites are refused; see `crh app --allowed-host`.", 403
+            )
         method = "GET" if scope.get("method") == "HEAD" else scope.get("method", "")
         if not re.fullmatch(_OPEN.get(method, ""), scope["path"]):
             return PlainTextResponse("Not found", 404)
         headers = dict(scope["headers"])
         length = headers.get(b"content-length")
         if (method == "POST" and length is None) or b"transfer-encoding" in headers:
-            return PlainTextResponse("Say how long it is", 411)
+            return PlainTextResponse("Content-Length is required", 411)
         if length is not None and int(length) > self.max_bytes:
             return PlainTextResponse("Too large", 413)
         return None

@@ -162,8 +162,14 @@ def evaluate(
     from modeling_crh.encoding import Encoder
     from modeling_crh.metrics import worst_classes
     from modeling_crh.runtime.processes import choose_workers
-    from modeling_crh.training.evaluation import class_figures_of, correlate_centers, encode_splits, split_figures
-    from modeling_crh.training.recipe import find_recipe, options_of_run
+    from modeling_crh.training.evaluation import (
+        check_division,
+        class_figures_of,
+        correlate_centers,
+        encode_splits,
+        split_figures,
+    )
+    from modeling_crh.training.recipe import find_recipe, is_own_data, options_of_run
 
     name = checkpoint or str(DEFAULT_CHECKPOINT)
     recipe = find_recipe(name)
@@ -174,6 +180,8 @@ def evaluate(
     options.setdefault("dataset", "fashion_mnist_sample")
     loaded = load_splits(**options)
     name_bad_rows(loaded.bad_rows)
+    if recipe is not None and is_own_data(recipe, str(options["dataset"])):
+        check_division(name, loaded)
     semantics: dict[str, Any] = {}
     if reference is not None:  # before the figures, so that an error comes before minutes of work
         database = loaded.splits["database"]

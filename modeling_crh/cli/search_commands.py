@@ -137,9 +137,11 @@ def search(
     """Find the nearest items of an index."""
     from modeling_crh.runtime.html import check_image_root
     from modeling_crh.search import open_index, queries
-    from modeling_crh.search.results import explain_order, find_results, write_page
+    from modeling_crh.search.results import check_replaced, explain_order, find_results, write_page
     from modeling_crh.training.recipe import options_of_run
 
+    if html is not None:
+        check_replaced("html", html)
     if not query and not text:
         raise ValueError("`query` must be given, or `text`, but both are missing.")
     if image_root is not None:
@@ -226,6 +228,8 @@ def dedupe(
         )
     if image_root is not None:
         check_image_root(image_root)
+    if out is not None:
+        lists.check_replaced("out", out)
     loaded = read_index(index, "flat")
     summary: dict[str, Any] = {"radius": radius, "items": len(loaded), "index": index}
     summary |= {} if out is None else {"out": str(out)}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 RIVALS = "csq, orthohash, mds, shc, hashnet, dtsh, greedyhash; or sign, lsh, itq, which are not trained"
 OF_THE_RECIPE = "the recipe's"
+CHOSEN = f"{OF_THE_RECIPE}; without one, by the kind of the data: the first line of the run says it"
 
 
 @with_data_options(DataSource, Division)
@@ -44,8 +45,8 @@ def train(
     centers_from: Annotated[
         str | None,
         typer.Option(
-            help="Hub id or folder of a model of other items of these classes, such as images: take its centers, so "
-            "that the new model's codes find its items.",
+            help="Hub id or folder of a CRH model of the same classes, such as of images: take its centers, so that "
+            "codes of both can be compared.",
             show_default=OF_THE_RECIPE,
         ),
     ] = None,
@@ -67,22 +68,20 @@ def train(
         typer.Option(
             help="Settings of CRH: *paper* for the paper's, *best* for those that measured best. Fields of "
             "`model` in the recipe override them.",
-            show_default=f"{OF_THE_RECIPE}, or best",
+            show_default=f"{OF_THE_RECIPE}, or else paper; without a recipe, best",
         ),
     ] = None,
     num_bits: Annotated[
         int | None, typer.Option(help="Length of a code in bits, a multiple of 8.", show_default=f"{OF_THE_RECIPE}, 64")
     ] = None,
-    epochs: Annotated[
-        float | None, typer.Option(help="Number of training epochs.", show_default=f"{OF_THE_RECIPE}, 300")
-    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Number of training epochs.", show_default=CHOSEN)] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of items per step and device.", show_default=f"{OF_THE_RECIPE}, 128"),
+        typer.Option(min=1, help="Number of items per step and device.", show_default=CHOSEN),
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Learning rate of backbone and head.", show_default=f"{OF_THE_RECIPE}, 0.0001"),
+        typer.Option(min=0, help="Learning rate of backbone and head.", show_default=CHOSEN),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in `--out`.")] = False,
     dry_run: Annotated[

@@ -26,7 +26,7 @@ class LabelForm:
         class_names: Names of the classes in the order of their ids, from a `ClassLabel` column or from the caller.
         separator: Text between several labels of a cell; None for one label per cell.
         flags: Number of classes of a multi-hot column; 0 for any other column.
-        blank_is_none: Whether an empty cell means no label, as in a CSV file.
+        is_text: Whether every cell is text, as in a CSV file, so that an empty one and -1 mean no label.
     """
 
     column: str
@@ -34,7 +34,7 @@ class LabelForm:
     class_names: tuple[str, ...] | None = None
     separator: str | None = None
     flags: int = 0
-    blank_is_none: bool = False
+    is_text: bool = False
 
     def read(self, value: Any, place: object) -> Label:
         """Read a cell as a class name, or as sorted and distinct class names.
@@ -47,7 +47,8 @@ class LabelForm:
             ValueError: If the cell is not a label.
         """
         if self.separator is not None:
-            value = [] if value is None else [part.strip() for part in str(value).split(self.separator) if part.strip()]
+            text = "" if value is None or (self.is_text and value.strip() == "-1") else str(value)
+            value = [part.strip() for part in text.split(self.separator) if part.strip()]
         if self.flags:
             return self._flagged(value, place)
         if not self.is_list:
@@ -73,7 +74,7 @@ class LabelForm:
         return [name for name, flag in zip(self.class_names or (), value, strict=True) if flag]
 
     def _name(self, value: Any, place: object) -> str | None:
-        if value is None or (self.blank_is_none and value == ""):
+        if value is None or (self.is_text and value in ("", "-1")):
             return None
         if isinstance(value, str):
             return value
@@ -151,7 +152,7 @@ def find_label_form(
         raise ValueError(f"`label_separator` must be left out for {column!r}, which holds no text, but {feature}.")
     if separator is None and not is_list:
         _mention_commas(column, first_rows)
-    return LabelForm(column, is_list or separator is not None, names, separator, blank_is_none=is_csv)
+    return LabelForm(column, is_list or separator is not None, names, separator, is_text=is_csv)
 
 
 def _count_flags(rows: Sequence[Any]) -> int:

@@ -1,5 +1,6 @@
 """Load the four splits of a retrieval experiment, with labels as class ids, and keep some classes out of training."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,11 +30,13 @@ class LoadedSplits:
     Attributes:
         splits: `train`, `validation`, `query` and `database`, each with `label` and `image`, `text` or `features`.
         bad_rows: Rows that were left out.
+        digest: Digest of the labels and of the division, which tells whether either has changed.
         rows: Row numbers of each split of a benchmark, as `split_rows` gives them; None for other data.
     """
 
     splits: DatasetDict
     bad_rows: list[BadRow]
+    digest: str
     rows: dict[str, NDArray[np.int64]] | None = None
 
 
@@ -88,7 +91,10 @@ def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
     unlabelled = count_unlabelled(together)
     if unlabelled:
         say(f"{unlabelled:,} of {len(together):,} rows have no label: they have no loss, and are relevant to no query.")
-    return LoadedSplits(splits, bad_rows, rows if is_benchmark else None)
+    digest = hashlib.sha256(label_tensor(together).numpy().tobytes())
+    for name, chosen in rows.items():
+        digest.update(name.encode() + np.ascontiguousarray(chosen).tobytes())
+    return LoadedSplits(splits, bad_rows, digest.hexdigest(), rows if is_benchmark else None)
 
 
 def load_benchmark(

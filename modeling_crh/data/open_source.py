@@ -15,7 +15,7 @@ from modeling_crh.data.columns import Columns, choose_columns, stored_file
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import FILE_KINDS, READ_ERRORS, Chunk, Kind, Rows
 from modeling_crh.data.stored import open_stored
-from modeling_crh.data.tables import Part, file_version, no_rows, read_error
+from modeling_crh.data.tables import Part, file_version, no_rows, raise_read_error
 from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import silenced
 
@@ -137,7 +137,7 @@ class OpenedSource:
             try:
                 chunk = next(chunks, None)
             except READ_ERRORS as error:
-                raise read_error(self.name, error) from error
+                raise_read_error(self.name, error)
             if chunk is None:
                 return
             yield from self._read(chunk, number)

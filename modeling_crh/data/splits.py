@@ -57,7 +57,8 @@ def split_rows(
     """Choose the rows of the splits `train`, `validation`, `query` and `database`.
 
     `database` holds all items but the queries, unless the protocol says otherwise. `train` and `validation` divide the
-    training items, so that model selection never sees a query. `held_out_rows` describes how rows are drawn.
+    training items, so that model selection never sees a query. `held_out_rows` describes how rows are drawn; a share is
+    one of the rows with a label, since others are relevant to nothing and would count as queries without a hit.
 
     Args:
         dataset: A prepared dataset; the training set if `query` or `validation` is given.
@@ -178,12 +179,13 @@ def _draw(labels: Tensor, rows: NDArray[np.int64], total: int, seed: int) -> Par
 
 
 def _cut(labels: Tensor, rows: NDArray[np.int64], fraction: float, name: str, seed: int, *, least: int) -> Parts:
-    """Draw a share of `rows`; return the rows kept, and the rows held out."""
-    kept, held_out = _draw(labels, rows, max(round(len(rows) * fraction), 1), seed)
+    """Draw a share of those `rows` that have a label; return the rows kept, and the rows held out."""
+    labelled = rows[has_label(labels[torch.from_numpy(rows)]).numpy()]
+    held_out = _draw(labels, labelled, max(round(len(labelled) * fraction), 1), seed)[1]
     if len(held_out) < least:
-        rule = f"must hold out at least {least} of the {len(rows)} rows and leave one of every class"
+        rule = f"must hold out at least {least} of the {len(labelled)} labelled rows and leave one of every class"
         raise ValueError(f"`{name}` {rule}, but {fraction} holds out {len(held_out)}.")
-    return kept, held_out
+    return np.setdiff1d(rows, held_out), held_out
 
 
 def _share(name: str, fraction: float | None, default: float, *, is_cut: bool) -> float:

@@ -38,7 +38,7 @@ from modeling_crh.data.tables import (
     find_tables,
     near_name,
     open_tables,
-    read_error,
+    raise_read_error,
     read_stream,
 )
 from modeling_crh.data_source import DataSource
@@ -192,7 +192,7 @@ def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
             parts[split] = Part(rows, load)
         data_files: Any = builder.config.data_files or {}
     except (*READ_ERRORS, yaml.YAMLError) as error:
-        raise read_error(name, error) from error
+        raise_read_error(name, error)
     version = {
         str(split): [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()
     }

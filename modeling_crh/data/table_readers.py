@@ -1,6 +1,8 @@
 """Readers of single tables: datasets, parquet, CSV, NumPy's arrays, and streams."""
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,14 @@ class ParquetReader(TableReader):
     """
 
     def __init__(self, path: Path, columns: list[str] | None = None) -> None:
-        self._path, self._columns = path, columns
         self.source, self.base = str(path), path.parent
         metadata = pq.read_metadata(path)
-        self.features = Features.from_arrow_schema(metadata.schema.to_arrow_schema())
+        schema = metadata.schema.to_arrow_schema()
+        names = schema.names if columns is not None else _distinct(schema.names, path)
+        if len(names) < len(schema.names):
+            schema, columns = pa.schema([schema.field(name) for name in names]), names
+        self._path, self.columns = path, columns
+        self.features = Features.from_arrow_schema(schema)
         self.num_rows = metadata.num_rows
 
     def only(self, columns: list[str]) -> "ParquetReader":
@@ -70,7 +76,7 @@ class ParquetReader(TableReader):
                 size = file.metadata.row_group(group).num_rows
                 if row + size > start:
                     first = row
-                    for batch in file.iter_batches(AT_A_TIME, row_groups=[group], columns=self._columns):
+                    for batch in file.iter_batches(AT_A_TIME, row_groups=[group], columns=self.columns):
                         yield first, pa.Table.from_batches([batch])
                         first += len(batch)
                 row += size
@@ -100,12 +106,13 @@ class CsvReader(TableReader):
         self.source, self.base = str(path), path.parent
         with path.open("rb") as file:
             first = file.readline(_HEADER_BYTES)
-        self._delimiter = next((mark for mark in ",;\t" if mark.encode() in first), ",")
+        marks = "\t" if path.suffix == ".tsv" else ",;\t"
+        self._delimiter = next((mark for mark in marks if mark.encode() in first), ",")
         if columns is None:
-            if self._delimiter != ",":
+            if self._delimiter != "," and path.suffix != ".tsv":
                 say(f"The columns of {path} are divided by {'tabs' if self._delimiter != ';' else 'semicolons'}.")
-            with self._open(None) as reader:
-                columns = reader.schema.names
+            with self._named_errors(), self._open(None) as reader:
+                columns = _distinct(reader.schema.names, path)
         self._columns = columns
         self.features = Features(**{column: Value("string") for column in columns})
 
@@ -116,10 +123,19 @@ class CsvReader(TableReader):
     def batches(self, start: int) -> Iterator[tuple[int, pa.Table]]:
         """See `TableReader`."""
         row = 0
-        with self._open(self._columns) as reader:
+        with self._named_errors(), self._open(self._columns) as reader:
             for batch in reader:
                 yield row, pa.Table.from_batches([batch])
                 row += len(batch)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except pa.ArrowInvalid as error:
+            if "invalid UTF8" not in str(error):
+                raise
+            raise ValueError(f"`dataset` must hold texts in UTF-8, but {self.source} does not: {error}.") from error
 
     def _open(self, columns: list[str] | None) -> pa.csv.CSVStreamingReader:
         types = None if columns is None else dict.fromkeys(columns, pa.string())
@@ -131,6 +147,14 @@ class CsvReader(TableReader):
                 column_types=types, include_columns=columns, strings_can_be_null=False
             ),
         )
+
+
+def _distinct(names: list[str], path: Path) -> list[str]:
+    """Leave out columns that share their name, as those without one in a CSV file that a spreadsheet wrote."""
+    repeated = {name for name, count in Counter(names).items() if count > 1}
+    if repeated:
+        say(f"Columns of {path} that share their name are not read: {', '.join(map(repr, sorted(repeated)))}.")
+    return [name for name in names if name not in repeated]
 
 
 class NumpyReader(TableReader):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from datasets import Audio, Dataset, Features, IterableDataset, Value, load_dataset
@@ -21,7 +21,7 @@ from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, 
 
 _FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound as stored; `Audio` needs torchcodec to write one
 
-SUFFIXES = (".parquet", ".csv", ".json", ".jsonl", ".npy", ".tar")
+SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".npy", ".tar")
 """Suffixes of tables."""
 
 
@@ -98,7 +98,7 @@ def open_tables(files: Sequence[Path], name: str) -> Part:
     try:
         return _open(kinds[0], paths, name)
     except READ_ERRORS as error:
-        raise read_error(name, error) from error
+        raise_read_error(name, error)
 
 
 def digest(files: Sequence[Path]) -> str:
@@ -157,20 +157,20 @@ def read_stream(stream: IterableDataset, stamp: str | None = None) -> Dataset:
     return Dataset.from_generator(_StreamRows(stream, stamp or uuid4().hex), features=features)
 
 
-def read_error(name: str, error: Exception) -> Exception:
-    """Choose the error for a table that cannot be read: the system's own, or a `ValueError` that names the table.
+def raise_read_error(name: str, error: Exception) -> NoReturn:
+    """Raise the error for a table that cannot be read: the system's own, or a `ValueError` that names the table.
 
     A `ValueError` that names an argument already is kept.
     """
     if isinstance(error, OSError) and error.errno is not None:
-        return error
+        raise error
     if isinstance(error, ValueError) and str(error).startswith("`"):
-        return error
+        raise error
     reason = first_line(error.__cause__ or error)
     near = "" if Path(name).exists() else near_name(name)
-    return ValueError(
+    raise ValueError(
         f"`dataset` must be a folder, a table or a dataset that can be read, but {name!r} is not: {reason}.{near}"
-    )
+    ) from error
 
 
 def near_name(name: str) -> str:
@@ -189,10 +189,11 @@ def no_rows(name: str) -> ValueError:
 def _open(kind: str, files: list[Path], name: str) -> Part:
     texts: list[Any] = [glob.escape(str(file)) for file in files]  # `datasets` takes them for patterns
     if kind == ".parquet":
-        return Part(Rows([ParquetReader(file) for file in files]), lambda: Dataset.from_parquet(texts))
-    if kind in (".csv", ".npy"):
-        rows = Rows([CsvReader(file) if kind == ".csv" else NumpyReader(file) for file in files])
-        return Part(rows, lambda: Dataset(InMemoryTable(rows.in_memory())), is_csv=kind == ".csv")
+        readers = [ParquetReader(file) for file in files]
+        return Part(Rows(readers), lambda: Dataset.from_parquet(texts, columns=readers[0].columns))
+    if kind in (".csv", ".tsv", ".npy"):
+        rows = Rows([NumpyReader(file) if kind == ".npy" else CsvReader(file) for file in files])
+        return Part(rows, lambda: Dataset(InMemoryTable(rows.in_memory())), is_csv=kind != ".npy")
     builder = "json" if kind == ".json" else "webdataset"
     settings: dict[str, Any] = {"chunksize": READ_BYTES} if kind == ".json" else {}
     stream = load_dataset(builder, data_files=texts, split="train", streaming=True, **settings)

@@ -244,7 +244,7 @@ def code_files(codes: Path) -> list[Path]:
 
 
 def read_code_schema(file: Path) -> pa.Schema:
-    """Read the schema of a file of codes, in which `code` has a fixed size, in codes from the Hub that of its metadata.
+    """Read the schema of a file of codes, with `code` as fixed-size binary; metadata give the size in codes of the Hub.
 
     Raises:
         ValueError: If the file cannot be read, is damaged, or has no column `code` of fixed-size binary.

@@ -17,7 +17,7 @@ from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.hub.cards import MARK, TAGS, template
 from modeling_crh.hub.push import Destination, check_names, upload
 from modeling_crh.runtime.html import check_image_root, thumbnail_within
-from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.runtime.terminal import progress_bar, say
 from modeling_crh.search import HammingIndex, read_index
 from modeling_crh.search.queries import check_model
 
@@ -74,7 +74,7 @@ def push_space(
             "`image_root` and `with_pictures` must come together, since thumbnails of the images are published, but "
             f"got {image_root!r} and {with_pictures}."
         )
-    loaded, public = _open_index(index, model)
+    loaded, public = _open_index(index, model, is_dry=destination.get("dry_run", False))
 
     def stage(folder: Path) -> None:
         stored = None if image_root is None else store_pictures(folder / "pictures.bin", loaded, image_root)
@@ -114,13 +114,15 @@ def store_pictures(file: Path, index: HammingIndex, image_root: str | Path) -> i
     return count
 
 
-def _open_index(uri: str | Path, name: str) -> tuple[HammingIndex, HammingIndex]:
+def _open_index(uri: str | Path, name: str, *, is_dry: bool) -> tuple[HammingIndex, HammingIndex]:
     """Open an index, check its model, and return the index and a copy without paths of this machine."""
     index = read_index(uri)
     if is_hub_id(index.model):
         check_model(index, name)
-    model, _ = load_checkpoint(name)
-    if model.main_input_name != "pixel_values" or model.config.num_bits != index.num_bits:
+    model = None if is_dry else load_checkpoint(name)[0]  # a dry run asks nothing of the Hub
+    if model is None:
+        say(f"This dry run does not look whether {name} fits the index.")
+    elif model.main_input_name != "pixel_values" or model.config.num_bits != index.num_bits:
         raise ValueError(
             f"`model` must make codes of {index.num_bits} bits from images, as the index holds, but {name!r} makes "
             f"codes of {model.config.num_bits} bits from `{model.main_input_name}`."

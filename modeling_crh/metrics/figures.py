@@ -44,12 +44,20 @@ _MEANINGS = (
     ("map_convention", "mAP by convention", CONVENTION),
     (r"map_convention_at_(\d+)", "mAP@{0} by convention", CONVENTION),
     (r"map_(\d+)_bits", "mAP of the first {0} bits", "Mean average precision by the distance in these bits alone."),
-    ("map_seen", "mAP of seen classes", "Of queries whose class the model was trained on, against the whole database."),
-    ("map_unseen", "mAP of unseen classes", "Of queries of classes kept out of training, against the whole database."),
+    (
+        "map_seen",
+        "mAP of seen classes",
+        "Mean over queries whose class the model was trained on, against the whole database.",
+    ),
+    (
+        "map_unseen",
+        "mAP of unseen classes",
+        "Mean over queries of classes kept out of training, against the whole database.",
+    ),
     (
         "map_unseen_alone",
         "mAP among unseen classes",
-        "Of queries of classes kept out of training, against items of such classes alone.",
+        "Mean over queries of classes kept out of training, against items of such classes alone.",
     ),
     (
         r"map_asymmetric_(seen|unseen|unseen_alone)",
@@ -61,7 +69,7 @@ _MEANINGS = (
         "mAP by {0}",
         "Mean average precision where everything of the same {0} as the query is relevant.",
     ),
-    ("queries", "Queries", "Searches that every figure is the mean of."),
+    ("queries", "Queries", "Number of queries; every figure is a mean over them."),
     ("queries_without_relevant", "Queries without a relevant item", "They count 0 in every mean."),
     ("database", "Database", "Items that each query ranks."),
     ("center_distance_least", "Least center distance", "Bits between the two closest centers."),

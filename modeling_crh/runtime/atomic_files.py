@@ -4,6 +4,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK_NAME = ".lock"
-"""File of a folder that a run holds while it writes; one that a killed run has left holds nobody up."""
+"""File that a run locks while it writes to a folder; one that a killed run has left blocks nobody."""
 
 _TRIES = 1000  # to lock a folder that other runs keep removing
 
@@ -81,7 +82,7 @@ def _remove_abandoned(target: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with whole_file(path) as partial:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -163,7 +164,7 @@ def _lock_folder(folder: Path) -> int:
             folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, _OPEN, 0o666)
         except (FileExistsError, FileNotFoundError):  # another run has just removed the folder, which stayed empty
-            if folder.is_symlink() or (folder.exists() and not folder.is_dir()) or not tries_left:
+            if _is_no_folder(folder) or not tries_left:
                 raise
             continue
         try:
@@ -175,6 +176,13 @@ def _lock_folder(folder: Path) -> int:
             return descriptor
         os.close(descriptor)  # of a file that another run has removed at its end, and that locks nothing
     raise ValueError(in_use)
+
+
+def _is_no_folder(path: Path) -> bool:
+    try:
+        return not stat.S_ISDIR(os.lstat(path).st_mode)  # asked once: another run may remove the folder meanwhile
+    except FileNotFoundError:
+        return False
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

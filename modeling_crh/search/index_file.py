@@ -172,7 +172,7 @@ def to_array(name: str, values: Any, rule: str) -> pa.Array:
         raise ValueError(f"`{name}` must be {rule}, but got {type(values).__name__}.")
     try:
         return pa.array(values)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise ValueError(f"`{name}` must be {rule}, but are not: {error}.") from error
 
 

@@ -24,6 +24,11 @@ from modeling_crh.search.queries import QuerySource
 _TEMPLATES = Path(__file__).parent / "templates"
 DEFAULT_K = 10
 
+_START, _TITLE = 1000, b"<title>Search results"  # of a page
+_HEADERS = tuple(
+    ",".join((*before, *COLUMNS, *after)).encode() for before, after in ((("group",), ()), ((), ("distance",)))
+)
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -147,7 +152,7 @@ def write_page(
     """Write a page of results, atomically.
 
     Args:
-        path: Path of the file; an older file is replaced.
+        path: Path of the file; an older page of results is replaced.
         index: Index that was searched.
         results: Results from `find_results`.
         image_root: Folder of the images of the database. None shows their paths as text.
@@ -157,8 +162,9 @@ def write_page(
 
     Raises:
         FileNotFoundError: If `image_root` is not a folder.
+        ValueError: If the file holds something else.
     """
-    target = check_path("html", path)
+    target = check_replaced("html", path)
     pictures = {}
     if image_root is not None:
         root = check_image_root(image_root)
@@ -172,6 +178,22 @@ def write_page(
     with whole_file(target) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))  # a path may hold half a surrogate pair
     return Counter(picture.fault for picture in pictures.values() if picture.fault)
+
+
+def check_replaced(name: str, path: str | Path) -> Path:
+    """Check that a file to write, the argument `name`, is new, or of a kind that it was written by this module.
+
+    Raises:
+        ValueError: If it holds something else, such as the index.
+    """
+    target = check_path(name, path)
+    if target.is_file():
+        with target.open("rb") as file:
+            start = file.read(_START)
+        if not (_TITLE in start if name == "html" else start.startswith(_HEADERS)):
+            what = "a page of results" if name == "html" else "a table of duplicates"
+            raise ValueError(f"`{name}` must be a new file, or an older {what}, but {str(path)!r} is another file.")
+    return target
 
 
 def kept_items(
@@ -241,11 +263,12 @@ def write_groups(path: str | Path, groups: Sequence[Sequence[dict[str, Any]]]) -
     """Write groups as CSV, atomically: one row per item, with the number of its group from 1.
 
     Args:
-        path: Path of the file; an older file is replaced.
+        path: Path of the file; an older table of duplicates is replaced.
         groups: Groups from `describe_groups`.
 
     Raises:
-        OSError: If the file cannot be written.
+        ValueError: If the file holds something else.
+        OSError: If it cannot be written.
     """
     keeps = any("keep" in record for group in groups for record in group)
     rows = [
@@ -267,6 +290,6 @@ def _cells(record: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _write_csv(path: str | Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with whole_file(check_path("out", path)) as partial:
+    with whole_file(check_replaced("out", path)) as partial:
         with partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
             csv.writer(file).writerows([header, *rows])

@@ -124,7 +124,8 @@ class ReassignCentersCallback(TrainerCallback):
             labels: Labels, `(N,)` or `(N, C)`.
             loader: Loader of the batch, prepared by accelerate; repeated samples that fill its last batch do not count.
         """
-        own = len(labels) if loader is None else own_samples(len(labels), loader, self.batches, self.args)
+        is_alone = loader is None or self.args.world_size == 1
+        own = len(labels) if is_alone else own_samples(len(labels), loader, self.batches, self.args)
         self.statistics.update(hash_logits[:own], labels[:own])
         self.batches += 1
 
@@ -155,7 +156,7 @@ class ReassignCentersCallback(TrainerCallback):
         if state.global_step == self._proxy_steps(state, loader):
             if not has_length(loader) or self.batches < len(loader):
                 self._reassign(int(state.epoch or 0), kwargs["model"])
-                self._end_proxies(kwargs["optimizer"])
+                self._end_proxies(kwargs["optimizer"], state)
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Reassign the centers if the arguments ask for it after this epoch, and reset the statistics."""
@@ -201,11 +202,15 @@ class ReassignCentersCallback(TrainerCallback):
         if self.args.reassigns_after(epoch) or are_last:
             self._reassign(epoch, kwargs["model"])
         if are_last:
-            self._end_proxies(kwargs["optimizer"])
+            self._end_proxies(kwargs["optimizer"], state)
         self._reset()
 
-    def _end_proxies(self, optimizer: Any) -> None:
+    def _end_proxies(self, optimizer: Any, state: TrainerState | None = None) -> None:
         if self.proxies is not None:
+            if state is not None:
+                say(
+                    f"After {state.global_step:,} of {state.max_steps:,} steps, codes follow hash centers, not proxies."
+                )
             vectors, self.proxies = self.proxies.vectors, None
             for group in optimizer.param_groups:
                 group["params"] = [weight for weight in group["params"] if weight is not vectors]

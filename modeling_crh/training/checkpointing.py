@@ -45,6 +45,7 @@ PRIVATE_HOOKS = {
 
 CHECKPOINTS_NAME = "checkpoints"
 ROWS_NAME = "rows.json"
+DIVISION_NAME = "division.json"
 HISTORY_NAME = "history.json"
 
 STATISTICS_NAME = "class_statistics.safetensors"
@@ -235,7 +236,7 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
     names = {path.name for path in out.iterdir()} if out.is_dir() else set()
     found = {name for name in names if name != LOCK_NAME and not name.endswith(".partial")}  # of killed processes
-    unfinished = found <= {RECIPE_NAME, ROWS_NAME, CHECKPOINTS_NAME, HISTORY_NAME, ADAPTER_FOLDER}
+    unfinished = found <= {RECIPE_NAME, ROWS_NAME, DIVISION_NAME, CHECKPOINTS_NAME, HISTORY_NAME, ADAPTER_FOLDER}
     if unfinished and find_last_checkpoint(out / CHECKPOINTS_NAME) is None:
         return False  # new, empty, or of a run that ended before its first checkpoint
     finished = (Path(find_model(out)) / "config.json").exists()

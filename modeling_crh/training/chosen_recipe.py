@@ -7,6 +7,7 @@ from typing import Any
 from modeling_crh.data import BENCHMARKS, open_source
 from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import say, silenced
+from modeling_crh.training.objectives import UNTRAINED
 from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 
@@ -43,6 +44,10 @@ def choose_recipe(path: str | Path | None = None, **fields: Any) -> Recipe:
         return Recipe.load(FEATURES_RECIPE, **overrides)
     if "backbone" in overrides:
         return Recipe.from_dict({"augmentation": "standard", "preset": "best"}, **overrides)
+    if overrides.get("method") in UNTRAINED:
+        raise ValueError(
+            f"`backbone` must be given for {overrides['method']}, which trains none, unless data are features."
+        )
     recipe = Recipe.load(DEMO_RECIPE, **overrides)
     if "text_column" not in overrides:
         say(

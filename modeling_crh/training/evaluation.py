@@ -12,7 +12,7 @@ from transformers import EvalPrediction, TrainerState, TrainingArguments
 
 from modeling_crh.codebook import center_distances, compose_centers
 from modeling_crh.codes import binarize
-from modeling_crh.data import class_levels, has_levels, is_multi_label, label_names
+from modeling_crh.data import LoadedSplits, class_levels, has_levels, is_multi_label, label_names
 from modeling_crh.encoding import EncodedItems, encode_items
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.items import labelled_dataset
@@ -32,7 +32,10 @@ from modeling_crh.metrics import (
     retrieval_figures,
 )
 from modeling_crh.modeling_crh import CRHModel, draw_first_centers
+from modeling_crh.runtime.atomic_files import write_json, write_text
 from modeling_crh.training.arguments import changed_settings
+from modeling_crh.training.checkpointing import DIVISION_NAME, ROWS_NAME
+from modeling_crh.training.recipe import find_in_run
 from modeling_crh.training.references import reference_similarity
 
 _NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
@@ -177,6 +180,35 @@ def validation_figures(
         distances = center_distances(centers)
         figures |= {"center_distance_least": distances.least, "center_distance_mean": distances.mean}
     return figures | {"bit_balance": bit_balance(codes), "bit_correlation": bit_correlation(codes)}
+
+
+def write_division(out: Path, data: LoadedSplits) -> None:
+    """Write into the folder of a run what tells whether its data are divided as they were, and rows of a benchmark."""
+    write_json(out / DIVISION_NAME, {"digest": data.digest, "num_rows": data.splits.num_rows})
+    if data.rows is not None:
+        rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
+        write_text(out / ROWS_NAME, json.dumps(rows) + "\n")
+
+
+def check_division(checkpoint: str | Path, data: LoadedSplits) -> None:
+    """Check that the data of a run are divided as they were when it was trained; a run of an older version passes.
+
+    Raises:
+        ValueError: If their rows or labels have changed, since queries would be items of the training.
+    """
+    file = find_in_run(checkpoint, DIVISION_NAME)
+    if file is None:
+        return
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    if saved["digest"] != data.digest:
+        then, now = (
+            f"{counts['database']:,} and {counts['query']:,}" for counts in (saved["num_rows"], data.splits.num_rows)
+        )
+        raise ValueError(
+            "`dataset` must hold the rows and labels that the run was trained with, or queries would be items of its "
+            f"training, but they have changed: database and queries had {then} rows and now have {now}. Rows that are "
+            "new to the run can be evaluated from a file or folder of their own."
+        )
 
 
 def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:

@@ -24,6 +24,8 @@ from modeling_crh.training.recipe_values import (
     RecipeLoader,
     check_keys,
     drop_settings_of_crh,
+    modernised,
+    plain_values,
     refuse_numbers_as_text,
 )
 
@@ -150,7 +152,7 @@ class Recipe(Division, DataSource):
         if (self.backbone is None) == (config is None):
             raise ValueError(
                 "The recipe must name either a pretrained `backbone` or a `backbone_config` under `model`, but has "
-                f"{'neither' if self.backbone is None else 'both'}."
+                f"{'neither, and no `features_column`' if self.backbone is None else 'both'}."
             )
         if self.text_column is not None and self.backbone is None:
             raise ValueError("`backbone` must be given with a `text_column`, since the tokenizer is its own.")
@@ -182,9 +184,9 @@ class Recipe(Division, DataSource):
             ValueError: If the file is not a recipe.
         """
         try:
-            values = yaml.load(Path(path).read_text(), RecipeLoader)
+            values = yaml.load(Path(path).read_text(encoding="utf-8"), RecipeLoader)
         except (IsADirectoryError, UnicodeDecodeError) as error:
-            found = "a folder" if isinstance(error, IsADirectoryError) else "no text"
+            found = "a folder" if isinstance(error, IsADirectoryError) else "no text in UTF-8"
             message = f"`recipe` must be a YAML file, but {str(path)!r} is {found}: name data by `dataset`."
             raise ValueError(message) from error
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -201,7 +203,7 @@ class Recipe(Division, DataSource):
             >>> Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"}, model={"num_bits": 32}).model
             {'num_bits': 32}
         """
-        merged = _modernised(values)
+        merged = modernised(values)
         for key, value in overrides.items():
             if isinstance(value, dict) and key in merged:
                 _check_type(key, merged[key])
@@ -220,21 +222,10 @@ class Recipe(Division, DataSource):
 
     def dump(self) -> str:
         """Write the recipe as YAML, with every field."""
-        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+        return yaml.safe_dump(plain_values(dataclasses.asdict(self)), sort_keys=False)
 
 
 _TYPES: dict[str, Any] = {entry.name: entry.type for entry in dataclasses.fields(Recipe)}
-
-
-def _modernised(values: dict[str, Any]) -> dict[str, Any]:
-    """Rename fields that older versions have written."""
-    if "skip_bad_images" not in values:
-        return dict(values)
-    renamed = {"skip_bad" if name == "skip_bad_images" else name: value for name, value in values.items()}
-    for name, default in (("label_column", "label"), ("validation_fraction", 0.1)):
-        if renamed.get(name) == default:  # older versions wrote defaults too
-            del renamed[name]
-    return renamed
 
 
 def _check_type(name: str, value: Any) -> None:
@@ -251,11 +242,22 @@ def _check_type(name: str, value: Any) -> None:
 
 def find_recipe(checkpoint: str | Path) -> Recipe | None:
     """Read the recipe of a run, given its folder or that of its model or its adapter; None for any other model."""
+    path = find_in_run(checkpoint, RECIPE_NAME)
+    return None if path is None else Recipe.load(path)
+
+
+def find_in_run(checkpoint: str | Path, name: str) -> Path | None:
+    """Find a file in the folder of a run, given that or the folder of its model or its adapter."""
     folder = Path(checkpoint)
-    for path in (folder / RECIPE_NAME, folder.parent / RECIPE_NAME):
+    for path in (folder / name, folder.parent / name):
         if path.is_file() and (path.parent == folder or folder.name in (MODEL_FOLDER, ADAPTER_FOLDER)):
-            return Recipe.load(path)
+            return path
     return None
+
+
+def is_own_data(recipe: Recipe, dataset: str) -> bool:
+    """Whether a data source is that of a recipe."""
+    return dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()
 
 
 def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool = False) -> dict[str, Any]:
@@ -276,7 +278,7 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
     known = options_of(DataSource, recipe)
     del known["allow_urls"]
     dataset = given.get("dataset", "" if columns_only else recipe.dataset)
-    if not columns_only and (dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()):
+    if not columns_only and is_own_data(recipe, dataset):
         division = options_of(Division, recipe)
         for name, value in division.items():
             if name in given and given[name] != value:
@@ -286,6 +288,7 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
                 )
         return known | division
     is_folder = dataset != "" and Path(dataset).is_dir()
-    has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
+    is_array = dataset.endswith(".npy")  # whose columns are always `features` and `label`
+    has_columns = dataset not in BENCHMARKS and not is_array and (not is_folder or find_tables(dataset) is not None)
     kinds = [name for name in ("image_column", "audio_column") if f"{known[name]}_column" == name]  # chosen in a folder
     return {name: known[name] for name in (*(_COLUMNS if has_columns else kinds), "skip_bad")}

@@ -1,8 +1,10 @@
 """Read the values of a recipe from YAML, and refuse unknown fields and values that would be misunderstood."""
 
 import difflib
+from enum import Enum
 from typing import Any
 
+import numpy as np
 import yaml
 
 from modeling_crh.training.objectives import UNTRAINED
@@ -75,6 +77,28 @@ def refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
             raise ValueError(
                 f"`{place}` must be a number, but got the text {inner!r}; YAML reads 1.0e-3, but not 1e-3."
             )
+
+
+def plain_values(value: Any) -> Any:
+    """Convert numbers of NumPy, members of enums and tuples to what YAML can hold, at any depth."""
+    if isinstance(value, dict):
+        return {key: plain_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_values(inner) for inner in value]
+    if isinstance(value, Enum):
+        return value.value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def modernised(values: dict[str, Any]) -> dict[str, Any]:
+    """Rename fields that older versions have written."""
+    if "skip_bad_images" not in values:
+        return dict(values)
+    renamed = {"skip_bad" if name == "skip_bad_images" else name: value for name, value in values.items()}
+    for name, default in (("label_column", "label"), ("validation_fraction", 0.1)):
+        if renamed.get(name) == default:  # older versions wrote defaults too
+            del renamed[name]
+    return renamed
 
 
 def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:

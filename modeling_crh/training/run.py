@@ -29,7 +29,7 @@ from modeling_crh.training import checkpointing
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.build import build_model, build_trainer, hide_progress, join_processes, load_data
 from modeling_crh.training.callbacks import TrainingProgress
-from modeling_crh.training.evaluation import evaluate_splits
+from modeling_crh.training.evaluation import check_division, evaluate_splits, write_division
 from modeling_crh.training.objectives import UNTRAINED, center_objectives, collect_features, fit_untrained
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 from modeling_crh.training.trainer import CRHTrainer
@@ -78,9 +78,9 @@ class TrainedRun:
 def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRun:
     """Train a model, choose its best epoch on the validation split, and save it in a new folder.
 
-    `out/model` holds the model, into which LoRA weights are merged; beside it are the recipe, the history, for LoRA the
-    folder `adapter`, and for a benchmark the rows of its splits, numbered as in `split_rows`. A method without
-    training, such as ITQ, is fitted to the training split, and has no history.
+    `out/model` holds the model, into which LoRA weights are merged; beside it are recipe, history, a digest of the
+    division, for LoRA the folder `adapter`, and for a benchmark the rows of its splits. ITQ and other methods without
+    training are fitted to the training split, and have no history.
 
     Args:
         recipe: Settings of the run.
@@ -91,7 +91,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         The finished run.
 
     Raises:
-        ValueError: If `out` holds another run, or one writes to it, or a setting or the data cannot be used.
+        ValueError: If `out` holds or gets another run, data have changed, or they or a setting cannot be used.
         OSError: If a checkpoint cannot be saved.
     """
     out = Path(out)
@@ -99,6 +99,8 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     finished = checkpointing.check_folder(out, recipe, resume)
     data = load_data(recipe)
     name_bad_rows(data.bad_rows)
+    if resume:
+        check_division(out, data)
     if finished:
         model, processor = load_checkpoint(out)
         nn.Module.to(model, state.device)
@@ -110,9 +112,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
     with limited_wait(trainer.args.ddp_timeout), checkpointing.claimed_folder(out, recipe, resume):
         if state.is_main_process:
             write_text(out / RECIPE_NAME, recipe.dump())
-            if data.rows is not None:
-                rows = {name: chosen.tolist() for name, chosen in data.rows.items()}
-                write_text(out / checkpointing.ROWS_NAME, json.dumps(rows) + "\n")
+            write_division(out, data)
         if recipe.method in UNTRAINED:
             _fit_features(recipe, model, processor, data.splits["train"])
         else:

@@ -124,3 +124,35 @@ def test_an_option_that_is_given_wins_over_the_run(crh, data):
     code, _, errors = crh("evaluate", "run", "--seed", "7")
     assert code == 2
     assert "`seed` must be that of the run, 0, or queries would be items of its training" in errors
+
+
+def test_a_run_whose_data_have_changed_is_neither_evaluated_nor_resumed(crh, data):
+    Dataset.from_csv("paths.csv").select_columns(["photo", "kind"]).to_csv("t.csv")
+    options = ["--image-column", "photo", "--label-column", "kind", "--epochs", "1", "--num-bits", "16"]
+    train = ["train", "images.yaml", "--dataset", "t.csv", *options, "--out", "run"]
+    assert crh(*train)[0] == 0
+    assert crh("evaluate", "run")[0] == 0
+    rows = (data / "t.csv").read_text().splitlines(keepends=True)
+    (data / "t.csv").write_text("".join(rows[:-1]))
+    for command in (["evaluate", "run"], [*train, "--resume"]):
+        code, output, errors = crh(*command)
+        assert (code, output) == (2, "")
+        assert "queries had 29 and 7 rows and now have 28 and 7" in " ".join(errors.split())
+    (data / "other.csv").write_text("".join(rows[:-1]))
+    code, _, errors = crh("evaluate", "run", "--dataset", "other.csv")
+    assert code == 0, errors
+
+
+def test_a_run_on_a_column_of_features_reads_arrays_too(crh, data):
+    np.save("x.npy", np.ones((3, 4), np.float32))
+    options = ["--features-column", "clip", "--skip-bad", "--epochs", "1", "--num-bits", "16"]
+    code, _, errors = crh("train", "--dataset", "clip.parquet", *options, "--out", "run")
+    assert code == 0, errors
+    code, _, errors = crh("encode", "run", "x.npy", "--out", "codes")
+    assert code == 0, errors
+
+
+def test_a_method_that_trains_nothing_needs_a_backbone_or_features(crh, data):
+    code, output, errors = crh("train", "--dataset", "photos", "--method", "itq", "--dry-run")
+    assert (code, output) == (2, "")
+    assert "`backbone` must be given for itq, which trains none, unless data are features." in " ".join(errors.split())

@@ -169,12 +169,17 @@ def test_a_protocol_that_takes_every_image_is_an_error(protocol):
         ([0, 0, 0, 0], 1, {}, r"at least two classes, but has only \['class 0'\]"),
         ([0, 2] * 10, 3, {}, "a training item of every class, but has none of 'class 1'"),
         ([0] * 10, 4, {}, r"none of 'class 1' \(and 2 more\)"),
-        ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least 1 of the 3 rows .* but 0.2 holds out 0"),
+        ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least 1 of the 3 labelled rows .* but 0.2 holds out 0"),
         ([0, 1] * 9, 2, {"query_fraction": 1.0}, "`query_fraction` must be a number above 0 and below 1, but got 1.0"),
         ([0, 1] * 9, 2, {"query_fraction": "x"}, "`query_fraction` must be a number above 0 and below 1, but got 'x'"),
         ([0, 1] * 9, 2, {"validation_fraction": 0}, "`validation_fraction` must be a number above 0 and below 1, .* 0"),
         ([0, 1] * 9, 2, {"validation_fraction": True}, "`validation_fraction` must be a number .* but got True"),
-        ([0, 1] * 9, 2, {}, "`validation_fraction` must hold out at least 2 of the 14 rows .* but 0.1 holds out 1"),
+        (
+            [0, 1] * 9,
+            2,
+            {},
+            "`validation_fraction` must hold out at least 2 of the 14 labelled rows .* but 0.1 holds out 1",
+        ),
         ([0, 1] * 9, 2, {"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
         ([0, 1] * 9, 2, {"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
         ([[]] * 20, 2, {}, "a training item of every class"),
@@ -194,3 +199,11 @@ def test_an_empty_test_set_is_an_error():
     dataset = dataset_of([0, 1, 2] * 9)
     with pytest.raises(ValueError, match="`query` must hold at least one item"):
         split_dataset(dataset, dataset.select([]))
+
+
+def test_rows_without_a_label_are_in_the_training_and_the_database_alone():
+    labels = [0, 1, -1, -1] * 20
+    splits = split_dataset(dataset_of(labels, num_classes=2), query_fraction=0.25, validation_fraction=0.2)
+    assert splits.num_rows == {"train": 64, "validation": 6, "query": 10, "database": 70}
+    assert (label_tensor(splits["query"]) >= 0).all()
+    assert (label_tensor(splits["validation"]) >= 0).all()

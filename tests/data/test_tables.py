@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 from tiny_data import CLASSES, read_both, write_pictures
 
-from modeling_crh.data import load_splits, open_source
+from modeling_crh.data import DataSource, load_splits, open_source, read_parts
 from modeling_crh.data.rows import Rows
 from modeling_crh.data.table_readers import CsvReader, DatasetReader, ParquetReader, StreamReader
 from modeling_crh.data.tables import open_tables
@@ -406,3 +407,35 @@ def test_a_mistyped_name_is_refused_with_the_name_that_is_there(tmp_path, monkey
     for name, there in (("fotos", "'photos'"), (str(tmp_path / "photo"), repr(str(tmp_path / "photos")))):
         with pytest.raises((ValueError, FileNotFoundError), match=re.escape(f" There is {there}.") + "$"):
             open_source(name)
+
+
+def test_minus_one_is_no_label_in_csv_either(tmp_path):
+    (tmp_path / "t.csv").write_text("text,kind\na,2\nb,-1\nc,0\n")
+    options = {"text_column": "text", "label_column": "kind"}
+    for more, expected in (({}, ["2", None, "0"]), ({"label_separator": ";"}, [["2"], [], ["0"]])):
+        opened = open_source(str(tmp_path / "t.csv"), **options, **more)
+        assert [row.label for row in opened.rows()] == expected
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_columns_that_share_their_name_are_left_out_and_named(suffix, tmp_path, capsys):
+    table = pa.table([["a", "b"], ["x", "y"], ["1", "2"], ["3", "4"]], names=["text", "kind", "note", "note"])
+    path = tmp_path / f"t{suffix}"
+    pq.write_table(table, path) if suffix == ".parquet" else pa.csv.write_csv(table, path)
+    rows, _ = read_parts(DataSource(dataset=str(path), text_column="text", label_column="kind"))
+    assert rows["all"]["text"] == ["a", "b"]
+    assert f"Columns of {path} that share their name are not read: 'note'." in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(ValueError, match=r"`text_column` must be one of \['text', 'kind'\], but got 'note'"):
+        open_source(str(path), text_column="note")
+
+
+def test_a_table_of_tabs_may_be_called_tsv(tmp_path):
+    (tmp_path / "t.tsv").write_text("text\tkind\na, b\tx\n")
+    (row,) = open_source(str(tmp_path / "t.tsv"), text_column="text", label_column="kind").rows()
+    assert (row.value, row.label) == ("a, b", "x")
+
+
+def test_a_csv_file_of_another_encoding_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "t.csv").write_bytes("text,kind\nKäfer,x\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"`dataset` must hold texts in UTF-8, but .*t\.csv does not: "):
+        read_parts(DataSource(dataset=str(tmp_path / "t.csv"), text_column="text", label_column="kind"))

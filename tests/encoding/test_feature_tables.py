@@ -1,5 +1,6 @@
 import numpy as np
 import PIL.Image
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
@@ -92,3 +93,21 @@ def test_wrong_input_is_an_error(backbone, split, tmp_path):
         extract_views(backbone, PROCESSOR, split, num_views=0)
     with pytest.raises(ValueError, match=r"`backbone` must be .* of a model of images, sounds or texts, but .* is not"):
         load_backbone(tmp_path)
+
+
+def test_features_keep_the_ids_of_their_rows(crh, tiny_model, image_folder, tmp_path):
+    files = sorted(image_folder.rglob("*.png"))[:6]
+    rows = {
+        "photo": [*map(str, files), "missing.png"],
+        "kind": ["x", "y"] * 3 + ["x"],
+        "sku": [f"s{n}" for n in range(7)],
+    }
+    Dataset.from_dict(rows).to_csv(tmp_path / "t.csv")
+    folder = tmp_path / "model"
+    tiny_model("resnet").save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    options = ["--image-column", "photo", "--label-column", "kind", "--id-column", "sku", "--skip-bad"]
+    code, _, errors = crh("features", folder, tmp_path / "t.csv", *options, "--out", tmp_path / "features")
+    assert code == 0, errors
+    (table,) = (tmp_path / "features").glob("*.parquet")
+    assert pq.read_table(table)["id"].to_pylist() == [f"s{n}" for n in range(6)]

@@ -2,11 +2,12 @@ import re
 
 import numpy as np
 import PIL.Image
+import pytest
 import torch
 
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.queries import QuerySource
-from modeling_crh.search.results import find_results, write_page
+from modeling_crh.search.results import check_replaced, find_results, write_duplicates, write_groups, write_page
 
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 
@@ -69,3 +70,23 @@ def test_half_a_surrogate_pair_is_written_somehow(tmp_path):
     index, results = search(["a"], query="bad \udc80 name")
     write_page(tmp_path / "page.html", index, results)
     assert "bad ? name" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("content", [b"sku,photo\n1,a.png\n", b"<!doctype html><title>My shop</title>", b"\x00\x01"])
+def test_a_file_of_something_else_is_not_replaced(content, tmp_path):
+    file = tmp_path / "mine"
+    file.write_bytes(content)
+    for name in ("html", "out"):
+        with pytest.raises(
+            ValueError, match=f"`{name}` must be a new file, or an older .*, but .*mine' is another file"
+        ):
+            check_replaced(name, file)
+    assert file.read_bytes() == content
+
+
+def test_what_was_written_before_is_replaced(tmp_path):
+    index = HammingIndex(np.zeros((2, 2), np.uint8))
+    for _ in range(2):
+        write_page(tmp_path / "p.html", index, [])
+        write_groups(tmp_path / "g.csv", [[{"id": 0, "label": None, "path": None}]])
+        write_duplicates(tmp_path / "d.csv", [])

@@ -36,7 +36,9 @@ def finished(recipe, tmp_path_factory):
 
 def test_a_run_leaves_a_checkpoint_its_recipe_and_its_history(recipe, finished):
     run, folder = finished
-    assert {path.name for path in folder.iterdir()} == {"model", "recipe.yaml", "history.json", "checkpoints"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("model", "recipe.yaml", "history.json", "division.json", "checkpoints")
+    }
     files = {path.name for path in (folder / "model").iterdir() if path.suffix != ".py"}  # its code is there too
     assert files == {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert Recipe.load(folder / "recipe.yaml") == recipe

@@ -85,7 +85,10 @@ def test_overrides_go_before_the_file_and_into_its_mappings(write):
         ("backbone: org/vit", "`dataset` must be the name of a benchmark or a folder, but is missing"),
         ("{dataset: 3, backbone: org/vit}", "`dataset` must be of type str, but got 3"),
         ("{dataset: shoes, backbone: 3}", r"`backbone` must be of type str \| None, but got 3"),
-        ("dataset: shoes", "either a pretrained `backbone` or a `backbone_config` under `model`, but has neither"),
+        (
+            "dataset: shoes",
+            "either a pretrained `backbone` or a `backbone_config` under `model`, but has neither, and no `f",
+        ),
         ("{dataset: shoes, model: {backbone_config: {model_type: vit}}}", "`image_processor` or `feature_ex"),
     ],
 )
@@ -98,7 +101,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"readable YAML file, but '.*none\.yaml' is not: .*No such file"):
         Recipe.load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(ValueError, match=r"must be a YAML file, but .* is no text: name data by `dataset`"):
+    with pytest.raises(ValueError, match=r"must be a YAML file, but .* is no text in UTF-8: name data by `dataset`"):
         Recipe.load(tmp_path / "binary.yaml")
 
 
