@@ -21,7 +21,7 @@ from modeling_crh.data import DataSource, Division, LoadedSplits, is_multi_label
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
 from modeling_crh.encoding.encoder import multiplies_bfloat16
 from modeling_crh.encoding.inputs import Processor, load_processor
-from modeling_crh.encoding.loading import check_tower, class_names, load_model
+from modeling_crh.encoding.loading import check_tower, class_names, find_model, load_model
 from modeling_crh.losses import has_label
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.pretrained import refused_backbone
@@ -90,7 +90,7 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
         model = CRHModel(CRHConfig(**fields))
     else:
         with refused_backbone(recipe.backbone, OSError, HFValidationError):
-            model = CRHModel.from_backbone(recipe.backbone, **fields)
+            model = CRHModel.from_backbone(str(find_model(recipe.backbone)), **fields)
     if source is not None:
         model.codebook.copy_(source.codebook)
         model.assignment.copy_(source.assignment)

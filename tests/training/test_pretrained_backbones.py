@@ -144,3 +144,11 @@ def test_data_for_another_tower_are_refused_with_the_option_that_chooses_it(
         code, output, errors = crh(*command, "--tower", wrong, "--out", tmp_path / "out")
         assert (code, output, errors.splitlines()[-1]) == (2, "", f"Error: {sentence}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_no_backbone_and_its_model_is_named(crh, tiny_checkpoint, image_folder, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model").symlink_to(tiny_checkpoint)
+    code, output, errors = crh("train", "--dataset", image_folder, "--backbone", tmp_path / "run", "--dry-run")
+    assert (code, output) == (2, "")
+    assert "crh is a CRH model itself; load it by `CRHModel.from_pretrained`." in " ".join(errors.split())
