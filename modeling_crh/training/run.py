@@ -253,7 +253,8 @@ def _first_line(recipe: Recipe, data: LoadedSplits, model: CRHModel, args: CRHTr
     total, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
     share = f"{total:,} parameters" if trained == total else f"{trained:,} of {total:,} parameters trained"
     count, unit = (args.max_steps, "step") if args.max_steps > 0 else (args.num_train_epochs, "epoch")
-    length = f"{count:.10g} {unit}{'s' if count != 1 else ''}"
+    length = f"{count:.10g} {unit}{'s' if count != 1 else ''} with batches of {args.per_device_train_batch_size:,} and "
+    length += f"learning rate {args.learning_rate:g}"
     place = f"on {args.device}" + (", in bfloat16" if args.bf16 else "")
     method = recipe.method if recipe.preset == "paper" else f"{recipe.method}, preset {recipe.preset}"
     bits = f"{model.config.num_bits} bits" + (f", the centers of {recipe.centers_from}" if recipe.centers_from else "")

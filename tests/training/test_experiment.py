@@ -153,7 +153,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_begun_anew_with_one_lin
     (first,) = [line for line in lines if line.startswith("Read ")]
     parts = "images of 3 classes, 43 train, 5 validation, 12 query, 48 database. crh: resnet from scratch, "
     assert parts in first
-    assert first.endswith(" parameters, 16 bits, 3 epochs, on cpu.")
+    assert first.endswith("3 epochs with batches of 8 and learning rate 0.01, on cpu.")
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert ["items a second" in line for line in epochs] == [True, False, False]
 
