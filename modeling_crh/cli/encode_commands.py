@@ -180,7 +180,7 @@ def evaluate(
     options.setdefault("dataset", "fashion_mnist_sample")
     loaded = load_splits(**options)
     name_bad_rows(loaded.bad_rows)
-    if recipe is not None and is_own_data(recipe, str(options["dataset"])):
+    if recipe is not None and is_own_data(recipe, **options):
         check_division(name, loaded)
     semantics: dict[str, Any] = {}
     if reference is not None:  # before the figures, so that an error comes before minutes of work

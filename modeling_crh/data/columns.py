@@ -251,7 +251,7 @@ def _choose_value(source: DataSource, features: Features) -> tuple[Kind, str]:
         _check_column(f"{kind}_column", column, features)
     elif found := next((kind for kind in FILE_KINDS if kind in features), None):
         kind, column = found, found
-    elif set(features) <= {"features", "label"} and "features" in features:
+    elif set(features) <= {"features", "label", "id"} and "features" in features:
         kind, column = "features", "features"
     else:
         typed = [

@@ -52,7 +52,7 @@ def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
         **options: Other fields of `DataSource` and `Division`.
 
     Returns:
-        The splits, the rows that were left out, and the row numbers of a benchmark.
+        The splits, the rows that were left out, a digest of the division, and the row numbers of a benchmark.
 
     Raises:
         FileNotFoundError: If `dataset` does not exist.

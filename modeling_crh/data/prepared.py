@@ -183,7 +183,7 @@ def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | Non
     ids = _class_ids(named, names, part.rows, is_list=columns.label.is_list, is_given=known is not None)
     inputs = _canonical_inputs(rows, columns, part.rows)
     prepared: Dataset = inputs.add_column("label", ids, feature=label_feature(names, multi_label=columns.label.is_list))
-    if columns.id not in (None, columns.value, columns.label.column):
+    if columns.id is not None:
         prepared = concatenate_datasets(
             [prepared, rows.select_columns(columns.id).rename_columns({columns.id: "id"})], axis=1
         )

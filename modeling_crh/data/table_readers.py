@@ -106,8 +106,8 @@ class CsvReader(TableReader):
         self.source, self.base = str(path), path.parent
         with path.open("rb") as file:
             first = file.readline(_HEADER_BYTES)
-        marks = "\t" if path.suffix == ".tsv" else ",;\t"
-        self._delimiter = next((mark for mark in marks if mark.encode() in first), ",")
+        found = next((mark for mark in ",;\t" if mark.encode() in first), ",")
+        self._delimiter = "\t" if path.suffix == ".tsv" else found
         if columns is None:
             if self._delimiter != "," and path.suffix != ".tsv":
                 say(f"The columns of {path} are divided by {'tabs' if self._delimiter != ';' else 'semicolons'}.")

@@ -59,6 +59,8 @@ def find_tables(name: str) -> list[Path] | None:
     else:
         files = [Path(found) for found in sorted(glob.glob(name, recursive=True)) if Path(found).is_file()]
     tables = [file for file in files if file.suffix in SUFFIXES and not file.name.endswith(".labels.npy")]
+    if path.is_dir():  # in which notes in tabs may lie beside the tables
+        tables = [file for file in tables if file.suffix != ".tsv"] or tables
     return tables or None
 
 

@@ -181,7 +181,7 @@ def write_page(
 
 
 def check_replaced(name: str, path: str | Path) -> Path:
-    """Check that a file to write, the argument `name`, is new, or of a kind that it was written by this module.
+    """Check that a file to write, the argument `name`, is new, empty, or was written by this module.
 
     Raises:
         ValueError: If it holds something else, such as the index.
@@ -190,8 +190,8 @@ def check_replaced(name: str, path: str | Path) -> Path:
     if target.is_file():
         with target.open("rb") as file:
             start = file.read(_START)
-        if not (_TITLE in start if name == "html" else start.startswith(_HEADERS)):
-            what = "a page of results" if name == "html" else "a table of duplicates"
+        if start and not (_TITLE in start if name == "html" else start.startswith(_HEADERS)):
+            what = "page of results" if name == "html" else "table of duplicates"
             raise ValueError(f"`{name}` must be a new file, or an older {what}, but {str(path)!r} is another file.")
     return target
 

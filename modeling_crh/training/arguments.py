@@ -243,7 +243,7 @@ def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArg
 
 
 def own_samples(batch_size: int, loader: Any, batches: int, args: TrainingArguments) -> int:
-    """Count the samples in the next batch of this process, after some `batches` of the epoch, but for repetitions."""
+    """Count the samples in the next batch of this process, after some `batches` of the epoch, without repetitions."""
     if args.dataloader_drop_last:
         return batch_size
     num_samples, total = _total_sizes(loader, args)

@@ -108,7 +108,7 @@ class ReassignCentersCallback(TrainerCallback):
         elif wanted and not torch.equal(model.assignment.cpu(), draw_first_centers(model.config)[1]):
             reason = "the centers of the model have moved already"
         if not reason and not is_new and self.proxies is None:
-            reason = "an optimizer of your own does not train them"
+            reason = "an optimizer of your own, or of an earlier training, does not train them"
         if wanted and reason:
             say(f"Training begins without proxies (`proxy_share`), since {reason}.")
         if not wanted or reason:
@@ -160,7 +160,7 @@ class ReassignCentersCallback(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Reassign the centers if the arguments ask for it after this epoch, and reset the statistics."""
-        if has_length(kwargs["train_dataloader"]) or not control.should_training_stop:  # which may be within a pass
+        if has_length(kwargs["train_dataloader"]) or not control.should_training_stop:  # or the pass may not be over
             self._end_epoch(state, kwargs)
 
     def save(self, folder: str | Path) -> None:

@@ -40,6 +40,7 @@ PRIVATE_HOOKS = {
     "_save_checkpoint(self, model, trial)": "a checkpoint appears whole, with class statistics and finite weights",
     "_globalstep_last_logged": "a resumed run logs the losses that were not logged yet",
     "_tr_loss": "a resumed run logs the losses that were not logged yet",
+    "_train_batch_size": "a checkpoint says which batches it is of",
 }
 """Private members of `transformers.Trainer` that `CRHTrainer` overrides or uses, and why; a test compares them."""
 
@@ -124,16 +125,16 @@ def stop_as_not_finite(what: str, state: TrainerState) -> NoReturn:
 
 def save_progress(
     folder: str | Path,
-    args: TrainingArguments,
+    batches: dict[str, int],
     state: TrainerState,
     objective: Objective | None,
     **losses: int | Tensor,
 ) -> None:
-    """Write into a checkpoint the state, the weights and centers of an objective, and what transformers does not save.
+    """Write the state, the weights and centers of an objective, and what transformers does not save.
 
-    `losses` are `loss`, the sum of the losses since the last log, averaged over all processes, and `last_logged_step`.
+    `batches` are of `batches_of`; `losses` are `last_logged_step` and `loss`, the mean over processes of those since.
     """
-    progress = losses | batches_of(args, state.train_batch_size)
+    progress = losses | batches
     save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))
     if objective is not None:
         save_file(objective.state_dict(), Path(folder, OBJECTIVE_NAME))
@@ -147,7 +148,7 @@ def load_progress(folder: str | Path) -> dict[str, Tensor]:
 
 
 def batches_of(args: TrainingArguments, batch_size: int | None = None) -> dict[str, int]:
-    """Return the `batch_size` over all processes, from that of one if it was found, and the accumulation."""
+    """Return the `batch_size` over all processes, from that of one process if it is given, and the accumulation."""
     samples = (batch_size or args.train_batch_size) * args.world_size
     return {"batch_size": samples, "gradient_accumulation_steps": args.gradient_accumulation_steps}
 

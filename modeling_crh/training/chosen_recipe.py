@@ -36,6 +36,8 @@ def choose_recipe(path: str | Path | None = None, **fields: Any) -> Recipe:
             value = {key: below for key, below in value.items() if below is not None} or None
         if value is not None:
             overrides[name] = value
+    if path is None and "dataset" not in overrides:
+        _refuse_untrained(overrides)
     if path is not None or "dataset" not in overrides:
         return Recipe.load(path or DEMO_RECIPE, **overrides)
     if overrides.keys().isdisjoint({"features_column", "text_column", "backbone"}):
@@ -44,10 +46,7 @@ def choose_recipe(path: str | Path | None = None, **fields: Any) -> Recipe:
         return Recipe.load(FEATURES_RECIPE, **overrides)
     if "backbone" in overrides:
         return Recipe.from_dict({"augmentation": "standard", "preset": "best"}, **overrides)
-    if overrides.get("method") in UNTRAINED:
-        raise ValueError(
-            f"`backbone` must be given for {overrides['method']}, which trains none, unless data are features."
-        )
+    _refuse_untrained(overrides)
     recipe = Recipe.load(DEMO_RECIPE, **overrides)
     if "text_column" not in overrides:
         say(
@@ -55,6 +54,13 @@ def choose_recipe(path: str | Path | None = None, **fields: Any) -> Recipe:
             "such as --backbone microsoft/resnet-34, needs fewer images."
         )
     return recipe
+
+
+def _refuse_untrained(overrides: dict[str, Any]) -> None:
+    """Refuse a method without training where no pretrained backbone is named: it would be fitted to random weights."""
+    method = overrides.get("method")
+    if method in UNTRAINED and overrides.keys().isdisjoint({"features_column", "text_column", "backbone"}):
+        raise ValueError(f"`backbone` must be given for {method}, which trains none, unless data are features.")
 
 
 def _found_features(options: dict[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor
 from transformers import EvalPrediction, TrainerState, TrainingArguments
 
+from modeling_crh.checks import one_reason
 from modeling_crh.codebook import center_distances, compose_centers
 from modeling_crh.codes import binarize
 from modeling_crh.data import LoadedSplits, class_levels, has_levels, is_multi_label, label_names
@@ -199,11 +200,11 @@ def check_division(checkpoint: str | Path, data: LoadedSplits) -> None:
     file = find_in_run(checkpoint, DIVISION_NAME)
     if file is None:
         return
-    saved = json.loads(file.read_text(encoding="utf-8"))
-    if saved["digest"] != data.digest:
-        then, now = (
-            f"{counts['database']:,} and {counts['query']:,}" for counts in (saved["num_rows"], data.splits.num_rows)
-        )
+    with one_reason(f"`checkpoint` must hold a whole {DIVISION_NAME}, but {str(file)!r} is not", KeyError, ValueError):
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        then, digest = "{database:,} and {query:,}".format(**saved["num_rows"]), saved["digest"]
+    if digest != data.digest:
+        now = "{database:,} and {query:,}".format(**data.splits.num_rows)
         raise ValueError(
             "`dataset` must hold the rows and labels that the run was trained with, or queries would be items of its "
             f"training, but they have changed: database and queries had {then} rows and now have {now}. Rows that are "
@@ -211,13 +212,14 @@ def check_division(checkpoint: str | Path, data: LoadedSplits) -> None:
         )
 
 
-def describe_run(args: TrainingArguments, state: TrainerState) -> RunRecord:
-    """Describe a training for a model card: settings, and figures of the model that is kept, the best or the last.
+def describe_run(args: TrainingArguments, state: TrainerState, is_training: bool) -> RunRecord:
+    """Describe a training for a model card: settings, and figures of the model, which is the best or the last.
 
     Only settings that differ from their defaults, and name no path and no account, are included.
     """
     evaluations = [row for row in state.log_history if "eval_map" in row]
-    best = [row for row in evaluations if args.load_best_model_at_end and row["step"] == state.best_global_step]
+    is_best = args.load_best_model_at_end and not is_training
+    best = [row for row in evaluations if is_best and row["step"] == state.best_global_step]
     chosen = (best or evaluations[-1:] or [{}])[-1]
     figures = {name.partition("eval_")[2]: value for name, value in chosen.items()}
     settings = json.loads(json.dumps({"training": changed_settings(args), "seed": args.seed}))  # enums by value

@@ -255,9 +255,10 @@ def find_in_run(checkpoint: str | Path, name: str) -> Path | None:
     return None
 
 
-def is_own_data(recipe: Recipe, dataset: str) -> bool:
-    """Whether a data source is that of a recipe."""
-    return dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()
+def is_own_data(recipe: Recipe, dataset: str, **options: Any) -> bool:
+    """Whether a data source, with these options, is that of a recipe."""
+    is_same = dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()
+    return is_same and all(getattr(recipe, name) == value for name, value in options.items() if name != "allow_urls")
 
 
 def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool = False) -> dict[str, Any]:
@@ -288,7 +289,8 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
                 )
         return known | division
     is_folder = dataset != "" and Path(dataset).is_dir()
-    is_array = dataset.endswith(".npy")  # whose columns are always `features` and `label`
-    has_columns = dataset not in BENCHMARKS and not is_array and (not is_folder or find_tables(dataset) is not None)
+    tables = find_tables(dataset) if dataset not in ("", *BENCHMARKS) else None
+    are_arrays = tables is not None and all(table.suffix == ".npy" for table in tables)  # with columns of fixed names
+    has_columns = dataset not in BENCHMARKS and not are_arrays and (not is_folder or tables is not None)
     kinds = [name for name in ("image_column", "audio_column") if f"{known[name]}_column" == name]  # chosen in a folder
     return {name: known[name] for name in (*(_COLUMNS if has_columns else kinds), "skip_bad")}

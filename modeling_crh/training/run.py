@@ -91,7 +91,7 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         The finished run.
 
     Raises:
-        ValueError: If `out` holds or gets another run, data have changed, or they or a setting cannot be used.
+        ValueError: If `out` holds another run, or one writes to it; if data have changed, or something cannot be used.
         OSError: If a checkpoint cannot be saved.
     """
     out = Path(out)

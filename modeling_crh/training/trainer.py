@@ -35,9 +35,8 @@ class CRHTrainer(Trainer):
     itself and leaves each query out of its own ranking. It logs the figures of `validation_figures`, the share of
     classes that the last reassignment moved, and the figures of `compute_metrics`.
 
-    An `objective` trains a rival method: its loss replaces CRH's, its centers (if any) replace the model's, and no
-    center moves. Checkpoints are written atomically. Training that was killed and resumed ends with the same weights,
-    centers and log.
+    An `objective` trains a rival method: its loss and centers (if any) replace those of CRH, and no center moves.
+    Checkpoints are whole or absent. Training that was killed and resumed ends with the same weights, centers and log.
 
     Args:
         model: Model to train; None with `model_init`. An objective with centers needs one head of C words.
@@ -214,7 +213,7 @@ class CRHTrainer(Trainer):
             self.init_hf_repo(token=settings["token"])
         if not self.is_world_process_zero():
             return None
-        settings |= {"processor": self.processing_class, "run": describe_run(args, self.state)}
+        settings |= {"processor": self.processing_class, "run": describe_run(args, self.state, self.is_in_train)}
         model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         return push_model(model, str(self.hub_model_id), commit_message=commit_message or "End of training", **settings)
 
@@ -277,7 +276,8 @@ class CRHTrainer(Trainer):
                     self.state.best_model_checkpoint = str(folder)  # its final path
                 if writes:
                     place, losses = self._partial / folder.name, {"last_logged_step": self._globalstep_last_logged}
-                    checkpointing.save_progress(place, self.args, self.state, self._objective, loss=loss, **losses)
+                    batches = checkpointing.batches_of(self.args, self._train_batch_size)
+                    checkpointing.save_progress(place, batches, self.state, self._objective, loss=loss, **losses)
         finally:
             self._partial = None
         if writes:

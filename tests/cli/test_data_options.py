@@ -124,6 +124,8 @@ def test_an_option_that_is_given_wins_over_the_run(crh, data):
     code, _, errors = crh("evaluate", "run", "--seed", "7")
     assert code == 2
     assert "`seed` must be that of the run, 0, or queries would be items of its training" in errors
+    code, _, errors = crh("evaluate", "run", "--label-column", "label")  # other data than the run's
+    assert code == 0, errors
 
 
 def test_a_run_whose_data_have_changed_is_neither_evaluated_nor_resumed(crh, data):
@@ -153,6 +155,9 @@ def test_a_run_on_a_column_of_features_reads_arrays_too(crh, data):
 
 
 def test_a_method_that_trains_nothing_needs_a_backbone_or_features(crh, data):
-    code, output, errors = crh("train", "--dataset", "photos", "--method", "itq", "--dry-run")
-    assert (code, output) == (2, "")
-    assert "`backbone` must be given for itq, which trains none, unless data are features." in " ".join(errors.split())
+    for dataset in ([], ["--dataset", "photos"]):
+        code, output, errors = crh("train", *dataset, "--method", "itq", "--dry-run")
+        assert (code, output) == (2, "")
+        assert "`backbone` must be given for itq, which trains none, unless data are features." in " ".join(
+            errors.split()
+        )

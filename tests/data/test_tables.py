@@ -433,6 +433,8 @@ def test_a_table_of_tabs_may_be_called_tsv(tmp_path):
     (tmp_path / "t.tsv").write_text("text\tkind\na, b\tx\n")
     (row,) = open_source(str(tmp_path / "t.tsv"), text_column="text", label_column="kind").rows()
     assert (row.value, row.label) == ("a, b", "x")
+    (tmp_path / "one.tsv").write_text("text\nhello, world\n")
+    assert [row.value for row in open_source(str(tmp_path / "one.tsv"), text_column="text").rows()] == ["hello, world"]
 
 
 def test_a_csv_file_of_another_encoding_is_named_with_what_to_do(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 from transformers import ResNetConfig, ResNetModel, ViTImageProcessor
 
-from modeling_crh.data import load_splits, prepare_dataset
+from modeling_crh.data import load_splits, open_source, prepare_dataset
 from modeling_crh.encoding import FeatureDataset, ImageDataset
 from modeling_crh.encoding.feature_tables import extract_views, store_features, write_features
 from modeling_crh.encoding.loading import load_backbone
@@ -111,3 +111,4 @@ def test_features_keep_the_ids_of_their_rows(crh, tiny_model, image_folder, tmp_
     assert code == 0, errors
     (table,) = (tmp_path / "features").glob("*.parquet")
     assert pq.read_table(table)["id"].to_pylist() == [f"s{n}" for n in range(6)]
+    assert open_source(str(table)).kind == "features"  # with no column named

@@ -86,6 +86,7 @@ def test_a_file_of_something_else_is_not_replaced(content, tmp_path):
 
 def test_what_was_written_before_is_replaced(tmp_path):
     index = HammingIndex(np.zeros((2, 2), np.uint8))
+    (tmp_path / "g.csv").touch()
     for _ in range(2):
         write_page(tmp_path / "p.html", index, [])
         write_groups(tmp_path / "g.csv", [[{"id": 0, "label": None, "path": None}]])

@@ -348,4 +348,4 @@ def test_the_figures_of_a_card_are_those_of_the_model_that_is_kept(loads_best, e
     best = {"best_global_step": 2, "best_metric": 0.4}  # by another metric
     settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": loads_best}
     trainer = tiny_trainer(tmp_path, **settings)
-    assert describe_run(trainer.args, TrainerState(log_history=rows, **best)).figures == {"map": expected}
+    assert describe_run(trainer.args, TrainerState(log_history=rows, **best), False).figures == {"map": expected}
