@@ -1,7 +1,7 @@
 """Choose the columns of a source that are read, and declare and read those of a prepared dataset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modeling_crh.data.label_forms import LabelForm, find_label_form
 from modeling_crh.data.rows import FILE_KINDS, PLURALS, Kind
+from modeling_crh.data.table_readers import NumpyReader
 from modeling_crh.data.tables import Part
 from modeling_crh.data_source import DataSource
 from modeling_crh.losses import NO_LABEL, has_label
@@ -190,7 +191,7 @@ def choose_columns(
     """Choose the columns to read: the named ones, or else `image` and `label`, or the only ones of fitting types.
 
     Args:
-        source: Data source, which may name columns.
+        source: Data source, which may name columns; an array, whose columns have fixed names, takes none of them.
         part: Rows of the source.
         label_names: Names of the classes, if known.
         needs_label: Whether the column of labels that the source names must exist.
@@ -198,6 +199,8 @@ def choose_columns(
     Raises:
         ValueError: If a column is missing or of another type, or one column is named twice.
     """
+    if all(isinstance(reader, NumpyReader) for reader in part.rows.readers):  # whose columns have no other names
+        source = replace(source, features_column="features", label_column=None)
     kind, value = _choose_value(source, part.rows.features)
     label = _choose_label(source, part.rows.features, needs_label)
     if source.id_column is not None:

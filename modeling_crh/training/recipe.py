@@ -289,8 +289,6 @@ def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool
                 )
         return known | division
     is_folder = dataset != "" and Path(dataset).is_dir()
-    tables = find_tables(dataset) if dataset not in ("", *BENCHMARKS) else None
-    are_arrays = tables is not None and all(table.suffix == ".npy" for table in tables)  # with columns of fixed names
-    has_columns = dataset not in BENCHMARKS and not are_arrays and (not is_folder or tables is not None)
+    has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
     kinds = [name for name in ("image_column", "audio_column") if f"{known[name]}_column" == name]  # chosen in a folder
     return {name: known[name] for name in (*(_COLUMNS if has_columns else kinds), "skip_bad")}

@@ -152,6 +152,9 @@ def test_a_run_on_a_column_of_features_reads_arrays_too(crh, data):
     assert code == 0, errors
     code, _, errors = crh("encode", "run", "x.npy", "--out", "codes")
     assert code == 0, errors
+    assert crh("index", "codes", "--out", "i.crh")[0] == 0
+    code, _, errors = crh("search", "i.crh", "x.npy", "--model", "run")
+    assert code == 0, errors
 
 
 def test_a_method_that_trains_nothing_needs_a_backbone_or_features(crh, data):
