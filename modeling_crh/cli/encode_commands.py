@@ -162,13 +162,7 @@ def evaluate(
     from modeling_crh.encoding import Encoder
     from modeling_crh.metrics import worst_classes
     from modeling_crh.runtime.processes import choose_workers
-    from modeling_crh.training.evaluation import (
-        check_division,
-        class_figures_of,
-        correlate_centers,
-        encode_splits,
-        split_figures,
-    )
+    from modeling_crh.training import evaluation
     from modeling_crh.training.recipe import find_recipe, is_own_data, options_of_run
 
     name = checkpoint or str(DEFAULT_CHECKPOINT)
@@ -181,17 +175,19 @@ def evaluate(
     loaded = load_splits(**options)
     name_bad_rows(loaded.bad_rows)
     if recipe is not None and is_own_data(recipe, **options):
-        check_division(name, loaded)
+        evaluation.check_division(name, loaded)
     semantics: dict[str, Any] = {}
     if reference is not None:  # before the figures, so that an error comes before minutes of work
         database = loaded.splits["database"]
-        found = correlate_centers(encoder.model, database, reference, data_dir=options.get("data_dir"))
+        found = evaluation.correlate_centers(encoder.model, database, reference, data_dir=options.get("data_dir"))
         for when in ("before", "after"):
             semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
     workers = choose_workers(encoder.model.main_input_name, num_workers)
-    encoded = encode_splits(encoder.model, encoder.processor, loaded.splits, batch_size=batch_size, num_workers=workers)
-    figures = split_figures(encoder.model, encoded, loaded.splits)
-    by_class = class_figures_of(encoded) if per_class else []
+    encoded = evaluation.encode_splits(
+        encoder.model, encoder.processor, loaded.splits, batch_size=batch_size, num_workers=workers
+    )
+    figures = evaluation.split_figures(encoder.model, encoded, loaded.splits)
+    by_class = evaluation.class_figures_of(encoded) if per_class else []
     if per_class and as_json:
         semantics["per_class"] = [one._asdict() for one in by_class]
     context = {"checkpoint": name, "dataset": options["dataset"], "num_bits": encoder.num_bits}

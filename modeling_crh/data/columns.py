@@ -191,7 +191,8 @@ def choose_columns(
     """Choose the columns to read: the named ones, or else `image` and `label`, or the only ones of fitting types.
 
     Args:
-        source: Data source, which may name columns; an array, whose columns have fixed names, takes none of them.
+        source: Data source, which may name columns. Those of an array are always called `features` and `label`,
+            whatever `features_column` and `label_column` say.
         part: Rows of the source.
         label_names: Names of the classes, if known.
         needs_label: Whether the column of labels that the source names must exist.
@@ -199,7 +200,8 @@ def choose_columns(
     Raises:
         ValueError: If a column is missing or of another type, or one column is named twice.
     """
-    if all(isinstance(reader, NumpyReader) for reader in part.rows.readers):  # whose columns have no other names
+    are_arrays = all(isinstance(reader, NumpyReader) for reader in part.rows.readers)  # with columns of fixed names
+    if are_arrays and source.features_column is not None:
         source = replace(source, features_column="features", label_column=None)
     kind, value = _choose_value(source, part.rows.features)
     label = _choose_label(source, part.rows.features, needs_label)

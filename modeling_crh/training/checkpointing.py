@@ -132,7 +132,7 @@ def save_progress(
 ) -> None:
     """Write the state, the weights and centers of an objective, and what transformers does not save.
 
-    `batches` are of `batches_of`; `losses` are `last_logged_step` and `loss`, the mean over processes of those since.
+    `batches` are of `batches_of`; `losses`: `last_logged_step`, and `loss`, the sum since then, a mean over processes.
     """
     progress = losses | batches
     save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))

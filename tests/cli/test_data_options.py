@@ -155,6 +155,8 @@ def test_a_run_on_a_column_of_features_reads_arrays_too(crh, data):
     assert crh("index", "codes", "--out", "i.crh")[0] == 0
     code, _, errors = crh("search", "i.crh", "x.npy", "--model", "run")
     assert code == 0, errors
+    code, _, errors = crh("encode", "run", "x.npy", "--text-column", "words", "--out", "other")
+    assert (code, "Only one of `text_column` and `features_column` may be named" in errors) == (2, True)
 
 
 def test_a_method_that_trains_nothing_needs_a_backbone_or_features(crh, data):
