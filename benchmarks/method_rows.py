@@ -172,8 +172,13 @@ ROWS = {
     "best": Row("CRH, preset best", {"preset": "best"}, _QUANTIZATION),
     "crh": Row("CRH, the paper's form", {}, _QUANTIZATION),
     "best_more": Row("CRH, preset best, with half of the epochs on top", {"preset": "best"}, _QUANTIZATION, epochs=1.5),
+    "best_one_mask": Row(
+        "CRH, preset best with one dropout mask", {"preset": "best", "model": {"dropout_masks": 1}}, _QUANTIZATION
+    ),
     "best_no_proxies": Row(
-        "CRH, preset best without proxies", {"preset": "best", "model": {"proxy_share": 0.0}}, _QUANTIZATION
+        "CRH, preset best with one dropout mask and no proxies",
+        {"preset": "best", "model": {"dropout_masks": 1, "proxy_share": 0.0}},
+        _QUANTIZATION,
     ),
     "crh_bn": Row("CRH, batch norm of the hash logits", {"model": {"hash_head_batch_norm": True}}, _QUANTIZATION),
     "crh_scale": Row("CRH, scale of the code length", {"model": {"scale": "num_bits"}}, _QUANTIZATION),

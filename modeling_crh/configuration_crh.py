@@ -23,7 +23,9 @@ MOST_LABELS = 10_000_000
 
 # Fields to the least value that they take where they are set.
 _LEAST = {"num_labels": 2} | dict.fromkeys("num_features codebook_draws hash_head_hidden_size shared_room".split(), 1)
-_LEAST |= dict.fromkeys("codebook_seed quantization_weight bit_weight pair_weight prefix_weight".split(), 0)
+_LEAST |= {"dropout_masks": 1} | dict.fromkeys(
+    "codebook_seed quantization_weight bit_weight pair_weight prefix_weight".split(), 0
+)
 _LEAST |= {"initializer_range": 0, "margin": -2}  # a cosine differs from another by 2 at most
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
@@ -89,6 +91,7 @@ class CRHConfig(PreTrainedConfig):
         hash_head: `"linear"` as in the paper, or `"mlp"`: linear, batch norm, ReLU, dropout, linear.
         hash_head_hidden_size: Width of the hidden layer of `"mlp"`.
         hash_head_dropout: Dropout probability in `"mlp"`, from 0 to below 1.
+        dropout_masks: Dropout masks that a training step draws for each item, see `MultiSampleDropout`; 1 in the paper.
         hash_head_batch_norm: End the hash head in a linear layer without bias and a batch norm, as OrthoHash does.
         margin: Margin m of Eq. 1.
         scale: Scale s of Eq. 1. None means sqrt(2) ln(C - 1), the paper's value (for two classes, that of three).
@@ -133,6 +136,7 @@ class CRHConfig(PreTrainedConfig):
     hash_head: Literal["linear", "mlp"] = "linear"
     hash_head_hidden_size: int = 1024
     hash_head_dropout: float | int = 0.0
+    dropout_masks: int = 1
     hash_head_batch_norm: bool = False
     margin: float | int = 0.2
     scale: float | int | Literal["num_bits"] | None = None

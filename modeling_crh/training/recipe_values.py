@@ -22,6 +22,7 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "bit_weight": "num_labels",
         "pair_weight": "multi_label",
         "proxy_share": 0.2,
+        "dropout_masks": 4,
     },
 }
 """Defaults of `model` in a recipe: those of the paper, and those that measured best, see docs/experiments.md."""
@@ -114,7 +115,7 @@ def drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> N
     """Drop the settings of CRH in a file if another method overrides it; settings in the overrides stay."""
     if "preset" not in overrides:
         merged.pop("preset", None)
-    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm")
+    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm", "dropout_masks")
     for section, names in OF_CRH_ALONE.items():
         dropped = [*names, *heads] if overrides["method"] in UNTRAINED else names
         if isinstance(merged.get(section), dict):

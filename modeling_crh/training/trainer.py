@@ -167,11 +167,13 @@ class CRHTrainer(Trainer):
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-            loss = objective.train(model.training)(outputs.hash_logits, inputs["labels"])
+            masked = self.model.by_mask(outputs.hash_logits)
+            loss = torch.stack([objective.train(model.training)(one, inputs["labels"]) for one in masked]).mean()
         if model.training and not torch.isfinite(loss).all():
             checkpointing.stop_as_not_finite(f"loss is {loss.detach().mean().item()}", self.state)
         if model.training and self.rival is None:
-            self.reassignment.observe(outputs.hash_logits, inputs["labels"], self.callback_handler.train_dataloader)
+            hash_logits = self.model.by_mask(outputs.hash_logits)[0]
+            self.reassignment.observe(hash_logits, inputs["labels"], self.callback_handler.train_dataloader)
         return (loss, outputs) if return_outputs else loss
 
     @staticmethod
