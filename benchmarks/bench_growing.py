@@ -32,8 +32,8 @@ from modeling_crh.codes import hamming_distance
 from modeling_crh.data import label_names
 from modeling_crh.encoding import encode_items, labelled_dataset
 from modeling_crh.metrics import average_precision, count_by_distance
+from modeling_crh.training.assignment import add_labels
 from modeling_crh.training.build import build_model, build_trainer, load_data
-from modeling_crh.training.growing import add_labels
 from modeling_crh.training.recipe import Recipe
 
 HELD_OUT_EVERY = 10

@@ -5,10 +5,10 @@ your own.
 """
 
 from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.assignment import add_labels
 from modeling_crh.training.callbacks import ReassignCentersCallback
 from modeling_crh.training.chosen_recipe import choose_recipe
 from modeling_crh.training.evaluation import evaluate_splits
-from modeling_crh.training.growing import add_labels
 from modeling_crh.training.objectives import METHODS, Objective
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.recipe_values import MODEL_PRESETS

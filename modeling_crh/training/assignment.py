@@ -1,17 +1,21 @@
-"""Assign codewords to classes: class statistics, assignment costs, greedy and Hungarian assignment (Eqs. 5 to 7)."""
+"""Assign codewords to classes by the codes of an epoch (Eqs. 5 to 7), or to classes new to a trained model."""
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from modeling_crh.codebook import extend_codebook, word_capacity
 from modeling_crh.codes import binarize
-from modeling_crh.losses import check_labels, label_weights
+from modeling_crh.encoding import LabelledDataset, encode_items
+from modeling_crh.encoding.loading import class_names
+from modeling_crh.losses import check_labels, default_scale, label_weights
+from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.transport import assign_shared
 
 AssignmentMethod = Literal["hungarian", "greedy"]
@@ -50,11 +54,7 @@ class ClassStatistics:
         )
 
     def update(self, hash_logits: Tensor, labels: Tensor) -> None:
-        """Add a batch; samples without a label add nothing.
-
-        Args:
-            hash_logits: Hash logits `(N, K)`, on any device.
-            labels: Labels `(N,)` or `(N, C)`, as in `check_labels`.
+        """Add a batch of hash logits `(N, K)` and labels as in `check_labels`; samples without a label add nothing.
 
         Raises:
             ValueError: If labels are out of range, fractional, or not one row per sample, or a hash logit is NaN.
@@ -81,12 +81,7 @@ class ClassStatistics:
 def assignment_cost(means: Tensor, words: Tensor) -> np.ndarray:
     """Compute the mean squared distance from the codes of each class to each codeword, D = 2d - 2 mu . Z (Eq. 5).
 
-    Args:
-        means: Mean codes mu of the classes in one head, `(C, d)`.
-        words: Codewords Z of the head, `(M, d)`, every entry -1 or +1.
-
-    Returns:
-        `(C, M)` float64. Exact for codes of -1 and +1.
+    Of mean codes mu, `(C, d)`, and codewords Z of one head, `(M, d)`: `(C, M)` float64, exact for codes of -1 and +1.
     """
     cost: np.ndarray = (2 * words.shape[1] - 2 * means.double() @ words.double().T).numpy()
     return cost
@@ -96,15 +91,8 @@ def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray
     """Let each class, in the given order, take its cheapest free word (Eq. 6). Ties: the lowest word.
 
     The cheapest word has the largest mu . Z. These products are computed for some classes at a time, so that no
-    `(C, M)` table is ever in memory. Sums of signs, and so the ties between them, are exact.
-
-    Args:
-        means: Mean codes of the classes in one head, `(C, d)`, or any positive multiples of them, such as sums.
-        words: Codewords of the head, `(M, d)`, every entry -1 or +1, with M at least C.
-        order: Permutation of the C classes.
-
-    Returns:
-        `(C,)` int64, the word of each class, no word twice.
+    `(C, M)` table is ever in memory. Sums of signs, and so the ties between them, are exact. The mean codes in one
+    head, `(C, d)`, may be any positive multiples of them, such as sums; its words are `(M, d)`, with M at least C.
 
     Example:
         >>> words = torch.tensor([[1, 1], [1, -1]])
@@ -131,30 +119,8 @@ def assign_greedy(means: Tensor, words: Tensor, order: np.ndarray) -> np.ndarray
     return chosen
 
 
-def assign_hungarian(cost: np.ndarray) -> np.ndarray:
-    """Find the assignment of least total cost (Eq. 7), by `scipy.optimize.linear_sum_assignment`.
-
-    Args:
-        cost: Cost of each word for each class, `(C, M)`, with M at least C.
-
-    Returns:
-        `(C,)` int64, the word of each class, no word twice.
-
-    Example:
-        >>> assign_hungarian(np.array([[0.0, 1.0], [0.0, 9.0]]))
-        array([1, 0])
-    """
-    _, words = linear_sum_assignment(cost)
-    return np.asarray(words, np.int64)
-
-
 def check_method(method: str, codebook_size: int, num_labels: int, capacity: int = 1) -> None:
-    """Check the method of `reassign` for heads of M words and C classes.
-
-    Raises:
-        ValueError: If `method` is unknown, or the Hungarian table would be larger than `HUNGARIAN_ENTRIES`, or words
-            that several classes may hold are to be assigned greedily.
-    """
+    """Check the method of `reassign` for heads of M words and C classes."""
     if method not in ("hungarian", "greedy"):
         raise ValueError(f"`method` must be 'hungarian' or 'greedy', but got {method!r}.")
     if method == "hungarian" and capacity == 1 and codebook_size * num_labels > HUNGARIAN_ENTRIES:
@@ -198,38 +164,98 @@ def reassign(
     if method == "greedy" and generator is None:
         raise ValueError("`generator` must be given with `method='greedy'`, but got None.")
     check_method(method, codebook.shape[1], assignment.shape[1], capacity)
-    head_dim = codebook.shape[2]
     statistics = ClassStatistics(statistics.sums.cpu(), statistics.weights.cpu())
-    seen = (statistics.weights > 0).numpy()
+    seen, codebook = (statistics.weights > 0).numpy(), codebook.cpu()
     new = assignment.cpu().numpy().copy()
-    means, sums = statistics.means().split(head_dim, dim=1), statistics.sums.split(head_dim, dim=1)  # H times (C, d)
-    if capacity > 1:
-        _share_words(codebook.cpu(), new, means, seen, capacity)
-        return torch.from_numpy(new).to(assignment.device)
-    for head, words in enumerate(codebook.cpu()):
-        free = np.setdiff1d(np.arange(len(words)), new[head, ~seen])
+    means, sums = (values.split(codebook.shape[2], dim=1) for values in (statistics.means(), statistics.sums))
+
+    def choose(head: int) -> None:
+        held = np.bincount(new[head, ~seen], minlength=codebook.shape[1])
+        room = (capacity - held).clip(min=0)  # (M,)
+        places = np.arange(len(room)).repeat(room)
         if generator is not None and method == "greedy":
-            chosen = assign_greedy(sums[head][seen], words[free], generator.permutation(int(seen.sum())))
+            order = generator.permutation(int(seen.sum()))
+            new[head, seen] = places[assign_greedy(sums[head][seen], codebook[head, places], order)]
+        elif capacity == 1:
+            cost = assignment_cost(means[head][seen], codebook[head, places])
+            new[head, seen] = places[linear_sum_assignment(cost)[1]]
         else:
-            chosen = assign_hungarian(assignment_cost(means[head][seen], words[free]))
-        new[head, seen] = free[chosen]
+            cost = assignment_cost(means[head][seen], codebook[head])
+            if capacity <= FEW_PLACES:
+                new[head, seen] = places[linear_sum_assignment(cost[:, places])[1]]
+            else:
+                new[head, seen] = assign_shared(np.ascontiguousarray(cost.T), room)
+
+    with ThreadPoolExecutor(torch.get_num_threads() if capacity > 1 else 1) as pool:
+        list(pool.map(choose, range(len(codebook))))
     return torch.from_numpy(new).to(assignment.device)
 
 
-def _share_words(
-    codebook: Tensor, assignment: np.ndarray, means: Sequence[Tensor], seen: np.ndarray, capacity: int
-) -> None:
-    """Assign shared words in `assignment`, `(H, C)`, in as many threads as torch may use."""
+def add_labels(model: CRHModel, items: LabelledDataset, *, batch_size: int = 256) -> CRHModel:
+    """Give new classes centers near the codes that a trained model computes for their samples.
 
-    def share(head: int) -> None:
-        held = np.bincount(assignment[head, ~seen], minlength=codebook.shape[1])
-        room = (capacity - held).clip(min=0)
-        cost = assignment_cost(means[head][seen], codebook[head])  # (C, M)
-        if capacity <= FEW_PLACES:
-            places = np.arange(codebook.shape[1]).repeat(room)
-            assignment[head, seen] = places[assign_hungarian(cost[:, places])]
-        else:
-            assignment[head, seen] = assign_shared(np.ascontiguousarray(cost.T), room)
+    In every head each new class takes a free word, or a shared one that has room, so that the total cost of Eq. 5 over
+    the new classes is least (Eq. 7). If there are fewer words than classes that need one of their own, the codebook
+    grows to twice the number of classes, or to all 2^d words. Old centers and weights do not change, so all codes stay
+    the same; training may continue with all classes.
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        list(pool.map(share, range(len(codebook))))
+    Args:
+        model: Trained model; its `codebook`, `assignment` and `config` are changed. A scale that follows the paper's
+            rule keeps following it.
+        items: Samples of only the new classes, without augmentation; the model takes over their `label_names`.
+        batch_size: Number of items that go through the model at a time.
+
+    Returns:
+        `model`, in evaluation mode.
+
+    Raises:
+        ValueError: If the model knows a class already, a class has no sample, or there are too few words of d bits.
+
+    Example:
+        >>> from datasets import Dataset
+        >>> from modeling_crh import CRHConfig
+        >>> from modeling_crh.encoding import FeatureDataset
+        >>> from modeling_crh.data import prepare_dataset
+        >>> model = CRHModel(CRHConfig(backbone_config=None, num_features=2, num_labels=3, num_bits=16))
+        >>> table = Dataset.from_dict({"clip": [[0.0, 1.0], [1.0, 0.0]], "label": ["cat", "dog"]})
+        >>> add_labels(model, FeatureDataset(prepare_dataset(table, features_column="clip"))).config.num_labels
+        5
+    """
+    config = model.config
+    names = class_names(model)
+    num_labels = len(names) + items.num_labels
+    if known := [name for name in items.label_names if name in names]:
+        raise ValueError(f"`items` must bring new classes alone, but the model knows {known[0]!r} already.")
+    is_own = config.codebook == "own"
+    if is_own and num_labels > 2 ** model.codebook.shape[2]:
+        raise ValueError(
+            f"`items` must bring no more than {2 ** model.codebook.shape[2] - len(names)} classes to the {len(names)} "
+            f"that there are, since heads of {model.codebook.shape[2]} bits have so many words, but brings "
+            f"{items.num_labels}."
+        )
+    statistics = _count_codes(model, items, batch_size)
+    codebook = model.codebook.cpu()
+    if is_own and codebook.shape[1] < num_labels:
+        size = min(2 * num_labels, 2 ** codebook.shape[2])
+        codebook = extend_codebook(codebook, size, np.random.default_rng([config.codebook_seed, size]))
+    capacity = 1 if is_own else word_capacity(num_labels, codebook.shape[2], config.shared_room)
+    assignment = reassign(codebook, F.pad(model.assignment.cpu(), (0, items.num_labels)), statistics, capacity=capacity)
+    device = model.codebook.device
+    model.codebook, model.assignment = codebook.to(device), assignment.to(device)
+    if config.scale == default_scale(len(names)):
+        config.scale = default_scale(num_labels)
+    config.codebook_size = codebook.shape[1]
+    config.id2label = dict(enumerate([*names, *items.label_names]))
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    return model
+
+
+def _count_codes(model: CRHModel, items: LabelledDataset, batch_size: int) -> ClassStatistics:
+    """Add up the codes of the samples of new classes, which come behind the known ones, of which there are none."""
+    found = ClassStatistics.zeros(items.num_labels, model.config.num_bits)
+    found.update(encode_items(model, items, batch_size=batch_size).codes.float(), items.labels)
+    if not found.weights.all():
+        name = items.label_names[int(found.weights.argmin())]
+        raise ValueError(f"`items` must hold a sample of every new class, but hold none of {name!r}.")
+    known = model.assignment.shape[1]
+    return ClassStatistics(F.pad(found.sums, (0, 0, known, 0)), F.pad(found.weights, (known, 0)))

@@ -10,7 +10,7 @@ from modeling_crh.data import prepare_dataset
 from modeling_crh.encoding import FeatureDataset
 from modeling_crh.losses import default_scale
 from modeling_crh.training.arguments import CRHTrainingArguments
-from modeling_crh.training.growing import add_labels
+from modeling_crh.training.assignment import add_labels
 from modeling_crh.training.trainer import CRHTrainer
 
 
