@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modeling_crh.pipeline_crh import CRHPipeline
     from modeling_crh.training.arguments import CRHTrainingArguments
     from modeling_crh.training.callbacks import ReassignCentersCallback
-    from modeling_crh.training.recipe_values import MODEL_PRESETS
+    from modeling_crh.training.recipe import MODEL_PRESETS
     from modeling_crh.training.trainer import CRHTrainer
 
 __version__ = "0.1.0"
@@ -31,7 +31,7 @@ _MODULES = {
     "CRHPipeline": "pipeline_crh",
     "CRHTrainer": "training.trainer",
     "CRHTrainingArguments": "training.arguments",
-    "MODEL_PRESETS": "training.recipe_values",
+    "MODEL_PRESETS": "training.recipe",
     "ReassignCentersCallback": "training.callbacks",
     "load_benchmark": "data",
     "load_splits": "data",

@@ -1,5 +1,6 @@
 """Check arguments, and word the errors of other libraries: packages that are missing, and reasons in one line."""
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -26,6 +27,26 @@ def check_whole(name: str, value: Any, least: int = 1) -> int:
     if not is_whole(value) or value < least:
         raise ValueError(f"`{name}` must be a whole number, {least} or larger, but got {value!r:.80}.")
     return int(value)
+
+
+def check_number(name: str, value: Any, *, positive: bool = False) -> float:
+    """Return `value` if it is a finite number, 0 or larger, or with `positive` above 0.
+
+    Raises:
+        ValueError: If it is not; the message calls it `name`.
+    """
+    if not is_number(value) or not 0 <= value < float("inf") or (positive and value == 0):
+        raise ValueError(f"`{name}` must be a number{' above 0' if positive else ', 0 or larger'}, but got {value!r}.")
+    return float(value)
+
+
+def check_keys(name: str, value: dict[str, Any], known: set[str]) -> None:
+    """Refuse an unknown key of a mapping, and name the most similar known key."""
+    for key in value:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f"did you mean `{close[0]}`?" if close else f"the fields are {', '.join(sorted(known))}."
+            raise ValueError(f"`{key}` is no field of {name}; {hint}")
 
 
 def check_path(name: str, path: Any) -> Path:

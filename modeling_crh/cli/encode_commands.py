@@ -52,7 +52,7 @@ def encode(
     from modeling_crh.encoding.manifest import EncodingRecord
     from modeling_crh.encoding.shards import shard_files
     from modeling_crh.runtime.processes import leave_processes, own_state
-    from modeling_crh.training.recipe import options_of_run
+    from modeling_crh.training.chosen_recipe import options_of_run
 
     settings: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
     if engine == "onnx":
@@ -163,7 +163,7 @@ def evaluate(
     from modeling_crh.metrics import worst_classes
     from modeling_crh.runtime.processes import choose_workers
     from modeling_crh.training import evaluation
-    from modeling_crh.training.recipe import find_recipe, is_own_data, options_of_run
+    from modeling_crh.training.chosen_recipe import find_recipe, is_own_data, options_of_run
 
     name = checkpoint or str(DEFAULT_CHECKPOINT)
     recipe = find_recipe(name)

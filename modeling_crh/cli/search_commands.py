@@ -138,7 +138,7 @@ def search(
     from modeling_crh.runtime.html import check_image_root
     from modeling_crh.search import open_index, queries
     from modeling_crh.search.results import check_replaced, explain_order, find_results, write_page
-    from modeling_crh.training.recipe import options_of_run
+    from modeling_crh.training.chosen_recipe import options_of_run
 
     if html is not None:
         check_replaced("html", html)

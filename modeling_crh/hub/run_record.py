@@ -30,6 +30,9 @@ BENCHMARKS: dict[str, tuple[str, str | None]] = {
 }
 """Title and, if any, Hub id of each benchmark."""
 
+MOST_VALUES = 10_000
+"""Largest number of values in a recipe, each counted as often as its aliases stand in it."""
+
 OWN_DATA = "your-data"
 """Placeholder for a folder or table in a published recipe."""
 
@@ -119,15 +122,9 @@ class RunRecord:
 
 
 def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
-    """Read figures.json, recipe.yaml, history.json, README.md and the pictures of a run.
+    """Read figures.json, recipe.yaml, history.json, README.md and the pictures of a run, those of the data if asked.
 
-    Args:
-        folder: Folder of a run, the folder `model` in it, or a folder with only a checkpoint.
-        with_pictures: Whether to read pictures of the data too.
-
-    Raises:
-        FileNotFoundError: If the folder does not exist.
-        ValueError: If a file in it is damaged.
+    `folder` is that of a run, the folder `model` in it, or a folder with only a checkpoint.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -150,9 +147,6 @@ def read_run(folder: str | Path, *, with_pictures: bool = False) -> RunRecord:
 
 def public_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Keep the fields of a recipe that may be published: those that are listed here, without paths.
-
-    Args:
-        recipe: Fields of the recipe.
 
     Example:
         >>> public_recipe({"dataset": "/home/ada/cars", "backbone": "org/vit", "training": {"hub_token": "hf_1"}})
@@ -189,11 +183,8 @@ def _may_stand(section: str, key: Any, value: Any) -> bool:
 def public_config(values: Mapping[str, Any], config_class: type[PreTrainedConfig] | None = None) -> dict[str, Any]:
     """Keep the entries of a saved config that are fields of its class, also of the configs inside it.
 
-    Of others, which anybody may have added, numbers stay. Names of models stay if they are ids on the Hub.
-
-    Args:
-        values: Content of `config.json`, or of a config in it.
-        config_class: Class of the config; None finds it by the `model_type`.
+    Of others, which anybody may have added, numbers stay. Names of models stay if they are ids on the Hub. Without
+    `config_class`, the `model_type` among the values tells the class.
     """
     kind = _config_class(values) if config_class is None else config_class
     known = _CONFIG | {entry.name for entry in dataclasses.fields(kind)}
@@ -248,22 +239,39 @@ def _numbers(row: Any) -> dict[str, float]:
     }
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Load YAML like `yaml.safe_load`, but without aliases, by which a few lines could fill the memory."""
+class RecipeLoader(yaml.SafeLoader):
+    """Load YAML like `yaml.safe_load`, but refuse what could fill the memory: merge keys, and copies of copies."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse an alias."""
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(problem="it has an alias", problem_mark=event.start_mark)
-        return super().compose_node(parent, index)
+    def get_single_node(self) -> yaml.Node | None:
+        """Refuse a document that holds too many values, or itself, by its aliases."""
+        document: yaml.Node | None = super().get_single_node()
+        nodes = [] if document is None else [document]
+        for count, node in enumerate(nodes):
+            if count > MOST_VALUES:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"a recipe holds at most {MOST_VALUES} values", problem_mark=nodes[0].start_mark
+                )
+            if isinstance(node, yaml.MappingNode):
+                nodes += [value for _, value in node.value]
+            elif isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+        return document
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys."""
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem="a recipe has no merge keys, <<", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
 
 
 def _read(file: Path, otherwise: Any) -> Any:
     if not file.is_file():
         return otherwise
     text = file.read_text(encoding="utf-8")
-    content = json.loads(text) if file.suffix == ".json" else yaml.load(text, _PlainLoader)
+    content = json.loads(text) if file.suffix == ".json" else yaml.load(text, RecipeLoader)
     if not isinstance(content, type(otherwise)):
         raise ValueError(f"{file.name} holds no {type(otherwise).__name__}")
     return content

@@ -10,8 +10,7 @@ from modeling_crh.training.callbacks import ReassignCentersCallback
 from modeling_crh.training.chosen_recipe import choose_recipe
 from modeling_crh.training.evaluation import evaluate_splits
 from modeling_crh.training.objectives import METHODS, Objective
-from modeling_crh.training.recipe import Recipe
-from modeling_crh.training.recipe_values import MODEL_PRESETS
+from modeling_crh.training.recipe import MODEL_PRESETS, Recipe
 from modeling_crh.training.run import TrainedRun, dry_run, train
 from modeling_crh.training.trainer import CRHTrainer
 

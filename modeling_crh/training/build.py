@@ -15,7 +15,7 @@ from torch.utils.data import default_collate
 from transformers import SequenceFeatureExtractor, ViTImageProcessor, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from modeling_crh.checks import is_number
+from modeling_crh.checks import check_keys, is_number
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.data import DataSource, Division, LoadedSplits, is_multi_label, label_names, load_splits, options_of
 from modeling_crh.encoding import Augmentation, LabelledDataset, labelled_dataset, run_batches
@@ -29,10 +29,10 @@ from modeling_crh.runtime.processes import choose_workers, main_process_first, o
 from modeling_crh.runtime.terminal import say
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import CHECKPOINTS_NAME
+from modeling_crh.training.chosen_recipe import find_recipe
 from modeling_crh.training.fine_tuning import LoraSettings, add_lora, unfreeze_last
 from modeling_crh.training.objectives import OBJECTIVES, Objective, find_objective
-from modeling_crh.training.recipe import Recipe, find_recipe
-from modeling_crh.training.recipe_values import MODEL_PRESETS, check_keys
+from modeling_crh.training.recipe import MODEL_PRESETS, Recipe
 from modeling_crh.training.trainer import CRHTrainer
 
 _TRAINING_DEFAULTS: dict[str, Any] = {
@@ -65,11 +65,7 @@ def load_data(recipe: Recipe) -> LoadedSplits:
 
 
 def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Processor]:
-    """Build the model of a recipe, from its seed, and its processor, and try both on two training rows.
-
-    Raises:
-        ValueError: If the settings make no model, or one that cannot read the data.
-    """
+    """Build the model of a recipe, from its seed, and its processor, and try both on two training rows."""
     set_seed(recipe.seed)
     source = None if recipe.centers_from is None else _load_source(recipe.centers_from)
     names = label_names(train_split) if source is None else class_names(source)
@@ -109,7 +105,6 @@ def build_model(recipe: Recipe, train_split: Dataset) -> tuple[CRHModel, Process
 
 
 def _load_source(name: str) -> CRHModel:
-    """Load the model whose centers a recipe takes."""
     recipe = find_recipe(name)
     if recipe is not None and recipe.method != "crh":
         raise ValueError(f"`centers_from` must be a model trained by crh, but {name!r} was by {recipe.method}.")
@@ -160,11 +155,7 @@ def _rival_fields(recipe: Recipe, num_labels: int, multi_label: bool) -> dict[st
 
 
 def build_objective(recipe: Recipe, model: CRHModel) -> Objective | None:
-    """Build the objective of a recipe, from its seed; None for CRH and for methods without training.
-
-    Raises:
-        ValueError: If one of `method_settings` is unknown or has a wrong value.
-    """
+    """Build the objective of a recipe, from its seed; None for CRH and for methods without training."""
     rival: Any = find_objective(recipe.method)
     if rival is None:
         return None
@@ -184,17 +175,13 @@ def _check_depths(backbone_config: dict[str, Any]) -> None:
 
 
 def _build_processor(recipe: Recipe, model: CRHModel) -> Processor:
-    if recipe.feature_extractor is not None:
-        return _build_feature_extractor(recipe.feature_extractor)
-    if recipe.image_processor is not None:
-        return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
-    with refused_backbone(recipe.backbone or ""):
-        return load_processor(recipe.backbone or "", model)
-
-
-def _build_feature_extractor(fields: dict[str, Any]) -> SequenceFeatureExtractor:
-    settings = {key: value for key, value in fields.items() if key != "feature_extractor_type"}
-    name = str(fields.get("feature_extractor_type"))
+    if recipe.feature_extractor is None:
+        if recipe.image_processor is not None:
+            return ViTImageProcessor(**({"do_convert_rgb": True} | recipe.image_processor))
+        with refused_backbone(recipe.backbone or ""):
+            return load_processor(recipe.backbone or "", model)
+    settings = dict(recipe.feature_extractor)
+    name = str(settings.pop("feature_extractor_type", None))
     kind: Any = getattr(transformers, name, None)
     if not name.endswith("FeatureExtractor") or kind is None:
         raise ValueError(
@@ -210,9 +197,6 @@ def build_trainer(recipe: Recipe, out: Path, model: CRHModel, processor: Process
 
     Validation items are ranked against each other, or against the training split if one of them shares no label with
     another and would find nothing relevant.
-
-    Raises:
-        ValueError: If a setting of `training`, the method or the augmentation has a wrong value.
     """
     settings = _TRAINING_DEFAULTS | _defaults_of_gpu(model, recipe) | recipe.training
     if recipe.centers_from is not None:

@@ -1,5 +1,6 @@
 """Evaluate a trained model: retrieval figures at every level of the classes, and PCC of its centers."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +35,8 @@ from modeling_crh.metrics import (
 )
 from modeling_crh.modeling_crh import CRHModel, draw_first_centers
 from modeling_crh.runtime.atomic_files import write_json, write_text
-from modeling_crh.training.arguments import changed_settings
 from modeling_crh.training.checkpointing import DIVISION_NAME, ROWS_NAME
-from modeling_crh.training.recipe import find_in_run
+from modeling_crh.training.chosen_recipe import find_in_run
 from modeling_crh.training.references import reference_similarity
 
 _NOT_FIGURES = {"loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time"}
@@ -53,15 +53,7 @@ def evaluate_splits(
 def encode_splits(
     model: CRHModel, processor: Processor, splits: DatasetDict, *, batch_size: int = 256, num_workers: int = 0
 ) -> dict[str, EncodedItems]:
-    """Encode the splits `query` and `database` of `load_splits`; the model is then in evaluation mode.
-
-    Args:
-        model: Trained model.
-        processor: Image processor or tokenizer of the model; None for features.
-        splits: Prepared splits.
-        batch_size: Number of items that go through the model at a time.
-        num_workers: Number of processes that prepare items; 0 prepares them in this process.
-    """
+    """Encode the splits `query` and `database` of `load_splits`; the model is then in evaluation mode."""
     settings = {"batch_size": batch_size, "num_workers": num_workers}
     return {
         name: encode_items(model, labelled_dataset(splits[name], processor), **settings, keep_logits=name == "query")
@@ -73,12 +65,7 @@ def split_figures(model: CRHModel, encoded: dict[str, EncodedItems], splits: Dat
     """Compute all figures of the queries of a model: those of `figures_of`, by every level and prefix that there is.
 
     Where the model knows some classes of the database by name and others not, see `Division.unseen_fraction`, the
-    figures of `unseen_figures` are added.
-
-    Args:
-        model: Model that made the codes.
-        encoded: Its codes, from `encode_splits`.
-        splits: Splits that were encoded.
+    figures of `unseen_figures` are added. `encoded` are the splits by `encode_splits`.
     """
     database = splits["database"]
     levels = class_levels(database) if has_levels(database) else {}
@@ -123,9 +110,7 @@ def figures_of(
 def unseen_figures(encoded: dict[str, EncodedItems], unseen: Sequence[int]) -> dict[str, float]:
     """Compute tie-aware mAP apart for queries of classes that the model has not been trained on.
 
-    Args:
-        encoded: Codes and labels, one class per item, from `encode_splits`.
-        unseen: Class ids that are not trained on.
+    `encoded` is of `encode_splits`, with one class per item; `unseen` are the ids of the classes.
 
     Returns:
         `map_seen`, of the queries of other classes, and `map_unseen`, both against the whole database; and
@@ -161,16 +146,13 @@ def class_figures_of(encoded: dict[str, EncodedItems]) -> list[ClassFigures]:
 def validation_figures(
     prediction: EvalPrediction, database: tuple[Tensor, Tensor] | None, centers: Tensor | None
 ) -> dict[str, Any]:
-    """Compute the figures of one evaluation during training.
+    """Compute the figures of one evaluation during training, from the hash logits and labels of the queries.
 
-    Args:
-        prediction: Hash logits `(N, K)` and labels of the queries.
-        database: Codes and labels to search. None ranks the queries themselves, each left out of its own ranking.
-        centers: Centers of the model, `(C, K)`; None for a method without centers.
+    Without codes and labels of a database, the queries themselves are ranked, each left out of its own ranking.
 
     Returns:
         The figures of `retrieval_figures`, with precision and recall at 10 (or at the size of a smaller database), the
-        balance and correlation of the bits, and the least and mean distance between centers.
+        balance and correlation of the bits, and the least and mean distance between centers, if there are some.
     """
     codes, labels = binarize(torch.as_tensor(prediction.predictions)), torch.as_tensor(prediction.label_ids)
     alone = database is None
@@ -222,11 +204,12 @@ def describe_run(args: TrainingArguments, state: TrainerState, is_training: bool
     best = [row for row in evaluations if is_best and row["step"] == state.best_global_step]
     chosen = (best or evaluations[-1:] or [{}])[-1]
     figures = {name.partition("eval_")[2]: value for name, value in chosen.items()}
-    settings = json.loads(json.dumps({"training": changed_settings(args), "seed": args.seed}))  # enums by value
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(args)}
+    changed = {name: value for name, value in args.to_dict().items() if value != defaults.get(name)}
     return RunRecord(
         figures={name: value for name, value in figures.items() if name and name not in _NOT_FIGURES},
         split="validation",
-        recipe=public_recipe(settings),
+        recipe=public_recipe({"training": changed, "seed": args.seed}),
         history=state.log_history,
     )
 
@@ -236,11 +219,8 @@ def correlate_centers(
 ) -> CenterSemantics:
     """Compute the PCC of the centers of a model with a reference similarity of their classes, as in the paper.
 
-    Args:
-        model: Model trained by CRH; its config gives the centers at the start of training.
-        database: A split with a row of every class of the model, in any order.
-        reference: Reference similarity, see `reference_similarity`.
-        data_dir: Folder of official files with a taxonomy.
+    The config of the model gives the centers at the start of training. For the other arguments see
+    `reference_similarity`; the rows of `database` may have the classes of the model in any order.
 
     Raises:
         ValueError: If the model has other classes than `database`, or `reference` cannot be used.

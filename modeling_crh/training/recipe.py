@@ -1,40 +1,34 @@
 """Recipe: all settings of a training run, as one YAML file."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import yaml
 from huggingface_hub.dataclasses import type_validator
 from transformers import PreTrainedConfig, ViTImageProcessor
 
-from modeling_crh.checks import check_whole
+from modeling_crh.checks import check_keys, check_whole
 from modeling_crh.configuration_crh import CRHConfig
-from modeling_crh.data import BENCHMARKS, DataSource, Division, options_of
-from modeling_crh.data.tables import find_tables
+from modeling_crh.data import DataSource, Division
 from modeling_crh.encoding import Augmentation
-from modeling_crh.encoding.adapters import ADAPTER_FOLDER
-from modeling_crh.encoding.loading import MODEL_FOLDER
+from modeling_crh.hub.run_record import RecipeLoader
 from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.fine_tuning import LoraSettings
 from modeling_crh.training.objectives import METHODS, OBJECTIVES, UNTRAINED
-from modeling_crh.training.recipe_values import (
-    OF_CRH_ALONE,
-    RecipeLoader,
-    check_keys,
-    drop_settings_of_crh,
-    modernised,
-    plain_values,
-    refuse_numbers_as_text,
-)
 
-_MODEL_FIELDS = {entry.name for entry in dataclasses.fields(CRHConfig)} - {
-    *(entry.name for entry in dataclasses.fields(PreTrainedConfig)),
-    "fixed_centers",
+_SECTIONS: dict[str, set[str]] = {
+    "lora": {*LoraSettings.__dataclass_fields__},
+    "model": {*CRHConfig.__dataclass_fields__} - {*PreTrainedConfig.__dataclass_fields__, "fixed_centers"},
+    "training": {*CRHTrainingArguments.__dataclass_fields__},
+    "image_processor": {*get_type_hints(ViTImageProcessor.valid_kwargs)},
+    "augmentation": {*Augmentation.__dataclass_fields__},
 }
-_TRAINING_FIELDS = {entry.name for entry in dataclasses.fields(CRHTrainingArguments)}
-_IMAGE_PROCESSOR_FIELDS = set(get_type_hints(ViTImageProcessor.valid_kwargs))
+"""Fields of the sections of a recipe."""
 
 RECIPE_NAME = "recipe.yaml"
 
@@ -44,7 +38,30 @@ DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
 FEATURES_RECIPE = Path(__file__).parent / "features.yaml"
 """Default recipe of `crh train` for stored features, which trains a head on them."""
 
-_COLUMNS = "image_column audio_column text_column features_column label_column label_separator multi_hot".split()
+MODEL_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "best": {
+        "codebook": "shared",
+        "hash_head_batch_norm": True,
+        "scale": "num_bits",
+        "quantization_weight": 0.0,
+        "bit_weight": "num_labels",
+        "pair_weight": "multi_label",
+        "proxy_share": 0.2,
+        "dropout_masks": 4,
+    },
+}
+"""Defaults of `model` in a recipe: those of the paper, and those that measured best, see docs/experiments.md."""
+
+_OF_CRH_ALONE = {
+    "model": [
+        *("codebook", "codebook_size", "head_dim", "shared_room", "codebook_draws", "codebook_seed"),
+        *("prefix_bits", "prefix_weight", "margin", "scale", "quantization_weight", "bit_weight", "pair_weight"),
+        "proxy_share",
+    ],
+    "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
+}
+"""Fields of a recipe's sections that only CRH reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,23 +112,24 @@ class Recipe(Division, DataSource):
             value = getattr(self, entry.name)
             _check_type(entry.name, value)
             if isinstance(value, dict):
-                refuse_numbers_as_text(value, entry.name)
+                _refuse_numbers_as_text(value, entry.name)
         super().__post_init__()
         check_whole("seed", self.seed, least=0)
         self._check_backbone()
         self._check_fine_tuning()
         self._check_method()
-        for name in ("seed", "output_dir"):
-            if name in self.training:
-                raise ValueError(f"`{name}` must not stand under `training`: the run has one of its own.")
-        for name in ("num_labels", "id2label", "label2id", "problem_type"):
-            if name in self.model:
-                raise ValueError(f"`{name}` must not stand under `model`: labels come from the data.")
-        check_keys("`model`", self.model, _MODEL_FIELDS)
-        check_keys("`training`", self.training, _TRAINING_FIELDS)
-        check_keys("`image_processor`", self.image_processor or {}, _IMAGE_PROCESSOR_FIELDS)
-        if isinstance(self.augmentation, dict):
-            check_keys("`augmentation`", self.augmentation, {entry.name for entry in dataclasses.fields(Augmentation)})
+        self._refuse("training", ("seed", "output_dir"), ": the run has one of its own.")
+        self._refuse("model", ("num_labels", "id2label", "label2id", "problem_type"), ": labels come from the data.")
+        for section, known in _SECTIONS.items():
+            if isinstance(value := getattr(self, section), dict):
+                check_keys(f"`{section}`", value, known)
+        if self.lora is not None:
+            LoraSettings(**self.lora)
+
+    def _refuse(self, section: str, names: Iterable[str], reason: str) -> None:
+        for name in names:
+            if name in getattr(self, section):
+                raise ValueError(f"`{name}` must not stand under `{section}`{reason}")
 
     def _check_method(self) -> None:
         if ":" not in self.method:  # the user's own objective is imported only when it is built
@@ -125,17 +143,15 @@ class Recipe(Division, DataSource):
                 raise ValueError(f"`method_settings` must be left out for {self.method}, which has none.")
             check_keys("`method_settings`", self.method_settings, known)
         if self.method == "crh":
-            if self.centers_from is not None and self.training.get("reassignment", "none") != "none":
-                moves = self.training["reassignment"]
+            moves = self.training.get("reassignment", "none")
+            if self.centers_from is not None and moves != "none":
                 raise ValueError(f"`reassignment` must be 'none' with `centers_from`, but got {moves!r}.")
             return
         for name, is_given in (("centers_from", self.centers_from is not None), ("preset", self.preset != "paper")):
             if is_given:
                 raise ValueError(f"`{name}` must be left out for {self.method}: it is CRH's alone.")
-        for section, names in OF_CRH_ALONE.items():
-            for name in names:
-                if name in getattr(self, section):
-                    raise ValueError(f"`{name}` must not stand under `{section}` for {self.method}: it is CRH's alone.")
+        for section, names in _OF_CRH_ALONE.items():
+            self._refuse(section, names, f" for {self.method}: it is CRH's alone.")
         if self.method in UNTRAINED:
             if self.balanced:
                 raise ValueError(f"`balanced` must be left out for {self.method}, which trains nothing.")
@@ -166,9 +182,6 @@ class Recipe(Division, DataSource):
             raise ValueError(f"`{chosen[0]}` and `{chosen[1]}` contradict each other: a recipe must have one at most.")
         if chosen and self.method in UNTRAINED:
             raise ValueError(f"`{chosen[0]}` must be left out for {self.method}, which trains nothing.")
-        if self.lora is not None:
-            check_keys("`lora`", self.lora, {entry.name for entry in dataclasses.fields(LoraSettings)})
-            LoraSettings(**self.lora)
         if chosen and self.backbone is None:
             raise ValueError(f"`{chosen[0]}` must be given with a pretrained `backbone` only, whose weights it keeps.")
 
@@ -203,7 +216,7 @@ class Recipe(Division, DataSource):
             >>> Recipe.from_dict({"dataset": "shoes", "backbone": "org/vit"}, model={"num_bits": 32}).model
             {'num_bits': 32}
         """
-        merged = modernised(values)
+        merged = _modernised(values)
         for key, value in overrides.items():
             if isinstance(value, dict) and key in merged:
                 _check_type(key, merged[key])
@@ -214,7 +227,7 @@ class Recipe(Division, DataSource):
                 merged.pop(processor, None)
             merged["model"] = {key: value for key, value in merged.get("model", {}).items() if key != "backbone_config"}
         if overrides.get("method", "crh") != "crh":
-            drop_settings_of_crh(merged, overrides)
+            _drop_settings_of_crh(merged, overrides)
         check_keys("a recipe", merged, set(_TYPES))
         if "dataset" not in merged:
             raise ValueError("`dataset` must be the name of a benchmark or a folder, but is missing.")
@@ -222,7 +235,7 @@ class Recipe(Division, DataSource):
 
     def dump(self) -> str:
         """Write the recipe as YAML, with every field."""
-        return yaml.safe_dump(plain_values(dataclasses.asdict(self)), sort_keys=False)
+        return yaml.safe_dump(_plain_values(dataclasses.asdict(self)), sort_keys=False)
 
 
 _TYPES: dict[str, Any] = {entry.name: entry.type for entry in dataclasses.fields(Recipe)}
@@ -240,55 +253,49 @@ def _check_type(name: str, value: Any) -> None:
         raise ValueError(f"`{name}` must be of type {words}, but got {value!r}.") from error
 
 
-def find_recipe(checkpoint: str | Path) -> Recipe | None:
-    """Read the recipe of a run, given its folder or that of its model or its adapter; None for any other model."""
-    path = find_in_run(checkpoint, RECIPE_NAME)
-    return None if path is None else Recipe.load(path)
+def _refuse_numbers_as_text(value: dict[str, Any], name: str) -> None:
+    """Refuse numbers given as text."""
+    values: list[tuple[str, Any]] = [(name, value)]
+    for place, inner in values:
+        if isinstance(inner, dict):
+            values += [(f"{place}.{key}", below) for key, below in inner.items()]
+        elif isinstance(inner, list):
+            values += [(place, below) for below in inner]
+        elif isinstance(inner, str):
+            try:
+                float(inner)
+            except ValueError:
+                continue
+            rule = f"`{place}` must be a number, but got the text {inner!r}"
+            raise ValueError(f"{rule}; YAML reads 1.0e-3, but not 1e-3.")
 
 
-def find_in_run(checkpoint: str | Path, name: str) -> Path | None:
-    """Find a file in the folder of a run, given that or the folder of its model or its adapter."""
-    folder = Path(checkpoint)
-    for path in (folder / name, folder.parent / name):
-        if path.is_file() and (path.parent == folder or folder.name in (MODEL_FOLDER, ADAPTER_FOLDER)):
-            return path
-    return None
+def _plain_values(value: Any) -> Any:
+    """Convert numbers of NumPy, members of enums and tuples to what YAML can hold, at any depth."""
+    if isinstance(value, dict):
+        return {key: _plain_values(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_values(inner) for inner in value]
+    if isinstance(value, Enum):
+        return value.value
+    return value.item() if isinstance(value, np.generic) else value
 
 
-def is_own_data(recipe: Recipe, dataset: str, **options: Any) -> bool:
-    """Whether a data source, with these options, is that of a recipe."""
-    is_same = dataset == recipe.dataset or Path(dataset).absolute() == Path(recipe.dataset).absolute()
-    return is_same and all(getattr(recipe, name) == value for name, value in options.items() if name != "allow_urls")
+def _modernised(values: dict[str, Any]) -> dict[str, Any]:
+    """Rename fields that older versions have written."""
+    if "skip_bad_images" not in values:
+        return dict(values)
+    defaults = [("label_column", "label"), ("validation_fraction", 0.1)]  # older versions wrote these too
+    kept = {name: value for name, value in values.items() if (name, value) not in defaults}
+    return {"skip_bad" if name == "skip_bad_images" else name: value for name, value in kept.items()}
 
 
-def options_of_run(checkpoint: str, given: dict[str, Any], *, columns_only: bool = False) -> dict[str, Any]:
-    """Read data options from the run that trained a checkpoint, as defaults for options that were not given.
-
-    All options apply to the run's own data, since another division would query with training items. Only the columns
-    (where the data have columns) and the rule for bad rows apply to other data. The run, which may be a stranger's,
-    does not say which URLs may be read.
-
-    Args:
-        checkpoint: Folder of the run; any other checkpoint has no options.
-        given: Options that were given.
-        columns_only: Whether the data are encoded and not divided; without `dataset` in `given` they are any table.
-    """
-    recipe = find_recipe(checkpoint)
-    if recipe is None:
-        return {}
-    known = options_of(DataSource, recipe)
-    del known["allow_urls"]
-    dataset = given.get("dataset", "" if columns_only else recipe.dataset)
-    if not columns_only and is_own_data(recipe, dataset):
-        division = options_of(Division, recipe)
-        for name, value in division.items():
-            if name in given and given[name] != value:
-                raise ValueError(
-                    f"`{name}` must be that of the run, {value!r}, or queries would be items of its training, but got "
-                    f"{given[name]!r}."
-                )
-        return known | division
-    is_folder = dataset != "" and Path(dataset).is_dir()
-    has_columns = dataset not in BENCHMARKS and (not is_folder or find_tables(dataset) is not None)
-    kinds = [name for name in ("image_column", "audio_column") if f"{known[name]}_column" == name]  # chosen in a folder
-    return {name: known[name] for name in (*(_COLUMNS if has_columns else kinds), "skip_bad")}
+def _drop_settings_of_crh(merged: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """Drop the settings of CRH in a file if another method overrides it; settings in the overrides stay."""
+    if "preset" not in overrides:
+        merged.pop("preset", None)
+    heads = ("hash_head", "hash_head_hidden_size", "hash_head_dropout", "hash_head_batch_norm", "dropout_masks")
+    for section, names in _OF_CRH_ALONE.items():
+        if isinstance(merged.get(section), dict):
+            dropped = {*names, *(heads if overrides["method"] in UNTRAINED else ())} - {*overrides.get(section, ())}
+            merged[section] = {key: value for key, value in merged[section].items() if key not in dropped}

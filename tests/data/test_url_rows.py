@@ -17,7 +17,8 @@ from modeling_crh.data.tables import Part
 from modeling_crh.encoding import Encoder, labelled_dataset
 from modeling_crh.encoding.encode import encode_source
 from modeling_crh.search.queries import find_queries
-from modeling_crh.training.recipe import Recipe, options_of_run
+from modeling_crh.training.chosen_recipe import options_of_run
+from modeling_crh.training.recipe import Recipe
 
 REFUSED = r"URLs in rows are read only with `--allow-urls` \(`allow_urls=\.\.\.`\), which must be 'all' or name their h"
 

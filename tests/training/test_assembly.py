@@ -11,8 +11,7 @@ from modeling_crh import CRHConfig
 from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.training.build import join_processes, load_data
 from modeling_crh.training.evaluation import encode_splits, figures_of
-from modeling_crh.training.recipe import DEMO_RECIPE, Recipe
-from modeling_crh.training.recipe_values import MODEL_PRESETS
+from modeling_crh.training.recipe import DEMO_RECIPE, MODEL_PRESETS, Recipe
 from modeling_crh.training.run import train
 
 FRUITS = [("red", "apple"), ("green", "pear")]

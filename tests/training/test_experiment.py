@@ -17,8 +17,9 @@ from modeling_crh.encoding.loading import load_checkpoint
 from modeling_crh.runtime.atomic_files import only_run
 from modeling_crh.training import build as assembly
 from modeling_crh.training.checkpointing import check_folder
+from modeling_crh.training.chosen_recipe import find_recipe
 from modeling_crh.training.evaluation import encode_splits, figures_of
-from modeling_crh.training.recipe import Recipe, find_recipe
+from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import _use_fast_memory_format, dry_run, train
 
 

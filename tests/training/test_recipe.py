@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from modeling_crh.data import DataSource, Division
-from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe, options_of_run
+from modeling_crh.training.chosen_recipe import options_of_run
+from modeling_crh.training.recipe import DEMO_RECIPE, FEATURES_RECIPE, Recipe
 
 TEXT = """
 dataset: fashion_mnist

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modeling_crh.checks import check_number
 from modeling_crh.codes import binarize
 from modeling_crh.losses import center_cosine, classification_loss, has_label, label_weights, quantization_loss
 from modeling_crh.modeling_crh import CRHModel
@@ -20,7 +21,7 @@ from modeling_crh.training.objectives.hash_centers import (
     random_signs,
     spread_centers,
 )
-from modeling_crh.training.objectives.objective import Objective, check_setting
+from modeling_crh.training.objectives.objective import Objective
 
 
 class CSQ(Objective):
@@ -47,7 +48,7 @@ class CSQ(Objective):
 
     def __init__(self, num_labels: int, num_bits: int, seed: int = 0, *, quantization_weight: float = 1.0e-4) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        self.quantization_weight = check_number("quantization_weight", quantization_weight)
         hadamard = hadamard_centers(num_labels, num_bits, seed)
         self.centers = balanced_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
         self.register_buffer("tie_word", torch.from_numpy(random_signs(np.random.default_rng([seed, 1]), num_bits)))
@@ -90,8 +91,8 @@ class OrthoHash(Objective):
         self, num_labels: int, num_bits: int, seed: int = 0, *, scale: float = 8.0, margin: float = 0.2
     ) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.scale = check_setting("scale", scale, positive=True)
-        self.margin = check_setting("margin", margin)
+        self.scale = check_number("scale", scale, positive=True)
+        self.margin = check_number("margin", margin)
         hadamard = hadamard_centers(num_labels, num_bits, seed)
         self.centers = bernoulli_centers(num_labels, num_bits, seed) if hadamard is None else hadamard
 
@@ -122,7 +123,7 @@ class MDS(Objective):
 
     def __init__(self, num_labels: int, num_bits: int, seed: int = 0, *, quantization_weight: float = 1.0e-4) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        self.quantization_weight = check_number("quantization_weight", quantization_weight)
         self.centers = spread_centers(num_labels, num_bits, seed)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
@@ -153,7 +154,7 @@ class GreedyHash(Objective):
 
     def __init__(self, num_labels: int, num_bits: int, seed: int = 0, *, quantization_weight: float = 0.1) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        self.quantization_weight = check_number("quantization_weight", quantization_weight)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.classifier = nn.Linear(num_bits, num_labels, bias=False)
@@ -197,7 +198,7 @@ class SHC(CSQ):
     ) -> None:
         super().__init__(num_labels, num_bits, seed, quantization_weight=quantization_weight)
         if classifier_epochs is not None:
-            check_setting("classifier_epochs", classifier_epochs, positive=True)
+            check_number("classifier_epochs", classifier_epochs, positive=True)
         self.classifier_epochs = classifier_epochs
         self.centers_placed = False
 
@@ -240,11 +241,7 @@ def with_class_outputs(model: CRHModel, num_labels: int) -> CRHModel:
 
 
 def mean_probabilities(logits: Tensor, labels: Tensor) -> Tensor:
-    """Average the softmax over the other classes, for the samples of each class.
-
-    Args:
-        logits: Outputs of a classifier, `(N, C)`.
-        labels: Class ids from 0 to C - 1, `(N,)`; samples with -100 are ignored.
+    """Average the softmax over the other classes, of `(N, C)` outputs, for the samples of each class, from `(N,)` ids.
 
     Returns:
         `(C, C)` float64, with a diagonal of 0. The row of a class without samples is uniform.

@@ -1,6 +1,7 @@
 """Construct hash centers: Hadamard rows, random, balanced and spread words, and SHC's semantic centers."""
 
 import math
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -39,11 +40,7 @@ def hadamard_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor | 
 
 
 def bernoulli_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
-    """Draw C different words of K fair bits.
-
-    Raises:
-        ValueError: If there are no C different words of K bits.
-    """
+    """Draw C different words of K fair bits."""
     _check_room(num_labels, num_bits)
     return draw_codebook(1, num_labels, num_bits, np.random.default_rng(seed))[0]
 
@@ -54,11 +51,7 @@ def random_signs(generator: np.random.Generator, shape: int | tuple[int, ...]) -
 
 
 def balanced_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
-    """Draw C different words with K // 2 ones; if there are fewer such words, the rest have any number of ones.
-
-    Raises:
-        ValueError: If there are no C different words of K bits.
-    """
+    """Draw C different words with K // 2 ones; if there are fewer such words, the rest have any number of ones."""
     _check_room(num_labels, num_bits)
     generator = np.random.default_rng(seed)
     balanced = min(num_labels, math.comb(num_bits, num_bits // 2))
@@ -80,12 +73,8 @@ def gilbert_varshamov_distance(num_labels: int, num_bits: int) -> int:
         >>> [gilbert_varshamov_distance(100, num_bits) for num_bits in (16, 32, 64)]
         [4, 10, 24]
     """
-    within = 0
-    for distance in range(1, num_bits + 1):
-        within += math.comb(num_bits, distance - 1)
-        if 2**num_bits <= num_labels * within:
-            return distance
-    return num_bits
+    within = accumulate(math.comb(num_bits, i) for i in range(num_bits))
+    return next((d for d, words in enumerate(within, 1) if 2**num_bits <= num_labels * words), num_bits)
 
 
 def spread_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
@@ -95,9 +84,6 @@ def spread_centers(num_labels: int, num_bits: int, seed: int = 0) -> Tensor:
     proof: a generator is taken if every word that it adds has at least d ones. One random word is then added to all,
     which does not change the distances. For the class counts and bits of the benchmarks d_GV itself is reached. At a
     least distance of 1 the centers are merely distinct.
-
-    Raises:
-        ValueError: If there are no C different words of K bits.
     """
     _check_room(num_labels, num_bits)
     generator = np.random.default_rng(seed)  # the same centers on every machine
@@ -124,12 +110,8 @@ def fit_semantic_centers(similarity: Tensor, num_bits: int, seed: int = 0) -> Te
        the words of similar classes as long as that helps, and improved by bits that do not break the distance.
 
     The result keeps the distance d, since the second start does, and no flip of a single bit would improve it, unless
-    30 rounds over all classes were not enough. It is not always the optimum.
-
-    Args:
-        similarity: Class similarity S, `(C, C)`, symmetric, from -1 to 1.
-        num_bits: Length K of a code.
-        seed: Seed of both starts.
+    30 rounds over all classes were not enough. It is not always the optimum. `similarity` is S, `(C, C)`, symmetric,
+    from -1 to 1; `seed` is that of both starts.
 
     Returns:
         `(C, K)` int8, every entry -1 or +1.
@@ -247,6 +229,7 @@ def _grow_code(
 
 
 def _check_room(num_labels: int, num_bits: int) -> None:
+    """Check that there are C different words of K bits."""
     if num_labels > 2**num_bits:
         raise ValueError(
             f"`num_bits` must make a word for each of C={num_labels} classes, but {num_bits} bits make {2**num_bits}."

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from modeling_crh.checks import check_whole, is_number
+from modeling_crh.checks import check_whole
 from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.losses import check_labels, has_label
 from modeling_crh.modeling_crh import CRHModel
@@ -143,10 +143,3 @@ class Objective(nn.Module):
         if self.centers is None:
             raise ValueError(f"`centers` must be given by the objective, but {self.name} has none.")
         return self.centers
-
-
-def check_setting(name: str, value: Any, *, positive: bool = False) -> float:
-    """Check that a setting is a finite number, 0 or larger, or with `positive` above 0, and return it."""
-    if not is_number(value) or not 0 <= value < float("inf") or (positive and value == 0):
-        raise ValueError(f"`{name}` must be a number {'above 0' if positive else '0 or larger'}, but got {value!r}.")
-    return float(value)

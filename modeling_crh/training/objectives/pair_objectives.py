@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modeling_crh.checks import check_whole
+from modeling_crh.checks import check_number, check_whole
 from modeling_crh.codes import binarize
 from modeling_crh.losses import pair_loss, share_a_label
-from modeling_crh.training.objectives.objective import Objective, check_setting
+from modeling_crh.training.objectives.objective import Objective
 
 
 class HashNet(Objective):
@@ -34,8 +34,8 @@ class HashNet(Objective):
         self, num_labels: int, num_bits: int, seed: int = 0, *, alpha: float | None = None, final_beta: float = 10.0
     ) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.alpha = 10 / num_bits if alpha is None else check_setting("alpha", alpha, positive=True)
-        self.final_beta = check_setting("final_beta", final_beta)
+        self.alpha = 10 / num_bits if alpha is None else check_number("alpha", alpha, positive=True)
+        self.final_beta = check_number("final_beta", final_beta)
         if self.final_beta < 1:
             raise ValueError(f"`final_beta` must be at least 1, which beta starts from, but got {final_beta!r}.")
         self.beta = 1.0
@@ -83,17 +83,15 @@ class DTSH(Objective):
         max_pairs: int = 8192,
     ) -> None:
         super().__init__(num_labels, num_bits, seed)
-        self.margin = num_bits / 4 if margin is None else check_setting("margin", margin)
-        self.quantization_weight = check_setting("quantization_weight", quantization_weight)
+        self.margin = num_bits / 4 if margin is None else check_number("margin", margin)
+        self.quantization_weight = check_number("quantization_weight", quantization_weight)
         self.max_pairs = check_whole("max_pairs", max_pairs)
 
     def loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the softplus over the triplets, plus the squared distance of the logits from their signs."""
         signs = binarize(hash_logits.detach()).float()
         quantization = (hash_logits - signs).square().mean()
-        return self._triplet_loss(hash_logits, share_a_label(labels)) + self.quantization_weight * quantization
-
-    def _triplet_loss(self, hash_logits: Tensor, similar: Tensor) -> Tensor:
+        similar = share_a_label(labels)
         theta = hash_logits @ hash_logits.T / 2  # (N, N)
         pairs = (similar & ~torch.eye(len(similar), dtype=torch.bool, device=similar.device)).nonzero()  # (P, 2)
         if len(pairs) > self.max_pairs:
@@ -101,4 +99,5 @@ class DTSH(Objective):
         anchors, positives = pairs.T
         unlike = ~similar[anchors]  # (P, N)
         lead = theta[anchors, positives].unsqueeze(1) - theta[anchors] - self.margin  # (P, N)
-        return (F.softplus(-lead) * unlike).sum() / unlike.sum().clamp(min=1)
+        triplets = (F.softplus(-lead) * unlike).sum() / unlike.sum().clamp(min=1)
+        return triplets + self.quantization_weight * quantization
