@@ -1,6 +1,5 @@
 """CRHTrainingArguments: transformers' arguments with the paper's defaults, and parameter groups of the optimizer."""
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +8,10 @@ from typing import Any, Literal, cast
 import torch
 from accelerate.data_loader import IterableDatasetShard
 from torch import nn
-from transformers import TrainingArguments
+from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import SchedulerType, has_length
 
-from modeling_crh.checks import check_whole, is_number, is_whole
+from modeling_crh.checks import check_number, check_whole, is_number, is_whole
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.training.assignment import check_method
 from modeling_crh.training.fine_tuning import layer_scales
@@ -118,31 +117,11 @@ class CRHTrainingArguments(TrainingArguments):
         if not is_whole(self.max_steps) or self.max_steps <= 0:
             positive.append("num_train_epochs")
         for name in positive:
-            value = getattr(self, name)
-            if not is_number(value) or not value > 0:
-                raise ValueError(f"`{name}` must be a number above 0, but got {value!r}.")
-        rate = self.head_learning_rate
-        if rate is not None and (not is_number(rate) or not rate >= 0):
-            raise ValueError(f"`head_learning_rate` must be a number, 0 or larger, but got {rate!r}.")
+            check_number(name, getattr(self, name), positive=True)
+        if self.head_learning_rate is not None:
+            check_number("head_learning_rate", self.head_learning_rate)
         if self.layer_decay is not None and (not is_number(self.layer_decay) or not 0 < self.layer_decay <= 1):
             raise ValueError(f"`layer_decay` must lie in (0, 1], but got {self.layer_decay!r}.")
-
-
-def changed_settings(args: TrainingArguments) -> dict[str, Any]:
-    """Collect the settings that differ from their defaults and can be written as JSON.
-
-    Example:
-        >>> changed_settings(CRHTrainingArguments(output_dir="unused", learning_rate=0.01))["learning_rate"]
-        0.01
-    """
-    settings = {}
-    for entry in dataclasses.fields(args):
-        missing = entry.default_factory is dataclasses.MISSING
-        default = entry.default if missing else cast(Any, entry.default_factory)()
-        value = getattr(args, entry.name)
-        if value != default and isinstance(value, int | float | str | list | dict | None):
-            settings[entry.name] = value
-    return settings
 
 
 @contextmanager
@@ -156,19 +135,6 @@ def whole_schedule(args: CRHTrainingArguments) -> Iterator[None]:
         args.lr_scheduler_kwargs = given
 
 
-def check_loss(function: Any) -> None:
-    """Refuse a loss function of transformers' kind: CRH has its own, and another is an `Objective`."""
-    if function is not None:
-        raise ValueError(f"`compute_loss_func` must be None, since another loss is an `objective`, but got {function}.")
-
-
-def paper_optimizer(optimizer: Any, settings: dict[str, Any], args: CRHTrainingArguments) -> tuple[Any, dict[str, Any]]:
-    """Choose Adam for AdamW, with its coupled weight decay unless `decoupled_weight_decay`; other optimizers stay."""
-    if optimizer is not torch.optim.AdamW:
-        return optimizer, settings
-    return torch.optim.Adam, {"fused": False} | settings | {"decoupled_weight_decay": args.decoupled_weight_decay}
-
-
 def check_arguments(args: Any) -> CRHTrainingArguments:
     """Check that the settings of a trainer are `CRHTrainingArguments`, and return them."""
     if not isinstance(args, CRHTrainingArguments):
@@ -179,25 +145,19 @@ def check_arguments(args: Any) -> CRHTrainingArguments:
     return args
 
 
-def check_best_metric(args: TrainingArguments, eval_dataset: Any) -> None:
-    """Check that `metric_for_best_model` names one of several evaluation datasets."""
+def check_fits(trainer: Trainer, *, is_crh: bool) -> None:
+    """Check that a model can be trained so: its centers may move, and gradients reach the part that is trained."""
+    model, args, data = cast(CRHModel, trainer.model), cast(CRHTrainingArguments, trainer.args), trainer.eval_dataset
+    if trainer.compute_loss_func is not None:
+        rule = "`compute_loss_func` must be None, since another loss is an `objective`"
+        raise ValueError(f"{rule}, but got {trainer.compute_loss_func}.")
     metric = (args.metric_for_best_model or "").removeprefix("eval_")
-    if not isinstance(eval_dataset, dict) or not metric or args.eval_strategy == "no":
-        return
-    if not any(metric.startswith(f"{name}_") for name in eval_dataset):
-        raise ValueError(
-            "`metric_for_best_model` must be None, or name one of the data sets in `eval_dataset`, such as "
-            f"'{next(iter(eval_dataset), 'NAME')}_map', but got {metric!r}."
-        )
-
-
-def check_fits(model: CRHModel, args: CRHTrainingArguments, *, is_crh: bool) -> None:
-    """Check that a model can be trained so: its centers may move, and gradients reach the trained part of its backbone.
-
-    Raises:
-        ValueError: If centers would move that are those of another model, or (of CRH) cannot be assigned so,
-            `layer_scales` raises it, or reentrant checkpointing would keep the gradients from blocks.
-    """
+    if isinstance(data, dict) and metric and args.eval_strategy != "no":
+        if not any(metric.startswith(f"{name}_") for name in data):
+            raise ValueError(
+                "`metric_for_best_model` must be None, or name one of the data sets in `eval_dataset`, such as "
+                f"'{next(iter(data), 'NAME')}_map', but got {metric!r}."
+            )
     if is_crh and args.reassignment != "none":
         num_words, num_labels = model.codebook.shape[1], model.assignment.shape[1]
         check_method(args.reassignment, num_words, num_labels, model.config.word_capacity)
@@ -218,12 +178,7 @@ def check_fits(model: CRHModel, args: CRHTrainingArguments, *, is_crh: bool) -> 
 
 
 def check_loader(batches: Iterable[Any], hash_head: nn.Module, args: TrainingArguments) -> None:
-    """Check that class statistics and batch norm can use the training batches that accelerate prepared.
-
-    Raises:
-        ValueError: If the data have no length and there are several processes, or the last batch would hold a single
-            sample for a batch norm.
-    """
+    """Check that class statistics and batch norm can use the training batches that accelerate prepared."""
     loader: Any = batches
     if not has_length(batches):
         if args.world_size > 1:

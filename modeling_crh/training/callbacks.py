@@ -96,11 +96,8 @@ class ReassignCentersCallback(TrainerCallback):
     def make_proxies(self, model: CRHModel, checkpoint: str | None, optimizer: Any, *, is_new: bool) -> None:
         """Make the proxies that the config of a new model asks for, unless no center moves.
 
-        Args:
-            model: Model to train. One whose centers have moved before keeps them, and gets no proxies.
-            checkpoint: Checkpoint that training is resumed from, if any; it tells whether there are proxies.
-            optimizer: Optimizer of the training.
-            is_new: Whether the optimizer is about to take their weights; one of the user's own does not.
+        A model whose centers have moved before keeps them, and gets no proxies. A checkpoint to resume from tells
+        whether there are proxies. An optimizer that is not new, such as one of the user's own, does not train them.
         """
         wanted, reason = model.config.proxy_share > 0 and self.args.reassignment != "none", ""
         if checkpoint is not None:
@@ -117,13 +114,7 @@ class ReassignCentersCallback(TrainerCallback):
             self.proxies = Proxies(model.config, self.args.seed).to(self.args.device)
 
     def observe(self, hash_logits: Tensor, labels: Tensor, loader: Any = None) -> None:
-        """Add a training batch.
-
-        Args:
-            hash_logits: Hash logits, `(N, K)`.
-            labels: Labels, `(N,)` or `(N, C)`.
-            loader: Loader of the batch, prepared by accelerate; repeated samples that fill its last batch do not count.
-        """
+        """Add a training batch; samples that accelerate's `loader` repeats to fill its last batch do not count."""
         is_alone = loader is None or self.args.world_size == 1
         own = len(labels) if is_alone else own_samples(len(labels), loader, self.batches, self.args)
         self.statistics.update(hash_logits[:own], labels[:own])
@@ -208,9 +199,8 @@ class ReassignCentersCallback(TrainerCallback):
     def _end_proxies(self, optimizer: Any, state: TrainerState | None = None) -> None:
         if self.proxies is not None:
             if state is not None:
-                say(
-                    f"After {state.global_step:,} of {state.max_steps:,} steps, codes follow hash centers, not proxies."
-                )
+                steps = f"{state.global_step:,} of {state.max_steps:,} steps"
+                say(f"After {steps}, codes follow hash centers, not proxies.")
             vectors, self.proxies = self.proxies.vectors, None
             for group in optimizer.param_groups:
                 group["params"] = [weight for weight in group["params"] if weight is not vectors]
@@ -218,9 +208,8 @@ class ReassignCentersCallback(TrainerCallback):
 
     def _reassign(self, epoch: int, model: CRHModel) -> None:
         totals = ClassStatistics(*self._total())
-        method = cast(AssignmentMethod, self.args.reassignment)
+        method, capacity = cast(AssignmentMethod, self.args.reassignment), model.config.word_capacity
         generator = np.random.default_rng([self.args.seed, epoch])
-        capacity = model.config.word_capacity
         new = reassign(model.codebook, model.assignment, totals, method, generator, capacity=capacity)
         new = broadcast(new)  # equal costs might be resolved in another way on another machine
         self.moved_share = (new != model.assignment).any(0).double().mean().item()
@@ -251,13 +240,13 @@ class TrainingProgress(TrainerCallback):
 
     _bar: Any = None
     _loss: float | None = None
+    _speed: str | None = None  # empty once it is printed
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start the progress bar."""
         if state.is_local_process_zero:
             self._bar = progress_bar(desc="Training", total=state.max_steps, initial=state.global_step, unit="step")
-            self._started, self._first_step = time.monotonic(), state.global_step
-            self._speed = ""
+            self._started, self._first_step, self._speed = time.monotonic(), state.global_step, None
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Advance the progress bar."""
@@ -266,7 +255,7 @@ class TrainingProgress(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Measure the speed of the first epoch, without evaluation and saving."""
-        if self._bar is not None and not self._speed:
+        if self._bar is not None and self._speed is None:
             items = (state.global_step - self._first_step) * args.gradient_accumulation_steps * args.train_batch_size
             items *= args.world_size
             if has_length(kwargs["train_dataloader"].dataset):
@@ -279,18 +268,17 @@ class TrainingProgress(TrainerCallback):
         self._loss = logs.get("loss", self._loss)
         if self._bar is None or "eval_map" not in logs:
             return
-        parts = [f"epoch {logs['epoch']:g}/{args.num_train_epochs:g}"]
-        if self._loss is not None:
-            parts.append(f"loss {self._loss:.3f}")
-        parts.append(f"validation mAP {logs['eval_map']:.4f}")
-        if "eval_centers_moved" in logs:
-            parts.append(f"{logs['eval_centers_moved']:.0%} of the centers moved")
-        parts.append(f"{time.monotonic() - self._started:.0f} s")
-        if self._speed:
-            parts.append(self._speed)
-            self._speed = " "  # only in the first line
+        parts = [
+            f"epoch {logs['epoch']:g}/{args.num_train_epochs:g}",
+            None if self._loss is None else f"loss {self._loss:.3f}",
+            f"validation mAP {logs['eval_map']:.4f}",
+            f"{logs['eval_centers_moved']:.0%} of the centers moved" if "eval_centers_moved" in logs else None,
+            f"{time.monotonic() - self._started:.0f} s",
+            self._speed,
+        ]
+        self._speed = self._speed and ""
         self._bar.clear()
-        say(", ".join(part for part in parts if part.strip()))
+        say(", ".join(filter(None, parts)))
 
     def stop(self) -> None:
         """Close the progress bar; call it when training ends, also by an error."""

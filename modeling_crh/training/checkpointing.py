@@ -20,7 +20,14 @@ from transformers import TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 
-from modeling_crh.encoding.adapters import ADAPTER_FILE, ADAPTER_FOLDER, adapters_of, restore_adapter, save_adapter
+from modeling_crh.encoding.adapters import (
+    ADAPTER_FILE,
+    ADAPTER_FOLDER,
+    adapters_of,
+    merge_adapter,
+    restore_adapter,
+    save_adapter,
+)
 from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
@@ -83,16 +90,8 @@ def _is_whole(checkpoint: Path) -> bool:
 def whole_checkpoint(folder: Path, is_writer: bool, wait: Callable[[], None]) -> Iterator[Path]:
     """Yield a folder to write a checkpoint into; the complete checkpoint is renamed to its final path.
 
-    Args:
-        folder: Final path of the checkpoint, `.../checkpoint-N`; an older one stays until it is replaced.
-        is_writer: Whether this process moves and deletes folders.
-        wait: Barrier of all processes.
-
-    Yields:
-        A folder beside the final path, in which the caller writes `checkpoint-N`.
-
-    Raises:
-        OSError: If writing fails; the partial checkpoint is then removed.
+    The caller writes `checkpoint-N` into it. An older checkpoint stays until it is replaced. Only the writer moves and
+    deletes folders; `wait` is the barrier of all processes. If writing fails, the partial checkpoint is removed.
     """
     partial = folder.with_name(PARTIAL_NAME)
     if is_writer:
@@ -123,22 +122,15 @@ def stop_as_not_finite(what: str, state: TrainerState) -> NoReturn:
     )
 
 
-def save_progress(
-    folder: str | Path,
-    batches: dict[str, int],
-    state: TrainerState,
-    objective: Objective | None,
-    **losses: int | Tensor,
-) -> None:
+def save_progress(folder: Path, progress: dict[str, Any], state: TrainerState, objective: Objective | None) -> None:
     """Write the state, the weights and centers of an objective, and what transformers does not save.
 
-    `batches` are of `batches_of`; `losses`: `last_logged_step`, and `loss`, the sum since then, a mean over processes.
+    `progress` holds `batches_of`, `last_logged_step`, and `loss`, the sum since that step, a mean over processes.
     """
-    progress = losses | batches
-    save_file({name: torch.as_tensor(value) for name, value in progress.items()}, Path(folder, PROGRESS_NAME))
+    save_file({name: torch.as_tensor(value) for name, value in progress.items()}, folder / PROGRESS_NAME)
     if objective is not None:
-        save_file(objective.state_dict(), Path(folder, OBJECTIVE_NAME))
-    state.save_to_json(str(Path(folder, TRAINER_STATE_NAME)))
+        save_file(objective.state_dict(), folder / OBJECTIVE_NAME)
+    state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
 def load_progress(folder: str | Path) -> dict[str, Tensor]:
@@ -212,11 +204,7 @@ def keep_newest(folder: Path, limit: int | None, best: str | None) -> None:
 
 @contextmanager
 def claimed_folder(out: Path, recipe: Recipe, resume: bool) -> Iterator[None]:
-    """Keep other runs out of the folder of a run while this one trains, and check what they have written before.
-
-    Raises:
-        ValueError: As `check_folder`, or if another run writes to the folder or has just finished this one.
-    """
+    """Keep other runs out of the folder of a run while this one trains, and check what they have written before."""
     state = PartialState()
     with only_run(out, is_main=state.is_main_process, wait=state.wait_for_everyone):
         if state.is_main_process and check_folder(out, recipe, resume):
@@ -229,9 +217,6 @@ def check_folder(out: Path, recipe: Recipe, resume: bool) -> bool:
 
     Returns:
         Whether the folder holds this run, finished.
-
-    Raises:
-        ValueError: If the folder holds another run or other files, or, without `resume`, this run.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` must be a folder, but {str(out)!r} is a file.")
@@ -273,19 +258,18 @@ def save_with_processor(model: CRHModel, processor: Processor, folder: str | Pat
         processor.save_pretrained(folder)
 
 
-def save_run_adapter(model: CRHModel, processor: Processor, out: Path) -> None:
-    """Save the adapter of a trained model, if it has one, in the folder `adapter` of its run."""
-    if adapters_of(model):
-        shutil.rmtree(out / ADAPTER_FOLDER, ignore_errors=True)
-        save_with_processor(model, processor, out / ADAPTER_FOLDER)
-
-
 def save_model(model: CRHModel, processor: Processor, history: list[dict[str, Any]], out: Path) -> None:
     """Save a finished run in `out`: its history, then the folder `model`, whose presence marks the end of the run.
+
+    An adapter is first saved in the folder `adapter`, and merged into the model.
 
     Raises:
         OSError: If the model cannot be saved.
     """
+    if adapters_of(model):
+        shutil.rmtree(out / ADAPTER_FOLDER, ignore_errors=True)
+        save_with_processor(model, processor, out / ADAPTER_FOLDER)
+        merge_adapter(model)
     partial = out / PARTIAL_NAME
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -52,10 +52,6 @@ class LoraSettings:
 def add_lora(model: CRHModel, settings: LoraSettings) -> CRHModel:
     """Freeze the backbone and put LoRA weights into it; they are trained, and so is the whole hash head.
 
-    Args:
-        model: Model with a pretrained backbone, which is changed.
-        settings: Rank, scale, dropout and layers.
-
     Raises:
         ValueError: If the model has no backbone, or the backbone none of the layers.
         ModuleNotFoundError: If peft is not installed.
@@ -71,10 +67,8 @@ def add_lora(model: CRHModel, settings: LoraSettings) -> CRHModel:
             f"{', '.join(sorted({name.rpartition('.')[2] for name in linear}))}. `unfreeze_last` needs no names."
         )
     alpha = 2 * settings.rank if settings.alpha is None else settings.alpha
-    config = peft.LoraConfig(
-        r=settings.rank, lora_alpha=alpha, lora_dropout=settings.dropout, target_modules=list(targets)
-    )
-    peft.inject_adapter_in_model(config, backbone)
+    numbers = {"r": settings.rank, "lora_alpha": alpha, "lora_dropout": settings.dropout}
+    peft.inject_adapter_in_model(peft.LoraConfig(**numbers, target_modules=list(targets)), backbone)
     return model
 
 
@@ -139,10 +133,6 @@ def unfreeze_last(model: CRHModel, count: int) -> CRHModel:
     """Train the last blocks of the backbone, what follows them, such as its final norm, and the hash head.
 
     The rest of the backbone gets no gradient and stays in evaluation mode.
-
-    Args:
-        model: Model with a backbone, which is changed.
-        count: Number of blocks, at least 1.
 
     Raises:
         ValueError: If the backbone has fewer blocks.

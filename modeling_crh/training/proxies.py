@@ -1,11 +1,11 @@
 """Proxies: free vectors of the classes, to which codes are pulled before the classes have centers of their own."""
 
 import math
+from functools import partial
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from accelerate.utils import reduce
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ class Proxies(Objective):
         self.config = config
         drawn = torch.randn(self.num_labels, self.num_bits, generator=torch.Generator().manual_seed(seed))
         self.vectors = nn.Parameter(INITIAL_STD * drawn)
-        self.vectors.register_hook(_mean_over_processes)
+        self.vectors.register_hook(partial(reduce, reduction="mean"))
 
     def forward(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         """Compute the loss of a batch, with a gradient of the vectors also where no sample has a label."""
@@ -61,10 +61,3 @@ class Proxies(Objective):
             prefix = hash_logits[:, :length], labels, centers
             loss = loss + weight * classification_loss(*prefix, cast(float, config.scale), config.margin)
         return loss
-
-
-def _mean_over_processes(gradient: Tensor) -> Tensor:
-    if PartialState().num_processes == 1:
-        return gradient
-    mean: Tensor = reduce(gradient, reduction="mean")
-    return mean

@@ -1,7 +1,6 @@
 """Reference similarities of classes, for `center_correlation`."""
 
 from pathlib import Path
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -53,12 +52,7 @@ def reference_similarity(reference: str, dataset: Dataset, *, data_dir: str | Pa
 def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list[tuple[str, ...]]:
     """List the ancestors of each class, the parent first: Unicode's groups of emoji, or the hierarchy of NABirds.
 
-    Args:
-        dataset: A split with a row of every class. Emoji have the columns `group` and `subgroup`.
-        data_dir: Folder of the official files of NABirds.
-
-    Returns:
-        Names of the ancestors of each class, in the order of the ids.
+    The split has a row of every class; those of emoji have the columns `group` and `subgroup`.
 
     Raises:
         ValueError: If the dataset has no taxonomy, or the taxonomy has other classes.
@@ -92,19 +86,10 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
 
 
 def item_similarity(model: PreTrainedModel, items: LabelledDataset) -> Tensor:
-    """Compute the cosine between the mean embeddings of classes, over item embeddings of length 1.
+    """Compute the cosine between the mean embeddings of classes, over item embeddings of length 1, `(C, C)` float64.
 
-    An item with several labels counts for each of them in equal parts, as in the statistics of reassignment.
-
-    Args:
-        model: Backbone in evaluation mode, as `load_pretrained` returns it.
-        items: Items of every class, without augmentation.
-
-    Returns:
-        `(C, C)` float64 on the CPU, from -1 to 1.
-
-    Raises:
-        ValueError: If a class has no item, or the model outputs no vector per item.
+    An item with several labels counts for each of them in equal parts, as in the statistics of reassignment. The model
+    must be in evaluation mode, and the items without augmentation.
     """
     weights = label_weights(items.labels, items.num_labels)  # (N, C)
     counts = weights.sum(0)
@@ -112,24 +97,17 @@ def item_similarity(model: PreTrainedModel, items: LabelledDataset) -> Tensor:
         raise ValueError(
             f"`items` must hold an item of every class, but hold none of {items.label_names[int(counts.argmin())]!r}."
         )
-    sums: Tensor | float = 0.0
-    start = 0
+    sums, start = torch.zeros(()), 0
     for vectors in pooled_batches(model, items, desc="Embedding"):
         sums = sums + weights[start : start + len(vectors)].double().T @ F.normalize(vectors.double())
         start += len(vectors)
-    return _cosine(cast(Tensor, sums))
+    return _cosine(sums)
 
 
 def name_similarity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, names: list[str]) -> Tensor:
-    """Compute the cosine between the embeddings of names, each of the whole name.
+    """Compute the cosine between the embeddings of names, each of the whole name, `(C, C)` float64 from -1 to 1.
 
     Underscores in the C names are read as spaces. The model must be in evaluation mode.
-
-    Returns:
-        `(C, C)` float64 on the CPU, from -1 to 1.
-
-    Raises:
-        ValueError: If the tokenizer cannot pad, or the model outputs no vector per text.
     """
     kinds = Features(text=Value("string"), label=ClassLabel(names=names))
     rows = {"text": [name.replace("_", " ") for name in names], "label": list(range(len(names)))}

@@ -113,21 +113,17 @@ def train(recipe: Recipe, out: str | Path, *, resume: bool = False) -> TrainedRu
         if state.is_main_process:
             write_text(out / RECIPE_NAME, recipe.dump())
             write_division(out, data)
-        if recipe.method in UNTRAINED:
-            _fit_features(recipe, model, processor, data.splits["train"])
-        else:
-            progress = TrainingProgress()
-            trainer.add_callback(progress)
-            try:
-                checkpoints = out / checkpointing.CHECKPOINTS_NAME
-                model = _fit(trainer, checkpointing.find_last_checkpoint(checkpoints) if resume else None)
-            finally:
-                progress.stop()
-        if state.is_main_process:
-            checkpointing.save_run_adapter(model, processor, out)
-        merge_adapter(model)
+        progress = TrainingProgress()
+        trainer.add_callback(progress)
+        try:
+            checkpoints = out / checkpointing.CHECKPOINTS_NAME
+            checkpoint = checkpointing.find_last_checkpoint(checkpoints) if resume else None
+            model = _fit(recipe, trainer, data.splits["train"], checkpoint)
+        finally:
+            progress.stop()
         if state.is_main_process:
             checkpointing.save_model(model, processor, trainer.state.log_history, out)
+        merge_adapter(model)  # in the other processes
         state.wait_for_everyone()
     return TrainedRun(model, processor, data.splits, trainer.state.log_history, data.bad_rows)
 
@@ -160,13 +156,11 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         whole = build_trainer(recipe, folder, model, processor, data.splits)
         epochs, steps, *_ = whole.set_initial_training_values(whole.args, whole.get_train_dataloader())
         trainer = build_trainer(one_step, folder, model, processor, few)
-        if untrained:
-            _fit_features(recipe, model, processor, few["train"])
-        else:
-            model = _fit(trainer)
-        checkpointing.save_model(merge_adapter(model), processor, trainer.state.log_history, folder)
+        model = _fit(one_step, trainer, few["train"])
+        checkpointing.save_model(model, processor, trainer.state.log_history, folder)
         evaluate_splits(model, processor, few)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    if untrained:
+        trained, steps, epochs = 0, 0, 0
     return {
         "dataset": recipe.dataset,
         **({} if data.rows is None else {"protocol": recipe.protocol}),
@@ -174,13 +168,13 @@ def dry_run(recipe: Recipe) -> dict[str, Any]:
         "left_out": len(data.bad_rows),
         "backbone": _backbone_name(recipe, model),
         "parameters": parameters,
-        "trained_parameters": 0 if untrained else trained,
+        "trained_parameters": trained,
         "num_labels": model.config.num_labels,
         "num_bits": model.config.num_bits,
         "num_heads": model.config.num_heads,
-        "steps_per_epoch": 0 if untrained else steps,
-        "num_train_epochs": 0 if untrained else epochs,
-        "loss": None if untrained else losses[0],
+        "steps_per_epoch": steps,
+        "num_train_epochs": epochs,
+        "loss": next((entry["loss"] for entry in trainer.state.log_history if "loss" in entry), None),
     }
 
 
@@ -220,9 +214,8 @@ def run_first_stage(trainer: CRHTrainer) -> None:
             yield batch
 
     logits = torch.cat(list(run_batches(stage.model.train(False), batches(), desc="Comparing classes")))  # (N, C)
-    objective.place_centers(
-        center_objectives.class_similarity(center_objectives.mean_probabilities(logits, torch.cat(labels)))
-    )
+    probabilities = center_objectives.mean_probabilities(logits, torch.cat(labels))
+    objective.place_centers(center_objectives.class_similarity(probabilities))
     objective.place_in(trainer.model)
     set_seed(trainer.args.seed)
 
@@ -275,12 +268,6 @@ def _few_rows(split: Dataset, most: int) -> Dataset:
     return few
 
 
-def _fit_features(recipe: Recipe, model: CRHModel, processor: Processor, train_split: Dataset) -> None:
-    """Fit a method without training to the features of the training items; the model is then in evaluation mode."""
-    features = collect_features(model, labelled_dataset(train_split, processor))
-    fit_untrained(recipe.method, model, features, recipe.seed)
-
-
 def _use_fast_memory_format(model: CRHModel) -> None:
     """Put the channels last, which makes convolutions faster on CPUs and on tensor cores."""
     widths = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -288,8 +275,15 @@ def _use_fast_memory_format(model: CRHModel) -> None:
         nn.Module.to(model, memory_format=torch.channels_last)
 
 
-def _fit(trainer: CRHTrainer, checkpoint: str | None = None) -> CRHModel:
-    """Train from a checkpoint or from the start; the model is then in evaluation mode, in the default layout."""
+def _fit(recipe: Recipe, trainer: CRHTrainer, train_split: Dataset, checkpoint: str | None = None) -> CRHModel:
+    """Train from a checkpoint or from the start, or fit a method without training to the features of a split.
+
+    The model is then in evaluation mode, in the default layout.
+    """
+    if recipe.method in UNTRAINED:
+        items = labelled_dataset(train_split, cast(Processor, trainer.processing_class))
+        fit_untrained(recipe.method, trainer.model, collect_features(trainer.model, items), recipe.seed)
+        return trainer.model
     _use_fast_memory_format(trainer.model)
     if checkpoint is None and trainer.rival is not None and trainer.rival.has_first_stage:
         run_first_stage(trainer)

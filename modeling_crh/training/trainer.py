@@ -77,9 +77,7 @@ class CRHTrainer(Trainer):
         super().__init__(unwrap_adapted(model), arguments.check_arguments(args), *more, **kwargs)
         if self.processing_class is not None:
             self.processing_class = fit_processor(self.processing_class, self.model)  # or timm's would not be saved
-        arguments.check_loss(self.compute_loss_func)
-        arguments.check_best_metric(self.args, self.eval_dataset)
-        arguments.check_fits(self.model, self.args, is_crh=objective is None)
+        arguments.check_fits(self, is_crh=objective is None)
         self.rival, self.eval_database, self.own_metrics = objective, eval_database, compute_metrics
         self.reassignment = ReassignCentersCallback(self.args, *self.model.centers.shape)
         self.add_callback(FollowTrainingCallback(self.go_on, lambda: self._objective))
@@ -179,8 +177,11 @@ class CRHTrainer(Trainer):
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
         """Choose the optimizer like `transformers.Trainer`, but Adam for AdamW unless `decoupled_weight_decay`."""
-        chosen = Trainer.get_optimizer_cls_and_kwargs(args, model)
-        return arguments.paper_optimizer(*chosen, cast(CRHTrainingArguments, args))
+        optimizer, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)
+        if optimizer is not torch.optim.AdamW:
+            return optimizer, settings
+        is_decoupled = cast(CRHTrainingArguments, args).decoupled_weight_decay
+        return torch.optim.Adam, {"fused": False} | settings | {"decoupled_weight_decay": is_decoupled}
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make an optimizer of transformers with groups of backbone and hash head; an objective belongs to the head."""
@@ -265,10 +266,8 @@ class CRHTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
             checkpointing.stop_as_not_finite("weights are not", self.state)
-        folder, writes = (
-            Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}"),
-            self.args.should_save,
-        )
+        folder = Path(self._get_output_dir(trial), f"checkpoint-{self.state.global_step}")
+        writes = self.args.should_save
         try:
             with checkpointing.whole_checkpoint(folder, writes, self.accelerator.wait_for_everyone) as self._partial:
                 super()._save_checkpoint(model, trial)
@@ -277,9 +276,9 @@ class CRHTrainer(Trainer):
                 if self.state.best_global_step == self.state.global_step:
                     self.state.best_model_checkpoint = str(folder)  # its final path
                 if writes:
-                    place, losses = self._partial / folder.name, {"last_logged_step": self._globalstep_last_logged}
-                    batches = checkpointing.batches_of(self.args, self._train_batch_size)
-                    checkpointing.save_progress(place, batches, self.state, self._objective, loss=loss, **losses)
+                    progress = {"loss": loss, "last_logged_step": self._globalstep_last_logged}
+                    progress |= checkpointing.batches_of(self.args, self._train_batch_size)
+                    checkpointing.save_progress(self._partial / folder.name, progress, self.state, self._objective)
         finally:
             self._partial = None
         if writes:

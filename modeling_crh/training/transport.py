@@ -7,7 +7,7 @@ classes move along shortest paths from words that are overfull to words with roo
 paths: Ahuja, Magnanti and Orlin, Network Flows, 1993, chapter 9), which makes the assignment exact.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -25,15 +25,11 @@ _MOST_STEPS = 12  # of Newton's method at a temperature; more are taken only whe
 def assign_shared(cost: Floats, room: Integers) -> Integers:
     """Choose a word for each class at the least total cost, with no more classes on a word than it has room for.
 
+    Machines may differ in which of several best assignments they choose.
+
     Args:
         cost: Cost of each word for each class, `(W, C)`.
         room: Largest number of classes of each word, `(W,)`, together at least C.
-
-    Returns:
-        `(C,)` int64, the word of each class. Machines may differ in which of several best assignments they choose.
-
-    Raises:
-        ValueError: If the words have no room for all classes.
 
     Example:
         >>> assign_shared(np.array([[0.0, 0.0, 0.0], [1.0, 3.0, 2.0]]), np.array([2, 2]))
@@ -132,35 +128,24 @@ def _softmax(logits: Floats) -> tuple[Floats, Floats]:
     return logits, np.log(total) + top
 
 
-@dataclass
 class _Balance:
     """An assignment in which words may be overfull, and which is the best one for as many classes on each word.
 
     Attributes:
-        cost: Cost of each word for each class, `(W, C)`.
-        room: Largest number of classes of each word, `(W,)`.
-        prices: Prices of the words, `(W,)`.
         members: Classes of each word.
         spare: Room to spare of each word, `(W,)`: as classes that cost nothing on any word.
         move_cost: Least change of the cost if a class moves from a word to another, `(W, W)`.
     """
 
-    cost: Floats
-    room: Integers
-    prices: Floats
-    members: list[Integers] = field(init=False)
-    spare: Integers = field(init=False)
-    move_cost: Floats = field(init=False)
-
-    def __post_init__(self) -> None:
-        chosen = (self.cost + self.prices[:, None]).argmin(0)
-        num_words = len(self.room)
+    def __init__(self, cost: Floats, room: Integers, prices: Floats) -> None:
+        self.cost, self.room, num_words = cost, room, len(room)
+        chosen = (cost + prices[:, None]).argmin(0)
         self.members = [np.flatnonzero(chosen == word) for word in range(num_words)]
         self.spare = np.zeros(num_words, np.int64)
-        left = int(self.room.sum()) - self.cost.shape[1]
-        free = np.flatnonzero(self.prices <= self.prices.min() + _EPSILON)  # the words where spare room costs least
+        left = int(room.sum()) - cost.shape[1]
+        free = np.flatnonzero(prices <= prices.min() + _EPSILON)  # the words where spare room costs least
         for word in free.tolist():
-            self.spare[word] = min(left, max(0, int(self.room[word]) - len(self.members[word])))
+            self.spare[word] = min(left, max(0, int(room[word]) - len(self.members[word])))
             left -= int(self.spare[word])
         self.spare[free[0]] += left
         self.move_cost = np.zeros((num_words, num_words))
