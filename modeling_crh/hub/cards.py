@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import CardData, EvalResult, ModelCard, ModelCardData, RepoCard
 from transformers import PreTrainedModel
 
 from modeling_crh.configuration_crh import CRHConfig
@@ -33,9 +33,10 @@ _KINDS = {
 _COUNTS = {"queries", "queries_without_relevant", "database", "query", "num_bits"}  # figures that are only sizes
 
 
-def template(name: str) -> str:
-    """Return the path of a template, for `from_template` of a card class."""
-    return str(Path(__file__).parent / "templates" / name)
+def fill_card(kind: type[RepoCard], data: CardData, template: str, /, **values: Any) -> RepoCard:
+    """Make a card of one kind from its template, such as `model_card.md`."""
+    path = Path(__file__).parent / "templates" / template
+    return cast(RepoCard, kind.from_template(data, str(path), mark=MARK, **values))
 
 
 def revision_option(revision: str | None) -> str:
@@ -60,18 +61,11 @@ def model_card(
     tags: list[str] | None = None,
     adapter_base: str | None = None,
     example: str | None = None,
-) -> ModelCard:
-    """Write the card of a model.
+) -> RepoCard:
+    """Write the card of a `CRHModel`, see `push_model`, with the record of its run.
 
-    Args:
-        model: Trained `CRHModel`.
-        repo_id: Repository of the model, for the code example.
-        run: Record of the training.
-        license: Hub name of the licence, such as `apache-2.0`.
-        revision: Branch for the code example; None means the main branch.
-        tags: More tags, besides those of every card.
-        adapter_base: Hub id of the base of a LoRA adapter; None for a whole model.
-        example: File in the repository with an image for the widget of the page; None shows none.
+    `adapter_base` is the Hub id of the base of a LoRA adapter, None for a whole model; `example` is a file in the
+    repository with an image for the widget of the page.
     """
     config = cast(CRHConfig, model.config)
     kind, pipeline_tag, task_name = _KINDS[model.main_input_name]
@@ -104,9 +98,10 @@ def model_card(
     )
     if example is not None:
         data["widget"] = [{"src": example, "example_title": "Example"}]
-    card: ModelCard = ModelCard.from_template(
+    return fill_card(
+        ModelCard,
         data,
-        template("model_card.md"),
+        "model_card.md",
         name=name,
         repo_id=repo_id,
         config=config,
@@ -116,11 +111,9 @@ def model_card(
         run=run,
         dataset_title=title,
         own_data=OWN_DATA,
-        mark=MARK,
         adapter_base=adapter_base,
         **_story(config, run),
     )
-    return card
 
 
 def _story(config: CRHConfig, run: RunRecord) -> dict[str, Any]:

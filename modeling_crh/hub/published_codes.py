@@ -6,11 +6,11 @@ from pathlib import Path, PurePath
 from typing import Unpack, cast
 
 import pyarrow as pa
-from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData
+from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData, RepoCard
 
 from modeling_crh.checks import check_path
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
-from modeling_crh.hub.cards import MARK, TAGS, revision_option, template
+from modeling_crh.hub.cards import TAGS, fill_card, revision_option
 from modeling_crh.hub.push import Destination, check_names, upload
 from modeling_crh.hub.run_record import is_public_id
 
@@ -120,13 +120,13 @@ def _below(root: str | None, path: str) -> str:
     return before + (os.path.basename(place) if root is None else PurePath(place).relative_to(root).as_posix())
 
 
-def _codes_card(schema: pa.Schema, rows: int, repo_id: str, license: str | None, revision: str | None) -> DatasetCard:
-    files = [{"split": "train", "path": "codes-*.parquet"}]
-    configs = [{"config_name": "default", "data_files": files}]
+def _codes_card(schema: pa.Schema, rows: int, repo_id: str, license: str | None, revision: str | None) -> RepoCard:
+    configs = [{"config_name": "default", "data_files": [{"split": "train", "path": "codes-*.parquet"}]}]
     data = DatasetCardData(license=license, tags=TAGS, configs=configs)
-    card: DatasetCard = DatasetCard.from_template(
+    return fill_card(
+        DatasetCard,
         data,
-        template("codes_card.md"),
+        "codes_card.md",
         name=repo_id.rpartition("/")[2],
         repo_id=repo_id,
         options=revision_option(revision),
@@ -135,6 +135,4 @@ def _codes_card(schema: pa.Schema, rows: int, repo_id: str, license: str | None,
         rows=rows,
         num_bits=int(schema.metadata[b"num_bits"]),
         model=schema.metadata.get(b"model", b"").decode(),
-        mark=MARK,
     )
-    return card

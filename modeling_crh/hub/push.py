@@ -145,21 +145,9 @@ def upload(
     repo_type: Literal["model", "dataset", "space"] = "model",
     delete_patterns: list[str] | None = None,
 ) -> CommitInfo | None:
-    """Upload files in one commit.
+    """Upload the files and the card, `README.md`, that `stage` writes into a folder, in one commit; see `push_model`.
 
-    Args:
-        stage: Function that writes the files and the card, `README.md`, into a folder.
-        repo_id: Repository such as `org/name`, created if it does not exist.
-        destination: Branch, access token and commit message.
-        repo_type: Kind of the repository.
-        delete_patterns: Patterns of files of earlier pushes to delete, such as `codes*.parquet`.
-
-    Returns:
-        The commit; None for a dry run.
-
-    Raises:
-        ValueError: If `private` is True and the repository exists and is public, or `stage` raises it.
-        OSError: If the upload failed.
+    Files of earlier pushes that match `delete_patterns`, such as `codes*.parquet`, are deleted.
     """
     commit: dict[str, Any] = {"commit_message": _MESSAGES[repo_type], **destination}
     private, revision, is_dry = commit.pop("private", None), commit.get("revision"), commit.pop("dry_run", False)
@@ -183,21 +171,19 @@ def upload(
             done: CommitInfo = api.upload_folder(
                 repo_id=repo_id, repo_type=repo_type, folder_path=folder, delete_patterns=delete_patterns, **commit
             )
-        except (OSError, httpx.HTTPError) as error:
-            raise _failure(error, repo_id, files) from error
-        except RuntimeError as error:  # the client raises it for a connection that broke in a large file
-            if not isinstance(error.__cause__, OSError | httpx.HTTPError):
+        except (OSError, httpx.HTTPError, RuntimeError) as error:
+            # the client raises a RuntimeError for a connection that broke in a large file
+            if isinstance(error, RuntimeError) and not isinstance(error.__cause__, OSError | httpx.HTTPError):
                 raise
-            raise _failure(error, repo_id, files) from error
+            raise OSError(
+                f"Nothing was uploaded to {repo_id!r}, none of the {len(files)} files ({', '.join(files)}): "
+                f"{_reason(error)}. Running it again uploads them."
+            ) from error
     return done
 
 
 def check_names(repo_id: str, model: str | None = None) -> None:
-    """Check that `repo_id` is a valid name of a repository, and `model` is a Hub id.
-
-    Raises:
-        ValueError: If `repo_id` or `model` is invalid.
-    """
+    """Check that `repo_id` is a valid name of a repository, and `model` is a Hub id."""
     if model is not None and not is_hub_id(model):
         raise ValueError(f"`model` must be the id of a model on the Hub, such as 'org/name', but got {model!r}.")
     try:
@@ -253,13 +239,6 @@ def _find_processor(model: PreTrainedModel, token: str | bool | None) -> Any:
             with suppress(OSError, ValueError):
                 return load_processor(name, model, token=token)
     raise ValueError("`processor` must be the model's image processor or tokenizer: none was saved with the model.")
-
-
-def _failure(error: Exception, repo_id: str, files: list[str]) -> OSError:
-    return OSError(
-        f"Nothing was uploaded to {repo_id!r}, none of the {len(files)} files ({', '.join(files)}): {_reason(error)}. "
-        "Running it again uploads them."
-    )
 
 
 def _reason(error: BaseException) -> str:

@@ -9,12 +9,12 @@ from typing import Unpack
 
 import numpy as np
 import pyarrow as pa
-from huggingface_hub import CommitInfo, SpaceCard, SpaceCardData
+from huggingface_hub import CommitInfo, RepoCard, SpaceCard, SpaceCardData
 
 from modeling_crh.checks import needs_extra
 from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.loading import load_checkpoint
-from modeling_crh.hub.cards import MARK, TAGS, template
+from modeling_crh.hub.cards import TAGS, fill_card
 from modeling_crh.hub.push import Destination, check_names, upload
 from modeling_crh.runtime.html import check_image_root, thumbnail_within
 from modeling_crh.runtime.terminal import progress_bar, say
@@ -132,7 +132,7 @@ def _open_index(uri: str | Path, name: str, *, is_dry: bool) -> tuple[HammingInd
     return index, HammingIndex(index.packed, columns["id"], labels=columns["label"], kind=index.kind, model=name)
 
 
-def _space_card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> SpaceCard:
+def _space_card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> RepoCard:
     with needs_extra("A search page", "app"):
         gradio = importlib.metadata.version("gradio")
     data = SpaceCardData(
@@ -148,7 +148,4 @@ def _space_card(index: HammingIndex, repo_id: str, pictures: int | None, license
         models=[index.model],
         tags=TAGS,
     )
-    card: SpaceCard = SpaceCard.from_template(
-        data, template("space_card.md"), index=index, pictures=pictures, mark=MARK
-    )
-    return card
+    return fill_card(SpaceCard, data, "space_card.md", index=index, pictures=pictures)
