@@ -46,10 +46,13 @@ class Command(TyperCommand):
             return super().make_context(*args, **settings)
 
     def invoke(self, ctx: Any) -> Any:
-        """Load the library, then run the command."""
+        """Load the library without the warnings and progress bars of transformers, then run the command."""
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
         importlib.import_module("modeling_crh.registration")
-        _quiet_transformers()
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         return super().invoke(ctx)
 
 
@@ -114,14 +117,11 @@ def _describe_cache(error: BaseException | None) -> str | None:
     import datasets.config
     from huggingface_hub import constants
 
-    caches: dict[str, Any] = {
-        "HF_DATASETS_CACHE": datasets.config.HF_DATASETS_CACHE,
-        "HF_HUB_CACHE": constants.HF_HUB_CACHE,
-    }
+    caches = {"HF_DATASETS_CACHE": datasets.config.HF_DATASETS_CACHE, "HF_HUB_CACHE": constants.HF_HUB_CACHE}
     while error is not None:
         if isinstance(error, OSError) and isinstance(error.filename, str) and error.errno in _NOT_WRITABLE:
             for variable, folder in caches.items():
-                cache, place = Path(folder).absolute(), Path(error.filename).absolute()
+                cache, place = Path(str(folder)).absolute(), Path(error.filename).absolute()
                 if place.is_relative_to(cache) or (cache.is_relative_to(place) and not cache.is_dir()):
                     return (
                         f"The cache {folder} must be a folder that can be written to, but is not: {error.strerror}. "
@@ -129,14 +129,6 @@ def _describe_cache(error: BaseException | None) -> str | None:
                     )
         error = error.__cause__ or error.__context__
     return None
-
-
-def _quiet_transformers() -> None:
-    """Silence the warnings and progress bars of transformers."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
 
 
 commands = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="markdown")

@@ -16,24 +16,25 @@ from modeling_crh.cli.options import (
     Pooling,
     Precision,
     Tower,
+    argument,
+    option,
     with_data_options,
 )
 from modeling_crh.data_source import DataSource, Division
 from modeling_crh.runtime.terminal import name_bad_rows, print_figures, print_summary, print_table, say
 
 if TYPE_CHECKING:
-    from modeling_crh.encoding.encode import EncodedSource
     from modeling_crh.encoding.encoder import Encoder
 
 
 @with_data_options(DataSource, argument="SOURCE")
 def encode(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a trained model.")],
+    checkpoint: Annotated[str, argument("Folder or Hub id of a trained model.")],
     data: DataOptions,
-    out: Annotated[Path, typer.Option(help="Folder for the codes: new, or begun by the same command.")],
+    out: Annotated[Path, option("Folder for the codes: new, or begun by the same command.")],
     num_bits: NumBits = None,
     shard_size: Annotated[
-        int, typer.Option(min=1, help="Number of rows per file; an interrupted run loses at most one file.")
+        int, option("Number of rows per file; an interrupted run loses at most one file.", min=1)
     ] = 10_000,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = None,
@@ -41,7 +42,7 @@ def encode(
     compiled: Compiled = False,
     engine: Annotated[
         Literal["torch", "onnx"],
-        typer.Option(help="*onnx* computes in int8 by ONNX Runtime, on the CPU; its ranges come from the source."),
+        option("*onnx* computes in int8 by ONNX Runtime, on the CPU; its ranges come from the source."),
     ] = "torch",
     as_json: Json = False,
 ) -> None:
@@ -79,22 +80,26 @@ def encode(
         say(f"In {out} is {found}; the same command goes on from there.")
         raise typer.Exit(130) from None
     if own_state().is_main_process:
-        _report(encoded, encoder.num_bits, as_json)
+        name_bad_rows(encoded.left_out)
+        items, left_out = encoded.items, len(encoded.left_out)
+        summary = {"codes": str(encoded.folder), "items": items, "left_out": left_out, "num_bits": encoder.num_bits}
+        found = "were there already, in" if encoded.was_complete else "in"
+        print_summary(summary, f"{items} codes of {encoder.num_bits} bits {found} {encoded.folder}", as_json)
     leave_processes()
 
 
 @with_data_options(DataSource, argument="SOURCE", leave_out=("features_column",))
 def features(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a backbone, or of a trained model.")],
+    checkpoint: Annotated[str, argument("Folder or Hub id of a backbone, or of a trained model.")],
     data: DataOptions,
-    out: Annotated[Path, typer.Option(help="Folder for the tables: `features`, or one table per split of the data.")],
+    out: Annotated[Path, option("Folder for the tables: `features`, or one table per split of the data.")],
     tower: Tower = None,
     pooling: Pooling = None,
     views: Annotated[
-        int, typer.Option(min=1, help="Number of views per training image: the image itself, and augmented ones.")
+        int, option("Number of views per training image: the image itself, and augmented ones.", min=1)
     ] = 1,
-    augmentation: Annotated[str, typer.Option(help="Augmentation of the views: light or standard.")] = "standard",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentation.")] = 0,
+    augmentation: Annotated[str, option("Augmentation of the views: light or standard.")] = "standard",
+    seed: Annotated[int, option("Seed of the augmentation.", min=0)] = 0,
     batch_size: BatchSize = 64,
     num_workers: NumWorkers = None,
     dtype: Precision = "auto",
@@ -112,17 +117,9 @@ def features(
     place_model(backbone, dtype, compiled=compiled)
     parts, bad_rows = read_parts(DataSource(**data))
     name_bad_rows(bad_rows)
-    files = store_features(
-        backbone,
-        processor,
-        parts,
-        out,
-        num_views=views,
-        augment=augmentation,
-        seed=seed,
-        batch_size=batch_size,
-        num_workers=choose_workers(backbone.main_input_name, num_workers),
-    )
+    sizes = {"batch_size": batch_size, "num_workers": choose_workers(backbone.main_input_name, num_workers)}
+    augmented: dict[str, Any] = {"num_views": views, "augment": augmentation, "seed": seed}
+    files = store_features(backbone, processor, parts, out, **augmented, **sizes)
     items = sum(map(len, parts.values()))
     summary = {"features": [str(file) for file in files], "items": items, "left_out": len(bad_rows), "views": views}
     print_summary(summary, f"Features of {items} items in {out}", as_json)
@@ -132,20 +129,18 @@ def features(
 def evaluate(
     data: DataOptions,
     checkpoint: Annotated[
-        str | None,
-        typer.Argument(help="Folder or Hub id of a trained model.", show_default="the Fashion-MNIST model that ships"),
+        str | None, argument("Folder or Hub id of a trained model.", shown="the Fashion-MNIST model that ships")
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(
-            help="Compare the centers with a *taxonomy* of the classes, or with their similarity under the model of "
+        option(
+            "Compare the centers with a *taxonomy* of the classes, or with their similarity under the model of "
             "this folder or Hub id: PCC and p value.",
-            show_default="none",
+            shown="none",
         ),
     ] = None,
     per_class: Annotated[
-        bool,
-        typer.Option("--per-class", help="Also list the ten classes with the lowest mAP; with --json, all of them."),
+        bool, option("Also list the ten classes with the lowest mAP; with --json, all of them.", "--per-class")
     ] = False,
     num_bits: NumBits = None,
     batch_size: BatchSize = 256,
@@ -183,9 +178,8 @@ def evaluate(
         for when in ("before", "after"):
             semantics[f"pcc_{when}"], semantics[f"p_value_{when}"] = getattr(found, when)[:2]
     workers = choose_workers(encoder.model.main_input_name, num_workers)
-    encoded = evaluation.encode_splits(
-        encoder.model, encoder.processor, loaded.splits, batch_size=batch_size, num_workers=workers
-    )
+    sizes = {"batch_size": batch_size, "num_workers": workers}
+    encoded = evaluation.encode_splits(encoder.model, encoder.processor, loaded.splits, **sizes)
     figures = evaluation.split_figures(encoder.model, encoded, loaded.splits)
     by_class = evaluation.class_figures_of(encoded) if per_class else []
     if per_class and as_json:
@@ -193,37 +187,17 @@ def evaluate(
     context = {"checkpoint": name, "dataset": options["dataset"], "num_bits": encoder.num_bits}
     print_figures(figures | semantics, f"{name} on {options['dataset']}", as_json, context)
     if per_class and not as_json:
-        rows = [
-            (one.name, f"{one.map:.4f}", f"{one.queries:,}", f"{one.database:,}") for one in worst_classes(by_class)
-        ]
+        worst = worst_classes(by_class)
+        rows = [(one.name, f"{one.map:.4f}", f"{one.queries:,}", f"{one.database:,}") for one in worst]
         print_table(("class", "mAP>", "queries>", "database>"), rows, title="Classes with the lowest mAP")
 
 
 def _load_onnx_encoder(checkpoint: str, dtype: str, compiled: bool, **settings: Any) -> "Encoder":
-    """Load a model for ONNX Runtime.
-
-    Raises:
-        ValueError: If an option is given that only torch has, or the model cannot be loaded.
-        ModuleNotFoundError: If the extra `onnx` is not installed.
-    """
+    """Load a model for ONNX Runtime, unless an option is given that only torch has."""
     from modeling_crh.export.onnx_encoder import OnnxEncoder
 
     for name, value, is_given in (("dtype", dtype, dtype != "auto"), ("compile", compiled, compiled)):
         if is_given:
-            raise ValueError(
-                f"`{name}` must be left out with `engine` 'onnx', which computes in int8, but got {value!r}."
-            )
+            rule = f"`{name}` must be left out with `engine` 'onnx', which computes in int8"
+            raise ValueError(f"{rule}, but got {value!r}.")
     return OnnxEncoder.load(checkpoint, **settings)
-
-
-def _report(encoded: "EncodedSource", num_bits: int, as_json: bool) -> None:
-    """Report the rows left out and the codes written."""
-    name_bad_rows(encoded.left_out)
-    summary = {
-        "codes": str(encoded.folder),
-        "items": encoded.items,
-        "left_out": len(encoded.left_out),
-        "num_bits": num_bits,
-    }
-    found = "were there already, in" if encoded.was_complete else "in"
-    print_summary(summary, f"{encoded.items} codes of {num_bits} bits {found} {encoded.folder}", as_json)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from modeling_crh.cli.options import Compiled, DataOptions, Json, NumBits, Precision, with_data_options
+from modeling_crh.cli.options import (
+    Compiled,
+    DataOptions,
+    Json,
+    NumBits,
+    Precision,
+    argument,
+    option,
+    with_data_options,
+)
 from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import print_summary, print_table, say
 
@@ -16,34 +25,33 @@ if TYPE_CHECKING:
     from modeling_crh.search.code_index import CodeIndex
     from modeling_crh.search.results import Result
 
-Index = Annotated[str, typer.Argument(help="Index from `crh index`: a file, or a table such as s3://bucket/a.lance.")]
+Index = Annotated[str, argument("Index from `crh index`: a file, or a table such as s3://bucket/a.lance.")]
 
 
 def index(
     codes: Annotated[
-        Path, typer.Argument(help="Codes from `crh encode`: a parquet file, its folder, or the Hub id of pushed codes.")
+        Path, argument("Codes from `crh encode`: a parquet file, its folder, or the Hub id of pushed codes.")
     ],
     out: Annotated[
         str,
-        typer.Option(
-            help="Index to write: a file, searched by FAISS; or NAME.lance, a table of LanceDB, also in an object "
+        option(
+            "Index to write: a file, searched by FAISS; or NAME.lance, a table of LanceDB, also in an object "
             "store (s3://bucket/NAME.lance). An older file is replaced; an older table gets a new version."
         ),
     ],
     kind: Annotated[
         Literal["auto", "flat", "ivf"],
-        typer.Option(
-            help="*flat* scans all codes; *ivf* searches lists of similar ones. *auto* is flat up to two million codes "
+        option(
+            "*flat* scans all codes; *ivf* searches lists of similar ones. *auto* is flat up to two million codes "
             "in a file and up to 200,000 in a table, and ivf above."
         ),
     ] = "auto",
     model: Annotated[
-        str | None,
-        typer.Option(help="Name of the model that made the codes.", show_default="the one that the codes name"),
+        str | None, option("Name of the model that made the codes.", shown="the one that the codes name")
     ] = None,
     num_bits: NumBits = None,
     append: Annotated[
-        bool, typer.Option("--append", help="Add the codes to an existing table, which must not hold their ids.")
+        bool, option("Add the codes to an existing table, which must not hold their ids.", "--append")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -81,53 +89,40 @@ def search(
     data: DataOptions,
     query: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="Files of images or sounds, data sources, or codes in hexadecimal digits.", show_default=False
-        ),
+        argument("Files of images or sounds, data sources, or codes in hexadecimal digits.", shown=False),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="Folder or Hub id of the model that made the codes, or of one trained by `--centers-from` to its "
+        option(
+            "Folder or Hub id of the model that made the codes, or of one trained by `--centers-from` to its "
             "centers, to search by anything but codes.",
-            show_default=False,
+            shown=False,
         ),
     ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(help="Text to search by; may be given several times.", show_default=False)
-    ] = None,
-    k: Annotated[
-        int | None, typer.Option("-k", help="Number of nearest items to find.", show_default="10 without --radius")
-    ] = None,
+    text: Annotated[list[str] | None, option("Text to search by; may be given several times.", shown=False)] = None,
+    k: Annotated[int | None, option("Number of nearest items to find.", "-k", shown="10 without --radius")] = None,
     radius: Annotated[
-        int | None,
-        typer.Option(
-            help="Largest distance of a hit, in bits. With *-k*, find the k nearest within it.", show_default="none"
-        ),
+        int | None, option("Largest distance of a hit, in bits. With *-k*, find the k nearest within it.", shown="none")
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(
-            help="SQL condition that items of a table must meet, such as \"label = 'cat'\".", show_default="all items"
-        ),
+        option("SQL condition that items of a table must meet, such as \"label = 'cat'\".", shown="all items"),
     ] = None,
     rerank: Annotated[
         bool | None,
-        typer.Option(
+        option(
+            "Order the hits by the hash logits of the query, not by bits alone.",
             "--rerank/--no-rerank",
-            help="Order the hits by the hash logits of the query, not by bits alone.",
-            show_default="for all queries but codes, without --radius",
+            shown="for all queries but codes, without --radius",
         ),
     ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="File to write a page of results with pictures to.", show_default="no page")
-    ] = None,
+    html: Annotated[Path | None, option("File to write a page of results with pictures to.", shown="no page")] = None,
     image_root: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder of the database's images: paths are written relative to it, and the page shows pictures in "
+        option(
+            "Folder of the database's images: paths are written relative to it, and the page shows pictures in "
             "it, no others.",
-            show_default="no pictures",
+            shown="no pictures",
         ),
     ] = None,
     dtype: Precision = "auto",
@@ -188,27 +183,22 @@ _SHOWN = 3  # items of a group that the table names
 
 def dedupe(
     index: Index,
-    radius: Annotated[
-        int, typer.Option(help="Largest distance in bits between neighbours of a group; 0 groups equal codes.")
-    ],
+    radius: Annotated[int, option("Largest distance in bits between neighbours of a group; 0 groups equal codes.")],
     other: Annotated[
-        str | None, typer.Argument(help="Second index: list the items of the first that are in it.", show_default=False)
+        str | None, argument("Second index: list the items of the first that are in it.", shown=False)
     ] = None,
     keep: Annotated[
         Literal["first", "largest"] | None,
-        typer.Option(
-            help="Say which item of each group to keep: the *first*, or the one with the *largest* file in "
-            "--image-root.",
-            show_default="none",
+        option(
+            "Say which item of each group to keep: the *first*, or the one with the *largest* file in --image-root.",
+            shown="none",
         ),
     ] = None,
     image_root: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the images; paths are written relative to it.", show_default="paths of the index"),
+        Path | None, option("Folder of the images; paths are written relative to it.", shown="paths of the index")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="CSV file for the groups, with one row per item.", show_default="a table is printed"),
+        Path | None, option("CSV file for the groups, with one row per item.", shown="a table is printed")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -3,44 +3,39 @@
 import json
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from modeling_crh.cli.options import Compiled, Json, Precision
+from modeling_crh.cli.options import Compiled, Json, Precision, argument, option
 from modeling_crh.runtime.terminal import print_summary, stderr_console
-
-if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
 
 _CALIBRATION_IMAGES = 256
 
 
 def export(
-    checkpoint: Annotated[str, typer.Argument(help="Folder or Hub id of a model.")],
-    out: Annotated[
-        Path, typer.Option(help="New file to write, such as `model.onnx`; for sentence-transformers, a new folder.")
-    ],
+    checkpoint: Annotated[str, argument("Folder or Hub id of a model.")],
+    out: Annotated[Path, option("New file to write, such as `model.onnx`; for sentence-transformers, a new folder.")],
     to: Annotated[
         Literal["onnx", "sentence-transformers"],
-        typer.Option(
-            help="*onnx*; or *sentence-transformers*, for a model of texts, whose `encode(texts, precision='ubinary')` "
+        option(
+            "*onnx*; or *sentence-transformers*, for a model of texts, whose `encode(texts, precision='ubinary')` "
             "gives the codes."
         ),
     ] = "onnx",
     precision: Annotated[
         Literal["float32", "float16", "bfloat16", "int8"],
-        typer.Option(help="*float16* and *bfloat16* store weights in half the bytes; *int8* computes in int8."),
+        option("*float16* and *bfloat16* store weights in half the bytes; *int8* computes in int8."),
     ] = "float32",
     calibration: Annotated[
         Path | None,
-        typer.Option(
-            help=f"Folder of images; {_CALIBRATION_IMAGES} of them give the ranges of activations for *int8*.",
-            show_default="ranges of every batch",
+        option(
+            f"Folder of images; {_CALIBRATION_IMAGES} of them give the ranges of activations for *int8*.",
+            shown="ranges of every batch",
         ),
     ] = None,
     pixel_values: Annotated[
-        bool, typer.Option("--pixel-values", help="Read normalized `pixel_values` instead of `images` of uint8.")
+        bool, option("Read normalized `pixel_values` instead of `images` of uint8.", "--pixel-values")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -94,39 +89,32 @@ def _some_images(folder: Path) -> list[Path]:
 
 
 def push(
-    source: Annotated[
-        str, typer.Argument(help="Folder of a run, a checkpoint or codes (from `crh encode`); or an index.")
-    ],
-    repo_id: Annotated[str, typer.Argument(help="Repository ORG/NAME on the Hub, created if it does not exist.")],
+    source: Annotated[str, argument("Folder of a run, a checkpoint or codes (from `crh encode`); or an index.")],
+    repo_id: Annotated[str, argument("Repository ORG/NAME on the Hub, created if it does not exist.")],
     kind: Annotated[
-        Literal["model", "dataset"],
-        typer.Option("--type", help="*model*; or *dataset*, for codes and the codes of an index."),
+        Literal["model", "dataset"], option("*model*; or *dataset*, for codes and the codes of an index.", "--type")
     ] = "model",
-    space: Annotated[bool, typer.Option("--space", help="Publish the search page of an index, as a Space.")] = False,
+    space: Annotated[bool, option("Publish the search page of an index, as a Space.", "--space")] = False,
     private: Annotated[
-        bool, typer.Option("--private", help="Make a new repository private.", show_default="the account's setting")
+        bool, option("Make a new repository private.", "--private", shown="the account's setting")
     ] = False,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, created if it does not exist.", show_default="main")
-    ] = None,
-    license: Annotated[str | None, typer.Option(help="Licence for the card, such as *apache-2.0*.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Hub id of the model that made the codes, for codes and for an index.")
-    ] = None,
+    revision: Annotated[str | None, option("Branch, created if it does not exist.", shown="main")] = None,
+    license: Annotated[str | None, option("Licence for the card, such as *apache-2.0*.")] = None,
+    model: Annotated[str | None, option("Hub id of the model that made the codes, for codes and for an index.")] = None,
     with_pictures: Annotated[
-        bool, typer.Option("--with-pictures", help="Publish images of the data: a run's contact sheet, or thumbnails.")
+        bool, option("Publish images of the data: a run's contact sheet, or thumbnails.", "--with-pictures")
     ] = False,
     example: Annotated[
-        Path | None, typer.Option(help="Image to publish for the widget of a model's page.", show_default="no image")
+        Path | None, option("Image to publish for the widget of a model's page.", shown="no image")
     ] = None,
     image_root: Annotated[
-        Path | None, typer.Option(help="Folder of the images of the database, for a Space with pictures.")
+        Path | None, option("Folder of the images of the database, for a Space with pictures.")
     ] = None,
     adapter: Annotated[
-        bool, typer.Option("--adapter", help="Upload the LoRA adapter of a run instead of its merged model.")
+        bool, option("Upload the LoRA adapter of a run instead of its merged model.", "--adapter")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show files and texts that would be uploaded, and ask nothing of the Hub.")
+        bool, option("Show files and texts that would be uploaded, and ask nothing of the Hub.", "--dry-run")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -142,24 +130,27 @@ def push(
         raise ValueError(f"`example` must be given with a model only, but got {str(example)!r} without.")
     if dry_run and as_json:
         raise ValueError("`json` must be left out with `dry_run`, which shows texts.")
-    settings: dict[str, Any] = {"license": license, "private": True if private else None, "revision": revision}
+    settings: dict[str, Any] = {"license": license, "private": private or None, "revision": revision}
     settings["dry_run"] = dry_run
     if space:
         from modeling_crh.hub.space import push_space  # with FAISS, which is optional
 
         settings |= {"image_root": image_root, "with_pictures": with_pictures}
         commit = push_space(source, repo_id, model=str(model), **settings)
+    elif kind == "dataset" and _is_index(source):
+        from modeling_crh.search import read_index
+
+        commit = read_index(source, "flat").push_to_hub(repo_id, model=model, **settings)
     elif kind == "dataset":
-        commit = _push_dataset(source, repo_id, model=model, **settings)
+        from modeling_crh.hub.published_codes import push_codes
+
+        commit = push_codes(source, repo_id, model=model, **settings)
     else:
         trained, processor = load_checkpoint(source)
         run = source if Path(source).is_dir() else None
-        settings |= {
-            "with_pictures": with_pictures,
-            "example": example,
-            "adapter": Path(source, ADAPTER_FOLDER) if adapter else None,
-        }
-        commit = push_model(trained, repo_id, processor=processor, run=run, **settings)
+        settings |= {"with_pictures": with_pictures, "example": example, "run": run}
+        settings["adapter"] = Path(source, ADAPTER_FOLDER) if adapter else None
+        commit = push_model(trained, repo_id, processor=processor, **settings)
     if commit is None:
         return
     summary = {
@@ -170,17 +161,6 @@ def push(
         "url": str(commit.repo_url),
     }
     print_summary(summary, f"{source} is at {commit.repo_url}, revision {summary['revision']}", as_json)
-
-
-def _push_dataset(source: str, repo_id: str, **settings: Any) -> "CommitInfo | None":
-    """Upload a folder of codes, or the codes of an index."""
-    if _is_index(source):
-        from modeling_crh.search import read_index
-
-        return read_index(source, "flat").push_to_hub(repo_id, **settings)
-    from modeling_crh.hub.published_codes import push_codes
-
-    return push_codes(source, repo_id, **settings)
 
 
 def _is_index(source: str) -> bool:
@@ -208,31 +188,29 @@ def _check_push(
 
 
 def app(
-    index: Annotated[str, typer.Argument(help="File or table of codes of images, from `crh index`.")],
-    model: Annotated[str, typer.Option(help="Folder or Hub id of the model that made the codes.")],
+    index: Annotated[str, argument("File or table of codes of images, from `crh index`.")],
+    model: Annotated[str, option("Folder or Hub id of the model that made the codes.")],
     text_model: Annotated[
         str | None,
-        typer.Option(
-            help="Folder or Hub id of a model of texts, trained by `--centers-from` to the centers of that model, to "
+        option(
+            "Folder or Hub id of a model of texts, trained by `--centers-from` to the centers of that model, to "
             "search by words.",
-            show_default="no words",
+            shown="no words",
         ),
     ] = None,
     image_root: Annotated[
-        Path | None, typer.Option(help="Folder of the database's images. Paths that lead out of it are refused.")
+        Path | None, option("Folder of the database's images. Paths that lead out of it are refused.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; *0.0.0.0* admits other machines.")] = "127.0.0.1",
+    host: Annotated[str, option("Address to listen on; *0.0.0.0* admits other machines.")] = "127.0.0.1",
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Name by which browsers may ask for the page, such as *photos.example.org*, beside the host and this "
+        option(
+            "Name by which browsers may ask for the page, such as *photos.example.org*, beside the host and this "
             "machine; may be given several times.",
-            show_default=False,
+            shown=False,
         ),
     ] = None,
-    port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port to listen on.", show_default="first free from 7860 on")
-    ] = None,
+    port: Annotated[int | None, option("Port to listen on.", shown="first free from 7860 on", min=1, max=65535)] = None,
     dtype: Precision = "auto",
     compiled: Compiled = False,
 ) -> None:
@@ -247,15 +225,11 @@ def app(
 def demo(
     dataset: Annotated[
         Literal["fashion_mnist", "emoji"],
-        typer.Option(help="*fashion_mnist*, or *emoji*, which compares fixed centers with reassigned centers."),
+        option("*fashion_mnist*, or *emoji*, which compares fixed centers with reassigned centers."),
     ] = "fashion_mnist",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to write, new or empty.", show_default="runs/demo or runs/demo-emoji")
-    ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the whole emoji benchmark.", show_default="the bundled sample")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    out: Annotated[Path | None, option("Folder to write, new or empty.", shown="runs/demo or runs/demo-emoji")] = None,
+    data_dir: Annotated[Path | None, option("Folder of the whole emoji benchmark.", shown="the bundled sample")] = None,
+    seed: Annotated[int, option("Seed of all random numbers.", min=0)] = 0,
 ) -> None:
     """Train, evaluate, search and write a report on a bundled sample. The last line of output is JSON."""
     from modeling_crh.demo.demos import run_demo, run_emoji_demo

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from modeling_crh.cli.options import DataOptions, Json, Pooling, Tower, with_data_options
+from modeling_crh.cli.options import DataOptions, Json, Pooling, Tower, argument, option, with_data_options
 from modeling_crh.data_source import DataSource, Division
 from modeling_crh.runtime.terminal import print_figures, say
 
@@ -20,72 +20,53 @@ CHOSEN = f"{OF_THE_RECIPE}; without one, by the kind of the data: the first line
 @with_data_options(DataSource, Division)
 def train(
     data: DataOptions,
-    recipe: Annotated[
-        Path | None, typer.Argument(help="Recipe in YAML.", show_default="the bundled sample, in minutes on a CPU")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the run, new or empty.")] = Path("runs/latest"),
-    backbone: Annotated[
-        str | None, typer.Option(help="Hub id or folder of a pretrained backbone.", show_default=OF_THE_RECIPE)
-    ] = None,
+    recipe: Annotated[Path | None, argument("Recipe in YAML.", shown="the bundled sample, in minutes on a CPU")] = None,
+    out: Annotated[Path, option("Folder of the run, new or empty.")] = Path("runs/latest"),
+    backbone: Annotated[str | None, option("Hub id or folder of a pretrained backbone.", shown=OF_THE_RECIPE)] = None,
     tower: Tower = None,
     pooling: Pooling = None,
-    freeze_backbone: Annotated[bool, typer.Option("--freeze-backbone", help="Train only the hash head.")] = False,
+    freeze_backbone: Annotated[bool, option("Train only the hash head.", "--freeze-backbone")] = False,
     unfreeze_last: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            help="Train only this many last blocks of the backbone, and the hash head.",
-            show_default=OF_THE_RECIPE,
-        ),
+        option("Train only this many last blocks of the backbone, and the hash head.", shown=OF_THE_RECIPE, min=1),
     ] = None,
     lora_rank: Annotated[
-        int | None,
-        typer.Option(min=1, help="Train LoRA weights of this rank, and the hash head.", show_default=OF_THE_RECIPE),
+        int | None, option("Train LoRA weights of this rank, and the hash head.", shown=OF_THE_RECIPE, min=1)
     ] = None,
     centers_from: Annotated[
         str | None,
-        typer.Option(
-            help="Hub id or folder of a CRH model of the same classes, such as of images: take its centers, so that "
+        option(
+            "Hub id or folder of a CRH model of the same classes, such as of images: take its centers, so that "
             "codes of both can be compared.",
-            show_default=OF_THE_RECIPE,
+            shown=OF_THE_RECIPE,
         ),
     ] = None,
     balanced: Annotated[
         bool,
-        typer.Option(
-            "--balanced",
-            help="Draw training items so that every class comes up equally often, for data with rare classes.",
+        option(
+            "Draw training items so that every class comes up equally often, for data with rare classes.", "--balanced"
         ),
     ] = False,
     method: Annotated[
-        str | None,
-        typer.Option(
-            help=f"crh; a rival: {RIVALS}; or your own objective as module:Class.", show_default=OF_THE_RECIPE
-        ),
+        str | None, option(f"crh; a rival: {RIVALS}; or your own objective as module:Class.", shown=OF_THE_RECIPE)
     ] = None,
     preset: Annotated[
         Literal["paper", "best"] | None,
-        typer.Option(
-            help="Settings of CRH: *paper* for the paper's, *best* for those that measured best. Fields of "
+        option(
+            "Settings of CRH: *paper* for the paper's, *best* for those that measured best. Fields of "
             "`model` in the recipe override them.",
-            show_default=f"{OF_THE_RECIPE}, or else paper; without a recipe, best",
+            shown=f"{OF_THE_RECIPE}, or else paper; without a recipe, best",
         ),
     ] = None,
     num_bits: Annotated[
-        int | None, typer.Option(help="Length of a code in bits, a multiple of 8.", show_default=f"{OF_THE_RECIPE}, 64")
+        int | None, option("Length of a code in bits, a multiple of 8.", shown=f"{OF_THE_RECIPE}, 64")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Number of training epochs.", show_default=CHOSEN)] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, help="Number of items per step and device.", show_default=CHOSEN),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(min=0, help="Learning rate of backbone and head.", show_default=CHOSEN),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in `--out`.")] = False,
+    epochs: Annotated[float | None, option("Number of training epochs.", shown=CHOSEN)] = None,
+    batch_size: Annotated[int | None, option("Number of items per step and device.", shown=CHOSEN, min=1)] = None,
+    learning_rate: Annotated[float | None, option("Learning rate of backbone and head.", shown=CHOSEN, min=0)] = None,
+    resume: Annotated[bool, option("Continue the run in `--out`.", "--resume")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Try the run with one step on a few rows; nothing is written.")
+        bool, option("Try the run with one step on a few rows; nothing is written.", "--dry-run")
     ] = False,
     as_json: Json = False,
 ) -> None:
