@@ -85,7 +85,7 @@ def measure(
     index = HammingIndex(packed, kind=kind)
     seconds = time.perf_counter() - start
     size = resident_bytes() - before
-    bare = index._store.lists or index._store.flat
+    bare = index._lists or index._flat
     batch = medians([lambda: index.search(queries, K), lambda: bare.search(queries, K)], rounds)
     singles = [queries[row : row + 1] for row in range(min(100, len(queries)))]
     single = medians(

@@ -119,7 +119,7 @@ def table(folder: Path) -> Iterator[Case]:
             for one in running:
                 one.result()
         whole = LanceIndex(uri).in_memory()
-        ids, expected = whole.items.ids(np.arange(len(whole))), np.array(sorted(added - deleted))
+        ids, expected = whole.items["id"].to_numpy(), np.array(sorted(added - deleted))
         if sorted(ids.tolist()) != expected.tolist():
             return f"{len(expected)} rows are expected, but there are {len(ids)}, or some of them twice"
         return "a code is another's" if (whole.packed != codes(ids.astype(np.int64))).any() else None

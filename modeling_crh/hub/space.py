@@ -127,9 +127,8 @@ def _open_index(uri: str | Path, name: str, *, is_dry: bool) -> tuple[HammingInd
             f"`model` must make codes of {index.num_bits} bits from images, as the index holds, but {name!r} makes "
             f"codes of {model.config.num_bits} bits from `{model.main_input_name}`."
         )
-    items = index.items.table
-    columns = {column: items[column] if column in items.column_names else None for column in ("id", "label")}
-    return index, HammingIndex(index.packed, columns["id"], labels=columns["label"], kind=index.kind, model=name)
+    columns = {f"{name}s": index.items[name] for name in ("id", "label") if name in index.items.column_names}
+    return index, HammingIndex(index.packed, **columns, kind=index.kind, model=name)
 
 
 def _space_card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> RepoCard:

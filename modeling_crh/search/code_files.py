@@ -16,7 +16,6 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.file_bytes import httpx
 from modeling_crh.runtime.terminal import progress_bar
-from modeling_crh.search.index_file import Items
 
 CODE = "code"
 """Name of the column of codes."""
@@ -175,32 +174,31 @@ def _part(batch: pa.RecordBatch, width: int) -> CodePart:
     return packed, {name: batch[name] for name in batch.schema.names if name != CODE}
 
 
-def write_codes(folder: Path, packed: NDArray[np.uint8], items: Items, metadata: dict[str, str]) -> None:
+def write_codes(folder: Path, packed: NDArray[np.uint8], items: pa.Table, metadata: dict[str, str]) -> None:
     """Write codes and their items as `crh encode` does, into one file of a folder.
 
     Args:
         folder: Folder for the file, which exists.
         packed: Packed codes `(N, K / 8)`.
-        items: The N items, each with a path.
+        items: Table of the N items, each with a path.
         metadata: `model`, `revision`, `dtype` and `num_bits` of the codes.
 
     Raises:
         ValueError: If an item has no path.
     """
-    found = items.table
-    if "path" not in found.column_names or found["path"].null_count:
+    if "path" not in items.column_names or items["path"].null_count:
         raise ValueError("The index must have a path for every item to be written as codes, but lacks one.")
     columns = {
-        "id": found["id"] if "id" in found.column_names else pa.array(np.arange(len(packed))),
-        "path": found["path"].cast(pa.string()),
+        "id": items["id"] if "id" in items.column_names else pa.array(np.arange(len(packed))),
+        "path": items["path"].cast(pa.string()),
         "code": pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(packed.shape[1]), len(packed), [None, pa.py_buffer(packed.tobytes())]
         ),
     }
-    if "label" in found.column_names:
-        kind = found["label"].type
+    if "label" in items.column_names:
+        kind = items["label"].type
         small = pa.list_(pa.string()) if pa.types.is_large_list(kind) else pa.string()
-        columns["label"] = found["label"] if pa.types.is_integer(kind) else found["label"].cast(small)
+        columns["label"] = items["label"] if pa.types.is_integer(kind) else items["label"].cast(small)
     table = pa.table(columns).replace_schema_metadata(metadata)
     with shard_writer(shard_path(folder, 0), table.schema) as writer:
         writer.write_table(table)

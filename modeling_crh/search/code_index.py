@@ -41,6 +41,11 @@ class CodeIndex(ABC):
     dtype: str
 
     @property
+    def origin(self) -> dict[str, str]:
+        """Where the codes come from: `model`, `revision` and `dtype`."""
+        return {"model": self.model, "revision": self.revision, "dtype": self.dtype}
+
+    @property
     @abstractmethod
     def kind(self) -> str:
         """Kind of the index, such as `flat` or `ivf`."""

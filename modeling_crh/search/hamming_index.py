@@ -12,11 +12,29 @@ from numpy.typing import ArrayLike, NDArray
 from modeling_crh.hub.published_codes import push_codes
 from modeling_crh.hub.push import Destination
 from modeling_crh.search.code_files import find_codes, read_codes, write_codes
-from modeling_crh.search.code_index import CodeIndex, Hits, Packed, check_packed
-from modeling_crh.search.faiss_store import CodeStore, choose_kind
-from modeling_crh.search.index_file import COLUMNS, Column, Items, read_index_file, write_index_file
+from modeling_crh.search.code_index import CodeIndex, Distances, Hits, Packed, Positions, check_packed
+from modeling_crh.search.index_file import (
+    COLUMNS,
+    Column,
+    check_distinct,
+    check_same_types,
+    items_of_bytes,
+    items_to_bytes,
+    make_items,
+    read_index_file,
+    write_index_file,
+)
+from modeling_crh.search.inverted_lists import (
+    choose_kind,
+    flat_index,
+    index_of_parts,
+    index_parts,
+    stored_codes,
+    train_lists,
+)
 
 _NO_CODES = np.empty(0, np.uint8)
+_SHIFT = 40  # a key holds the position in the lower 40 bits, and the distance above
 
 
 class HammingIndex(CodeIndex):
@@ -27,7 +45,7 @@ class HammingIndex(CodeIndex):
         ids: Ids of the caller, `(N,)`, all distinct: whole numbers of 64 bits, or strings. None uses positions.
         labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
         paths: Paths of the items, `(N,)` strings. They are never opened here.
-        kind: `flat`, `ivf`, or `auto`, which decides by N; see `modeling_crh.search.faiss_store`.
+        kind: `flat`, `ivf`, or `auto`, which decides by N; see `modeling_crh.search.inverted_lists`.
         model: Name of the model that made the codes.
         revision: Commit on the Hub, or digest of the weights, of the model that made the codes.
         dtype: Precision that they were computed in, such as `float32`.
@@ -59,15 +77,17 @@ class HammingIndex(CodeIndex):
         for name, value in (("model", model), ("revision", revision), ("dtype", dtype)):
             if not isinstance(value, str):
                 raise ValueError(f"`{name}` must be a string, but got {value!r:.80}.")
-        chosen = choose_kind(kind, len(codes))
-        self._fill(CodeStore.build(codes, chosen), Items(len(codes), ids, labels, paths), model, revision, dtype)
+        chosen, items = choose_kind(kind, len(codes)), make_items(len(codes), ids, labels, paths)
+        lists = train_lists(codes) if chosen == "ivf" else None
+        self._fill(flat_index(codes), lists, items, model, revision, dtype)
 
-    def _fill(self, store: CodeStore, items: Items, model: str, revision: str, dtype: str) -> None:
-        self._store, self.items = store, items
-        self.num_bits, self.model, self.revision, self.dtype = store.num_bits, model, revision, dtype
+    def _fill(self, flat: Any, lists: Any, items: pa.Table, model: str, revision: str, dtype: str) -> None:
+        self._flat, self._lists = flat, lists  # all codes by position; the same codes in lists, for `ivf`
+        self.items = items  # columns `id`, `label` and `path`, as far as given
+        self.num_bits, self.model, self.revision, self.dtype = int(flat.d), model, revision, dtype
 
     def __len__(self) -> int:
-        return len(self._store)
+        return int(self._flat.ntotal)
 
     def __repr__(self) -> str:
         return f"HammingIndex({len(self)} codes of {self.num_bits} bits, kind={self.kind!r}, model={self.model!r})"
@@ -75,12 +95,12 @@ class HammingIndex(CodeIndex):
     @property
     def kind(self) -> str:
         """Kind of the index: `flat` or `ivf`."""
-        return self._store.kind
+        return "flat" if self._lists is None else "ivf"
 
     @property
     def packed(self) -> NDArray[np.uint8]:
         """Copy of all packed codes, `(N, K / 8)`, by position."""
-        return self._store.codes()
+        return stored_codes(self._flat).copy()
 
     def add(
         self, packed: Packed, ids: Column | None = None, *, labels: Column | None = None, paths: Column | None = None
@@ -99,18 +119,52 @@ class HammingIndex(CodeIndex):
         codes = check_packed("packed", packed, self.num_bits)
         if not len(codes):
             return
-        items = self.items.extended(Items(len(codes), ids, labels, paths))
-        self._store.add(codes)
+        added = make_items(len(codes), ids, labels, paths)
+        check_same_types(added.schema, self.items.schema, "index")
+        items = pa.concat_tables([self.items, added]).combine_chunks()
+        if "id" in items.column_names:
+            check_distinct(items["id"])
+        self._flat.add(codes)
+        if self._lists is not None:
+            self._lists.add(codes)
         self.items = items
 
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
-        positions, distances = self._store.nearest(queries, min(k, len(self)))
-        codes = self._store.codes(positions) if with_codes else _NO_CODES
-        return Hits(self.items.ids(positions), positions, distances), codes
+        count = min(k, len(self))
+        positions, distances = np.empty((0, count), np.int64), np.empty((0, count), np.int32)
+        if len(queries):
+            index = self._flat if self._lists is None else self._lists
+            distances, positions = index.search(queries, count)
+            if self._lists is not None:  # the scan breaks ties by position itself
+                self._complete(queries, positions, distances)
+        return self._hits(positions, distances), stored_codes(self._flat)[positions] if with_codes else _NO_CODES
+
+    def _complete(self, queries: NDArray[np.uint8], positions: Positions, distances: Distances) -> None:
+        """Scan all codes for the queries whose lists hold too few, and sort what ties by position, both in place."""
+        if positions.min() < 0:
+            short = (positions < 0).any(1)
+            distances[short], positions[short] = self._flat.search(queries[short], positions.shape[1])
+        keys = distances.astype(np.int64)
+        keys <<= _SHIFT
+        keys |= positions
+        keys.sort(axis=1)
+        np.bitwise_and(keys, (1 << _SHIFT) - 1, out=positions)
+        keys >>= _SHIFT
+        distances[:] = keys
 
     def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
-        found = zip(*self._store.within(queries, radius), strict=True)
-        return [Hits(self.items.ids(positions), positions, distances) for positions, distances in found]
+        if not len(queries):
+            return []
+        limits, distances, positions = self._flat.range_search(queries, radius + 1)  # finds distances below its radius
+        keys = distances.astype(np.int64) << _SHIFT | positions
+        parts = [np.sort(part) for part in np.split(keys, limits[1:-1].astype(np.int64))]
+        return [self._hits(part & (1 << _SHIFT) - 1, (part >> _SHIFT).astype(np.int32)) for part in parts]
+
+    def _hits(self, positions: Positions, distances: Distances) -> Hits:
+        if "id" not in self.items.column_names:
+            return Hits(positions, positions, distances)
+        ids = self.items["id"].take(pa.array(positions.reshape(-1))).to_numpy().copy()
+        return Hits(ids.reshape(positions.shape), positions, distances)
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
         """Return id, label and path of the items at `(P,)` positions; see `CodeIndex`."""
@@ -119,7 +173,9 @@ class HammingIndex(CodeIndex):
             raise ValueError(
                 f"`positions` must be from 0 to {len(self) - 1}, but got {numbers.min()} to {numbers.max()}."
             )
-        return self.items.records(numbers)
+        rows = self.items.take(pa.array(numbers)).to_pylist() if self.items.column_names else [{}] * len(numbers)
+        known = zip(numbers.tolist(), rows, strict=True)
+        return [{"id": number, "label": None, "path": None} | row for number, row in known]
 
     def save(self, path: str | Path) -> None:
         """Write the index into one file, atomically; `modeling_crh.search.index_file` describes the format.
@@ -127,9 +183,8 @@ class HammingIndex(CodeIndex):
         Raises:
             OSError: If the file cannot be written; an older file is then unchanged.
         """
-        header: dict[str, Any] = {"kind": self.kind, "model": self.model, "revision": self.revision}
-        header |= {"dtype": self.dtype, "num_bits": self.num_bits, "num_items": len(self)}
-        write_index_file(path, header, {"items": self.items.to_bytes(), **self._store.parts()})
+        header = {"kind": self.kind, **self.origin, "num_bits": self.num_bits, "num_items": len(self)}
+        write_index_file(path, header, {"items": items_to_bytes(self.items), **index_parts(self._flat, self._lists)})
 
     @classmethod
     def load(cls, path: str | Path) -> "HammingIndex":
@@ -146,13 +201,13 @@ class HammingIndex(CodeIndex):
         try:
             if "items" not in parts:
                 raise ValueError("it lacks its table of items")
-            items = Items.from_bytes(header["num_items"], parts["items"])
-            store = CodeStore.of_parts(header["kind"], header["num_bits"], parts)
-            if len(store) != len(items):
-                raise ValueError(f"it holds {len(store)} codes for {len(items)} items")
+            items = items_of_bytes(header["num_items"], parts["items"])
+            flat, lists = index_of_parts(header["kind"], header["num_bits"], parts)
+            if flat.ntotal != header["num_items"]:
+                raise ValueError(f"it holds {flat.ntotal} codes for {header['num_items']} items")
         except ValueError as error:
             raise ValueError(f"`path` must be an index, but {str(path)!r} is not: {error}.") from error
-        index._fill(store, items, header["model"], header["revision"], header["dtype"])
+        index._fill(flat, lists, items, header["model"], header["revision"], header["dtype"])
         return index
 
     def push_to_hub(
@@ -173,7 +228,7 @@ class HammingIndex(CodeIndex):
             ValueError: If an item has no path, or an argument has a value that its rule does not allow.
             OSError: If the upload failed; nothing is then uploaded.
         """
-        metadata = {"model": self.model, "revision": self.revision, "dtype": self.dtype, "num_bits": str(self.num_bits)}
+        metadata = {**self.origin, "num_bits": str(self.num_bits)}
         with TemporaryDirectory() as folder:
             write_codes(Path(folder), self.packed, self.items, metadata)
             return push_codes(folder, repo_id, model=model, license=license, **destination)

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.runtime.atomic_files import whole_file
-from modeling_crh.search.code_index import Ids
 
 COLUMNS = ("id", "label", "path")
 
@@ -37,8 +36,10 @@ Column = Collection[Any]
 """Values of a column: a list, a NumPy array, an Arrow array or a range."""
 
 
-class Items:
-    """Ids, labels and paths of `N` codes, as far as given.
+def make_items(
+    num_items: int, ids: Column | None = None, labels: Column | None = None, paths: Column | None = None
+) -> pa.Table:
+    """Make the table of the ids, labels and paths of `N` codes, as far as given.
 
     Args:
         num_items: Number of items, N.
@@ -49,83 +50,40 @@ class Items:
     Raises:
         ValueError: If a column has another length or type, or an id occurs twice.
     """
+    given = {"id": ids, "label": labels, "path": paths}
+    table = pa.table({name: _column(name, of, num_items) for name, of in given.items() if of is not None})
+    if ids is not None:
+        check_distinct(table["id"])
+    return table
 
-    def __init__(
-        self, num_items: int, ids: Column | None = None, labels: Column | None = None, paths: Column | None = None
-    ) -> None:
-        self.num_items = num_items
-        given = {"id": ids, "label": labels, "path": paths}
-        self.table = pa.table({name: _column(name, of, num_items) for name, of in given.items() if of is not None})
-        if ids is not None:
-            check_distinct(self.table["id"])
 
-    def __len__(self) -> int:
-        return self.num_items
+def items_to_bytes(items: pa.Table) -> NDArray[np.uint8]:
+    """Serialize a table of items as an Arrow stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, items.schema) as writer:
+        writer.write_table(items)
+    return np.frombuffer(sink.getvalue(), np.uint8)
 
-    def ids(self, positions: NDArray[np.int64]) -> Ids:
-        """Return the ids at positions of any shape, in that shape: int64, or strings as objects."""
-        if "id" not in self.table.column_names:
-            return positions
-        column = self.table["id"]
-        if pa.types.is_integer(column.type):
-            numbers: NDArray[np.int64] = column.chunk(0).to_numpy(zero_copy_only=False)[positions]
-            return numbers
-        names = column.take(pa.array(positions.reshape(-1))).to_numpy()
-        return np.asarray(names, dtype=object).reshape(positions.shape)
 
-    def records(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
-        """Return `{"id": ..., "label": ..., "path": ...}` for each of `(P,)` positions; None for missing values."""
-        rows = self.table.take(pa.array(positions)).to_pylist() if self.table.column_names else [{}] * len(positions)
-        return [
-            {"id": number, "label": None, "path": None} | row
-            for number, row in zip(positions.tolist(), rows, strict=True)
-        ]
+def items_of_bytes(num_items: int, content: NDArray[np.uint8]) -> pa.Table:
+    """Restore items from `items_to_bytes`.
 
-    def extended(self, others: "Items") -> "Items":
-        """Append `others` to these items.
-
-        Raises:
-            ValueError: If the two differ in their columns or types, or share an id.
-        """
-        check_same_types(others.table.schema, self.table.schema, "index")
-        table = pa.concat_tables([self.table, others.table])
-        if "id" in table.column_names:
-            check_distinct(table["id"])
-        return Items._of_table(len(self) + len(others), table)
-
-    @classmethod
-    def _of_table(cls, num_items: int, table: pa.Table) -> "Items":
-        items = cls(num_items)
-        items.table = table.combine_chunks()
-        return items
-
-    def to_bytes(self) -> NDArray[np.uint8]:
-        """Serialize the table as an Arrow stream."""
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, self.table.schema) as writer:
-            writer.write_table(self.table)
-        return np.frombuffer(sink.getvalue(), np.uint8)
-
-    @classmethod
-    def from_bytes(cls, num_items: int, content: NDArray[np.uint8]) -> "Items":
-        """Restore items from `to_bytes`.
-
-        Raises:
-            ValueError: If `content` cannot be read.
-        """
-        try:
-            with pa.ipc.open_stream(pa.py_buffer(content.tobytes())) as reader:
-                names = reader.schema.names
-                in_order = [name for name in COLUMNS if name in names]
-                if names != in_order or any(field.type not in _TYPES[field.name] for field in reader.schema):
-                    raise ValueError(f"its table of items has the columns {', '.join(map(str, reader.schema))}")
-                table = reader.read_all()
-            table.validate(full=True)
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError("its table of items cannot be read") from error
-        if names and (len(table) != num_items or ("id" in names and table["id"].null_count)):
-            raise ValueError(f"its table of items has {len(table)} rows, or one without an id")
-        return cls._of_table(num_items, table)
+    Raises:
+        ValueError: If `content` cannot be read.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(content.tobytes())) as reader:
+            names = reader.schema.names
+            in_order = [name for name in COLUMNS if name in names]
+            if names != in_order or any(field.type not in _TYPES[field.name] for field in reader.schema):
+                raise ValueError(f"its table of items has the columns {', '.join(map(str, reader.schema))}")
+            table = reader.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError("its table of items cannot be read") from error
+    if names and (len(table) != num_items or ("id" in names and table["id"].null_count)):
+        raise ValueError(f"its table of items has {len(table)} rows, or one without an id")
+    return table.combine_chunks()
 
 
 def check_distinct(ids: pa.ChunkedArray) -> None:

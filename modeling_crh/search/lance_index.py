@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from modeling_crh.checks import is_whole
 from modeling_crh.search.code_files import CodePart, CodeSettings, read_codes
 from modeling_crh.search.code_index import Packed, check_packed
-from modeling_crh.search.index_file import Column, Items
+from modeling_crh.search.index_file import Column, make_items
 from modeling_crh.search.lance_table import (
     LancePlace,
     check_same_columns,
@@ -97,7 +97,7 @@ class LanceIndex(LanceView):
             ValueError: If an argument has a wrong type, shape or value, or, without `replace`, the table exists.
         """
         codes = check_packed("packed", packed)
-        items = Items(len(codes), np.arange(len(codes)) if ids is None else ids, labels, paths)
+        items = make_items(len(codes), np.arange(len(codes)) if ids is None else ids, labels, paths)
         settings = CodeSettings(8 * codes.shape[1], model, revision, dtype)
         place = LancePlace.of(uri, storage_options)
         write_table(place, [make_rows(codes, items, columns)], settings, kind=kind, replace=replace)
@@ -131,7 +131,7 @@ class LanceIndex(LanceView):
         codes = check_packed("packed", packed, self.num_bits)
         if ids is None:
             raise ValueError("`ids` must be given to add to a table, but are None.")
-        self.add_rows(make_rows(codes, Items(len(codes), ids, labels, paths), columns), replace=replace)
+        self.add_rows(make_rows(codes, make_items(len(codes), ids, labels, paths), columns), replace=replace)
 
     def add_rows(self, rows: pa.Table, *, replace: bool = False) -> None:
         """Like `add`, with rows from `modeling_crh.search.lance_table.make_rows`."""
@@ -267,6 +267,6 @@ def _rows(parts: Iterator[CodePart]) -> Iterator[pa.Table]:
     start = 0
     for packed, columns in parts:
         ids = columns.pop("id", pa.array(np.arange(start, start + len(packed))))
-        items = Items(len(packed), ids, columns.pop("label", None), columns.pop("path", None))
+        items = make_items(len(packed), ids, columns.pop("label", None), columns.pop("path", None))
         yield make_rows(packed, items, columns)
         start += len(packed)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from modeling_crh.checks import needs_extra
 from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import TABLE_SUFFIX
-from modeling_crh.search.faiss_store import KINDS
-from modeling_crh.search.index_file import COLUMNS, Column, Items, check_distinct, check_same_types, to_array
+from modeling_crh.search.index_file import COLUMNS, Column, check_distinct, check_same_types, to_array
+from modeling_crh.search.inverted_lists import KINDS
 
 os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings do not help a caller
 
@@ -157,18 +157,18 @@ def _refusal(argument: str, rule: str, value: str, error: Exception) -> ValueErr
 _KEY = {"lance-schema:unenforced-primary-key": "true"}  # prevents two writers from adding one id
 
 
-def make_rows(packed: NDArray[np.uint8], items: Items, columns: Mapping[str, Column] | None = None) -> pa.Table:
+def make_rows(packed: NDArray[np.uint8], items: pa.Table, columns: Mapping[str, Column] | None = None) -> pa.Table:
     """Make rows of `id`, `label` and `path`, if the items have them, other columns, and `code`.
 
     Args:
         packed: Packed codes `(N, K / 8)`, contiguous.
-        items: `N` items with ids.
+        items: Table of `N` items with ids, from `make_items`.
         columns: Other columns by name, `(N,)` each.
 
     Raises:
         ValueError: If a column has a wrong name, type or length.
     """
-    table = items.table
+    table = items
     for name, values in (columns or {}).items():
         if not isinstance(name, str) or name in (*COLUMNS, CODE) or not name or name.startswith("_"):
             raise ValueError(

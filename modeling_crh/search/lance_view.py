@@ -156,8 +156,7 @@ class LanceView(CodeIndex):
             query = self._table.search().select([*(c for c in COLUMNS if c in self._table.schema.names), CODE])
             table = (query if self._condition is None else query.where(self._condition)).to_arrow().sort_by("id")
         given = {f"{name}s": table[name] for name in COLUMNS if name in table.column_names}
-        origin = {"model": self.model, "revision": self.revision, "dtype": self.dtype}
-        return HammingIndex(codes_of(table), **given, kind=kind, **origin)
+        return HammingIndex(codes_of(table), **given, kind=kind, **self.origin)
 
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         exact = self.kind == "flat"
