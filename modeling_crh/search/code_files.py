@@ -1,8 +1,8 @@
 """Read and write files of codes, as `crh encode` makes them, for the indexes, with the settings of the codes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,58 +20,19 @@ from modeling_crh.runtime.terminal import progress_bar
 CODE = "code"
 """Name of the column of codes."""
 
-_TABLE_FORMAT = 1  # version of the metadata of a table
 _ROWS = 1 << 18  # rows of a part
 
 CodePart = tuple[NDArray[np.uint8], dict[str, pa.Array]]
 """Rows from files of codes: packed codes `(n, K / 8)`, and all other columns, `(n,)` each, by name."""
 
 
-@dataclass(frozen=True)
-class CodeSettings:
-    """Settings of codes, kept in the metadata of their files and tables.
+class CodeSettings(NamedTuple):
+    """Settings of codes, kept in the metadata of their files and tables."""
 
-    Args:
-        num_bits: `K`.
-        model: Name of the model that made the codes.
-        revision: Commit on the Hub, or digest of the weights, of the model that made the codes.
-        dtype: Precision that they were computed in.
-    """
-
-    num_bits: int
-    model: str = ""
-    revision: str = ""
-    dtype: str = ""
-
-    @property
-    def origin(self) -> dict[str, str]:
-        """Everything but the number of bits, by name."""
-        return {"model": self.model, "revision": self.revision, "dtype": self.dtype}
-
-    def to_metadata(self) -> dict[str, str]:
-        """Make the metadata of a table's schema."""
-        return {"crh_format": str(_TABLE_FORMAT), "num_bits": str(self.num_bits)} | self.origin
-
-    @classmethod
-    def of_schema(cls, schema: pa.Schema, uri: str) -> "CodeSettings":
-        """Read the settings from the schema of a table.
-
-        Raises:
-            ValueError: If the metadata are missing, of another format version, or do not fit the columns.
-        """
-        found = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
-        version = found.get("crh_format")
-        if version is None:
-            raise ValueError(f"`uri` must be a table of codes, but {uri!r} is another table.")
-        if version != str(_TABLE_FORMAT):
-            raise ValueError(
-                f"`uri` must be a table of format version {_TABLE_FORMAT}, but {uri!r} is of version {version:.20}."
-            )
-        kinds, num_bits = {field.name: str(field.type) for field in schema}, found.get("num_bits", "")
-        expected = str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
-        if "id" not in kinds or kinds.get(CODE) != expected:
-            raise ValueError(f"`uri` must be a table of ids and codes of {num_bits:.20} bits, but {uri!r} is not one.")
-        return cls(int(num_bits), *(found.get(name, "") for name in ("model", "revision", "dtype")))
+    num_bits: int  # K
+    model: str = ""  # name of the model that made the codes
+    revision: str = ""  # its commit on the Hub, or digest of its weights
+    dtype: str = ""  # precision that it computed in
 
 
 def read_codes(
@@ -175,13 +136,7 @@ def _part(batch: pa.RecordBatch, width: int) -> CodePart:
 
 
 def write_codes(folder: Path, packed: NDArray[np.uint8], items: pa.Table, metadata: dict[str, str]) -> None:
-    """Write codes and their items as `crh encode` does, into one file of a folder.
-
-    Args:
-        folder: Folder for the file, which exists.
-        packed: Packed codes `(N, K / 8)`.
-        items: Table of the N items, each with a path.
-        metadata: `model`, `revision`, `dtype` and `num_bits` of the codes.
+    """Write packed codes and their items as `crh encode` does, with their metadata, into one file of a folder.
 
     Raises:
         ValueError: If an item has no path.

@@ -191,15 +191,10 @@ _BLOCK = 1 << 24  # bits of candidates unpacked at a time
 
 
 def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
-    """Choose the `k` candidates of each query whose codes have the largest dot product with its hash logits.
-
-    Args:
-        logits: Hash logits, `(Q, K)`.
-        candidates: Packed codes `(Q, C, K / 8)` uint8 with `C >= k`; ties keep their order.
-        k: Number of candidates to choose.
+    """Choose the `k` of C candidates `(Q, C, K / 8)` whose codes have the largest dot product with the hash logits.
 
     Returns:
-        Numbers of the candidates, `(Q, k)` from 0 to C - 1, closest first.
+        Numbers of the candidates, `(Q, k)` from 0 to C - 1, closest first; ties keep their order.
 
     Example:
         >>> logits = np.array([[0.1, 3, 3, 3, 3, 3, 3, 3]], np.float32)

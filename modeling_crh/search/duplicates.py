@@ -102,9 +102,7 @@ class _Buckets(NamedTuple):
 
 
 def _to_words(packed: NDArray[np.uint8]) -> Words:
-    num_words = -(-packed.shape[1] // 8)
-    padded = np.zeros((len(packed), 8 * num_words), np.uint8)
-    padded[:, : packed.shape[1]] = packed
+    padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8)))
     return [np.ascontiguousarray(column, np.uint64) for column in padded.view(">u8").T]
 
 

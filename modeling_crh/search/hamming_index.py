@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Unpack
 
+import faiss
 import numpy as np
 import pyarrow as pa
 from huggingface_hub import CommitInfo
@@ -24,14 +25,7 @@ from modeling_crh.search.index_file import (
     read_index_file,
     write_index_file,
 )
-from modeling_crh.search.inverted_lists import (
-    choose_kind,
-    flat_index,
-    index_of_parts,
-    index_parts,
-    stored_codes,
-    train_lists,
-)
+from modeling_crh.search.inverted_lists import choose_kind, flat_index, index_of_parts, index_parts, train_lists
 
 _NO_CODES = np.empty(0, np.uint8)
 _SHIFT = 40  # a key holds the position in the lower 40 bits, and the distance above
@@ -100,7 +94,13 @@ class HammingIndex(CodeIndex):
     @property
     def packed(self) -> NDArray[np.uint8]:
         """Copy of all packed codes, `(N, K / 8)`, by position."""
-        return stored_codes(self._flat).copy()
+        return self._codes().copy()
+
+    def _codes(self) -> NDArray[np.uint8]:
+        """View all packed codes until others are added."""
+        shape = len(self), self.num_bits // 8
+        view: NDArray[np.uint8] = faiss.rev_swig_ptr(self._flat.xb.data(), shape[0] * shape[1]).reshape(shape)
+        return view
 
     def add(
         self, packed: Packed, ids: Column | None = None, *, labels: Column | None = None, paths: Column | None = None
@@ -132,33 +132,22 @@ class HammingIndex(CodeIndex):
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         count = min(k, len(self))
         positions, distances = np.empty((0, count), np.int64), np.empty((0, count), np.int32)
-        if len(queries):
-            index = self._flat if self._lists is None else self._lists
-            distances, positions = index.search(queries, count)
-            if self._lists is not None:  # the scan breaks ties by position itself
-                self._complete(queries, positions, distances)
-        return self._hits(positions, distances), stored_codes(self._flat)[positions] if with_codes else _NO_CODES
-
-    def _complete(self, queries: NDArray[np.uint8], positions: Positions, distances: Distances) -> None:
-        """Scan all codes for the queries whose lists hold too few, and sort what ties by position, both in place."""
-        if positions.min() < 0:
-            short = (positions < 0).any(1)
-            distances[short], positions[short] = self._flat.search(queries[short], positions.shape[1])
-        keys = distances.astype(np.int64)
-        keys <<= _SHIFT
-        keys |= positions
-        keys.sort(axis=1)
-        np.bitwise_and(keys, (1 << _SHIFT) - 1, out=positions)
-        keys >>= _SHIFT
-        distances[:] = keys
+        if len(queries) and self._lists is None:
+            distances, positions = self._flat.search(queries, count)  # breaks ties by position itself
+        elif len(queries):
+            distances, positions = self._lists.search(queries, count)
+            if positions.min() < 0:  # lists hold too few
+                short = (positions < 0).any(1)
+                distances[short], positions[short] = self._flat.search(queries[short], count)
+            positions, distances = _divide(np.sort(_keys(positions, distances), axis=1))
+        return self._hits(positions, distances), self._codes()[positions] if with_codes else _NO_CODES
 
     def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
         if not len(queries):
             return []
         limits, distances, positions = self._flat.range_search(queries, radius + 1)  # finds distances below its radius
-        keys = distances.astype(np.int64) << _SHIFT | positions
-        parts = [np.sort(part) for part in np.split(keys, limits[1:-1].astype(np.int64))]
-        return [self._hits(part & (1 << _SHIFT) - 1, (part >> _SHIFT).astype(np.int32)) for part in parts]
+        parts = np.split(_keys(positions, distances), limits[1:-1].astype(np.int64))
+        return [self._hits(*_divide(np.sort(part))) for part in parts]
 
     def _hits(self, positions: Positions, distances: Distances) -> Hits:
         if "id" not in self.items.column_names:
@@ -258,6 +247,15 @@ class HammingIndex(CodeIndex):
         return index_codes(find_codes(repo_id, revision=revision, token=token), kind=kind, num_bits=num_bits)
 
 
+def _keys(positions: Positions, distances: Distances) -> NDArray[np.int64]:
+    """Make keys that sort by distance, then by position."""
+    return distances.astype(np.int64) << _SHIFT | positions
+
+
+def _divide(keys: NDArray[np.int64]) -> tuple[Positions, Distances]:
+    return keys & (1 << _SHIFT) - 1, (keys >> _SHIFT).astype(np.int32)
+
+
 def index_codes(
     codes: str | Path, *, kind: str = "auto", model: str | None = None, num_bits: int | None = None
 ) -> HammingIndex:
@@ -276,4 +274,5 @@ def index_codes(
     settings, parts = read_codes(codes, model, COLUMNS, num_bits)
     packed, read = zip(*parts, strict=True)
     columns = {f"{name}s": pa.chunked_array([part[name] for part in read]) for name in read[0]}
-    return HammingIndex(np.concatenate(packed), **columns, kind=kind, **settings.origin)
+    origin = {"model": settings.model, "revision": settings.revision, "dtype": settings.dtype}
+    return HammingIndex(np.concatenate(packed), **columns, kind=kind, **origin)

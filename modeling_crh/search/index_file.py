@@ -39,13 +39,7 @@ Column = Collection[Any]
 def make_items(
     num_items: int, ids: Column | None = None, labels: Column | None = None, paths: Column | None = None
 ) -> pa.Table:
-    """Make the table of the ids, labels and paths of `N` codes, as far as given.
-
-    Args:
-        num_items: Number of items, N.
-        ids: Ids `(N,)`, all distinct: whole numbers, or strings; None uses positions as ids.
-        labels: Labels `(N,)`: names, numbers, or lists of names; None for an item without a label.
-        paths: Paths `(N,)`, strings.
+    """Make the table of items, with the columns `id`, `label` and `path` as far as they are given to a `HammingIndex`.
 
     Raises:
         ValueError: If a column has another length or type, or an id occurs twice.
@@ -87,11 +81,7 @@ def items_of_bytes(num_items: int, content: NDArray[np.uint8]) -> pa.Table:
 
 
 def check_distinct(ids: pa.ChunkedArray) -> None:
-    """Check that all ids are distinct.
-
-    Raises:
-        ValueError: If an id occurs twice.
-    """
+    """Raise a `ValueError` if an id occurs twice."""
     if pa.types.is_integer(ids.type):
         numbers = ids.to_numpy()
         if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
@@ -103,23 +93,14 @@ def check_distinct(ids: pa.ChunkedArray) -> None:
 
 
 def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
-    """Check that new items have the columns and types of an index or a table.
-
-    Raises:
-        ValueError: If columns or types differ.
-    """
+    """Raise a `ValueError` if new items have other columns or types than their `owner`, an index or a table."""
     kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (found, expected))
     if kinds != wanted:
         raise ValueError(f"Items must have the columns of the {owner}, {wanted}, but have {kinds}.")
 
 
 def to_array(name: str, values: Any, rule: str) -> pa.Array:
-    """Convert a column to one Arrow array.
-
-    Args:
-        name: Name of the argument in the error.
-        values: Column to convert.
-        rule: Rule of the argument in the error.
+    """Convert a column to one Arrow array; `name` and `rule` are the argument's, for the error.
 
     Raises:
         ValueError: If `values` is not a column, or its entries are of several types.
@@ -175,12 +156,7 @@ Parts = dict[str, NDArray[np.uint8]]
 
 
 def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> None:
-    """Write the file of an index atomically.
-
-    Args:
-        path: Path of the file, in a folder that exists.
-        header: All fields of the header but the lengths of the parts.
-        parts: Bytes of the parts by name.
+    """Write the file of an index atomically; the header has all fields but the lengths of the parts.
 
     Raises:
         ValueError: If `path` is empty or not a path.
@@ -200,13 +176,7 @@ def write_index_file(path: str | Path, header: dict[str, Any], parts: Parts) -> 
 
 
 def read_index_file(path: str | Path) -> tuple[dict[str, Any], Parts]:
-    """Read the file of an index; nothing in it is interpreted before its checksum is right.
-
-    Args:
-        path: Path of the file.
-
-    Returns:
-        The header, with checked types, and the parts.
+    """Read header and parts of the file of an index; nothing in it is interpreted before its checksum is right.
 
     Raises:
         FileNotFoundError: If the file does not exist.

@@ -51,13 +51,6 @@ def flat_index(packed: NDArray[np.uint8]) -> Any:
     return flat
 
 
-def stored_codes(flat: Any) -> NDArray[np.uint8]:
-    """View the packed codes `(N, K / 8)` of an `IndexBinaryFlat`, which must outlive the view."""
-    shape = int(flat.ntotal), int(flat.code_size)
-    view: NDArray[np.uint8] = faiss.rev_swig_ptr(flat.xb.data(), shape[0] * shape[1]).reshape(shape)
-    return view
-
-
 def train_lists(packed: NDArray[np.uint8]) -> Any:
     """Divide codes into about sqrt(N) lists by k-means: an `IndexBinaryIVF` that searches a sixteenth of them."""
     num_bits = 8 * packed.shape[1]
@@ -67,13 +60,14 @@ def train_lists(packed: NDArray[np.uint8]) -> Any:
     index.cp.max_points_per_centroid, index.cp.niter = _TRAINING_POINTS, _TRAINING_ROUNDS
     index.cp.min_points_per_centroid = 1  # silences a warning
     index.train(packed)
-    lists = _empty_lists(_centers(index).copy())
+    lists = _empty_lists(_centers(index).reshape(num_lists, -1))
     lists.add(packed)
     return lists
 
 
-def _centers(lists: Any) -> NDArray[np.uint8]:
-    return stored_codes(faiss.downcast_IndexBinary(lists.quantizer))
+def _centers(lists: Any) -> Any:
+    quantizer: Any = faiss.downcast_IndexBinary(lists.quantizer)
+    return faiss.vector_to_array(quantizer.xb)
 
 
 def _empty_lists(centers: NDArray[np.uint8]) -> Any:
@@ -87,14 +81,14 @@ def _empty_lists(centers: NDArray[np.uint8]) -> Any:
 
 def index_parts(flat: Any, lists: Any) -> Parts:
     """Write an index as bytes: `codes`; for ivf the `centers` of its lists, and the list of each code, `lists`."""
-    parts = {"codes": stored_codes(flat).reshape(-1)}
+    parts = {"codes": faiss.vector_to_array(flat.xb)}
     if lists is not None:
-        numbers = np.empty(len(stored_codes(flat)), _NUMBER)
+        numbers = np.empty(flat.ntotal, _NUMBER)
         for number in range(lists.nlist):
             size = lists.invlists.list_size(number)
             if size:
                 numbers[faiss.rev_swig_ptr(lists.invlists.get_ids(number), size)] = number
-        parts |= {"centers": _centers(lists).reshape(-1), "lists": numbers.view(np.uint8)}
+        parts |= {"centers": _centers(lists), "lists": numbers.view(np.uint8)}
     return parts
 
 

@@ -20,6 +20,7 @@ from modeling_crh.search.lance_table import (
     check_table_kind,
     make_lists,
     make_rows,
+    table_errors,
     write_table,
 )
 from modeling_crh.search.lance_view import Condition, LanceView
@@ -143,7 +144,7 @@ class LanceIndex(LanceView):
             return
         merge = self._table.merge_insert("id").when_not_matched_insert_all()
         merge = merge.use_index(False)  # with an index of ids, two writers could add the same id
-        with self._speaking():
+        with table_errors(self.uri):
             inserted = (merge.when_matched_update_all() if replace else merge).execute(rows).num_inserted_rows
         if not replace and inserted < len(rows):
             raise ValueError(
@@ -159,7 +160,7 @@ class LanceIndex(LanceView):
         """
         self.refresh()
         sql = self._checked_sql(where)
-        with self._speaking():
+        with table_errors(self.uri):
             return int(self._table.delete(sql).num_deleted_rows)
 
     def optimize(self, kind: str = "auto") -> None:
@@ -170,14 +171,14 @@ class LanceIndex(LanceView):
         """
         check_table_kind(kind)
         self.refresh()
-        with self._speaking():
+        with table_errors(self.uri):
             self._table.optimize()
             if kind == "ivf" or self.kind == "flat":
                 make_lists(self._table, kind)
 
     def versions(self) -> list[TableVersion]:
         """List all versions that can be opened, oldest first."""
-        with self._speaking():
+        with table_errors(self.uri):
             found = self._table.list_versions()
         return [TableVersion(one["version"], one["timestamp"], int(one["metadata"]["total_rows"])) for one in found]
 
@@ -196,13 +197,13 @@ class LanceIndex(LanceView):
             ValueError: If there is no such version.
         """
         table = self._checked_out(version)
-        with self._speaking():
+        with table_errors(self.uri):
             table.restore()
         self.refresh()
 
     def refresh(self) -> None:
         """Open the newest version."""
-        with self._speaking():
+        with table_errors(self.uri):
             self._table.checkout_latest()
         self._read_settings()
 
@@ -210,12 +211,12 @@ class LanceIndex(LanceView):
         if not is_whole(version) or version not in [found.number for found in self.versions()]:
             raise ValueError(f"`version` must be one of the table's versions, but got {version!r:.80}.")
         table = self._place.open()
-        with self._speaking():
+        with table_errors(self.uri):
             table.checkout(int(version))
         return table
 
     def _check_new(self, ids: pa.ChunkedArray) -> None:
-        with self._speaking():
+        with table_errors(self.uri):
             batches = self._table.search().select(["id"]).to_batches()
             doubles = next(filter(len, (batch["id"].filter(pc.is_in(batch["id"], ids)) for batch in batches)), None)
         if doubles is not None:
@@ -247,12 +248,11 @@ def codes_to_table(
         ValueError: If `codes` or `uri` cannot be used, or appended codes are of another model or length.
     """
     check_table_kind(kind)
-    if not append:
-        settings, parts = read_codes(codes, model, num_bits=num_bits)
+    table = LanceIndex(uri, storage_options=storage_options) if append else None
+    settings, parts = read_codes(codes, model, num_bits=num_bits)
+    if table is None:
         write_table(LancePlace.of(uri, storage_options), _rows(parts), settings, kind=kind, replace=True)
         return LanceIndex(uri, storage_options=storage_options)
-    table = LanceIndex(uri, storage_options=storage_options)
-    settings, parts = read_codes(codes, model, num_bits=num_bits)
     for name in ("model", "num_bits"):
         found, expected = getattr(settings, name), getattr(table, name)
         if found != expected:

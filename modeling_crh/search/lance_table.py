@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -25,8 +25,6 @@ with needs_extra("A table of codes", "lancedb"):
     import lancedb
     from lancedb.index import IvfFlat
 
-TABLE_RULE = "a table that can be read and written"
-
 _FAULTS = {  # reasons by words in an object store's answer
     "Failed to get AWS credentials": "there are no credentials for the object store",
     "NoSuchBucket": "there is no such bucket",
@@ -41,19 +39,12 @@ _FAULTS = {  # reasons by words in an object store's answer
 
 @dataclass(frozen=True)
 class LancePlace:
-    """The place of a table.
+    """The place of a table."""
 
-    Args:
-        uri: URI as the caller wrote it.
-        folder: Folder of the database that holds the table.
-        name: Name of the table in the database.
-        storage_options: LanceDB's options of the object store.
-    """
-
-    uri: str
-    folder: str
-    name: str
-    storage_options: dict[str, str] | None = None
+    uri: str  # as the caller wrote it
+    folder: str  # of the database that holds the table
+    name: str  # of the table in the database
+    storage_options: dict[str, str] | None = None  # of the object store, for LanceDB
 
     @classmethod
     def of(cls, uri: str | Path, storage_options: dict[str, str] | None = None) -> "LancePlace":
@@ -86,8 +77,8 @@ class LancePlace:
         """
         if self.local_path is not None and not self.local_path.is_dir():  # LanceDB would make the folder
             raise FileNotFoundError(f"`uri` must be a table of codes, but there is no folder {self.uri!r}.")
-        with one_sentence("uri", TABLE_RULE, self.uri):
-            return self._connect().open_table(self.name)
+        with table_errors(self.uri):
+            return self.connect().open_table(self.name)
 
     def exists(self) -> bool:
         """Whether the table exists; the remains of an interrupted write do not count.
@@ -96,36 +87,23 @@ class LancePlace:
             FileNotFoundError: If the folder of the database does not exist.
             ValueError: If other files are there, or the object store refuses access.
         """
-        if self.local_path is not None:
-            if not self.local_path.parent.is_dir():
+        if (place := self.local_path) is not None:
+            if not place.parent.is_dir():
                 raise FileNotFoundError(f"`uri` must be in a folder that exists, but got {self.uri!r}.")
-            return self._has_versions(self.local_path)
-        with one_sentence("uri", TABLE_RULE, self.uri):
-            database = self._connect()
-            page: str | None = None
+            files = {file.relative_to(place).parts[0] for file in place.rglob("*") if file.is_file()}
+            if place.is_file() or ("_versions" not in files and not files <= {"data", "_transactions"}):
+                raise ValueError(f"`uri` must be new, or a table of codes, but {self.uri!r} is something else.")
+            return "_versions" in files
+        with table_errors(self.uri):
+            database, page = self.connect(), None
             while True:
                 found = database.list_tables(page_token=page)
                 page = found.page_token
                 if self.name in found.tables or not page:
                     return self.name in found.tables
 
-    def _has_versions(self, place: Path) -> bool:
-        files = {file.relative_to(place).parts[0] for file in place.rglob("*") if file.is_file()}
-        if place.is_file() or ("_versions" not in files and not files <= {"data", "_transactions"}):
-            raise ValueError(f"`uri` must be new, or a table of codes, but {self.uri!r} is something else.")
-        return "_versions" in files
-
-    def write(self, batches: Any, *, replace: bool) -> Any:
-        """Write a table atomically.
-
-        Args:
-            batches: Rows as a `pyarrow.RecordBatchReader`.
-            replace: Whether to write a new version of an existing table.
-        """
-        with one_sentence("uri", TABLE_RULE, self.uri):
-            return self._connect().create_table(self.name, batches, mode="overwrite" if replace else "create")
-
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
+        """Open the database of the table."""
         return lancedb.connect(self.folder, storage_options=self.storage_options)
 
 
@@ -138,20 +116,41 @@ def one_sentence(argument: str, rule: str, value: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError) as error:
-        raise _refusal(argument, rule, value, error) from error
-    except RuntimeError as error:  # LanceDB has no own class for errors of Lance and object stores
-        if type(error) is not RuntimeError:
+    except (ValueError, OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:  # Lance has no class for its own errors
             raise
-        raise _refusal(argument, rule, value, error) from error
+        text = str(error)
+        known = [fault for word, fault in _FAULTS.items() if word in text]
+        line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))  # drops the Rust source file
+        reason = known[0] if known else line.removeprefix("Invalid input, ")[:200].rstrip(". ")
+        raise ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.") from error
 
 
-def _refusal(argument: str, rule: str, value: str, error: Exception) -> ValueError:
-    text = str(error)
-    known = [fault for word, fault in _FAULTS.items() if word in text]
-    line = re.sub(r",? /\S+\.rs:\d+(:\d+)?.*", "", " ".join(text.split()))  # drops the Rust source file
-    reason = known[0] if known else line.removeprefix("Invalid input, ")[:200].rstrip(". ")
-    return ValueError(f"`{argument}` must be {rule}, but {value!r:.200} is not: {reason}.")
+def table_errors(uri: str) -> AbstractContextManager[None]:
+    """Turn errors of LanceDB and object stores on a table into a `ValueError` of one sentence."""
+    return one_sentence("uri", "a table that can be read and written", uri)
+
+
+_FORMAT = 1  # version of the metadata of a table
+
+
+def settings_of(schema: pa.Schema, uri: str) -> CodeSettings:
+    """Read the settings of codes from the schema of a table.
+
+    Raises:
+        ValueError: If the metadata are missing, of another format version, or do not fit the columns.
+    """
+    found = {key.decode(): value.decode("utf-8", "replace") for key, value in (schema.metadata or {}).items()}
+    version = found.get("crh_format")
+    if version is None:
+        raise ValueError(f"`uri` must be a table of codes, but {uri!r} is another table.")
+    if version != str(_FORMAT):
+        raise ValueError(f"`uri` must be a table of format version {_FORMAT}, but {uri!r} is of version {version:.20}.")
+    kinds, num_bits = {field.name: str(field.type) for field in schema}, found.get("num_bits", "")
+    expected = str(pa.list_(pa.uint8(), int(num_bits) // 8)) if num_bits.isdecimal() else ""
+    if "id" not in kinds or kinds.get(CODE) != expected:
+        raise ValueError(f"`uri` must be a table of ids and codes of {num_bits:.20} bits, but {uri!r} is not one.")
+    return CodeSettings(int(num_bits), *(found.get(name, "") for name in ("model", "revision", "dtype")))
 
 
 _KEY = {"lance-schema:unenforced-primary-key": "true"}  # prevents two writers from adding one id
@@ -162,7 +161,7 @@ def make_rows(packed: NDArray[np.uint8], items: pa.Table, columns: Mapping[str, 
 
     Args:
         packed: Packed codes `(N, K / 8)`, contiguous.
-        items: Table of `N` items with ids, from `make_items`.
+        items: `N` items with ids, from `make_items`.
         columns: Other columns by name, `(N,)` each.
 
     Raises:
@@ -243,10 +242,12 @@ def write_table(
     if is_there and not replace:
         raise ValueError(f"`uri` must be new, but {place.uri!r} is there already.")
     if is_there:
-        CodeSettings.of_schema(place.open().schema, place.uri)
+        settings_of(place.open().schema, place.uri)
     failures: list[BaseException] = []
     try:
-        table = place.write(_reader(parts, settings, failures), replace=is_there)
+        rows, mode = _reader(parts, settings, failures), "overwrite" if is_there else "create"
+        with table_errors(place.uri):
+            table = place.connect().create_table(place.name, rows, mode=mode)
     except ValueError:
         if failures:  # LanceDB passes on only the text of the error
             raise failures[0] from None
@@ -273,7 +274,8 @@ def make_lists(table: Any, kind: str) -> None:
 def _reader(parts: Iterable[pa.Table], settings: CodeSettings, failures: list[BaseException]) -> pa.RecordBatchReader:
     remaining = iter(parts)
     first = next(remaining)
-    schema = first.schema.with_metadata(settings.to_metadata())
+    facts = {"crh_format": str(_FORMAT)} | settings._asdict() | {"num_bits": str(settings.num_bits)}
+    schema = first.schema.with_metadata(facts)
 
     def batches() -> Iterator[pa.RecordBatch]:
         ids: list[pa.Array] = []

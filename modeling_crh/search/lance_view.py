@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,11 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from modeling_crh.checks import is_number
-from modeling_crh.search.code_files import CODE, CodeSettings
+from modeling_crh.search.code_files import CODE
 from modeling_crh.search.code_index import CodeIndex, Hits
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS
-from modeling_crh.search.lance_table import TABLE_RULE, codes_of, one_sentence
+from modeling_crh.search.lance_table import codes_of, one_sentence, settings_of, table_errors
 
 PROBES = 64
 """Number of lists that a query searches, of about 8,000 codes each: `benchmarks/bench_lance.py`."""
@@ -32,11 +31,7 @@ In a column of lists, such as several labels per item, the list must contain the
 
 
 def to_sql(condition: Condition, schema: pa.Schema) -> str:
-    """Write a condition as SQL; the values of a mapping are quoted, so they may be untrusted.
-
-    Args:
-        condition: SQL, which the table itself checks, or values by column; see `Condition`.
-        schema: Schema of the table.
+    """Write a condition as SQL, which the table itself checks; values of a mapping are quoted: they may be untrusted.
 
     Raises:
         ValueError: If the condition is empty, or names a missing column or a value that no column can hold.
@@ -100,12 +95,10 @@ class LanceView(CodeIndex):
         self._read_settings()
 
     def _read_settings(self) -> None:
-        settings = CodeSettings.of_schema(self._table.schema, self.uri)
-        self.num_bits, self.model, self.revision = settings.num_bits, settings.model, settings.revision
-        self.dtype = settings.dtype
+        self.num_bits, self.model, self.revision, self.dtype = settings_of(self._table.schema, self.uri)
 
     def __len__(self) -> int:
-        with self._speaking():
+        with table_errors(self.uri):
             return int(self._table.count_rows(self._condition))
 
     def __repr__(self) -> str:
@@ -142,7 +135,7 @@ class LanceView(CodeIndex):
         if not numbers:
             return []
         columns = [name for name in self._table.schema.names if name != CODE]
-        with self._speaking():
+        with table_errors(self.uri):
             query = self._table.take_row_ids(sorted(set(numbers))).select(columns).with_row_id()
             found = {row.pop("_rowid"): row for row in query.to_list()}
         missing = set(numbers) - set(found)
@@ -152,7 +145,7 @@ class LanceView(CodeIndex):
 
     def in_memory(self, kind: str = "auto") -> HammingIndex:
         """Read all items that meet the condition into a FAISS index, in the order of their ids."""
-        with self._speaking():
+        with table_errors(self.uri):
             query = self._table.search().select([*(c for c in COLUMNS if c in self._table.schema.names), CODE])
             table = (query if self._condition is None else query.where(self._condition)).to_arrow().sort_by("id")
         given = {f"{name}s": table[name] for name in COLUMNS if name in table.column_names}
@@ -160,7 +153,7 @@ class LanceView(CodeIndex):
 
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         exact = self.kind == "flat"
-        with self._speaking():
+        with table_errors(self.uri):
             tables = [found.slice(0, k) for found in self._rows_up_to(queries, k, exact, with_codes)]
         if not tables:
             count = min(k, len(self))
@@ -181,7 +174,7 @@ class LanceView(CodeIndex):
         return found
 
     def _within(self, queries: NDArray[np.uint8], radius: int) -> list[Hits]:
-        with self._speaking():
+        with table_errors(self.uri):
             return [_hits(rows) for rows in self._fetch(queries, exact=True, radius=radius)]
 
     def _fetch(
@@ -215,9 +208,6 @@ class LanceView(CodeIndex):
         with one_sentence("where", "a condition on the table", shown):
             self._table.search().where(sql).explain_plan()  # reads no row
         return sql
-
-    def _speaking(self) -> AbstractContextManager[None]:
-        return one_sentence("uri", TABLE_RULE, self.uri)
 
 
 def _divide(table: pa.Table, num_queries: int) -> list[pa.Table]:

@@ -27,17 +27,11 @@ from modeling_crh.sounds import SUFFIXES as SOUND_SUFFIXES
 
 @dataclass(frozen=True, eq=False)
 class QuerySource:
-    """One query before it is encoded.
+    """One query before it is encoded."""
 
-    Args:
-        name: Query as the user wrote it, or the file or row of a source that the user named.
-        kind: Kind of `value`: an input of the model, or `code`.
-        value: Item as `Encoder` takes it, such as a text or the path of an image; or the `(K / 8,)` packed code.
-    """
-
-    name: str
+    name: str  # the query as the user wrote it, or the file or row of a source that the user named
     kind: Literal["image", "audio", "text", "features", "code"]
-    value: Any
+    value: Any  # an item as `Encoder` takes it, such as a text or the path of an image; or the packed code `(K / 8,)`
 
 
 def find_queries(queries: Sequence[str], num_bits: int, **options: Any) -> list[QuerySource]:

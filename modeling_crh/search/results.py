@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import check_path
 from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.runtime.atomic_files import whole_file
 from modeling_crh.runtime.html import check_image_root, file_within, make_thumbnail, page_templates, thumbnail_within
-from modeling_crh.search.code_index import CodeIndex, Positions, check_radius, label_text, path_below
+from modeling_crh.search.code_index import CodeIndex, Hits, Positions, check_radius, label_text, path_below
 from modeling_crh.search.duplicates import Duplicates
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS
@@ -32,39 +31,23 @@ _HEADERS = tuple(
 
 @dataclass(frozen=True)
 class Hit:
-    """An item that a query found.
+    """An item that a query found."""
 
-    Args:
-        rank: Place among the items of the query, from 1.
-        id: Id of the item, or its position in the database.
-        distance: Distance from the query, in bits.
-        label: Name, number, or several names; None without a label.
-        path: Path of the item in the index; None without paths.
-    """
-
-    rank: int
-    id: int | str
-    distance: int
-    label: str | int | list[str | None] | None
-    path: str | None
+    rank: int  # place among the items of the query, from 1
+    id: int | str  # of the caller, or the position in the database
+    distance: int  # from the query, in bits
+    label: str | int | list[str | None] | None  # name, number, or several names; None without a label
+    path: str | None  # in the index; None without paths
 
 
 @dataclass(frozen=True)
 class Result:
-    """A query and its hits.
-
-    Args:
-        source: Query.
-        code: Code of the query in hexadecimal digits.
-        order: Measure that sorts the hits: `bits` for the distance, `logits` for the dot product with the hash logits
-            of the query.
-        hits: Items, nearest first; a radius may contain none.
-    """
+    """A query and its hits."""
 
     source: QuerySource
-    code: str
-    order: Literal["bits", "logits"]
-    hits: tuple[Hit, ...]
+    code: str  # of the query, in hexadecimal digits
+    order: Literal["bits", "logits"]  # hits are sorted by distance, or by the dot product with the query's hash logits
+    hits: tuple[Hit, ...]  # nearest first; a radius may contain none
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to types of JSON."""
@@ -102,19 +85,15 @@ def find_results(
     packed = pack_codes(binarize(logits)).numpy()
     by_logits = [rerank is not False and radius is None and source.kind != "code" for source in sources]
     if k is None and radius is not None:
-        hits = index.find_within(packed, radius)
-        positions, distances = [one.positions for one in hits], [one.distances for one in hits]
+        found = index.find_within(packed, radius)
     else:
         rerank_logits = logits if any(by_logits) else None  # those of a code keep the order by bits
-        found = index.find(packed, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
-        positions, distances = list(found.positions), list(found.distances)
-        if radius is not None:
-            check_radius(radius, index.num_bits)
-            positions = [row[near <= radius] for row, near in zip(positions, distances, strict=True)]
-            distances = [near[near <= radius] for near in distances]
+        nearest = index.find(packed, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
+        within = index.num_bits if radius is None else check_radius(radius, index.num_bits)
+        found = [Hits(*(part[one.distances <= within] for part in one)) for one in map(Hits, *nearest)]
     return [
-        Result(source, code.tobytes().hex(), "logits" if reranked else "bits", _hits(index, row, near, image_root))
-        for source, code, reranked, row, near in zip(sources, packed, by_logits, positions, distances, strict=True)
+        Result(source, code.tobytes().hex(), "logits" if reranked else "bits", _hits(index, hits, image_root))
+        for source, code, reranked, hits in zip(sources, packed, by_logits, found, strict=True)
     ]
 
 
@@ -137,32 +116,25 @@ def explain_order(results: Sequence[Result]) -> str:
     return f"Hits are ordered by the dot product of their codes with the hash logits of the query, not by bits{but}."
 
 
-def _hits(
-    index: CodeIndex, positions: NDArray[np.int64], distances: NDArray[np.int32], image_root: str | Path | None
-) -> tuple[Hit, ...]:
+def _hits(index: CodeIndex, hits: Hits, image_root: str | Path | None) -> tuple[Hit, ...]:
+    found = zip(_records(index, hits.positions, image_root), hits.distances.tolist(), strict=True)
     return tuple(
-        Hit(rank, record["id"], distance, record["label"], path_below(record["path"], image_root))
-        for rank, (record, distance) in enumerate(zip(index.records(positions), distances.tolist(), strict=True), 1)
+        Hit(rank, record["id"], distance, record["label"], record["path"])
+        for rank, (record, distance) in enumerate(found, 1)
     )
 
 
 def write_page(
     path: str | Path, index: CodeIndex, results: Sequence[Result], *, image_root: str | Path | None = None
 ) -> Counter[str]:
-    """Write a page of results, atomically.
-
-    Args:
-        path: Path of the file; an older page of results is replaced.
-        index: Index that was searched.
-        results: Results from `find_results`.
-        image_root: Folder of the images of the database. None shows their paths as text.
+    """Write a page of results from `find_results`, atomically, with the pictures of the database in `image_root`.
 
     Returns:
         Number of pictures of the database that are missing in the page, by reason.
 
     Raises:
         FileNotFoundError: If `image_root` is not a folder.
-        ValueError: If the file holds something else.
+        ValueError: If the file holds something else than an older page of results.
     """
     target = check_replaced("html", path)
     pictures = {}
@@ -172,9 +144,8 @@ def write_page(
         pictures = {name: thumbnail_within(root, name) for name in sorted(paths)}
     queries = [make_thumbnail(one.source.value) if one.source.kind == "image" else None for one in results]
     template = page_templates(_TEMPLATES, label_text=label_text).get_template("results.html")
-    page = template.render(
-        index=index, results=results, order=explain_order(results), queries=queries, pictures=pictures
-    )
+    facts = {"index": index, "results": results, "queries": queries, "pictures": pictures}
+    page = template.render(**facts, order=explain_order(results))
     with whole_file(target) as partial:
         partial.write_bytes(page.encode("utf-8", "replace"))  # a path may hold half a surrogate pair
     return Counter(picture.fault for picture in pictures.values() if picture.fault)
@@ -199,16 +170,13 @@ def check_replaced(name: str, path: str | Path) -> Path:
 def kept_items(
     index: HammingIndex, groups: Sequence[Positions], keep: str, image_root: str | Path | None = None
 ) -> list[int]:
-    """Choose the item of each group to keep.
+    """Choose the item to keep of each group from `near_duplicates`, and return their positions.
 
     Args:
         index: Index of the items.
-        groups: Groups from `near_duplicates`.
+        groups: Groups of positions.
         keep: `first`, the first in the index; or `largest`, the first of those with the most bytes in their files.
         image_root: Folder of the files; needed for `largest`. No file outside of it is looked at.
-
-    Returns:
-        A position for each group.
 
     Raises:
         ValueError: If `largest` lacks the folder, or an item has no file in it.
@@ -255,19 +223,15 @@ def describe_duplicates(
     return [record | {"distance": distance, "of": original} for record, distance, original in rows]
 
 
-def _records(index: HammingIndex, positions: Positions, image_root: str | Path | None) -> list[dict[str, Any]]:
+def _records(index: CodeIndex, positions: Positions, image_root: str | Path | None) -> list[dict[str, Any]]:
     return [record | {"path": path_below(record["path"], image_root)} for record in index.records(positions)]
 
 
 def write_groups(path: str | Path, groups: Sequence[Sequence[dict[str, Any]]]) -> None:
-    """Write groups as CSV, atomically: one row per item, with the number of its group from 1.
-
-    Args:
-        path: Path of the file; an older table of duplicates is replaced.
-        groups: Groups from `describe_groups`.
+    """Write what `describe_groups` gives as CSV, atomically: one row per item, with the number of its group from 1.
 
     Raises:
-        ValueError: If the file holds something else.
+        ValueError: If the file holds something else than an older table of duplicates.
         OSError: If it cannot be written.
     """
     keeps = any("keep" in record for group in groups for record in group)
