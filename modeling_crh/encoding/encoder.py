@@ -209,8 +209,10 @@ def run_batches(
     call = forward if forward is not None else lambda **inputs: model(**inputs).hash_logits
     bar = batches if desc is None else progress_bar(batches, desc=desc, unit="batch")
     for batch in bar:
+        inputs = model_inputs(batch, model)
         with torch.inference_mode():
-            yield forward_evenly(call, model, model_inputs(batch, model)).float().cpu()
+            output = forward_evenly(call, model, inputs) if "input_values" in inputs else call(**inputs)
+            yield output.float().cpu()
 
 
 def _name(item: Any, number: int) -> str:
