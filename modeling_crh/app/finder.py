@@ -30,11 +30,6 @@ Pictures = Callable[[int, str | None], Thumbnail]
 _KEPT = 4096  # cached thumbnails, up to about 20 kB each
 
 
-def no_pictures(position: int, path: str | None) -> Thumbnail:
-    """Give no picture of any item."""
-    return Thumbnail()
-
-
 def folder_pictures(root: str | Path, index: HammingIndex) -> Pictures:
     """Give pictures of the images in a folder; paths of an index that lead out of it are refused.
 
@@ -74,25 +69,15 @@ def stored_pictures(file: str | Path) -> Pictures:
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An item of the database, or an image or a text to search with.
+    """An item of the database, or an image or a text to search with."""
 
-    Args:
-        name: Name of the image file, or "item" and the id; or the text.
-        label: Label in one line; empty without a label.
-        picture: Picture, which may be empty.
-        code: Packed code, `(K / 8,)`.
-        logits: Hash logits of an uploaded image or a text, `(K,)`; None for an item of the index.
-        position: Position in the database; None for an uploaded image and for a text.
-        encoding: Milliseconds to encode the image or the text; None for an item of the index.
-    """
-
-    name: str
-    label: str
-    picture: Thumbnail
-    code: NDArray[np.uint8]
-    logits: Tensor | None = None
-    position: int | None = None
-    encoding: float | None = None
+    name: str  # of the image file, or "item" and the id; or the text
+    label: str  # in one line; empty without a label
+    picture: Thumbnail  # may be empty
+    code: NDArray[np.uint8]  # packed, (K / 8,)
+    logits: Tensor | None = None  # (K,) of an uploaded image or a text; None for an item of the index
+    position: int | None = None  # in the database; None for an uploaded image and for a text
+    encoding: float | None = None  # milliseconds to encode the image or the text; None for an item of the index
 
     @property
     def title(self) -> str:
@@ -102,19 +87,12 @@ class Item:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """A query with its nearest items.
-
-    Args:
-        query: Item to search with.
-        hits: Items and their distances in bits, nearest first.
-        searching: Milliseconds of the search.
-        by_logits: Whether hits are ordered by the hash logits of the query, not by bits.
-    """
+    """A query with its nearest items."""
 
     query: Item
-    hits: list[tuple[Item, int]]
-    searching: float
-    by_logits: bool = False
+    hits: list[tuple[Item, int]]  # items and their distances in bits, nearest first
+    searching: float  # milliseconds of the search
+    by_logits: bool = False  # whether hits are ordered by the hash logits of the query, not by bits
 
 
 class Finder:
@@ -136,7 +114,7 @@ class Finder:
         self,
         index: HammingIndex,
         model: str,
-        pictures: Pictures = no_pictures,
+        pictures: Pictures = lambda position, path: Thumbnail(),
         text_model: str | None = None,
         **settings: Any,
     ) -> None:

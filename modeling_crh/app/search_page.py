@@ -11,17 +11,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from modeling_crh.app.finder import (
-    MAX_BYTES,
-    Answer,
-    Finder,
-    Item,
-    Pictures,
-    folder_pictures,
-    no_pictures,
-    read_upload,
-    stored_pictures,
-)
+from modeling_crh.app.finder import MAX_BYTES, Answer, Finder, Item, folder_pictures, read_upload, stored_pictures
 from modeling_crh.runtime.html import page_templates
 from modeling_crh.search import read_index
 
@@ -37,11 +27,9 @@ Changes = tuple[Any, str, Any]
 
 
 def bit_pattern(code: NDArray[np.uint8], query: NDArray[np.uint8] | None = None) -> Markup:
-    """Draw a code as an SVG of K cells, row by row from the first bit on, about four times as wide as high.
+    """Draw a packed code as an SVG of K cells, row by row from the first bit on, about four times as wide as high.
 
-    Args:
-        code: Packed code, `(K / 8,)`.
-        query: Packed code `(K / 8,)` to compare with; different bits are marked.
+    The bits that differ from a packed query are marked.
 
     Example:
         >>> print(bit_pattern(np.array([0b10000001], np.uint8), np.array([0b10000000], np.uint8)))
@@ -110,11 +98,7 @@ def source(name: str) -> str:
 
 
 class Conversation:
-    """Event handlers of the page. They keep nothing of a visitor but the query that they return.
-
-    Args:
-        finder: Finder that answers queries.
-    """
+    """Event handlers of the page. They keep nothing of a visitor but the query that they return."""
 
     def __init__(self, finder: Finder) -> None:
         self.finder = finder
@@ -193,10 +177,11 @@ def build_page(
     if image_root is not None and pictures is not None:
         raise ValueError("`image_root` must be left out with `pictures`, but both are given.")
     loaded = read_index(index)
-    chosen: Pictures = no_pictures if image_root is None else folder_pictures(image_root, loaded)
     if pictures is not None:
-        chosen = stored_pictures(pictures)
-    return _lay_out(Finder(loaded, model, chosen, text_model, **settings))
+        settings["pictures"] = stored_pictures(pictures)
+    elif image_root is not None:
+        settings["pictures"] = folder_pictures(image_root, loaded)
+    return _lay_out(Finder(loaded, model, text_model=text_model, **settings))
 
 
 def _lay_out(finder: Finder) -> gr.Blocks:

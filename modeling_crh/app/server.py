@@ -95,12 +95,7 @@ class Gate:
     """ASGI middleware that closes Gradio's routes for files, uploads and programs, and limits the size of requests.
 
     A request reads only the page's own scripts and styles from the disk, and writes nothing to it. It must ask for
-    one of the page's names, and come from no page of another site.
-
-    Args:
-        app: ASGI app behind the gate.
-        max_bytes: Largest length of a request in bytes.
-        hosts: Names of the page.
+    one of the page's names, come from no page of another site, and have at most `max_bytes`.
     """
 
     def __init__(self, app: Any, max_bytes: int, hosts: Hosts) -> None:

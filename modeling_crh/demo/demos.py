@@ -31,12 +31,7 @@ NUM_NEIGHBOURS = 10
 
 
 def draw_queries(query: EncodedItems, seed: int) -> list[int]:
-    """Draw one query of each class, or of each of ten random classes if there are more; return their rows.
-
-    Args:
-        query: Queries with one class each.
-        seed: Seed of the draw.
-    """
+    """Draw one query of each class, or of each of ten random classes if there are more; return their rows."""
     generator = np.random.default_rng(seed)
     classes = np.arange(len(query.label_names))
     if len(classes) > NUM_QUERIES:
@@ -47,7 +42,7 @@ def draw_queries(query: EncodedItems, seed: int) -> list[int]:
 def search_examples(
     images: Mapping[Any, Dataset], encoded: dict[str, EncodedItems], rows: list[int]
 ) -> list[SearchResult]:
-    """Find the nearest items of some queries; items at equal distance keep the order of the database.
+    """Find the nearest items of the queries in some rows; items at equal distance keep the order of the database.
 
     Args:
         images: Splits `query` and `database`, with a column `image`.
@@ -55,21 +50,20 @@ def search_examples(
         rows: Rows of the queries.
     """
     query, database = encoded["query"], encoded["database"]
-    names = query.label_names
+
+    def shown(split: str, row: int) -> dict[str, Any]:
+        name = query.label_names[int(encoded[split].labels[row])]
+        return {"image": read_image(images[split][row]["image"]), "labels": (name,)}
+
     results = []
     for row in rows:
-        label = int(query.labels[row])
         distance, found = hamming_distance(query.codes[row : row + 1], database.codes)[0].sort(stable=True)
+        relevant = (database.labels == query.labels[row]).tolist()
+        nearest = zip(distance[:NUM_NEIGHBOURS].tolist(), found[:NUM_NEIGHBOURS].tolist(), strict=True)
         neighbours = tuple(
-            Neighbour(
-                image=read_image(images["database"][item]["image"]),
-                labels=(names[int(database.labels[item])],),
-                distance=int(bits),
-                relevant=bool(database.labels[item] == label),
-            )
-            for bits, item in zip(distance[:NUM_NEIGHBOURS].tolist(), found[:NUM_NEIGHBOURS].tolist(), strict=True)
+            Neighbour(**shown("database", item), distance=bits, relevant=relevant[item]) for bits, item in nearest
         )
-        results.append(SearchResult(read_image(images["query"][row]["image"]), (names[label],), neighbours))
+        results.append(SearchResult(**shown("query", row), neighbours=neighbours))
     return results
 
 

@@ -23,33 +23,20 @@ MOST_FLIPPED = 300  # most classes with an optimal order of leaves, which takes 
 
 
 class Branch(NamedTuple):
-    """Consecutive classes in a table that lie under one node of a taxonomy.
+    """Consecutive classes in a table that lie under one node of a taxonomy."""
 
-    Attributes:
-        name: Name of the node; empty for classes without a node.
-        size: Number of classes.
-    """
-
-    name: str
-    size: int
+    name: str  # of the node; empty for classes without a node
+    size: int  # number of classes
 
 
 class CenterTables(NamedTuple):
-    """Similarities of centers before the first and after the last reassignment, in one order.
+    """Similarities of centers before the first and after the last reassignment, in one order."""
 
-    Attributes:
-        before: Similarities `(R, R)`; NaN where a row and a column have no pair of different classes.
-        after: Similarities `(R, R)`, with the same NaN.
-        names: Names of the R rows: classes, or nodes above them.
-        branches: Branches that lines separate, in the order of the rows; empty without a taxonomy.
-        has_nodes: Whether rows are nodes of the taxonomy, and cells means over pairs of different classes.
-    """
-
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
-    names: list[str]
-    branches: list[Branch]
-    has_nodes: bool
+    before: NDArray[np.float64]  # (R, R); NaN where a row and a column have no pair of different classes
+    after: NDArray[np.float64]  # (R, R), with the same NaN
+    names: list[str]  # of the R rows: classes, or nodes above them
+    branches: list[Branch]  # separated by lines, in the order of the rows; empty without a taxonomy
+    has_nodes: bool  # whether rows are nodes of the taxonomy, and cells means over pairs of different classes
 
 
 def center_tables(content: ReportContent) -> CenterTables:

@@ -3,8 +3,7 @@
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib import style
@@ -22,29 +21,17 @@ from modeling_crh.runtime.html import SMALL_SIDE
 PIXELS_PER_INCH = 100  # pixels of the page; files have twice as many, for dense screens
 
 
-@dataclass(frozen=True)
-class Palette:
-    """Colours of plots, the same as in the stylesheet of the pages.
+class Palette(NamedTuple):
+    """Colours of plots, the same as in the stylesheet of the pages."""
 
-    Args:
-        surface: Colour of the background.
-        ink: Colour of important text.
-        muted: Colour of the text of axes.
-        line: Colour of grids and frames.
-        accent: Colour of the first series.
-        second: Colour of the second series.
-        hit: Colour of the frame of a relevant item.
-        miss: Colour of the frame of any other item.
-    """
-
-    surface: str
-    ink: str
-    muted: str
-    line: str
-    accent: str
-    second: str
-    hit: str
-    miss: str
+    surface: str  # background
+    ink: str  # important text
+    muted: str  # text of axes
+    line: str  # grids and frames
+    accent: str  # first series
+    second: str  # second series
+    hit: str  # frame of a relevant item
+    miss: str  # frame of any other item
 
 
 LIGHT = Palette("#ffffff", "#1c1b19", "#5f5d57", "#e4e2dc", "#2566c8", "#b4541a", "#1a7f37", "#c62828")
@@ -57,16 +44,9 @@ def draw_png(
     palette: Palette,
     layout: Literal["constrained", "compressed"] | None = "constrained",
 ) -> bytes:
-    """Draw a figure as a PNG file.
+    """Draw a figure as the bytes of a PNG file, of twice the `size`, which is in pixels of the page.
 
-    Args:
-        draw: Function that adds axes to a given figure.
-        size: Width and height in pixels of the page.
-        palette: Colours of the figure.
-        layout: Layout engine of matplotlib; None if `draw` places the axes.
-
-    Returns:
-        Bytes of a PNG file of twice that size.
+    `draw` adds axes to a given figure, which a layout engine of matplotlib places; with `layout` None it places them.
     """
     with style.context(["default", _settings(palette)]):
         width, height = size
@@ -151,10 +131,6 @@ def draw_precision_recall(curve: PrecisionRecallCurve, palette: Palette, *, narr
 
 def labelled_radii(recall: list[float], precision: list[float]) -> list[int]:
     """Choose the radii to label, 0 first: each far enough from the last labelled one.
-
-    Args:
-        recall: Mean recall by radius.
-        precision: Mean precision by radius.
 
     Example:
         >>> labelled_radii([0.0, 0.05, 0.5, 1.0], [1.0, 1.0, 0.9, 0.1])

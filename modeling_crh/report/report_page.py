@@ -3,8 +3,8 @@
 import base64
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from modeling_crh.metrics import CenterSemantics, SemanticCorrelation, center_similarity, worst_classes
 from modeling_crh.metrics.figures import explain_figure
@@ -18,8 +18,7 @@ from modeling_crh.runtime.terminal import format_figure
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-@dataclass(frozen=True, eq=False)
-class Plot:
+class Plot(NamedTuple):
     """One plot as PNG files: for light and dark pages, in wide and narrow form."""
 
     light: bytes
@@ -40,33 +39,21 @@ def draw_plots(content: ReportContent) -> dict[str, Plot]:
 
 
 def render_page(content: ReportContent, plots: Mapping[str, Plot]) -> str:
-    """Fill in the template, which escapes all text.
-
-    Args:
-        content: Content of the report.
-        plots: Plots from `draw_plots`.
-
-    Returns:
-        HTML with all pictures embedded.
-    """
-    functions = {"thumbnail": Thumbnail.of, "png_uri": _png_uri, "format_fact": _format_fact}
-    return (
-        page_templates(_TEMPLATES, **functions)
-        .get_template("report.html")
-        .render(
-            content=content,
-            plots=plots,
-            precision=_headline_precision(content),
-            num_bytes=-(-content.num_bits // 8),
-            hits_text=_describe_hits(content),
-            curve_text=_describe_curve(content),
-            order_text=_describe_order(content, center_tables(content)),
-            centers_text=_describe_centers(content),
-            semantics=[_describe_semantics(item) for item in content.semantics or ()],
-            training_text=_describe_training(content),
-            worst=worst_classes(content.classes or ()),
-            rows=[(*explain_figure(name), _format_values(content, name)) for name in content.figures],
-        )
+    """Fill in the template, which escapes all text, with all pictures embedded; the plots come from `draw_plots`."""
+    templates = page_templates(_TEMPLATES, thumbnail=Thumbnail.of, png_uri=_png_uri, format_fact=_format_fact)
+    return templates.get_template("report.html").render(
+        content=content,
+        plots=plots,
+        precision=_headline_precision(content),
+        num_bytes=-(-content.num_bits // 8),
+        hits_text=_describe_hits(content),
+        curve_text=_describe_curve(content),
+        order_text=_describe_order(content, center_tables(content)),
+        centers_text=_describe_centers(content),
+        semantics=[_describe_semantics(item) for item in content.semantics or ()],
+        training_text=_describe_training(content),
+        worst=worst_classes(content.classes or ()),
+        rows=[(*explain_figure(name), _format_values(content, name)) for name in content.figures],
     )
 
 
@@ -171,17 +158,10 @@ def _png_uri(content: bytes) -> str:
 
 
 def write_report(content: ReportContent, folder: str | Path) -> Path:
-    """Write the self-contained `report.html`, and its pictures as PNG files beside it.
+    """Write the self-contained `report.html`, and its pictures as PNG files beside it; return its path.
 
     Everything is drawn before anything is written, and the files appear only when all are complete; older files of
-    these names are replaced.
-
-    Args:
-        content: Content of the report.
-        folder: Folder of the report, created if missing.
-
-    Returns:
-        Path of `report.html`.
+    these names are replaced. The folder is created if missing.
     """
     folder = Path(folder)
     plots = draw_plots(content)
