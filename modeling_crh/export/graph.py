@@ -51,28 +51,21 @@ class CodesGraph(nn.Module):
         super().__init__()
         if not isinstance(model, CRHModel):
             raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
-        if model.main_input_name in ("input_values", "input_features"):
-            raise ValueError(
-                f"`model` must read images, texts or features to be exported, but reads `{model.main_input_name}`."
-            )
-        reads_images = model.main_input_name == "pixel_values"
-        if pixel_values and not reads_images:
-            raise ValueError(
-                f"`pixel_values` must be False for a model that reads `{model.main_input_name}`, but is True."
-            )
-        self.input_names = [model.main_input_name]
+        reads = model.main_input_name
+        if reads in ("input_values", "input_features"):
+            raise ValueError(f"`model` must read images, texts or features to be exported, but reads `{reads}`.")
+        if pixel_values and reads != "pixel_values":
+            raise ValueError(f"`pixel_values` must be False for a model that reads `{reads}`, but is True.")
+        self.input_names = [reads]
         self.image_size: tuple[int, int] | None = None
         self.normalization: tuple[Tensor, Tensor] | None = None
-        self.text_length: int | None = None
-        if model.main_input_name == "input_ids":
-            self.text_length = whole_length(model)
-            if self.text_length is None:
-                self.input_names.append("attention_mask")
-        if reads_images:
+        self.text_length = whole_length(model) if reads == "input_ids" else None
+        if reads == "input_ids" and self.text_length is None:
+            self.input_names.append("attention_mask")
+        if reads == "pixel_values":
             if not isinstance(processor, BaseImageProcessor):
-                raise ValueError(
-                    f"`processor` must be the model's image processor, but got {type(processor).__name__}."
-                )
+                found = type(processor).__name__
+                raise ValueError(f"`processor` must be the model's image processor, but got {found}.")
             self.image_size = resized_size(processor)
             if not pixel_values:
                 self.input_names = ["images"]
@@ -119,10 +112,6 @@ class CodesGraph(nn.Module):
 
     def read_images(self, images: Sequence[ImageSource], processor: BaseImageProcessor) -> Batch:
         """Prepare images as an input of the graph, by name; the graph itself normalizes `images`.
-
-        Args:
-            images: N images in any form of `modeling_crh.images.read_image`.
-            processor: Image processor of the model.
 
         Raises:
             ValueError: If an image cannot be read.
@@ -173,11 +162,7 @@ _QUANTIZED = {"DynamicQuantizeLinear", "QuantizeLinear"}
 
 
 def store_halves(graph: onnx.ModelProto, precision: str) -> None:
-    """Store the weight matrices of a graph in `float16` or `bfloat16`; the graph still computes in float32.
-
-    Args:
-        graph: Graph in float32; it is changed.
-        precision: `float16` or `bfloat16`.
+    """Store the weight matrices of a float32 graph, in place, in `float16` or `bfloat16`; it still computes in float32.
 
     Raises:
         ValueError: If a weight is too large for float16.

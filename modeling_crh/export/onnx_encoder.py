@@ -38,8 +38,7 @@ class OnnxEncoder(Encoder):
     Args:
         model: Trained model of images, texts or features.
         processor: Image processor or tokenizer of the model; None for features.
-        batch_size: Number of items that go through the graph at a time.
-        num_workers: Number of processes that decode items; None lets `choose_workers` choose.
+        **settings: `batch_size` and `num_workers`, see `Encoder`.
 
     Raises:
         ValueError: If the model reads sound, or its processor makes images of several sizes.

@@ -82,8 +82,7 @@ def export_onnx(
     graph = CodesGraph(model, processor, pixel_values=pixel_values)
     batches = None if calibration is None else _batches(graph, calibration, processor, precision)
     exported = exported_graph(graph, precision, batches)
-    metadata = _metadata(model, graph, processor, precision, model_name)
-    onnx.helper.set_model_props(exported, metadata)
+    onnx.helper.set_model_props(exported, _metadata(model, graph, processor, precision, model_name))
     with whole_file(target) as partial:
         partial.write_bytes(exported.SerializeToString())
     return target
@@ -92,10 +91,7 @@ def export_onnx(
 def exported_graph(graph: CodesGraph, precision: Precision, batches: Sequence[Batch] | None) -> onnx.ModelProto:
     """Export a graph in a precision, after its codes in float32 were compared with those of the model.
 
-    Args:
-        graph: Graph to export.
-        precision: See `export_onnx`.
-        batches: Inputs that give the ranges of activations for `int8`, see `quantize`.
+    The `batches` give the ranges of activations for `int8`, see `quantize`.
 
     Raises:
         ValueError: If the model cannot be exported, exceeds the 2 GB of an ONNX file, or computes other codes under

@@ -47,19 +47,12 @@ class DistanceCounts:
 
 @dataclass(frozen=True, eq=False)
 class RetrievalTask:
-    """Queries and database, checked and packed.
+    """Queries and database, checked and packed."""
 
-    Attributes:
-        words: Codes of both sides, `(W, Q)` and `(W, N)`, from `pack_words`.
-        labels: Labels of both sides, from `pack_label_pair`.
-        num_bits: Number of bits of a code, `K`.
-        leave_one_out: Whether to leave each query out of its own ranking.
-    """
-
-    words: tuple[NDArray[np.uint64], NDArray[np.uint64]]
-    labels: tuple[NDArray[Any], NDArray[Any]]
-    num_bits: int
-    leave_one_out: bool
+    words: tuple[NDArray[np.uint64], NDArray[np.uint64]]  # codes of both sides, (W, Q) and (W, N), from `pack_words`
+    labels: tuple[NDArray[Any], NDArray[Any]]  # of both sides, from `pack_label_pair`
+    num_bits: int  # K
+    leave_one_out: bool  # whether to leave each query out of its own ranking
 
     @property
     def num_items(self) -> int:

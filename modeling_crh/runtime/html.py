@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
 
 def page_templates(folder: Path, **functions: Any) -> "Environment":
-    """Load the templates of a folder, and the frame `document.html` and stylesheet that all pages share.
-
-    Args:
-        folder: Folder of templates.
-        **functions: Functions and values that the templates may use.
+    """Load the templates of a folder, which may use `functions`, and the frame and stylesheet that all pages share.
 
     Raises:
         ModuleNotFoundError: If Jinja is not installed.
@@ -48,24 +44,15 @@ SMALL_SIDE = 64
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture as a `data:` URI, or the reason why it is missing.
+    """A picture as a `data:` URI, or the reason why it is missing."""
 
-    Args:
-        uri: The URI; empty without a picture.
-        sharp: Whether the pixels stay sharp when they are enlarged.
-        fault: Short reason why there is no picture.
-    """
-
-    uri: str = ""
-    sharp: bool = False
-    fault: str = ""
+    uri: str = ""  # empty without a picture
+    sharp: bool = False  # whether the pixels stay sharp when they are enlarged
+    fault: str = ""  # short reason why there is no picture
 
     @classmethod
     def of(cls, pixels: NDArray[np.uint8]) -> "Thumbnail":
-        """Make the thumbnail of a picture: PNG if it is small, else JPEG of at most `LARGEST_SIDE` pixels a side.
-
-        Args:
-            pixels: RGB image, `(H, W, 3)`.
+        """Make the thumbnail of `(H, W, 3)` pixels: PNG if they are few, else JPEG of at most `LARGEST_SIDE` a side.
 
         Example:
             >>> Thumbnail.of(np.zeros((8, 8, 3), np.uint8)).uri[:22]
@@ -104,12 +91,8 @@ def check_image_root(root: str | Path) -> Path:
 def file_within(root: Path, path: str) -> Path | str:
     """Find the file of an item of an untrusted index: links and `..` are resolved, and no file is opened.
 
-    Args:
-        root: Folder of the images.
-        path: Path in the index, absolute or relative to `root`.
-
     Returns:
-        The file; or, in a few words, why there is none within `root`.
+        The file of a path that is absolute or relative to `root`; or, in a few words, why there is none within `root`.
     """
     try:
         file = Path(os.path.realpath(root / path))

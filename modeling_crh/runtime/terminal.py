@@ -139,18 +139,11 @@ def name_bad_rows(bad_rows: Sequence[Any]) -> None:
 
 
 def print_figures(figures: dict[str, Any], title: str, as_json: bool, context: dict[str, Any]) -> None:
-    """Print a table of figures on standard output.
-
-    Args:
-        figures: Figures by name.
-        title: Title of the table.
-        as_json: Print one JSON document instead.
-        context: Entries that precede the figures in that document.
-    """
+    """Print a table of figures on standard output, or one JSON document of the context and the figures."""
     if as_json:
         typer.echo(json.dumps(context | figures))
-        return
-    print_table(("figure", "value"), [(name, format_figure(value)) for name, value in figures.items()], title=title)
+    else:
+        print_table(("figure", "value"), [(name, format_figure(value)) for name, value in figures.items()], title=title)
 
 
 def format_figure(value: Any) -> str:

@@ -82,19 +82,11 @@ class HammingRetrieval(evaluate.Metric):
         if (database_codes is None) != (database_labels is None):
             missing = "database_codes" if database_codes is None else "database_labels"
             raise ValueError(f"`database_codes` and `database_labels` must come together, but `{missing}` is missing.")
-        queries = (_codes(predictions, packed), torch.as_tensor(references))
+        codes, labels = _codes(predictions, packed), torch.as_tensor(references)
         alone = database_codes is None
-        database = queries if alone else (_codes(database_codes, packed), torch.as_tensor(database_labels))
-        return retrieval_figures(
-            queries[0],
-            database[0],
-            queries[1],
-            database[1],
-            leave_one_out=alone,
-            top_k=top_k,
-            top_r=top_r,
-            radius=radius,
-        )
+        database = (codes, labels) if alone else (_codes(database_codes, packed), torch.as_tensor(database_labels))
+        case = (codes, database[0], labels, database[1])
+        return retrieval_figures(*case, leave_one_out=alone, top_k=top_k, top_r=top_r, radius=radius)
 
 
 def _codes(codes: Any, packed: bool) -> Tensor:
