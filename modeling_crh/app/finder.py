@@ -98,12 +98,7 @@ class Answer:
 class Finder:
     """Encode images and texts, search for codes, and describe the items found.
 
-    Args:
-        index: Index of codes of images.
-        model: Folder or Hub id of the model that made the codes.
-        pictures: Function that gives the pictures of the items.
-        text_model: Folder or Hub id of a model of texts with the same centers; None answers no texts.
-        **settings: `dtype` and `compiled` of the `Encoder`, see `load_encoder`.
+    Models and settings are those of `build_page`; `pictures` gives the pictures of the items.
 
     Raises:
         ValueError: If a model does not exist, did not make the codes and has other centers, or does not read images or
@@ -212,14 +207,9 @@ FORMATS = ("PNG", "JPEG", "WebP", "GIF", "AVIF", "BMP")
 
 
 def read_upload(content: Any, size: Any = None) -> NDArray[np.uint8]:
-    """Decode an image from a browser.
+    """Decode an untrusted image, which a browser sends in base 64, to pixels `(H, W, 3)`.
 
-    Args:
-        content: File in base 64; not trusted.
-        size: Size in bytes that the page reports; it sends no content of more than `MAX_BYTES`.
-
-    Returns:
-        Pixels, `(H, W, 3)`.
+    The page reports its size in bytes, and sends no content of more than `MAX_BYTES`.
 
     Raises:
         ValueError: If the image exceeds `MAX_BYTES`, `MAX_PIXELS` or `MAX_RATIO`, or is not a complete image of one of

@@ -58,11 +58,7 @@ def center_tables(content: ReportContent) -> CenterTables:
 
 
 def mean_by_node(table: NDArray[np.float64], nodes: Sequence[tuple[str, ...]]) -> NDArray[np.float64]:
-    """Average a table over the rows and columns of each node, without the diagonal.
-
-    Args:
-        table: Table to average, `(C, C)`.
-        nodes: Node of each of the C rows; equal nodes are consecutive.
+    """Average a table `(C, C)` over the rows and columns of each node, without the diagonal.
 
     Returns:
         `(R, R)` for R different nodes; NaN for a node of one row with itself.
@@ -83,13 +79,7 @@ def mean_by_node(table: NDArray[np.float64], nodes: Sequence[tuple[str, ...]]) -
 
 
 def cluster_order(centers: Tensor) -> list[int]:
-    """Order the classes so that similar ones are neighbours: the leaves of average linkage by Hamming distance.
-
-    Args:
-        centers: Centers `(C, K)`, every entry -1 or +1.
-
-    Returns:
-        The C rows in that order.
+    """Order the rows of centers `(C, K)` so that similar ones are neighbours, by average linkage of Hamming distances.
 
     Example:
         >>> cluster_order(torch.tensor([[1, 1, 1, 1], [-1, -1, -1, -1], [1, 1, 1, -1], [-1, -1, 1, -1]]))

@@ -13,29 +13,17 @@ from modeling_crh.metrics import CenterSemantics, ClassFigures, PrecisionRecallC
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """An item of the database that a query found.
+    """An item of the database that a query found."""
 
-    Args:
-        image: Pixels, `(H, W, 3)` uint8.
-        labels: Names of the item's labels; any text.
-        distance: Distance from the query, in bits.
-        relevant: Whether the item shares a label with the query.
-    """
-
-    image: NDArray[np.uint8]
-    labels: tuple[str, ...]
-    distance: int
-    relevant: bool
+    image: NDArray[np.uint8]  # pixels, (H, W, 3)
+    labels: tuple[str, ...]  # names of the item's labels; any text
+    distance: int  # from the query, in bits
+    relevant: bool  # whether the item shares a label with the query
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
     """A query and its nearest items.
-
-    Args:
-        image: Pixels of the query, `(H, W, 3)` uint8.
-        labels: Names of the query's labels; any text.
-        neighbours: Nearest items, at least one, nearest first.
 
     Example:
         >>> black = np.zeros((28, 28, 3), np.uint8)
@@ -43,9 +31,9 @@ class SearchResult:
         1
     """
 
-    image: NDArray[np.uint8]
-    labels: tuple[str, ...]
-    neighbours: tuple[Neighbour, ...]
+    image: NDArray[np.uint8]  # pixels of the query, (H, W, 3)
+    labels: tuple[str, ...]  # names of the query's labels; any text
+    neighbours: tuple[Neighbour, ...]  # at least one, nearest first
 
     @property
     def hits(self) -> int:
@@ -55,19 +43,12 @@ class SearchResult:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The same experiment with one thing changed, shown beside the report's own experiment.
+    """The same experiment with one thing changed, shown beside the report's own experiment."""
 
-    Args:
-        own_name: Name of the report's own experiment, such as "reassigned centers".
-        name: Name of the other experiment, such as "centers that never move".
-        figures: Figures from `retrieval_figures`, as in `ReportContent`.
-        results: Searches by the same queries as in `ReportContent`, in the same order.
-    """
-
-    own_name: str
-    name: str
-    figures: Mapping[str, float]
-    results: Sequence[SearchResult]
+    own_name: str  # name of the report's own experiment, such as "reassigned centers"
+    name: str  # name of the other experiment, such as "centers that never move"
+    figures: Mapping[str, float]  # from `retrieval_figures`, as in `ReportContent`
+    results: Sequence[SearchResult]  # by the same queries as in `ReportContent`, in the same order
 
 
 @dataclass(frozen=True, eq=False)

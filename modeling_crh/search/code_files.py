@@ -76,12 +76,9 @@ def read_codes(
 
 
 def find_codes(codes: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
-    """Return the file or folder of codes; those that are a dataset on the Hub are downloaded first.
+    """Return the file or folder of codes; pushed codes, such as `org/codes`, are downloaded first.
 
-    Args:
-        codes: File or folder, or the Hub id of codes that were pushed, such as `org/codes`.
-        revision: Branch, tag or commit of the dataset; None takes the main branch.
-        token: Access token; None means the token that `hf auth login` has stored.
+    `revision` and `token` are those of `HammingIndex.from_pretrained`.
 
     Raises:
         ValueError: If there is no such dataset, or it holds no codes.

@@ -28,17 +28,11 @@ from modeling_crh.search.lance_view import Condition, LanceView
 
 @dataclass(frozen=True)
 class TableVersion:
-    """A state of a table that can be opened again.
+    """A state of a table that can be opened again."""
 
-    Args:
-        number: Number of the version, from 1.
-        time: Local time of writing.
-        num_items: Number of rows.
-    """
-
-    number: int
-    time: datetime
-    num_items: int
+    number: int  # of the version, from 1
+    time: datetime  # of writing, local
+    num_items: int  # number of rows
 
 
 class LanceIndex(LanceView):

@@ -93,12 +93,9 @@ def _check_weights(index: CodeIndex, model: str) -> None:
 
 
 def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
-    """Load the model that made the codes of an index, or one with its centers.
+    """Load the model that made the codes of an index, or one with its centers, from a folder or the Hub.
 
-    Args:
-        index: Index to search.
-        model: Folder or Hub id of the model.
-        **settings: Settings of the `Encoder`, such as `num_workers`; the `dtype` `"auto"` is that of the index.
+    The settings are those of the `Encoder`, such as `num_workers`; the `dtype` `"auto"` is that of the index.
 
     Raises:
         ValueError: If the model does not exist, did not make the codes, has got other weights since, or makes codes of
@@ -118,10 +115,7 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
 def query_logits(sources: Sequence[QuerySource], num_bits: int, encoder: Encoder | None = None) -> Tensor:
     """Compute the hash logits of queries in batches, whose signs are their codes; a code has logits of -1 and +1.
 
-    Args:
-        sources: Q queries.
-        num_bits: Number of bits of the index, K.
-        encoder: Encoder of the model that made the codes of the index; None if all queries are codes.
+    The encoder is that of `load_encoder`; None if all queries are codes.
 
     Returns:
         `(Q, K)` float32, on the CPU.
