@@ -143,18 +143,15 @@ def class_levels(dataset: Dataset) -> dict[str, list[str]]:
     if missing:
         raise ValueError(f"`dataset` must have the columns label, group and subgroup, but has no {', '.join(missing)}.")
     columns = dataset.select_columns(["label", *LEVELS])[:]
-    names = label_names(dataset)
-    found = {}
+    names, found = label_names(dataset), {}
+    if absent := set(range(len(names))) - set(columns["label"]):
+        raise ValueError(f"`dataset` must have a row of every class, but has none of {names[min(absent)]!r}.")
     for level in LEVELS:
-        above = dict(zip(columns["label"], columns[level], strict=True))
-        for label in range(len(names)):
-            if label not in above:
-                raise ValueError(f"`dataset` must have a row of every class, but has none of {names[label]!r}.")
-        for label, node in zip(columns["label"], columns[level], strict=True):
-            if above[label] != node:
-                raise ValueError(f"`dataset` must have one {level} a class, but {names[label]!r} has several.")
-        feature = dataset.features[level]
-        nodes = [above[label] for label in range(len(names))]
+        pairs = list(zip(columns["label"], columns[level], strict=True))
+        above = dict(pairs)
+        if several := [label for label, node in pairs if above[label] != node]:
+            raise ValueError(f"`dataset` must have one {level} a class, but {names[several[0]]!r} has several.")
+        feature, nodes = dataset.features[level], [above[label] for label in range(len(names))]
         found[level] = [feature.names[node] for node in nodes] if isinstance(feature, ClassLabel) else nodes
     return found
 
@@ -209,17 +206,7 @@ def choose_columns(
         _check_column("id_column", source.id_column, part.rows.features)
     if label == value:
         raise ValueError(f"`label_column` must be another column than `{kind}_column`, but both are {value!r}.")
-    if label is None:
-        return Columns(kind, value, None, source.id_column)
-    form = find_label_form(
-        part.rows.features,
-        label,
-        part.rows.first_cells(label),
-        separator=source.label_separator,
-        multi_hot=source.multi_hot,
-        label_names=label_names,
-        is_csv=part.is_csv,
-    )
+    form = None if label is None else find_label_form(part, label, source, label_names)
     return Columns(kind, value, form, source.id_column)
 
 
@@ -246,8 +233,7 @@ def stored_file(value: Any, base: Path | None) -> dict[str, Any]:
 
 
 def _choose_value(source: DataSource, features: Features) -> tuple[Kind, str]:
-    kinds: tuple[Kind, ...] = ("image", "audio", "text", "features")
-    named = [(kind, name) for kind in kinds if (name := getattr(source, f"{kind}_column")) is not None]
+    named = [(kind, name) for kind in PLURALS if (name := getattr(source, f"{kind}_column")) is not None]
     if len(named) > 1:
         first, second = named[:2]
         raise ValueError(f"Only one of `{first[0]}_column` and `{second[0]}_column` may be named, but both are.")

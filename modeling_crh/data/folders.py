@@ -64,12 +64,10 @@ def media_files(root: str | Path, kind: Kind | None = None) -> MediaFolder:
         ValueError: If the path of a file is not in UTF-8, or the folder holds images and sounds and `kind` is None.
     """
     found = MediaFolder(Path(root).absolute(), kind or "image")
-    suffixes = IMAGE_SUFFIXES | SOUND_SUFFIXES if kind is None else _SUFFIXES[kind]
-    _walk(found, suffixes, "", ())
+    _walk(found, IMAGE_SUFFIXES | SOUND_SUFFIXES if kind is None else _SUFFIXES[kind], "", ())
     if kind is None:
         found.kind = _only_kind(found)
-    empty = found.passed_over.pop(_EMPTY, 0)
-    if empty:
+    if empty := found.passed_over.pop(_EMPTY, 0):
         found.passed_over[f"folders without {_ONE[found.kind]}"] = empty
     found.files.sort()
     found.metadata.sort()
@@ -112,16 +110,12 @@ def _walk(found: MediaFolder, suffixes: frozenset[str], below: str, ancestors: t
                 is_used |= _walk(found, suffixes, f"{name}/", (*ancestors, own))
             elif not os.path.isfile(entry.path):
                 found.passed_over["pipes, sockets or devices" if os.path.exists(entry.path) else "broken links"] += 1
-            elif entry.name in METADATA:
-                found.metadata.append(name)
-                is_used = True
-            elif _suffix(entry.name) in suffixes:
-                found.files.append(name)
+            elif entry.name in METADATA or _suffix(name) in suffixes:
+                (found.metadata if entry.name in METADATA else found.files).append(name)
                 is_used = True
             else:
-                suffix = _suffix(entry.name)
-                is_known = entry.name.lower() in _RUBBISH or not suffix
-                found.passed_over[entry.name if is_known else f"{suffix} files"] += 1
+                is_known = entry.name.lower() in _RUBBISH or not _suffix(name)
+                found.passed_over[entry.name if is_known else f"{_suffix(name)} files"] += 1
     if not is_used and below:
         found.passed_over[_EMPTY] += 1
     return is_used

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import ClassLabel, Features, LargeList, List
+from datasets import ClassLabel, LargeList, List
 
+from modeling_crh.data.tables import Part
+from modeling_crh.data_source import DataSource
 from modeling_crh.runtime.terminal import say
 
 Label = str | list[str] | None
@@ -62,9 +64,7 @@ class LabelForm:
 
     def order(self, names: set[str]) -> list[str]:
         """Return class names in the order of their ids: as declared, or else as `sort_names` orders them."""
-        if self.class_names is not None:
-            return list(self.class_names)
-        return sort_names(names)
+        return sort_names(names) if self.class_names is None else list(self.class_names)
 
     def _flagged(self, value: Any, place: object) -> list[str]:
         if value is None:
@@ -103,31 +103,20 @@ def sort_names(names: set[str]) -> list[str]:
     return sorted(names, key=int if are_numbers else None)
 
 
-def find_label_form(
-    features: Features,
-    column: str,
-    first_rows: Sequence[Any],
-    *,
-    separator: str | None = None,
-    multi_hot: bool = False,
-    label_names: Sequence[str] | None = None,
-    is_csv: bool = False,
-) -> LabelForm:
-    """Find the form of a column of labels.
+def find_label_form(part: Part, column: str, source: DataSource, label_names: Sequence[str] | None = None) -> LabelForm:
+    """Find the form of a column of labels, by its type, its first cells, and what the source says of it.
 
     Args:
-        features: Types of all columns.
+        part: Rows of the source.
         column: Name of the column of labels.
-        first_rows: First cells of the column, to detect multi-hot labels.
-        separator: Text between several labels of a cell; None for one label per cell.
-        multi_hot: Whether lists of 0 and 1 are one flag per class.
+        source: Data source, with `label_separator` and `multi_hot`.
         label_names: Names of the classes, if known.
-        is_csv: Whether the column comes from a CSV file, with text in every cell.
 
     Raises:
         ValueError: If the column holds no labels, or holds lists of 0 and 1 that were not declared multi-hot.
     """
-    feature = features[column]
+    feature, first_rows = part.rows.features[column], part.rows.first_cells(column)
+    separator, multi_hot = source.label_separator, source.multi_hot
     is_list = isinstance(feature, List | LargeList)
     inner = feature.feature if is_list else feature
     if not isinstance(inner, ClassLabel) and not str(getattr(inner, "dtype", "")).startswith(_TYPES):
@@ -148,11 +137,11 @@ def find_label_form(
     if flags:
         known = label_names if label_names is not None and len(label_names) == flags else map(str, range(flags))
         return LabelForm(column, True, tuple(known), flags=flags)
-    if separator is not None and not (is_csv or str(getattr(inner, "dtype", "")).endswith("string")):
+    if separator is not None and not (part.is_csv or str(getattr(inner, "dtype", "")).endswith("string")):
         raise ValueError(f"`label_separator` must be left out for {column!r}, which holds no text, but {feature}.")
     if separator is None and not is_list:
         _mention_commas(column, first_rows)
-    return LabelForm(column, is_list or separator is not None, names, separator, is_text=is_csv)
+    return LabelForm(column, is_list or separator is not None, names, separator, is_text=part.is_csv)
 
 
 def _count_flags(rows: Sequence[Any]) -> int:

@@ -115,10 +115,7 @@ class OpenedSource:
                     yield shard, self.rows(shard * shard_size, (shard + 1) * shard_size)
             return
         rows = self.rows(first * shard_size)
-        for shard in count(first):
-            head = next(rows, None)
-            if head is None:
-                return
+        for shard, head in zip(count(first), rows):
             block = chain([head], islice(rows, shard_size - 1))
             if wanted(shard):
                 yield shard, block
@@ -131,17 +128,13 @@ class OpenedSource:
             ValueError: If the source, a label or an id cannot be read.
             OSError: If the operating system cannot read a file, such as for a denied permission.
         """
-        chunks = self._all_rows.only(self.columns.names).chunks(start, stop)
         number = start
-        while True:
-            try:
-                chunk = next(chunks, None)
-            except READ_ERRORS as error:
-                raise_read_error(self.name, error)
-            if chunk is None:
-                return
-            yield from self._read(chunk, number)
-            number += len(chunk.table)
+        try:
+            for chunk in self._all_rows.only(self.columns.names).chunks(start, stop):
+                yield from self._read(chunk, number)
+                number += len(chunk.table)
+        except READ_ERRORS as error:
+            raise_read_error(self.name, error)
 
     def spread(self, count: int) -> Iterator[Row]:
         """Yield at most `count` rows in order: spread evenly where rows are read by number, else the first."""

@@ -183,13 +183,10 @@ def _prepare(part: Part, columns: Columns, name: str, known: Sequence[str] | Non
     ids = _class_ids(named, names, part.rows, is_list=columns.label.is_list, is_given=known is not None)
     inputs = _canonical_inputs(rows, columns, part.rows)
     prepared: Dataset = inputs.add_column("label", ids, feature=label_feature(names, multi_label=columns.label.is_list))
-    if columns.id is not None:
-        prepared = concatenate_datasets(
-            [prepared, rows.select_columns(columns.id).rename_columns({columns.id: "id"})], axis=1
-        )
+    others = [] if columns.id is None else [rows.select_columns(columns.id).rename_columns({columns.id: "id"})]
     if set(LEVELS) <= set(rows.column_names) - set(columns.names):
-        prepared = concatenate_datasets([prepared, rows.select_columns(list(LEVELS))], axis=1)
-    return prepared
+        others.append(rows.select_columns(list(LEVELS)))
+    return concatenate_datasets([prepared, *others], axis=1) if others else prepared
 
 
 def _as_files(inputs: Dataset, kind: Kind) -> Dataset:
@@ -233,15 +230,14 @@ def _fetch_urls(prepared: Dataset, kind: Kind, allow_urls: str, *, skip_bad: boo
                 raise bad[row].as_error() from error
             return cell | {"bytes": b""}
 
+    def fetch_some(cells: list[dict[str, Any]], rows: list[int]) -> dict[str, list[dict[str, Any]]]:
+        bar.update(len(cells))
+        return {kind: list(threads.map(fetch, cells, rows))}
+
     with (
         ThreadPoolExecutor(_FETCHED_AT_A_TIME) as threads,
         progress_bar(total=len(stored), desc="Fetching URLs") as bar,
     ):
-
-        def fetch_some(cells: list[dict[str, Any]], rows: list[int]) -> dict[str, list[dict[str, Any]]]:
-            bar.update(len(cells))
-            return {kind: list(threads.map(fetch, cells, rows))}
-
         fetched = stored.map(
             fetch_some,
             with_indices=True,

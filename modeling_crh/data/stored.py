@@ -94,10 +94,8 @@ class Stored:
 def open_stored(source: DataSource) -> Stored:
     """Open a source before its columns are chosen."""
     data = source.dataset
-    if isinstance(data, Dataset | IterableDataset):
-        return Stored("a dataset object", "", {"all": _part_of(data)})
-    if isinstance(data, DatasetDict | IterableDatasetDict):
-        return Stored("a dataset object", "", {str(name): _part_of(split) for name, split in data.items()})
+    if isinstance(data, Dataset | DatasetDict | IterableDataset | IterableDatasetDict):
+        return Stored("a dataset object", "", _parts_of(data, "the dataset"))
     path, name = check_path("dataset", data), str(data)
     if name in BENCHMARKS:
         train, test = read_benchmark(name, source.data_dir)
@@ -105,10 +103,8 @@ def open_stored(source: DataSource) -> Stored:
         return Stored(name, version, {"train": _part_of(train, name), "query": _part_of(test, name)})
     if source.data_dir is not None:
         raise ValueError(f"`data_dir` must be given with a benchmark only, but got {source.data_dir!r} with {name!r}.")
-    if path.is_dir():
-        opened = _open_folder(path, source)
-        if opened is not None:
-            return opened
+    if path.is_dir() and (opened := _open_folder(path, source)) is not None:
+        return opened
     files = find_tables(name)
     if files is not None:
         parts = {part: open_tables(some, name) for part, some in divide_tables(files).items()}
@@ -124,7 +120,12 @@ def open_stored(source: DataSource) -> Stored:
     return _open_hub(name, source.config, source.revision)
 
 
-def _part_of(data: Dataset | IterableDataset, name: str = "the dataset", *, is_csv: bool = False) -> Part:
+def _parts_of(data: Any, name: str) -> dict[str, Part]:
+    splits = data if isinstance(data, dict) else {"all": data}
+    return {str(split): _part_of(rows, name) for split, rows in splits.items()}
+
+
+def _part_of(data: Dataset | IterableDataset, name: str, *, is_csv: bool = False) -> Part:
     if isinstance(data, Dataset):
         rows = data.with_format(None)  # without the user's transform
         return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
@@ -135,11 +136,9 @@ def _open_folder(path: Path, source: DataSource) -> Stored | None:
     """Open a `save_to_disk` folder or a folder of images or sounds; return None for any other."""
     root = path.absolute()
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
-        saved = load_from_disk(str(root))
-        splits = saved if isinstance(saved, DatasetDict) else {"all": saved}
-        parts = {str(name): _part_of(split, str(path)) for name, split in splits.items()}
+        parts = _parts_of(load_from_disk(str(root)), str(path))
         return Stored(str(root), digest(sorted(root.rglob("*.arrow"))), parts)
-    named: tuple[Kind, ...] = tuple(kind for kind in FILE_KINDS if getattr(source, f"{kind}_column") is not None)
+    named = [kind for kind in FILE_KINDS if getattr(source, f"{kind}_column") is not None]
     return _open_files(root, named[0] if len(named) == 1 else None)
 
 

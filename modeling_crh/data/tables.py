@@ -51,13 +51,14 @@ def find_tables(name: str) -> list[Path] | None:
     """
     path = Path(name)
     if path.is_dir():
-        files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
+        found = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        files = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
     elif path.is_file():
         files = [path]
     elif "," in name and all(Path(part).is_file() for part in name.split(",")):
         files = [Path(part) for part in name.split(",")]
     else:
-        files = [Path(found) for found in sorted(glob.glob(name, recursive=True)) if Path(found).is_file()]
+        files = [file for file in map(Path, sorted(glob.glob(name, recursive=True))) if file.is_file()]
     tables = [file for file in files if file.suffix in SUFFIXES and not file.name.endswith(".labels.npy")]
     if path.is_dir():  # in which notes in tabs may lie beside the tables
         tables = [file for file in tables if file.suffix != ".tsv"] or tables
@@ -204,7 +205,3 @@ def _open(kind: str, files: list[Path], name: str) -> Part:
     if kind == ".tar":
         return Part(rows, lambda: read_stream(stream, digest(files)))
     return Part(rows, lambda: load_dataset(builder, data_files=texts, split="train"))
-
-
-def _is_hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
