@@ -7,19 +7,16 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel, ViTConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-)
+from transformers.models.auto import modeling_auto
 
 Tower = Literal["vision", "text", "audio"]
 """One of the models in a dual encoder such as CLIP."""
 
 Pooling = Literal["pooler", "cls", "mean", "last"]
 
-INPUTS = ("pixel_values", "input_ids", "input_values", "input_features")
-"""Inputs that a backbone may read: an image, a text, or a sound as samples or as a spectrogram."""
+KINDS: dict[str, Literal["image", "text", "audio"]]
+KINDS = {"pixel_values": "image", "input_ids": "text", "input_values": "audio", "input_features": "audio"}
+"""Kind of the items by the input of a backbone: a sound is read as samples or as a spectrogram."""
 
 _TOWER_FUNCTIONS = {"vision": "get_image_features", "audio": "get_audio_features", "text": "get_text_features"}
 _TOWER_MODULES = {"vision": ("vision", "visual", "image"), "text": ("text",), "audio": ("audio",)}
@@ -42,7 +39,7 @@ _REFUSED |= dict.fromkeys("oneformer rf_detr sam sam_hq sam2".split(), _NO_VECTO
 _REFUSED |= dict.fromkeys("canine convbert fnet funnel nystromformer reformer".split(), _PADDING)
 
 # Sounds take many forms; those of these models are known.
-_SOUND_MODELS = {*MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES, "clap", "clap_audio_model"}
+_SOUND_MODELS = {*modeling_auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES, "clap", "clap_audio_model"}
 
 # Modules that pool the mean of the patches where the config says so, as the authors do, and add no dense layer.
 _ADDED_POOLERS = ("beit", "data2vec-vision")
@@ -53,12 +50,7 @@ _CLS_TOKEN = re.compile(r"(embed\w*|stages\.\d+|patch_embeddings\.\d+)\.(cls_tok
 def build_backbone(
     config: PreTrainedConfig, *, tower: Tower | None = None, pooling: Pooling | None = None
 ) -> PreTrainedModel:
-    """Build a backbone with random weights.
-
-    Args:
-        config: Config of the whole model.
-        tower: Tower to keep of a dual encoder; None means vision, or audio if it has no vision.
-        pooling: How its output is going to be pooled, see `CRHConfig.pooling`.
+    """Build a backbone with random weights, see `only_needed`, from the config of the whole model.
 
     Raises:
         ValueError: If the model has no such tower, or cannot make one vector of an image, a text or a sound.
@@ -69,11 +61,7 @@ def build_backbone(
 
 
 def embed(backbone: PreTrainedModel, inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-    """Run a backbone and pool its output by the `pooling` that it was built with.
-
-    Args:
-        backbone: Backbone as `only_needed` leaves it.
-        inputs: Its inputs by name, each `(N, ...)`.
+    """Run a backbone, as `only_needed` leaves it, and pool its output by the `pooling` that it was built with.
 
     Returns:
         `(N, num_features)`, and the output of the backbone.
@@ -101,8 +89,7 @@ def pooled_width(backbone: PreTrainedModel) -> int:
 
 def pooling_of(backbone: PreTrainedModel) -> Pooling | None:
     """Pooling that a backbone was built with, see `CRHConfig.pooling`."""
-    pooling: Pooling | None = getattr(backbone, _POOLING, None)
-    return pooling
+    return cast(Pooling | None, getattr(backbone, _POOLING, None))
 
 
 def has_towers(backbone: PreTrainedModel) -> bool:
@@ -181,13 +168,11 @@ def only_needed(model: PreTrainedModel, tower: Tower | None, pooling: Pooling | 
         model.pooler = nn.Identity()
     arguments = inspect.signature(model.forward).parameters
     named = getattr(model, "main_input_name", "")
-    reads = named if named in arguments else next((name for name in INPUTS if name in arguments), "")
-    named_alone = {
-        name: entry for name, entry in arguments.items() if "VAR_" not in entry.kind.name
-    }  # no *args, **kwargs
-    needed = [name for name, entry in named_alone.items() if entry.default is entry.empty]
+    reads = named if named in arguments else next((name for name in KINDS if name in arguments), "")
+    required = [entry for entry in arguments.values() if entry.default is entry.empty]
+    needed = [entry.name for entry in required if "VAR_" not in entry.kind.name]  # no *args, **kwargs
     is_sound = reads in ("input_values", "input_features")
-    if reads not in INPUTS or set(needed) - {reads} or (is_sound and kind not in _SOUND_MODELS):
+    if reads not in KINDS or set(needed) - {reads} or (is_sound and kind not in _SOUND_MODELS):
         form = "sounds in a form of its own" if is_sound else " and ".join(dict.fromkeys([str(named), *needed]))
         raise _no_backbone(kind, f"reads {form}")
     model.main_input_name = reads
@@ -251,8 +236,8 @@ def token_pooling(backbone: PreTrainedModel) -> Pooling:
         return "cls" if any(_CLS_TOKEN.search(name) for name, _ in backbone.named_parameters()) else "mean"
     is_encoder = config.is_encoder_decoder or config.model_type == "bert-generation"
     is_encoder = is_encoder or getattr(config, "use_bidirectional_attention", False) is True
-    is_decoder = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    is_decoder = is_decoder and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    is_decoder = config.model_type in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    is_decoder = is_decoder and config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return "last" if is_decoder and not is_encoder else "mean"
 
 

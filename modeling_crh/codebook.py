@@ -1,4 +1,8 @@
-"""The codebook: number of bits per head, random codewords, and the centers that codewords make."""
+"""The codebook: number of bits per head, random codewords, and the centers that codewords make.
+
+Codes of K bits have H heads of `head_dim` d bits each. The codebook `(H, M, d)` holds `codebook_size` M codewords of
+each head, every entry -1 or +1, and the assignment `(H, C)` the number of the codeword of each of C classes.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,13 +22,6 @@ MOST_SHARED_BITS = 8
 
 def choose_head_dim(num_bits: int, codebook_size: int) -> int:
     """Choose the bits per head: the least power of two d with 2^d >= M that divides K, else the least such divisor.
-
-    Args:
-        num_bits: Number of bits of a code, K.
-        codebook_size: Number of codewords of each head, M.
-
-    Returns:
-        d; the number of heads is K / d.
 
     Raises:
         ValueError: If K bits make fewer than M words; the message names the least K that is enough.
@@ -46,12 +43,7 @@ def choose_head_dim(num_bits: int, codebook_size: int) -> int:
 
 
 def check_prefixes(prefix_bits: Sequence[int], num_bits: int, head_dim: int) -> None:
-    """Check the numbers of first bits that a model is trained for beside all its bits.
-
-    Args:
-        prefix_bits: Numbers of first bits; there may be none.
-        num_bits: Number of bits of a code, K.
-        head_dim: Number of bits of each head, d.
+    """Check the numbers of first bits, perhaps none, that a model is trained for beside all its bits.
 
     Raises:
         ValueError: If they are not ascending multiples of 8 and of d below K.
@@ -81,10 +73,7 @@ def choose_length(num_bits: int | None, lengths: Sequence[int]) -> int:
 def word_capacity(num_labels: int, head_dim: int, room: float) -> int:
     """Compute the largest number of classes that may hold a shared word, ceil(beta C / 2^d).
 
-    Args:
-        num_labels: Number of classes, C.
-        head_dim: Number of bits of each head, d.
-        room: Room of all words of a head, as a multiple of C; beta, from 1 up.
+    The room of all words of a head, beta, is a multiple of C, from 1 up.
 
     Example:
         >>> word_capacity(1611, 4, 1.27)
@@ -95,16 +84,9 @@ def word_capacity(num_labels: int, head_dim: int, room: float) -> int:
 
 
 def draw_codebook(num_heads: int, codebook_size: int, head_dim: int, generator: np.random.Generator) -> Tensor:
-    """Draw M different words of d bits for every head, uniformly.
+    """Draw M different words of d bits for every head, uniformly, as `(H, M, d)` `int8`.
 
-    Args:
-        num_heads: Number of heads, H.
-        codebook_size: Number of codewords of each head, M, at most 2^d.
-        head_dim: Number of bits of each head, d.
-        generator: NumPy's, whose streams are the same on every machine.
-
-    Returns:
-        `(H, M, d)` `int8`, every entry -1 or +1.
+    NumPy's generator has the same streams on every machine.
 
     Raises:
         ValueError: If there are no M different words of d bits.
@@ -129,14 +111,7 @@ def draw_assignment(
 
 
 def compose_centers(codebook: Tensor, assignment: Tensor) -> Tensor:
-    """Concatenate the codewords of each class in the H heads (Eq. 8).
-
-    Args:
-        codebook: `(H, M, d)`.
-        assignment: `(H, C)`.
-
-    Returns:
-        `(C, H * d)`, with the dtype of `codebook`.
+    """Concatenate the codewords of each class in the H heads (Eq. 8), as `(C, H * d)` with the dtype of `codebook`.
 
     Example:
         >>> codebook = torch.tensor([[[1, 1], [-1, 1]], [[1, -1], [-1, -1]]])
@@ -161,14 +136,8 @@ def draw_centers(
 ) -> tuple[Tensor, Tensor]:
     """Draw codebooks with an assignment, and keep the pair whose closest centers lie furthest apart.
 
-    Args:
-        num_heads: Number of heads, H.
-        codebook_size: Number of codewords of each head, M, at most 2^d.
-        head_dim: Number of bits of each head, d.
-        num_labels: Number of classes, C, at most M times `capacity`.
-        capacity: Largest number of classes that a word may be held by.
-        draws: Number of draws; 1 is the paper's method. The first of equal draws is kept.
-        seed: Seed of the draws; the result is the same on every machine.
+    No word is held by more than `capacity` classes, so that C is at most M times this number. One draw is the paper's
+    method. The first of equal draws is kept, and the same seed gives the same result on every machine.
 
     Returns:
         The codebook `(H, M, d)` `int8` and the assignment `(H, C)` `int64`.
@@ -230,12 +199,7 @@ def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
 
 
 def extend_codebook(codebook: Tensor, codebook_size: int, generator: np.random.Generator) -> Tensor:
-    """Append random codewords to every head; all words of a head stay different.
-
-    Args:
-        codebook: `(H, M, d)`, every entry -1 or +1.
-        codebook_size: Number of codewords of each head of the new codebook, from M to 2^d.
-        generator: Random generator.
+    """Append random codewords to every head, up to `codebook_size` (from M to 2^d); all words of a head stay different.
 
     Returns:
         `(H, codebook_size, d)` `int8`, on the CPU; the first M words of each head are those of `codebook`.

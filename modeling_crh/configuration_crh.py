@@ -228,8 +228,7 @@ class CRHConfig(PreTrainedConfig):
 
     def _read_backbone_config(self) -> None:
         if isinstance(self.backbone_config, dict):
-            model_type = self.backbone_config.get("model_type")
-            if model_type is None:
+            if (model_type := self.backbone_config.get("model_type")) is None:
                 found = f"a dict with the keys {sorted(self.backbone_config)}"
                 raise ValueError(f"`backbone_config` must name its `model_type` (such as 'vit'), but got {found}.")
             if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:

@@ -116,10 +116,9 @@ def decoding() -> Iterator[None]:
     """Turn what Pillow raises on the bytes of a damaged image into an `UnreadableImageError`."""
     try:
         yield
-    except _DECODE_ERRORS as error:
-        raise UnreadableImageError(_reason(error)) from error
-    except RuntimeError as error:  # Pillow has no other class for AVIF that does not decode
-        if type(error) is not RuntimeError:
+    except (*_DECODE_ERRORS, RuntimeError) as error:
+        # Pillow has no other class than RuntimeError itself for AVIF that does not decode
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
             raise
         raise UnreadableImageError(_reason(error)) from error
 
@@ -144,10 +143,9 @@ def to_rgb(image: PIL.Image.Image) -> NDArray[np.uint8]:
 
 
 def needed_side(processor: BaseImageProcessor) -> int | None:
-    """Number of pixels of a side that an image processor needs: twice as many as it resizes the image to.
+    """Number of pixels of the longer side that an image processor needs: twice as many as it resizes the image to.
 
-    Returns:
-        The number, of the longer side; None if the processor does not resize all images to one shorter side or size.
+    None if the processor does not resize all images to one shorter side or size.
 
     Example:
         >>> from transformers import ViTImageProcessor
@@ -161,12 +159,7 @@ def needed_side(processor: BaseImageProcessor) -> int | None:
 
 
 def pixel_values(processor: BaseImageProcessor, images: Sequence[torch.Tensor], **settings: Any) -> torch.Tensor:
-    """What an image processor makes of decoded images, `(N, 3, H, W)`.
-
-    Args:
-        processor: Image processor of the model.
-        images: N images, each `(3, H, W)` uint8.
-        **settings: Settings of this call, such as `do_resize=False`.
+    """What an image processor makes of N decoded images, each `(3, H, W)` uint8: `(N, 3, H, W)`.
 
     Raises:
         ValueError: If the processor makes pixels of several sizes, or its settings contradict each other.

@@ -1,4 +1,8 @@
-"""Labels of a batch, and the training loss, Eqs. 1 to 4 of the paper."""
+"""Labels of a batch, and the training loss, Eqs. 1 to 4 of the paper.
+
+In all functions `hash_logits` are `(N, K)`, `labels` are `(N,)` or `(N, C)` as `check_labels` describes them, and
+`centers` are `(C, K)`, every entry -1 or +1. A loss is a scalar.
+"""
 
 import math
 from collections.abc import Sequence
@@ -47,14 +51,9 @@ def has_label(labels: Tensor) -> Tensor:
 
 
 def label_weights(labels: Tensor, num_labels: int) -> Tensor:
-    """Weight of each class for each sample, w_ic = y_ic / |y_i|_1.
+    """Weight of each class for each sample, w_ic = y_ic / |y_i|_1, as `(N, C)` float32.
 
-    Args:
-        labels: `(N,)` or `(N, C)`, see `check_labels`.
-        num_labels: Number of classes, C.
-
-    Returns:
-        `(N, C)` float32. Rows sum to 1; the row of a sample without a label is all zeros.
+    Rows sum to 1; the row of a sample without a label is all zeros.
 
     Example:
         >>> label_weights(torch.tensor([[1, 1, 0], [0, 0, 0]]), 3)
@@ -80,15 +79,7 @@ def default_scale(num_labels: int) -> float:
 
 
 def center_cosine(hash_logits: Tensor, centers: Tensor) -> Tensor:
-    """Compute the cosine between every sample and every center, in float32, also where autocast takes less.
-
-    Args:
-        hash_logits: `(N, K)`.
-        centers: `(C, K)`, every entry -1 or +1.
-
-    Returns:
-        `(N, C)`.
-    """
+    """Compute the cosine between every sample and every center, `(N, C)` float32 also where autocast takes less."""
     directions = F.normalize(hash_logits.float(), dim=1)
     with torch.autocast(hash_logits.device.type, enabled=False):
         return directions @ centers.float().T / math.sqrt(centers.shape[1])  # |z_c| = sqrt(K)
@@ -97,15 +88,8 @@ def center_cosine(hash_logits: Tensor, centers: Tensor) -> Tensor:
 def classification_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor, scale: float, margin: float) -> Tensor:
     """Compute the cross-entropy of the scaled cosines, with a margin on a sample's own classes (Eqs. 1 and 2).
 
-    Args:
-        hash_logits: `(N, K)`.
-        labels: `(N,)` or `(N, C)`, see `check_labels`; every sample has at least one label.
-        centers: `(C, K)`, every entry -1 or +1.
-        scale: Scale s of the cosines.
-        margin: Margin m that is taken from the cosines of the own classes.
-
-    Returns:
-        A scalar, the mean over the samples.
+    It is the mean over the samples, each of which has at least one label. The scale is s, and the margin m is taken
+    from the cosines of the own classes.
     """
     cosine = center_cosine(hash_logits, centers)
     if labels.ndim == 2:
@@ -129,14 +113,8 @@ def quantization_loss(hash_logits: Tensor) -> Tensor:
 def bit_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """Compute the logistic loss of every bit towards the bit of the own center, as CSQ has it (CVPR 2020).
 
-    Args:
-        hash_logits: `(N, K)`.
-        labels: `(N,)` or `(N, C)`, see `check_labels`; every sample has at least one label, and several labels ask for
-            the mean of their centers.
-        centers: `(C, K)`, every entry -1 or +1.
-
-    Returns:
-        A scalar, the mean over samples and bits.
+    It is the mean over bits and samples, each of which has at least one label; several ask for the mean of their
+    centers.
 
     Example:
         >>> bit_loss(torch.zeros(1, 8), torch.tensor([0]), torch.ones(2, 8))
@@ -147,7 +125,7 @@ def bit_loss(hash_logits: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 def share_a_label(labels: Tensor) -> Tensor:
-    """Find the pairs of samples that share a label, `(N, N)` bool, for labels of either shape of `check_labels`.
+    """Find the pairs of samples that share a label, `(N, N)` bool.
 
     Example:
         >>> share_a_label(torch.tensor([2, 0, 2]))
@@ -165,15 +143,13 @@ def pair_loss(hash_logits: Tensor, labels: Tensor, alpha: float | None = None) -
     """Compute the logistic loss of the products of all pairs of a batch, as HashNet has it (ICCV 2017).
 
     With h = tanh(v) and s_ij = 1 where samples i and j share a label, a pair has softplus(a h_i.h_j) - s_ij a h_i.h_j.
-    In a distributed run, the pairs are those of the samples of one process.
+    In a distributed run, the pairs are those of the samples of one process. The loss is the mean over the similar pairs
+    plus the mean over the dissimilar ones, of different samples, each of which has at least one label.
 
     Args:
         hash_logits: `(N, K)`.
-        labels: `(N,)` or `(N, C)`, see `check_labels`; every sample has at least one label.
+        labels: `(N,)` or `(N, C)`.
         alpha: Factor a of the products; None takes 10 / K.
-
-    Returns:
-        A scalar, the mean over the similar pairs plus the mean over the dissimilar ones, of different samples.
     """
     activations = hash_logits.tanh()
     products = (10 / hash_logits.shape[1] if alpha is None else alpha) * (activations @ activations.T)  # (N, N)
@@ -205,8 +181,8 @@ def crh_loss(
 
     Args:
         hash_logits: `(N, K)`.
-        labels: `(N,)` or `(N, C)`, see `check_labels`.
-        centers: `(C, K)`, every entry -1 or +1.
+        labels: `(N,)` or `(N, C)`.
+        centers: `(C, K)`.
         scale: Scale s of the cosines, see `default_scale`.
         margin: Margin m that is taken from the cosines of the own classes.
         quantization_weight: Weight lambda of the quantization loss.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import BaseImageProcessor, Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
+from .backbones import KINDS
 from .codebook import choose_length
 from .codes import binarize, pack_codes
 from .configuration_crh import CRHConfig
@@ -18,12 +19,7 @@ TASK = "crh-hashing"
 
 CodeFormat = Literal["packed", "bits", "hex"]
 
-_PROCESSORS = {  # by what the model reads
-    "pixel_values": "image_processor",
-    "input_values": "feature_extractor",
-    "input_features": "feature_extractor",
-    "input_ids": "tokenizer",
-}
+_PROCESSORS = {"image": "image_processor", "audio": "feature_extractor", "text": "tokenizer"}
 
 
 class CRHPipeline(Pipeline):
@@ -63,10 +59,8 @@ class CRHPipeline(Pipeline):
         if settings.get(needed) is None:
             raise ValueError(f"`{needed}` must be given, or saved with the model, but is missing.")
         settings[needed] = _fitted(settings[needed], model)
-        for other in set(_PROCESSORS.values()):
-            if other != needed:
-                settings.pop(other, None)
-        super().__init__(model, **settings)
+        others = {*_PROCESSORS.values()} - {needed}
+        super().__init__(model, **{name: value for name, value in settings.items() if name not in others})
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Compute the codes of one item or of many, see the class."""
@@ -131,18 +125,14 @@ class CRHPipeline(Pipeline):
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, Any]:
-    """Turn texts into `input_ids` and the tokenizer's other outputs, each `(N, T)`.
+    """Turn N texts into `input_ids` and the tokenizer's other outputs, each `(N, T)`.
 
-    Args:
-        tokenizer: Tokenizer of `fit_processor`.
-        texts: N texts; the `prompt` of the tokenizer's config, if there is one, comes before each.
+    The `prompt` of the tokenizer's config, if there is one, comes before each text.
 
     Raises:
         ValueError: If a text has no tokens.
     """
-    padding, prompt = (
-        tokenizer.init_kwargs.get(name, default) for name, default in (("padding", True), ("prompt", ""))
-    )
+    padding, prompt = tokenizer.init_kwargs.get("padding", True), tokenizer.init_kwargs.get("prompt", "")
     settings: dict[str, Any] = {"padding": padding, "truncation": True}
     inputs = dict(tokenizer([f"{prompt}{text}" for text in texts], return_tensors="pt", **settings))
     if inputs["input_ids"].shape[1] == 0:
@@ -155,11 +145,11 @@ def _needed_processor(model: Any) -> str:
     if not isinstance(model, PreTrainedModel) or model.config.model_type != CRHConfig.model_type:
         raise ValueError(f"`model` must be a CRHModel, but got {type(model).__name__}.")
     reads = model.main_input_name
-    if reads not in _PROCESSORS:
+    if reads not in KINDS:
         raise ValueError(
             f"`model` must read images, sounds or texts, but reads `{reads}`; call `model.encode` on those."
         )
-    return _PROCESSORS[reads]
+    return _PROCESSORS[KINDS[reads]]
 
 
 def _fitted(processor: Any, model: PreTrainedModel) -> Any:

@@ -68,9 +68,8 @@ def load_pretrained(
 
     Args:
         name: Hub id or folder of a model that `AutoModel` loads.
-        tower: Tower to keep of a dual encoder; None means vision, or audio if it has no vision.
-        pooling: How its output is going to be pooled, see `CRHConfig.pooling`. None takes what a folder of
-            sentence-transformers declares.
+        tower: See `CRHConfig`.
+        pooling: See `CRHConfig`; None takes what a folder of sentence-transformers declares.
         loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
         **settings: The other arguments of `from_pretrained`, such as `dtype`.
 
@@ -103,11 +102,7 @@ def load_pretrained(
 
 
 def load_config(name: str, **loading: Any) -> PreTrainedConfig:
-    """Load the config of a model that can be a backbone.
-
-    Args:
-        name: Hub id or folder of the model.
-        **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
+    """Load the config of a model that can be a backbone; `loading` are arguments of `from_pretrained`.
 
     Raises:
         ValueError: If it cannot be a backbone, or asks for other code or weights, see `check_checkpoint`.
@@ -143,22 +138,15 @@ def quiet_loading() -> Iterator[None]:
 def declared_pooling(name: str, **loading: Any) -> Pooling | None:
     """Read the pooling that a folder of sentence-transformers declares in `1_Pooling/config.json`; None without one.
 
-    Args:
-        name: Hub id or folder of the model.
-        **loading: Arguments of `from_pretrained` that find the files, such as `revision` and `token`.
-
     Raises:
         ValueError: If it is another than the first token, the mean or the last token, or other modules follow it.
     """
     loading = {key: value for key, value in loading.items() if key != "trust_remote_code"}
     with refused_backbone(name):
         modules, values = declared_modules(name, **loading), read_checked(name, "1_Pooling/config.json", **loading)
-    others = [module for module in modules if module not in _MODULES]
-    if others:
-        found = " and ".join(dict.fromkeys(others))
-        raise ValueError(
-            f"`pooling` must be given for {name!r}, whose modules.json has {found}, which is left out then."
-        )
+    if others := dict.fromkeys(module for module in modules if module not in _MODULES):
+        found = f"{' and '.join(others)}, which is left out then"
+        raise ValueError(f"`pooling` must be given for {name!r}, whose modules.json has {found}.")
     if values is None:
         return None
     prefix = "pooling_mode_"
@@ -173,15 +161,10 @@ def declared_pooling(name: str, **loading: Any) -> Pooling | None:
 def declared_modules(name: str | Path, **loading: Any) -> list[str]:
     """Read the names of the modules of a folder of sentence-transformers, such as `Pooling`; empty for another folder.
 
-    Args:
-        name: Hub id or folder of the model.
-        **loading: Arguments of `from_pretrained` that find the files.
-
     Raises:
         ValueError: If its modules.json lists no modules.
     """
-    file = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **loading)
-    if file is None:
+    if (file := cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **loading)) is None:
         return []
     try:
         entries = json.loads(Path(file).read_bytes())
@@ -195,10 +178,6 @@ def declared_modules(name: str | Path, **loading: Any) -> list[str]:
 
 def declared_texts(name: str | Path, **loading: Any) -> tuple[int | None, str]:
     """Read the largest length and the default prompt that a folder of sentence-transformers declares.
-
-    Args:
-        name: Hub id or folder of the model.
-        **loading: Arguments of `from_pretrained` that find the files.
 
     Returns:
         The largest number of tokens, or None for the tokenizer's limit; and the text before every text, mostly empty.

@@ -16,11 +16,8 @@ def fit_processor(processor: Any, model: PreTrainedModel) -> Any:
 
     The image processor of a timm model becomes a plain one with the settings of timm's evaluation transform. A
     tokenizer pads on the right; by its end-of-sequence token if it has none for padding, which changes no code, since
-    padding is masked; and cuts texts to the number of positions of the model. Any other comes back as it is.
-
-    Args:
-        processor: Image processor, feature extractor or tokenizer.
-        model: Backbone, or `CRHModel` with one.
+    padding is masked; and cuts texts to the number of positions of the model, a backbone or a `CRHModel` with one. Any
+    other comes back as it is.
 
     Raises:
         ValueError: If timm's transform has no equal in transformers, or a tokenizer has no token for padding.
@@ -48,8 +45,7 @@ def plain_image_processor(processor: Any) -> Any:
     Raises:
         ValueError: If timm's transform has no equal in transformers.
     """
-    settings = getattr(processor, "data_config", None)
-    if settings is None:
+    if (settings := getattr(processor, "data_config", None)) is None:
         return processor
     channels, *crop = settings["input_size"]
     scaled = [math.floor(side / settings["crop_pct"]) for side in crop]
@@ -99,9 +95,6 @@ def _count_positions(model: PreTrainedModel, config: Any) -> int | None:
     positions = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     if positions is None or positions < 1:
         return None
-    paddings = [
-        getattr(module, "padding_idx", None)
-        for name, module in model.named_modules()
-        if name.endswith("position_embeddings")
-    ]
+    embeddings = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    paddings = [getattr(module, "padding_idx", None) for module in embeddings]
     return int(positions) - max((row + 1 for row in paddings if row is not None), default=0)  # RoBERTa begins behind it

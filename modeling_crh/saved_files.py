@@ -40,9 +40,8 @@ _LARGEST, _MOST_LAYERS = 2**24, 10_000
 def check_checkpoint(place: Any, **settings: Any) -> None:
     """Check the config of a checkpoint, and the names of the files of its weights.
 
-    Args:
-        place: Folder or Hub id; None for a model without one.
-        **settings: Arguments of `from_pretrained`, of which those that find the files are used.
+    The place is a folder or Hub id, or None for a model without one. Of the arguments of `from_pretrained`, `settings`,
+    those that find the files are used.
 
     Raises:
         ValueError: If a file asks for a pickle, a file in another folder or code of a repository, or a value breaks a
@@ -53,8 +52,8 @@ def check_checkpoint(place: Any, **settings: Any) -> None:
         return
     finding = {name: settings[name] for name in FINDING_ARGUMENTS if name in settings}
     config = read_checked(place, "config.json", **finding) or {}
-    named = config.get("transformers_weights")
-    named = WEIGHT_INDEX if named is None else named
+    if (named := config.get("transformers_weights")) is None:
+        named = WEIGHT_INDEX
     if not isinstance(named, str) or not named.endswith((".safetensors", ".safetensors.index.json")):
         raise ValueError(f"`transformers_weights` must name a safetensors file, but got {named!r:.80}")
     for name in dict.fromkeys((WEIGHT_INDEX, named)):  # without the Hub, each question takes half a minute
@@ -65,15 +64,9 @@ def check_checkpoint(place: Any, **settings: Any) -> None:
 
 
 def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any] | None:
-    """Read a JSON file of a checkpoint, and check its values.
+    """Read a JSON file of a checkpoint, and check its values; None without such a file.
 
-    Args:
-        place: Folder or Hub id.
-        name: Name of the file.
-        **finding: Arguments that find the file, see `FINDING_ARGUMENTS`.
-
-    Returns:
-        The values; None without such a file.
+    The place is a folder or Hub id, and `finding` are some of `FINDING_ARGUMENTS`.
 
     Raises:
         ValueError: If the file is no JSON object, a value is of another type than transformers takes it to have, a size
@@ -83,8 +76,7 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
     """
     if not is_hub_id(str(place)) and not Path(place).exists():
         raise FileNotFoundError("there is no such folder")
-    file = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)
-    if file is None:
+    if (file := cached_file(place, name, _raise_exceptions_for_missing_entries=False, **finding)) is None:
         return None
     try:
         values = json.loads(Path(file).read_bytes())
@@ -92,8 +84,7 @@ def read_checked(place: str | Path, name: str, **finding: Any) -> dict[str, Any]
             raise ValueError(f"its {name} holds no JSON object")
         for part in _mappings(values):
             for key, value in part.items():
-                fault = _fault(key, value)
-                if fault is not None:
+                if (fault := _fault(key, value)) is not None:
                     raise ValueError(f"`{key}` in its {name} {fault}: {value!r:.80}")
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"its {name} holds no JSON object: {error}") from error

@@ -94,10 +94,6 @@ def sound_inputs(extractor: SequenceFeatureExtractor, sounds: Sequence[Sound]) -
     Sounds are padded to the longest of them, with an `attention_mask`; or, by extractors of a fixed size such as AST's,
     Whisper's and CLAP's, padded or cut to that size. Of a longer sound CLAP's takes the beginning, and no random part.
 
-    Args:
-        extractor: Feature extractor of the model.
-        sounds: N sounds.
-
     Returns:
         `input_values` or `input_features`, and `attention_mask` where the extractor makes one: each with N rows.
 
@@ -129,13 +125,8 @@ def forward_evenly(
     A backbone of samples sees the padding in spite of the mask where it has a group norm over time, as Wav2Vec2's base
     models, or convolutions that mix it in, as conformers. Its sounds go through it one length at a time.
 
-    Args:
-        call: Function from the inputs to one tensor of N rows.
-        model: Model that `call` runs.
-        inputs: Batch of N rows.
-
     Returns:
-        What `call` gives, in the order of the rows.
+        What `call`, which runs the model, makes of the inputs: one tensor, in the order of the rows.
     """
     mask = inputs.get("attention_mask")
     config = getattr(model.config, "backbone_config", None) or model.config
@@ -143,14 +134,9 @@ def forward_evenly(
     if "input_values" not in inputs or mask is None or is_even:
         return call(**inputs)
     lengths = mask.sum(1)  # (N,)
-    output: torch.Tensor | None = None
-    for length in lengths.unique().tolist():
-        rows = (lengths == length).nonzero().flatten()
-        part = call(**{name: values[rows, :length] for name, values in inputs.items()})
-        if output is None:
-            output = part.new_empty(len(mask), *part.shape[1:])
-        output[rows] = part
-    return cast(torch.Tensor, output)
+    groups = [(lengths == length).nonzero().flatten() for length in lengths.unique()]
+    parts = [call(**{name: values[rows, : lengths[rows[0]]] for name, values in inputs.items()}) for rows in groups]
+    return torch.cat(parts)[torch.cat(groups).argsort()]
 
 
 def _pads_nothing(extractor: SequenceFeatureExtractor) -> bool:
@@ -185,8 +171,7 @@ def _packages() -> tuple[Any, Any]:
 def _decode(content: bytes) -> Sound:
     """Decode the bytes of a file in small blocks, since a header may claim any length and many channels."""
     soundfile = _packages()[0]
-    blocks: list[NDArray[np.float32]] = []
-    total = 0
+    blocks, total = list[NDArray[np.float32]](), 0
     try:
         with soundfile.SoundFile(BytesIO(content)) as file:
             if file.format not in _FORMATS:
