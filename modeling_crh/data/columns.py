@@ -139,8 +139,7 @@ def class_levels(dataset: Dataset) -> dict[str, list[str]]:
         >>> class_levels(load_benchmark("emoji_sample")["database"])["group"][:2]
         ['Smileys & Emotion', 'Smileys & Emotion']
     """
-    missing = [column for column in ("label", *LEVELS) if column not in dataset.column_names]
-    if missing:
+    if missing := [column for column in ("label", *LEVELS) if column not in dataset.column_names]:
         raise ValueError(f"`dataset` must have the columns label, group and subgroup, but has no {', '.join(missing)}.")
     columns = dataset.select_columns(["label", *LEVELS])[:]
     names, found = label_names(dataset), {}
@@ -187,12 +186,8 @@ def choose_columns(
 ) -> Columns:
     """Choose the columns to read: the named ones, or else `image` and `label`, or the only ones of fitting types.
 
-    Args:
-        source: Data source, which may name columns. Those of an array are always called `features` and `label`,
-            whatever `features_column` and `label_column` say.
-        part: Rows of the source.
-        label_names: Names of the classes, if known.
-        needs_label: Whether the column of labels that the source names must exist.
+    Those of an array are always called `features` and `label`, whatever `features_column` and `label_column` say. The
+    column of labels that the source names must exist only if it `needs_label`.
 
     Raises:
         ValueError: If a column is missing or of another type, or one column is named twice.

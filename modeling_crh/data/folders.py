@@ -53,11 +53,8 @@ def media_files(root: str | Path, kind: Kind | None = None) -> MediaFolder:
     """Find all image files or all sound files below a folder, at any depth.
 
     Links to files and folders are followed, except links to a folder that contains them. Files of other kinds, hidden
-    files, and folders without a file of the kind are passed over and counted.
-
-    Args:
-        root: Folder to search.
-        kind: Kind of the files: image or audio; None takes that of the folder, which must then hold only one.
+    files, and folders without a file of the kind are passed over and counted. Without a `kind`, image or audio, it is
+    that of the folder, which must then hold only one.
 
     Raises:
         OSError: If a folder cannot be read.

@@ -39,11 +39,7 @@ class LabelForm:
     is_text: bool = False
 
     def read(self, value: Any, place: object) -> Label:
-        """Read a cell as a class name, or as sorted and distinct class names.
-
-        Args:
-            value: Cell to read.
-            place: Name of the row in messages.
+        """Read a cell as a class name, or as sorted and distinct class names; messages call its row `place`.
 
         Raises:
             ValueError: If the cell is not a label.
@@ -104,13 +100,7 @@ def sort_names(names: set[str]) -> list[str]:
 
 
 def find_label_form(part: Part, column: str, source: DataSource, label_names: Sequence[str] | None = None) -> LabelForm:
-    """Find the form of a column of labels, by its type, its first cells, and what the source says of it.
-
-    Args:
-        part: Rows of the source.
-        column: Name of the column of labels.
-        source: Data source, with `label_separator` and `multi_hot`.
-        label_names: Names of the classes, if known.
+    """Find the form of a column of labels by its type, its first cells, and the options of the source.
 
     Raises:
         ValueError: If the column holds no labels, or holds lists of 0 and 1 that were not declared multi-hot.
@@ -154,6 +144,5 @@ def _count_flags(rows: Sequence[Any]) -> int:
 
 
 def _mention_commas(column: str, rows: Sequence[Any]) -> None:
-    name = next((row for row in rows if isinstance(row, str) and "," in row), None)
-    if name is not None:
+    if (name := next((row for row in rows if isinstance(row, str) and "," in row), None)) is not None:
         say(f"The label {name!r} in {column!r} is one class; `--label-separator ,` reads it as several.")

@@ -81,15 +81,13 @@ def load_splits(dataset: Data, **options: Any) -> LoadedSplits:
         seed=division.seed,
     )
     together = concatenate_datasets(list(parts.values()))
-    if division.unseen_fraction is None:
-        splits = DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
-    else:
+    splits = DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
+    if division.unseen_fraction is not None:
         seen = seen_classes(together, division.unseen_fraction, division.seed)
         splits, rows = leave_out_classes(together, rows, seen)
         num_labels = len(label_names(together))
         say(f"{num_labels - len(seen):,} of {num_labels:,} classes are kept out of training.")
-    unlabelled = count_unlabelled(together)
-    if unlabelled:
+    if unlabelled := count_unlabelled(together):
         say(f"{unlabelled:,} of {len(together):,} rows have no label: they have no loss, and are relevant to no query.")
     digest = hashlib.sha256(label_tensor(together).numpy().tobytes())
     for name, chosen in rows.items():
@@ -151,10 +149,9 @@ def read_parts(source: DataSource) -> tuple[dict[str, Dataset], list[BadRow]]:
     """
     opened = open_data(source)
     parts = {name: part for name, part in opened.parts.items() if name in ("all", "train", "validation", "query")}
-    others = opened.parts.keys() - parts
     if not {"all", "train"} & parts.keys():
         raise ValueError(f"`split` must name the split to train on, since none of {', '.join(opened.parts)} is train.")
-    if others:
+    if others := opened.parts.keys() - parts:
         say(f"Passed over the splits {', '.join(sorted(others))} of {opened.name}.")
     if isinstance(source.dataset, str) and source.dataset in BENCHMARKS and opened.kind == "image":
         return {name: part.whole() for name, part in parts.items()}, []
@@ -172,15 +169,12 @@ _TRAINING = ("train", "validation")
 
 
 def seen_classes(dataset: Dataset, fraction: float, seed: int) -> list[int]:
-    """Draw the classes that a model is trained on; the others are the unseen ones.
+    """Draw the classes that a model is trained on, at least two ids, ascending; the others are the unseen ones.
 
     Args:
         dataset: A prepared dataset with one label per row.
         fraction: Share of the classes that are unseen, above 0 and below 1; at least one class is.
         seed: Seed of the draw, 0 or larger.
-
-    Returns:
-        Class ids, ascending, at least two.
 
     Raises:
         ValueError: If `fraction` or `seed` is out of range, a row may have several labels, or fewer than two classes
@@ -209,11 +203,8 @@ def leave_out_classes(
 
     Args:
         dataset: A prepared dataset with one label per row.
-        rows: Row numbers of each split, as `split_rows` gives them.
+        rows: Row numbers of each split, as `split_rows` gives them; those that are left come back beside the splits.
         seen: Ids of the classes to train on.
-
-    Returns:
-        The splits, and their row numbers.
 
     Raises:
         ValueError: If fewer than two rows are left for validation.

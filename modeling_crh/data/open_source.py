@@ -208,8 +208,7 @@ def open_data(source: DataSource, *, needs_label: bool = True) -> OpenedSource:
         raise no_rows(stored.name)
     columns = choose_columns(source, next(iter(parts.values())), needs_label=needs_label)
     for name, part in parts.items():
-        missing = [column for column in (columns.value, columns.id) if column and column not in part.rows.features]
-        if missing:
+        if missing := [column for column in (columns.value, columns.id) if column and column not in part.rows.features]:
             found = list(part.rows.features)
             raise ValueError(f"`split` {name} must have a column {missing[0]!r} as the others do, but has {found}.")
     allowed = ",".join(filter(None, (source.allow_urls, stored.place))) or None

@@ -25,8 +25,7 @@ from modeling_crh.data.columns import (
 )
 from modeling_crh.data.label_forms import Label
 from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind, Rows, read_value
-from modeling_crh.data.table_readers import DatasetReader
-from modeling_crh.data.tables import Part, no_rows
+from modeling_crh.data.tables import Part, no_rows, part_of
 from modeling_crh.data_source import DataSource
 from modeling_crh.file_bytes import UnreadableError, is_url, stored_source
 from modeling_crh.runtime.terminal import progress_bar
@@ -62,9 +61,7 @@ def prepare_dataset(dataset: Dataset, *, label_names: Sequence[str] | None = Non
         ClassLabel(names=['cat', 'dog'])
     """
     check_dataset(dataset)
-    plain = dataset.with_format(None)
-    part = Part(Rows([DatasetReader(plain, "the dataset")]), lambda: plain)
-    source = DataSource(dataset=dataset, **columns)
+    part, source = part_of(dataset, "the dataset"), DataSource(dataset=dataset, **columns)
     chosen = choose_columns(source, part, label_names)
     prepared = _prepare(part, chosen, "the dataset", label_names)
     if chosen.kind not in FILE_KINDS or source.allow_urls is None:
@@ -85,16 +82,8 @@ def prepare_part(
 
     URLs that may be read are replaced by the bytes behind them, in a file of `datasets`, so that they are asked once.
 
-    Args:
-        part: Rows as they are stored.
-        columns: Columns to read.
-        name: Name of the source in messages.
-        label_names: Names of the classes, see `prepare_dataset`.
-        skip_bad: Whether to leave out unreadable rows.
-        allow_urls: Hosts that URLs in rows may lead to, see `read_bytes`.
-
     Returns:
-        The readable rows, and the unreadable ones.
+        The readable rows, and the unreadable ones, which `skip_bad` leaves out.
 
     Raises:
         ValueError: If a label cannot be read, or a row has a URL that it may not have; or, without `skip_bad`, if a row
@@ -119,16 +108,9 @@ def prepare_part(
 def find_bad_rows(
     kind: Kind, rows: Dataset, places: Sequence[object], *, stop_at_first: bool = False
 ) -> dict[int, BadRow]:
-    """Read every row once, to find those that would stop a run later.
+    """Read every row once, to find those that would stop a run later, by their numbers.
 
-    Args:
-        kind: What the rows hold.
-        rows: N rows with one column, which is called by the kind; images and sounds are not decoded.
-        places: N names of the rows.
-        stop_at_first: Stop where a bad row is found.
-
-    Returns:
-        Row number to the bad row.
+    The rows have one column, which is called by the kind; images and sounds are not decoded. `places` are their names.
     """
     bad: dict[int, BadRow] = {}
     plain, arrow = rows.with_format(None), rows.with_format("arrow")

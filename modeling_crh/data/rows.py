@@ -29,14 +29,7 @@ READ_ERRORS = (OSError, ValueError, pa.ArrowException, DatasetsError, httpx.HTTP
 
 
 class Chunk(NamedTuple):
-    """Some rows of one table.
-
-    Attributes:
-        table: The rows.
-        source: File or dataset of the rows.
-        first: Number of the first row in it, from 0.
-        base: Folder that paths in cells are relative to; None for absolute paths.
-    """
+    """Some rows of a table, from row `first` on, with `source` and `base` of its `TableReader`."""
 
     table: pa.Table
     source: str
@@ -94,11 +87,7 @@ def _check_texts(table: pa.Table, place: str) -> None:
 
 
 class Rows:
-    """The rows of several tables, one after the other.
-
-    Args:
-        readers: Readers of the tables, at least one; all have the same columns.
-    """
+    """The rows of several tables, at least one and all with the same columns, one after the other."""
 
     def __init__(self, readers: Sequence[TableReader]) -> None:
         self.readers = readers

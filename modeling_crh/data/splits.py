@@ -84,7 +84,10 @@ def split_rows(
     sides = {"validation": validation, "query": query}
     given = [_labels_like(dataset, name, side) for name, side in sides.items() if side is not None]
     labels = torch.cat([label_tensor(dataset), *given])
-    _check_sizes(protocol, len(labels))
+    needed = (protocol.num_query or 0) + (protocol.num_train or 0)
+    if needed >= len(labels):
+        found = f"{needed} of the {len(labels)} that there are"
+        raise ValueError(f"`protocol` must leave an item to search, but takes {found}.")
     cut_queries = query is None and protocol.num_query is None
     query_share = _share("query_fraction", query_fraction, QUERY_FRACTION, is_cut=cut_queries)
     share = _share("validation_fraction", validation_fraction, VALIDATION_FRACTION, is_cut=validation is None)
@@ -212,20 +215,11 @@ def _labels_like(dataset: Dataset, name: str, side: Dataset) -> Tensor:
     return label_tensor(side)
 
 
-def _check_sizes(protocol: Protocol, num_images: int) -> None:
-    needed = (protocol.num_query or 0) + (protocol.num_train or 0)
-    if needed >= num_images:
-        found = f"{needed} of the {num_images} that there are"
-        raise ValueError(f"`protocol` must leave an item to search, but takes {found}.")
-
-
 def _check_classes(dataset: Dataset) -> None:
     names = label_names(dataset)
     if len(names) < 2:
         raise ValueError(f"`dataset` must have at least two classes, but has only {names}.")
-    labels = label_weights(label_tensor(dataset), len(names))
-    counts = (labels > 0).sum(0).numpy()
-    empty = [name for name, count in zip(names, counts, strict=True) if count == 0]
-    if empty:
+    is_there = label_weights(label_tensor(dataset), len(names)).any(0).tolist()
+    if empty := [name for name, found in zip(names, is_there, strict=True) if not found]:
         others = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
         raise ValueError(f"`dataset` must have a training item of every class, but has none of {empty[0]!r}{others}.")

@@ -13,15 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
-from datasets import (
-    Dataset,
-    DatasetDict,
-    IterableDataset,
-    IterableDatasetDict,
-    load_dataset,
-    load_dataset_builder,
-    load_from_disk,
-)
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets.load import load_dataset, load_dataset_builder, load_from_disk
 from huggingface_hub import HfApi, hf_hub_download
 
 from modeling_crh.checks import check_path
@@ -29,7 +22,7 @@ from modeling_crh.configuration_crh import is_hub_id
 from modeling_crh.data.benchmarks import BENCHMARKS, read_benchmark
 from modeling_crh.data.folders import PART_NAMES, class_of, divide_folder, media_files, read_metadata
 from modeling_crh.data.rows import FILE_KINDS, PLURALS, READ_ERRORS, Kind, Rows
-from modeling_crh.data.table_readers import DatasetReader, StreamReader
+from modeling_crh.data.table_readers import StreamReader
 from modeling_crh.data.tables import (
     SUFFIXES,
     Part,
@@ -38,8 +31,8 @@ from modeling_crh.data.tables import (
     find_tables,
     near_name,
     open_tables,
+    part_of,
     raise_read_error,
-    read_stream,
 )
 from modeling_crh.data_source import DataSource
 from modeling_crh.file_bytes import httpx
@@ -65,10 +58,7 @@ class Stored:
     def parts(self, split: str | None = None) -> dict[str, Part]:
         """Return rows by part of an experiment: `train`, `validation`, `query`; or `all`.
 
-        Other splits follow under their own names.
-
-        Args:
-            split: Only split to take, by its own name or the name of its part; None takes all.
+        Other splits follow under their own names. A `split`, by its own name or that of its part, is the only one.
 
         Raises:
             ValueError: If there is no such split, or two splits belong to one part.
@@ -85,8 +75,7 @@ class Stored:
             named[part] = rows
         if split is None:
             return {name: named[name] for name in ("train", "validation", "query", *named) if name in named}
-        chosen = self.splits.get(split, named.get(PART_NAMES.get(split, split)))
-        if chosen is None:
+        if (chosen := self.splits.get(split, named.get(PART_NAMES.get(split, split)))) is None:
             raise ValueError(f"`split` must be one of {', '.join(self.splits)}, but got {split!r}.")
         return {"all": chosen}
 
@@ -100,13 +89,12 @@ def open_stored(source: DataSource) -> Stored:
     if name in BENCHMARKS:
         train, test = read_benchmark(name, source.data_dir)
         version = f"{len(train)} {len(test)}"
-        return Stored(name, version, {"train": _part_of(train, name), "query": _part_of(test, name)})
+        return Stored(name, version, {"train": part_of(train, name), "query": part_of(test, name)})
     if source.data_dir is not None:
         raise ValueError(f"`data_dir` must be given with a benchmark only, but got {source.data_dir!r} with {name!r}.")
     if path.is_dir() and (opened := _open_folder(path, source)) is not None:
         return opened
-    files = find_tables(name)
-    if files is not None:
+    if (files := find_tables(name)) is not None:
         parts = {part: open_tables(some, name) for part, some in divide_tables(files).items()}
         shown = str(path.absolute()) if path.exists() else name
         return Stored(shown, digest(files), parts)
@@ -122,14 +110,7 @@ def open_stored(source: DataSource) -> Stored:
 
 def _parts_of(data: Any, name: str) -> dict[str, Part]:
     splits = data if isinstance(data, dict) else {"all": data}
-    return {str(split): _part_of(rows, name) for split, rows in splits.items()}
-
-
-def _part_of(data: Dataset | IterableDataset, name: str, *, is_csv: bool = False) -> Part:
-    if isinstance(data, Dataset):
-        rows = data.with_format(None)  # without the user's transform
-        return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
-    return Part(Rows([StreamReader(data, name)]), partial(read_stream, data))
+    return {str(split): part_of(rows, name) for split, rows in splits.items()}
 
 
 def _open_folder(path: Path, source: DataSource) -> Stored | None:
@@ -150,15 +131,16 @@ def _open_files(root: Path, kind: Kind | None) -> Stored | None:
     column: str = found.kind
     listed = read_metadata(found) if found.metadata else [{column: file} for file in found.files]
     is_csv = bool(found.metadata) and all(file.endswith(".csv") for file in found.metadata)
-    outside, parts = len(listed), {}
+    parts = {}
     for part, below in divide_folder(found).items():
         rows = [row for row in listed if row[column].startswith(below)]
-        outside -= len(rows)
-        if not found.metadata and any(class_of(row[column].removeprefix(below)) for row in rows):
-            rows = [row | {"label": class_of(row[column].removeprefix(below))} for row in rows]
+        classes = [class_of(row[column].removeprefix(below)) for row in rows]
+        if not found.metadata and any(classes):
+            rows = [row | {"label": label} for row, label in zip(rows, classes, strict=True)]
         rows = [row | {column: os.path.join(root, row[column])} for row in rows]
-        parts[part] = _part_of(_as_dataset(rows, root), str(root), is_csv=is_csv)
-    kinds, unlisted = PLURALS[found.kind], len({*found.files} - {row[column] for row in listed})
+        parts[part] = part_of(_as_dataset(rows, root), str(root), is_csv=is_csv)
+    kinds, outside = PLURALS[found.kind], len(listed) - sum(part.rows.num_rows or 0 for part in parts.values())
+    unlisted = len({*found.files} - {row[column] for row in listed})
     found.passed_over += Counter(
         {f"{kinds} outside of the splits": outside, f"{kinds} that no metadata lists": unlisted}
     )
@@ -186,15 +168,12 @@ def _open_hub(name: str, config: str | None, revision: str | None) -> Stored:
         streams: Any = builder.as_streaming_dataset()
         parts = {}
         for split, stream in streams.items():
-            rows = Rows([StreamReader(stream, name, builder.info.features)])
             load: Any = partial(load_dataset, name, config, split=split, revision=revision)
-            parts[split] = Part(rows, load)
+            parts[split] = Part(Rows([StreamReader(stream, name, builder.info.features)]), load)
         data_files: Any = builder.config.data_files or {}
     except (*READ_ERRORS, yaml.YAMLError) as error:
         raise_read_error(name, error)
-    version = {
-        str(split): [str(part) for part in (*files, *files.origin_metadata)] for split, files in data_files.items()
-    }
+    version = {str(split): [*map(str, (*files, *files.origin_metadata))] for split, files in data_files.items()}
     return Stored(name, hashlib.sha256(json.dumps(version).encode()).hexdigest(), parts, f"hf://datasets/{name}@")
 
 

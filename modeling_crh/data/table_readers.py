@@ -21,12 +21,7 @@ _HEADER_BYTES = 2**16  # of the first line of a CSV file
 
 
 class DatasetReader(TableReader):
-    """Rows of a `Dataset`, whose files are mapped into memory.
-
-    Args:
-        dataset: Dataset to read.
-        source: Name in messages.
-    """
+    """Rows of a `Dataset`, whose files are mapped into memory."""
 
     by_number = True
 
@@ -46,12 +41,7 @@ class DatasetReader(TableReader):
 
 
 class ParquetReader(TableReader):
-    """Rows of a parquet file, read page by page to save memory: a row group may hold gigabytes.
-
-    Args:
-        path: Path of the file.
-        columns: Columns to read; None reads all.
-    """
+    """Rows of a parquet file, read page by page to save memory: a row group may hold gigabytes."""
 
     def __init__(self, path: Path, columns: list[str] | None = None) -> None:
         self.source, self.base = str(path), path.parent
@@ -95,10 +85,6 @@ class CsvReader(TableReader):
     """Rows of a CSV file, with every cell read as text: 007 stays 007, and NA is a name.
 
     Columns are divided by commas; where the first line has none, by its semicolons or tabs, as spreadsheets write them.
-
-    Args:
-        path: Path of the file.
-        columns: Columns to read; None reads all.
     """
 
     def __init__(self, path: Path, columns: list[str] | None = None) -> None:
@@ -151,8 +137,7 @@ class CsvReader(TableReader):
 
 def _distinct(names: list[str], path: Path) -> list[str]:
     """Leave out columns that share their name, as those without one in a CSV file that a spreadsheet wrote."""
-    repeated = {name for name, count in Counter(names).items() if count > 1}
-    if repeated:
+    if repeated := {name for name, count in Counter(names).items() if count > 1}:
         say(f"Columns of {path} that share their name are not read: {', '.join(map(repr, sorted(repeated)))}.")
     return [name for name in names if name not in repeated]
 
@@ -209,21 +194,13 @@ def _read_labels(path: Path, num_rows: int) -> NDArray[Any] | None:
 
 
 class StreamReader(TableReader):
-    """Rows of an `IterableDataset`; rows before the first wanted one are read and skipped.
-
-    Args:
-        stream: Stream to read.
-        source: Name in messages.
-        features: Types of the columns, if known.
-        base: Folder that paths in cells are relative to; None for absolute paths.
-    """
+    """Rows of an `IterableDataset`; rows before the first wanted one are read and skipped."""
 
     def __init__(
         self, stream: IterableDataset, source: str, features: Features | None = None, base: Path | None = None
     ) -> None:
         self._stream, self.source, self.base = stream, source, base
-        found = features or stream.features
-        if found is None:  # the format does not declare its columns
+        if (found := features or stream.features) is None:  # the format does not declare its columns
             first = next(iter(stream.with_format("arrow").iter(batch_size=AT_A_TIME)), None)
             found = Features() if first is None else Features.from_arrow_schema(first.schema)
         self.features = found

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -17,7 +18,14 @@ from datasets.table import InMemoryTable
 from modeling_crh.checks import first_line
 from modeling_crh.data.folders import PART_NAMES
 from modeling_crh.data.rows import AT_A_TIME, READ_ERRORS, Rows
-from modeling_crh.data.table_readers import READ_BYTES, CsvReader, NumpyReader, ParquetReader, StreamReader
+from modeling_crh.data.table_readers import (
+    READ_BYTES,
+    CsvReader,
+    DatasetReader,
+    NumpyReader,
+    ParquetReader,
+    StreamReader,
+)
 
 _FILE = {"bytes": Value("binary"), "path": Value("string")}  # a sound as stored; `Audio` needs torchcodec to write one
 
@@ -40,14 +48,18 @@ class Part:
     is_csv: bool = False
 
 
+def part_of(data: Dataset | IterableDataset, name: str, *, is_csv: bool = False) -> Part:
+    """Make a part of all rows of a dataset or a stream; `name` is that of the rows in messages."""
+    if isinstance(data, Dataset):
+        rows = data.with_format(None)  # without the user's transform
+        return Part(Rows([DatasetReader(rows, name)]), lambda: rows, is_csv)
+    return Part(Rows([StreamReader(data, name)]), partial(read_stream, data))
+
+
 def find_tables(name: str) -> list[Path] | None:
-    """Find the tables that a name stands for.
+    """Find the tables of a file, several files separated by commas, a glob pattern, or a folder.
 
-    Args:
-        name: A file, several files separated by commas, a glob pattern, or a folder.
-
-    Returns:
-        Paths of the tables, sorted unless they were listed; None if there is none.
+    They are sorted unless they were listed; None if there is none.
     """
     path = Path(name)
     if path.is_dir():
@@ -82,11 +94,7 @@ def divide_tables(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def open_tables(files: Sequence[Path], name: str) -> Part:
-    """Open tables of one kind as consecutive rows.
-
-    Args:
-        files: Paths of the tables.
-        name: Name of all tables in messages.
+    """Open tables of one kind as consecutive rows; `name` is that of all tables in messages.
 
     Raises:
         ValueError: If the tables are of several kinds, or cannot be read.
@@ -148,10 +156,7 @@ class _StreamRows:
 def read_stream(stream: IterableDataset, stamp: str | None = None) -> Dataset:
     """Write all rows of a stream to the cache of `datasets`, with images and sounds left encoded.
 
-    Args:
-        stream: The rows.
-        stamp: Text that changes with the rows; rows already in the cache under this stamp are not written again. None
-            always writes them.
+    Rows already in the cache under the same `stamp`, a text that changes with the rows, are not written again.
     """
     features: Any = stream.features
     if features is not None:

@@ -49,8 +49,7 @@ def load_stanford_cars(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
 def _read_annotations(path: Path, *fields: str) -> list[NDArray[Any]]:
     """Read fields of `annotations`, each as an array `(N,)`."""
     annotations = _read_variable(path, "annotations")
-    absent = [field for field in fields if field not in (annotations.dtype.names or ())]
-    if absent:
+    if absent := [field for field in fields if field not in (annotations.dtype.names or ())]:
         raise ValueError(f"{path} must hold `annotations` with a field {absent[0]!r}, but has {annotations.dtype}.")
     return [annotations[field] for field in fields]
 
@@ -92,13 +91,11 @@ def load_nabirds(data_dir: Path | None = None) -> tuple[Dataset, Dataset]:
         _read_pairs(root, name) for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
     )
     for name, table in [("image_class_labels.txt", class_of), ("train_test_split.txt", split_of)]:
-        absent = [image for image in files if image not in table]
-        if absent:
+        if absent := [image for image in files if image not in table]:
             raise ValueError(f"{root / name} must have a line for each image of images.txt, but lacks {absent[0]}.")
     names = _class_names(root, class_of)
     require_images([root / "images" / file for file in files.values()])
-    wrong = [image for image in files if split_of[image] not in ("0", "1")]
-    if wrong:
+    if wrong := [image for image in files if split_of[image] not in ("0", "1")]:
         raise ValueError(
             f"{root / 'train_test_split.txt'} must hold 0 or 1, but {wrong[0]} has {split_of[wrong[0]]!r}."
         )

@@ -38,8 +38,7 @@ def require_images(paths: Iterable[Path]) -> None:
         FileNotFoundError: If a file is missing or empty.
     """
     bar = progress_bar(paths, desc="Looking for images")
-    missing = [path for path in bar if not path.is_file() or path.stat().st_size == 0]
-    if missing:
+    if missing := [path for path in bar if not path.is_file() or path.stat().st_size == 0]:
         are = f"and {len(missing) - 1} more are" if len(missing) > 1 else "is"
         raise FileNotFoundError(f"`data_dir` must hold every annotated image, but {missing[0]} {are} missing or empty.")
 
@@ -60,11 +59,7 @@ def load_hub_pair(
 ) -> tuple[Dataset, Dataset]:
     """Load the splits `train` and `test` of a dataset on the Hub, with the columns `image` and `label`.
 
-    Args:
-        hub_id: Hub id of a dataset with one class per row.
-        image_column: Column of images on the Hub.
-        label_column: Column of labels on the Hub.
-        rename: Function from the class names on the Hub to the official ones, in the same order.
+    The function `rename` makes the official class names of those on the Hub, in the same order.
     """
     splits = datasets.load_dataset(hub_id)
     official = ClassLabel(names=rename(splits["train"].features[label_column].names))
