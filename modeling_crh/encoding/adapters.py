@@ -42,11 +42,8 @@ def require_peft() -> Any:
 
 def adapters_of(model: PreTrainedModel) -> dict[str, Any]:
     """Return the settings of the adapters that peft has put into a model or its backbone, by name; often none."""
-    for part in (model, cast(Any, model).backbone):
-        found: dict[str, Any] = {} if part is None else vars(part).get("peft_config", {})
-        if found:
-            return found
-    return {}
+    found = [vars(part).get("peft_config") for part in (model, cast(Any, model).backbone) if part is not None]
+    return next(filter(None, found), {})
 
 
 def trained_state(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -55,21 +52,15 @@ def trained_state(model: PreTrainedModel) -> dict[str, Tensor]:
     The tensors share their memory with the model. LoRA weights keep the names that peft gives them in the backbone.
     """
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
-    kept = {name: value for name, value in model.state_dict().items() if name not in frozen}
     return {
         name.replace(".modules_to_save.default", ""): value
-        for name, value in kept.items()
-        if ".original_module." not in name
+        for name, value in model.state_dict().items()
+        if name not in frozen and ".original_module." not in name
     }
 
 
 def save_adapter(model: PreTrainedModel, folder: str | Path) -> None:
-    """Write an adapter with hash head and centers into a folder, a few percent of the size of the model.
-
-    Args:
-        model: Model with an adapter that is not merged.
-        folder: Folder to write `ADAPTER_FILE` and the config into.
-    """
+    """Write an adapter that is not merged, with hash head, centers and config; a few percent of the model's size."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     model.config.to_json_file(Path(folder, "config.json"))  # without code, which could not load this
     state = {name: value.contiguous() for name, value in trained_state(model).items()}
@@ -97,13 +88,10 @@ def restore_adapter(file: Path, model: PreTrainedModel) -> None:
 
 
 def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs: Any) -> Any:
-    """Load the base that a LoRA adapter names, and merge the adapter into it.
+    """Load the base that a LoRA adapter in a folder or on the Hub names, and merge the adapter into it.
 
-    Args:
-        model_class: `CRHModel`.
-        folder: Folder or Hub id of the adapter.
-        error: Error to raise if there is no adapter.
-        **kwargs: Arguments of `from_pretrained`: `dtype`, `device_map` and those that find the files.
+    Of the arguments of `from_pretrained`, it takes `dtype`, `device_map` and those that find the files. Where there is
+    no adapter, it raises `error`.
 
     Returns:
         A plain model in evaluation mode; with `output_loading_info` also a report of no problem.
@@ -115,8 +103,7 @@ def load_adapter(model_class: Any, folder: str | Path, error: OSError, **kwargs:
         OSError: If the base cannot be found.
     """
     finding = {name: kwargs[name] for name in FINDING_ARGUMENTS if name in kwargs}
-    found = cached_file(folder, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False, **finding)
-    if found is None:
+    if (found := cached_file(folder, ADAPTER_FILE, _raise_exceptions_for_missing_entries=False, **finding)) is None:
         raise error
     fixed = {entry.name for entry in dataclasses.fields(model_class.config_class)} - {"dtype"} | {"attn_implementation"}
     if changed := sorted(fixed & kwargs.keys()):
@@ -143,20 +130,17 @@ def _load_base(model_class: Any, folder: str | Path, base: dict[str, Any], findi
     """Load the model that an adapter was trained on, or put its pretrained backbone under a new head."""
     if not base["name"]:
         raise ValueError(f"The adapter {str(folder)!r} has a base without a name, and can only be resumed from.")
-    settings: dict[str, Any] = {name: finding[name] for name in finding if name not in ("revision", "subfolder")}
+    settings: dict[str, Any] = {name: finding[name] for name in finding.keys() - {"revision", "subfolder"}}
     settings |= {"revision": base["revision"]} if base["revision"] else {}
     settings |= {"device_map": device} if device is not None else {}
-    fields: dict[str, Any] = {}
+    load = model_class.from_backbone if base["is_backbone"] else model_class.from_pretrained
     if base["is_backbone"]:
         config = model_class.config_class.from_pretrained(folder, **finding)
-        own = {entry.name for entry in dataclasses.fields(config)} - {
-            entry.name for entry in dataclasses.fields(PreTrainedConfig)
-        }
-        names = own - {"backbone_config", "num_features"} | {"id2label", "label2id", "problem_type"}
-        fields = {name: getattr(config, name) for name in names}
-    load = model_class.from_backbone if base["is_backbone"] else model_class.from_pretrained
+        own, inherited = ({entry.name for entry in dataclasses.fields(of)} for of in (config, PreTrainedConfig))
+        names = own - inherited - {"backbone_config", "num_features"} | {"id2label", "label2id", "problem_type"}
+        settings |= {name: getattr(config, name) for name in names}
     try:
-        return load(base["name"], **settings, **fields)
+        return load(base["name"], **settings)
     except RecursionError as error:
         raise ValueError(f"the base of the adapter, {base['name']!r}, is an adapter of itself") from error
     except OSError as missing:

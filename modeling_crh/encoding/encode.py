@@ -145,15 +145,7 @@ def encode_source(
 
 
 def check_kind(reads: Kind, kind: Kind) -> None:
-    """Check that the kinds of a model and a source match.
-
-    Args:
-        reads: Kind of input of the model.
-        kind: Kind of the rows of the source.
-
-    Raises:
-        ValueError: If the kinds differ.
-    """
+    """Raise a `ValueError` unless what a model reads is the kind of the rows of a source."""
     if kind != reads:
         rule = f"`{kind}_column` must be left out" if reads == "image" else f"`{reads}_column` must name a column"
         if kind in FILE_KINDS and reads in FILE_KINDS:  # a folder has no columns
@@ -163,9 +155,7 @@ def check_kind(reads: Kind, kind: Kind) -> None:
 
 def _label_type(source: OpenedSource) -> pa.DataType | None:
     form = source.columns.label
-    if form is None:
-        return None
-    return pa.list_(pa.string()) if form.is_list else pa.string()
+    return None if form is None else pa.list_(pa.string()) if form.is_list else pa.string()
 
 
 def _own_batches(

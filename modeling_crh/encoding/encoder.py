@@ -164,19 +164,17 @@ def place_model(model: PreTrainedModel, dtype: DType | None = None, *, compiled:
         ValueError: If there is no C++ compiler, which torch needs to compile for a CPU.
     """
     device = own_state().device
-    chosen = dtype
     if dtype == "auto":
-        chosen = "bfloat16" if multiplies_bfloat16(device) else "float32"
-    if dtype == "auto" and chosen == "bfloat16":
-        hardware = "processor" if device.type == "cpu" else "GPU"
-        say(f"Computing in bfloat16, floats of 16 bits that this {hardware} is fast at.")
-    nn.Module.to(model, device, None if chosen is None else getattr(torch, chosen))
-    if not compiled:
-        return
-    compiler = os.environ.get("CXX", "g++")
-    if device.type == "cpu" and shutil.which(compiler) is None:
-        raise ValueError(f"`compile` needs a C++ compiler on a CPU, but there is no {compiler}.")
-    model.compile()
+        dtype = "bfloat16" if multiplies_bfloat16(device) else "float32"
+        if dtype == "bfloat16":
+            hardware = "processor" if device.type == "cpu" else "GPU"
+            say(f"Computing in bfloat16, floats of 16 bits that this {hardware} is fast at.")
+    nn.Module.to(model, device, None if dtype is None else getattr(torch, dtype))
+    if compiled:
+        compiler = os.environ.get("CXX", "g++")
+        if device.type == "cpu" and shutil.which(compiler) is None:
+            raise ValueError(f"`compile` needs a C++ compiler on a CPU, but there is no {compiler}.")
+        model.compile()
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

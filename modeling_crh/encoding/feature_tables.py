@@ -53,13 +53,11 @@ def store_features(
     """
     files = {name: Path(folder, f"{FILE_NAMES.get(name, name)}.parquet") for name in parts}
     with only_run(Path(folder)):
-        found = first_file(Path(folder))
-        if found is not None:
+        if (found := first_file(Path(folder))) is not None:
             raise ValueError(f"`out` must be a new or empty folder, but {str(folder)!r} holds {found!r}.")
+        views = {name: num_views if name in ("all", "train") else 1 for name in parts}
         features = {
-            name: extract_views(
-                backbone, processor, part, num_views=num_views if name in ("all", "train") else 1, **settings
-            )
+            name: extract_views(backbone, processor, part, num_views=views[name], **settings)
             for name, part in parts.items()
         }
         has_views = num_views > 1
@@ -132,9 +130,6 @@ def write_features(features: Tensor, split: Dataset, path: Path, *, has_views: b
         split: N rows with the column `label`, and any other columns.
         path: Path of the file, in a folder that exists.
         has_views: Whether to write a list of V views per row; False, which needs V = 1, writes only the F numbers.
-
-    Returns:
-        Path of the file.
     """
     columns = {name: _named(split, name) for name in split.column_names if name not in FILE_KINDS}
     num_views, width = features.shape[1:]

@@ -21,6 +21,7 @@ from transformers import (
     SequenceFeatureExtractor,
 )
 
+from modeling_crh.backbones import KINDS
 from modeling_crh.data.open_source import Row
 from modeling_crh.data.rows import BadRow, Kind, read_value
 from modeling_crh.images import needed_side, pixel_values
@@ -33,13 +34,6 @@ from modeling_crh.sounds import sound_inputs
 Processor = BaseImageProcessor | SequenceFeatureExtractor | PreTrainedTokenizerBase | None
 """Preprocessor of a model: image processor, feature extractor of sound, tokenizer, or None for stored features."""
 
-_KINDS: dict[str, Kind] = {
-    "pixel_values": "image",
-    "input_values": "audio",
-    "input_features": "audio",
-    "input_ids": "text",
-    "features": "features",
-}
 _LOADERS: dict[Kind, Any] = {"image": AutoImageProcessor, "audio": AutoFeatureExtractor, "text": AutoTokenizer}
 
 
@@ -67,18 +61,15 @@ def kind_of(model: PreTrainedModel) -> Kind:
     Raises:
         ValueError: If the model reads another kind of input.
     """
-    if model.main_input_name not in _KINDS:
+    if model.main_input_name not in (*KINDS, "features"):
         raise ValueError(f"`model` must read images, sounds, texts or features, but reads `{model.main_input_name}`.")
-    return _KINDS[model.main_input_name]
+    return KINDS.get(model.main_input_name, "features")
 
 
 def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> Processor:
-    """Load the image processor, feature extractor or tokenizer that was saved with a model; None for features.
+    """Load the image processor, feature extractor or tokenizer that was saved with a model or with its backbone.
 
-    Args:
-        name: Folder or Hub id of the model, or of its backbone.
-        model: The model, which `fit_processor` fits it to.
-        **loading: Arguments of `from_pretrained`, such as `token`.
+    `fit_processor` fits it to the model; `loading` are arguments of `from_pretrained`. It is None for features.
 
     Raises:
         OSError: If none was saved.
@@ -103,11 +94,7 @@ def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> 
 
 
 def make_inputs(values: Sequence[Any], processor: Processor) -> dict[str, Tensor]:
-    """Turn read values into the inputs of a model.
-
-    Args:
-        values: N images, sounds, texts or feature vectors, as `read_value` returns them.
-        processor: Image processor, feature extractor or tokenizer of the model; None for features.
+    """Turn N images, sounds, texts or feature vectors, as `read_value` returns them, into the inputs of a model.
 
     Returns:
         `pixel_values`, or what `sound_inputs` makes, or `input_ids` and the tokenizer's other outputs, or `features`:
@@ -159,9 +146,6 @@ def input_batches(
         skip_bad: True leaves out unreadable rows; False and None report them as a fault, and only False mentions how
             to skip them.
         pin_memory: Whether to pin the batches in memory for a faster copy to a GPU.
-
-    Yields:
-        Batches in the order of the rows.
     """
     loader: DataLoader[InputBatch] = DataLoader(
         _RowInputs(kind, processor, skip_bad),
@@ -192,9 +176,7 @@ class _RowInputs(torch.utils.data.Dataset[InputBatch]):
     """Dataset whose items are whole batches, prepared in the worker processes."""
 
     def __init__(self, kind: Kind, processor: Processor, skip_bad: bool | None) -> None:
-        self._kind: Kind = kind
-        self._processor = processor
-        self._skip_bad = skip_bad
+        self._kind, self._processor, self._skip_bad = kind, processor, skip_bad
         self._least_side = needed_side(processor) if isinstance(processor, BaseImageProcessor) else None
 
     def __getitem__(self, batch: Any) -> InputBatch:

@@ -114,16 +114,14 @@ def _shift(image: Tensor, padding: float, draws: NDArray[np.float64]) -> Tensor:
     height, width = image.shape[-2:]
     most = np.round(np.array([height, width]) * padding)
     top, left = np.floor(draws * (2 * most + 1)) - most  # each whole shift from -most to most is equally likely
-    shifted: Tensor = F.crop(image, int(top), int(left), height, width)
-    return shifted
+    return F.crop(image, int(top), int(left), height, width)
 
 
 def _cut_out(image: Tensor, min_area: float, draws: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
     area = min_area + draws[0] * (1 - min_area)
     ratio = (3 / 4) ** (1 - 2 * draws[1])  # width / height, uniform in its logarithm
     top, left, height, width = _place(image, area, ratio, draws[2:4])
-    resized: Tensor = F.resized_crop(image, top, left, height, width, list(size), antialias=True)
-    return resized
+    return F.resized_crop(image, top, left, height, width, list(size), antialias=True)
 
 
 def _jitter(image: Tensor, jitter: float, draws: NDArray[np.float64]) -> Tensor:
@@ -137,8 +135,7 @@ def _erase(image: Tensor, draws: NDArray[np.float64]) -> Tensor:
     area = 0.02 + draws[0] * 0.18
     ratio = (3 / 10) ** (1 - 2 * draws[1])
     top, left, height, width = _place(image, area, ratio, draws[2:4])
-    erased: Tensor = F.erase(image, top, left, height, width, torch.zeros(3, 1, 1, dtype=image.dtype))
-    return erased
+    return F.erase(image, top, left, height, width, torch.zeros(3, 1, 1, dtype=image.dtype))
 
 
 def _place(image: Tensor, area: float, ratio: float, draws: NDArray[np.float64]) -> tuple[int, int, int, int]:
@@ -201,8 +198,7 @@ class ImageDataset(LabelledDataset):
         self._least_side = needed_side(image_processor)
         self._cache = _decode_all(self._images, self._least_side, cache_bytes)
         augmentation = PRESETS[augment] if isinstance(augment, str) else augment
-        self._transform = None
-        self._processor = image_processor
+        self._transform, self._processor = None, image_processor
         first = make_inputs([self._decode(0)], image_processor)["pixel_values"]  # wrong settings fail here
         if augmentation != PRESETS["none"]:
             self._transform = TrainTransform(augmentation, (first.shape[-2], first.shape[-1]))
@@ -218,10 +214,8 @@ class ImageDataset(LabelledDataset):
         """
         images = [self._decode(row) for row in rows]
         if self._transform is not None:
-            images = [
-                self._transform(image, sample_draws(self.seed, self.epoch, sample))
-                for image, sample in zip(images, rows if samples is None else samples, strict=True)
-            ]
+            draws = [sample_draws(self.seed, self.epoch, sample) for sample in (rows if samples is None else samples)]
+            images = [self._transform(image, drawn) for image, drawn in zip(images, draws, strict=True)]
         return make_inputs(images, self._processor)
 
     def _decode(self, index: int) -> Tensor:

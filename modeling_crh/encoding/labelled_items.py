@@ -246,20 +246,17 @@ class FeatureDataset(LabelledDataset):
     def inputs(self, rows: Sequence[int], samples: Sequence[int] | None = None) -> dict[str, Tensor]:
         """`features` of some rows, `(len(rows), F)` float32; `samples` number the choices of a view."""
         num_views = self._features.shape[1]
-        views = torch.zeros(len(rows), dtype=torch.int64)
+        views = [0] * len(rows)
         if num_views > 1 and not self._first_view:
-            draws = [
-                sample_draws(self.seed, self.epoch, sample)[0] for sample in (rows if samples is None else samples)
-            ]
-            views = torch.tensor([int(draw * num_views) for draw in draws])
-        return {"features": self._features[torch.as_tensor(rows), views]}
+            samples = rows if samples is None else samples
+            views = [int(sample_draws(self.seed, self.epoch, sample)[0] * num_views) for sample in samples]
+        return {"features": self._features[torch.as_tensor(rows), torch.as_tensor(views)]}
 
 
 def _feature_tensor(dataset: Dataset) -> Tensor:
     if "features" not in dataset.column_names:
         raise ValueError(f"`dataset` must have a column `features`, but has {dataset.column_names}.")
-    features = numbers_of(dataset.with_format("arrow")[:]["features"])
-    if features is None:
+    if (features := numbers_of(dataset.with_format("arrow")[:]["features"])) is None:
         try:
             features = np.asarray(dataset.with_format(None)[:]["features"], dtype=np.float32)
         except (TypeError, ValueError) as error:

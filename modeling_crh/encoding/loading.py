@@ -58,12 +58,9 @@ def load_model(name: str | Path, **kwargs: Any) -> CRHModel:
         if Path(name).is_file():
             raise ValueError("it is a file")
         _refuse_unfinished(name)
-        values = read_checked(place, "config.json")
-        if values is None:
-            reason = "it has no config.json"
-            if not Path(name).exists():
-                reason = "there is no such folder, and the Hub, if it can be reached, has no config.json of it"
-            raise ValueError(reason)
+        if (values := read_checked(place, "config.json")) is None:
+            away = "there is no such folder, and the Hub, if it can be reached, has no config.json of it"
+            raise ValueError("it has no config.json" if Path(name).exists() else away)
         if values.get("model_type") != CRHConfig.model_type:
             raise ValueError(f"its model type is {values.get('model_type')!r}, and not {CRHConfig.model_type!r}")
         settings = {"ignore_mismatched_sizes": True, "output_loading_info": True} | kwargs  # refused below
@@ -86,29 +83,26 @@ def load_checkpoint(name: str | Path, num_bits: int | None = None) -> tuple[CRHM
         ValueError: If there is no such checkpoint, its weights or its processor are damaged or missing, or it is not
             trained for codes of `num_bits` bits.
     """
-    model = load_model(name)
-    if num_bits is not None:
-        model = cut_model(model, num_bits)
+    model = cut_model(load_model(name), num_bits)
     rule = "`checkpoint` must hold what prepares its inputs, such as preprocessor_config.json"
     with one_reason(f"{rule}, but {str(name)!r} does not", *_LOADING_ERRORS):
         return model, load_processor(find_model(name), model)
 
 
-def cut_model(model: CRHModel, num_bits: int) -> CRHModel:
-    """Make a model of the first bits of the codes of another, with which it shares the backbone.
+def cut_model(model: CRHModel, num_bits: int | None) -> CRHModel:
+    """Make a model of the first bits of the codes of another, in evaluation mode, with which it shares the backbone.
 
-    Args:
-        model: Model in evaluation mode, trained with `prefix_bits`.
-        num_bits: One of these numbers of bits, or K, which returns `model`.
+    Of all bits of the codes, which None stands for, it is the model itself.
 
     Raises:
         ValueError: If the model is not trained for codes of this length.
     """
-    if choose_length(num_bits, model.config.lengths) == model.config.num_bits:
+    kept = choose_length(num_bits, model.config.lengths)
+    if kept == model.config.num_bits:
         return model
     config = copy.deepcopy(model.config)
-    config.num_bits = num_bits
-    config.prefix_bits = [length for length in config.prefix_bits or () if length < num_bits] or None
+    config.num_bits = kept
+    config.prefix_bits = [length for length in config.prefix_bits or () if length < kept] or None
     cut = CRHModel(config, model.backbone)
     nn.Module.to(cut, model.device, model.dtype)
     whole = model.state_dict()
@@ -120,20 +114,16 @@ def cut_model(model: CRHModel, num_bits: int) -> CRHModel:
 def shares_centers(name: str | Path, other: str | Path) -> bool:
     """Whether codes of two models can be compared: one was trained to the centers of the other, or both to a third's.
 
-    Every class of the model with fewer classes must have the same center in both.
-
-    Args:
-        name: Folder of a run or a checkpoint, or Hub id.
-        other: Likewise.
+    Every class of the model with fewer classes must have the same center in both. Each model is named by a folder of
+    a run or a checkpoint, or by its Hub id.
 
     Raises:
         ValueError: If one of the models has fixed centers, and either cannot be loaded.
     """
     if not (_has_fixed_centers(name) or _has_fixed_centers(other)):
         return False
-    centers: list[dict[str, Tensor]] = []
-    for model in (load_model(name), load_model(other)):
-        centers.append(dict(zip(class_names(model), model.centers.cpu(), strict=True)))
+    models = load_model(name), load_model(other)
+    centers = [dict(zip(class_names(model), model.centers.cpu(), strict=True)) for model in models]
     fewer, more = sorted(centers, key=len)
     return all(label in more and torch.equal(center, more[label]) for label, center in fewer.items())
 
@@ -180,11 +170,7 @@ def load_backbone(
 
 
 def check_tower(backbone: PreTrainedModel | None, columns: Sequence[str]) -> None:
-    """Check that the tower of a dual encoder reads what data hold; any other backbone passes.
-
-    Args:
-        backbone: Backbone, or None.
-        columns: Columns of the data, one of them named after its kind.
+    """Check that the tower of a dual encoder reads what data hold, by their columns; any other backbone passes.
 
     Raises:
         ValueError: If another tower reads them.
@@ -233,9 +219,8 @@ def _check_tensors(place: str | Path, model: CRHModel) -> None:
             for name in own.keys() & set(weights.keys()):
                 dtype = weights.get_slice(name).get_dtype()  # such as BF16
                 if _KINDS_OF_NUMBERS.get(dtype.strip("0123456789"), "") != _kind_of_numbers(own[name]):
-                    raise ValueError(
-                        f"its `{name}` must be {str(own[name].dtype).removeprefix('torch.')}, but is {dtype}"
-                    )
+                    wanted = str(own[name].dtype).removeprefix("torch.")
+                    raise ValueError(f"its `{name}` must be {wanted}, but is {dtype}")
     codebook, assignment = own["codebook"], own["assignment"]
     if not (codebook.abs() == 1).all():
         raise ValueError("its `codebook` must hold -1 and +1 only")

@@ -73,8 +73,7 @@ class CodeShards:
         """Return the number of codes written, and the rows left out."""
         items, left_out = 0, []
         for _, file in shard_files(self.folder):
-            footer = _footer(file)
-            if footer is not None:
+            if (footer := _footer(file)) is not None:
                 items += footer.num_rows
                 try:
                     found = json.loads((footer.metadata or {}).get(b"left_out", b"[]"))
@@ -90,13 +89,9 @@ class CodeShards:
         packed: NDArray[np.uint8],
         left_out: Sequence[tuple[int | str, BadRow]] = (),
     ) -> None:
-        """Write one shard.
+        """Write one shard: N rows in the order of the source, whose values are ignored, and their packed codes.
 
-        Args:
-            number: Number of the shard.
-            rows: N rows in the order of the source; their values are ignored.
-            packed: Packed codes, `(N, K / 8)`.
-            left_out: Id and fault of each row that was left out.
+        Codes are `(N, K / 8)`; the rows that were left out are named by their ids and faults.
 
         Raises:
             ValueError: If the source has more than 100,000 shards.
@@ -109,17 +104,19 @@ class CodeShards:
         self.folder.mkdir(parents=True, exist_ok=True)
         if EncodingRecord.read(self.folder) is None:
             self.record.write(self.folder)
-        schema = self._schema(left_out)
-        width = self.record.num_bits // 8
-        code = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(width), len(rows), [None, pa.py_buffer(np.ascontiguousarray(packed))]
-        )
-        columns = [pa.array([row.id for row in rows], self._id_type), pa.array([row.path for row in rows]), code]
+        columns = {
+            "id": pa.array([row.id for row in rows], self._id_type),
+            "path": pa.array([row.path for row in rows], pa.string()),
+            "code": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(self.record.num_bits // 8), len(rows), [None, pa.py_buffer(np.ascontiguousarray(packed))]
+            ),
+        }
         if self._label_type is not None:
-            columns.append(pa.array([row.label for row in rows], self._label_type))
-        with whole_file(shard_path(self.folder, number)) as partial, shard_writer(partial, schema) as writer:
+            columns["label"] = pa.array([row.label for row in rows], self._label_type)
+        table = pa.table(columns, metadata=self._metadata(left_out))
+        with whole_file(shard_path(self.folder, number)) as partial, shard_writer(partial, table.schema) as writer:
             if rows:  # `load_dataset` reads a file without row groups, but not an empty row group
-                writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+                writer.write_table(table)
 
     def complete(self) -> None:
         """Record that all shards of the source are written.
@@ -135,10 +132,7 @@ class CodeShards:
         self.record = replace(self.record, num_shards=len(done))
         self.record.write(self.folder)
 
-    def _schema(self, left_out: Sequence[tuple[int | str, BadRow]]) -> pa.Schema:
-        fields = [("id", self._id_type), ("path", pa.string()), ("code", pa.binary(self.record.num_bits // 8))]
-        if self._label_type is not None:
-            fields.append(("label", self._label_type))
+    def _metadata(self, left_out: Sequence[tuple[int | str, BadRow]]) -> dict[str, str]:
         record = self.record
         metadata = {"model": record.model, "num_bits": str(record.num_bits), "dtype": record.dtype}
         if record.revision:
@@ -147,7 +141,7 @@ class CodeShards:
             metadata["prefix_bits"] = ",".join(map(str, record.prefix_bits))
         if left_out:
             metadata["left_out"] = json.dumps([(number, bad.path, bad.reason) for number, bad in left_out])
-        return pa.schema(fields, metadata=metadata)
+        return metadata
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -163,8 +157,7 @@ def shard_path(folder: Path, number: int) -> Path:
 def shard_files(folder: Path) -> Iterator[tuple[int, Path]]:
     """Yield number and path of every shard in a folder, in order."""
     for file in sorted(folder.glob("codes-*.parquet")):
-        match = re.fullmatch(r"codes-(\d{5})\.parquet", file.name)
-        if match:
+        if match := re.fullmatch(r"codes-(\d{5})\.parquet", file.name):
             yield int(match[1]), file
 
 
@@ -221,9 +214,6 @@ def _footer(file: Path) -> pq.FileMetaData | None:
         return None
 
 
-_NAMED = (b"model", b"revision", b"num_bits", b"dtype")
-
-
 def code_files(codes: Path) -> list[Path]:
     """Return the parquet file itself, or all parquet files of a folder in the order of their names.
 
@@ -259,38 +249,32 @@ def read_code_schema(file: Path) -> pa.Schema:
     if len(set(schema.names)) < len(schema.names):
         raise ValueError(f"`codes` must have columns with names that differ, but those of {str(file)!r} do not.")
     named_bits = (schema.metadata or {}).get(b"num_bits", b"").decode("utf-8", "replace")
-    if (
-        "code" in schema.names
-        and schema.field("code").type == pa.binary()
-        and re.fullmatch(r"[1-9]\d{0,5}", named_bits)
-    ):
-        place = schema.get_field_index("code")  # of codes on the Hub, since `load_dataset` knows no fixed size
-        schema = schema.set(place, schema.field(place).with_type(pa.binary(int(named_bits) // 8)))
-    if "code" not in schema.names or not pa.types.is_fixed_size_binary(schema.field("code").type):
-        raise ValueError(
-            f"`codes` must have a column `code` of fixed-size binary, as `crh encode` writes, but {str(file)!r} has "
-            "none."
-        )
+    code = schema.field("code") if "code" in schema.names else pa.field("code", pa.null())
+    if code.type == pa.binary() and re.fullmatch(
+        r"[1-9]\d{0,5}", named_bits
+    ):  # since `load_dataset` knows no fixed size
+        code = code.with_type(pa.binary(int(named_bits) // 8))
+        schema = schema.set(schema.get_field_index("code"), code)
+    if not pa.types.is_fixed_size_binary(code.type):
+        rule = "have a column `code` of fixed-size binary, as `crh encode` writes"
+        raise ValueError(f"`codes` must {rule}, but {str(file)!r} has none.")
     return schema
 
 
 def one_model(schemas: list[pa.Schema], codes: Path) -> tuple[str, str, str, str]:
     """Return the model, revision, number of bits and precision of all files; empty if the files do not name them.
 
-    Args:
-        schemas: Schemas of the files.
-        codes: File or folder of the codes; the record of `crh encode` in a folder must name the same.
-
     Raises:
-        ValueError: If the files name different ones.
+        ValueError: If the files name different ones, or others than the record of `crh encode` in their folder.
     """
+    names = (b"model", b"revision", b"num_bits", b"dtype")
     record = EncodingRecord.read(codes)
     named = set() if record is None else {(record.model, record.revision, str(record.num_bits), record.dtype)}
     for schema in schemas:
         found = schema.metadata or {}
         if b"num_bits" in found:
             found.setdefault(b"dtype", b"float32")  # which earlier versions did not name
-        model, revision, num_bits, dtype = (found.get(name, b"").decode("utf-8", "replace") for name in _NAMED)
+        model, revision, num_bits, dtype = (found.get(name, b"").decode("utf-8", "replace") for name in names)
         named.add((model, revision, num_bits, dtype))
     if len(named) > 1:
         raise ValueError(f"`codes` must be codes of one model, but {str(codes)!r} holds those of {sorted(named)}.")
