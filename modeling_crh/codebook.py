@@ -55,11 +55,9 @@ def check_prefixes(prefix_bits: Sequence[int], num_bits: int, head_dim: int) -> 
 
 
 def choose_length(num_bits: int | None, lengths: Sequence[int]) -> int:
-    """Choose a number of first bits of codes.
+    """Choose a number of first bits of codes: the one that was asked for, or all K bits for None.
 
-    Args:
-        num_bits: The number that was asked for; None asks for all bits.
-        lengths: Numbers of first bits that the model of the codes is trained for, ascending; the last is K.
+    The model of the codes is trained for numbers of first bits that ascend to K, the `lengths`.
 
     Raises:
         ValueError: If the model is not trained for `num_bits`.
@@ -171,11 +169,9 @@ class CenterDistances(NamedTuple):
 
 
 def center_distances(centers: Tensor, block: int = 1024) -> CenterDistances:
-    """Compute the least and the mean Hamming distance over all pairs of different classes.
+    """Compute the least and the mean Hamming distance over all pairs of different classes, by `(C, K)` centers.
 
-    Args:
-        centers: `(C, K)`, every entry -1 or +1, C at least 2.
-        block: Number of rows to compare at a time, which bounds the memory to block * C.
+    A block of rows is compared at a time, which bounds the memory to block * C.
 
     Raises:
         ValueError: If there are fewer than two centers.

@@ -33,16 +33,11 @@ def store_features(
     num_views: int = 1,
     **settings: Any,
 ) -> list[Path]:
-    """Extract the features of a dataset into a folder of tables, which `load_splits` reads.
+    """Extract the features of a dataset into a new or empty folder of tables, which `load_splits` reads.
 
-    Args:
-        backbone: Backbone in evaluation mode.
-        processor: Image processor, feature extractor or tokenizer of the backbone.
-        parts: Parts of the data, see `read_parts`: `all` becomes `features.parquet`, and `train`, `validation` and
-            `query` become `train.parquet`, `validation.parquet` and `test.parquet`.
-        folder: Folder of the tables, new or empty.
-        num_views: Number of views of each training item, V; other parts have one view.
-        **settings: Other arguments of `extract_views`.
+    Of the parts of `read_parts`, `all` becomes `features.parquet`, and `train`, `validation` and `query` become
+    `train.parquet`, `validation.parquet` and `test.parquet`. Items to train on have `num_views` views each, and others
+    one. The other arguments are those of `extract_views`.
 
     Returns:
         Paths of the tables.
