@@ -113,7 +113,7 @@ class Finder:
         text_model: str | None = None,
         **settings: Any,
     ) -> None:
-        settings |= {"num_workers": 0}
+        settings = {"dtype": "auto"} | settings | {"num_workers": 0}
         self._encoder = load_encoder(index, model, **settings)
         if self._encoder.reads != "image":
             raise ValueError(f"`model` must read images, but reads {self._encoder.reads}.")

@@ -28,6 +28,7 @@ from modeling_crh.saved_files import WEIGHT_INDEX, read_checked
 MODEL_FOLDER = "model"
 """Folder of a run that holds its model."""
 
+_DIGEST = "sha256:"  # of weights in a folder, where a model from the Hub has a commit
 _TOWERS: dict[Kind, Tower] = {"image": "vision", "text": "text", "audio": "audio"}
 
 _KINDS_OF_NUMBERS = {"F": "floating", "BF": "floating", "I": "whole", "U": "whole", "BOOL": "bool"}
@@ -186,6 +187,11 @@ def check_tower(backbone: PreTrainedModel | None, columns: Sequence[str]) -> Non
         )
 
 
+def is_digest(revision: str) -> bool:
+    """Whether a revision of `find_revision` is the digest of weights in a folder, and no commit."""
+    return revision.startswith(_DIGEST)
+
+
 def find_revision(name: str) -> str:
     """Find the commit of a model that was loaded from the Hub, or the digest of the weights of one in a folder."""
     if is_hub_id(name):
@@ -195,7 +201,7 @@ def find_revision(name: str) -> str:
     for path in files:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}" if files else ""
+    return f"{_DIGEST}{digest.hexdigest()[:16]}" if files else ""
 
 
 def _refuse_unfinished(name: str | Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -94,7 +95,7 @@ class CodeShards:
         Codes are `(N, K / 8)`; the rows that were left out are named by their ids and faults.
 
         Raises:
-            ValueError: If the source has more than 100,000 shards.
+            ValueError: If the source has more than 100,000 shards, or an id comes twice.
         """
         if number >= _MOST_SHARDS:
             raise ValueError(
@@ -114,6 +115,7 @@ class CodeShards:
         if self._label_type is not None:
             columns["label"] = pa.array([row.label for row in rows], self._label_type)
         table = pa.table(columns, metadata=self._metadata(left_out))
+        check_distinct(table["id"], "id_column")
         with whole_file(shard_path(self.folder, number)) as partial, shard_writer(partial, table.schema) as writer:
             if rows:  # `load_dataset` reads a file without row groups, but not an empty row group
                 writer.write_table(table)
@@ -122,13 +124,15 @@ class CodeShards:
         """Record that all shards of the source are written.
 
         Raises:
-            ValueError: If a shard is missing, or the source has no rows.
+            ValueError: If a shard is missing, the source has no rows, or an id comes twice.
         """
-        done = self.done()
+        done, files = self.done(), [file for _, file in shard_files(self.folder)]
         if not done:
             raise ValueError(f"`source` must hold at least one row, but {self.record.source!r} holds none.")
         if done != set(range(len(done))):
             raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
+        ids = [batch["id"] for file in files for batch in read_batches(file, ["id"])]
+        check_distinct(pa.chunked_array(ids, self._id_type), "id_column")
         self.record = replace(self.record, num_shards=len(done))
         self.record.write(self.folder)
 
@@ -142,6 +146,18 @@ class CodeShards:
         if left_out:
             metadata["left_out"] = json.dumps([(number, bad.path, bad.reason) for number, bad in left_out])
         return metadata
+
+
+def check_distinct(ids: pa.ChunkedArray, name: str = "ids") -> None:
+    """Raise a `ValueError` if an id occurs twice."""
+    if pa.types.is_integer(ids.type):
+        numbers = ids.to_numpy()
+        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
+            return
+    counts = pc.value_counts(ids)
+    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(doubles):
+        raise ValueError(f"`{name}` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")
 
 
 def shard_path(folder: Path, number: int) -> Path:

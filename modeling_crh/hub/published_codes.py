@@ -9,6 +9,7 @@ import pyarrow as pa
 from huggingface_hub import CommitInfo, DatasetCard, DatasetCardData, RepoCard
 
 from modeling_crh.checks import check_path
+from modeling_crh.encoding.loading import is_digest
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.hub.cards import TAGS, fill_card, revision_option
 from modeling_crh.hub.push import Destination, check_names, upload
@@ -78,15 +79,18 @@ def write_public_codes(folder: Path, target: Path, model: str | None) -> tuple[p
 
 
 def _public_schema(schemas: list[pa.Schema], folder: Path, model: str | None) -> pa.Schema:
-    found, _, num_bits, dtype = one_model(schemas, folder)
+    found, revision, num_bits, dtype = one_model(schemas, folder)
     is_own = {"id", "path", "code"} <= set(schemas[0].names) <= set(_MEANINGS)
     width = schemas[0].field("code").type.byte_width
     if not is_own or schemas[0].field("path").type != pa.string() or num_bits != str(8 * width):
         raise ValueError(f"`codes` must be a folder that `crh encode` wrote, but {str(folder)!r} is not.")
     if any(not schema.equals(schemas[0]) for schema in schemas):
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(folder)!r} differ.")
-    named = model or (found if is_public_id(found) else "")
+    is_found = is_public_id(found) and not is_digest(revision)  # a folder may be called `runs/mine` too
+    named = model or (found if is_found else "")
     kept = {"num_bits": num_bits, "dtype": dtype} | ({"model": named} if named else {})
+    if is_found and named == found and revision:
+        kept["revision"] = revision
     if b"prefix_bits" in (schemas[0].metadata or {}):
         kept["prefix_bits"] = schemas[0].metadata[b"prefix_bits"]
     fields = [field if field.name != "code" else field.with_type(pa.binary()) for field in schemas[0]]

@@ -13,7 +13,7 @@ from huggingface_hub import CommitInfo, RepoCard, SpaceCard, SpaceCardData
 
 from modeling_crh.checks import needs_extra
 from modeling_crh.configuration_crh import is_hub_id
-from modeling_crh.encoding.loading import load_checkpoint
+from modeling_crh.encoding.loading import is_digest, load_checkpoint
 from modeling_crh.hub.cards import TAGS, fill_card
 from modeling_crh.hub.push import Destination, check_names, upload
 from modeling_crh.runtime.html import check_image_root, thumbnail_within
@@ -117,18 +117,21 @@ def store_pictures(file: Path, index: HammingIndex, image_root: str | Path) -> i
 def _open_index(uri: str | Path, name: str, *, is_dry: bool) -> tuple[HammingIndex, HammingIndex]:
     """Open an index, check its model, and return the index and a copy without paths of this machine."""
     index = read_index(uri)
-    if is_hub_id(index.model):
+    if is_hub_id(index.model) and not is_digest(index.revision):
         check_model(index, name)
     model = None if is_dry else load_checkpoint(name)[0]  # a dry run asks nothing of the Hub
     if model is None:
         say(f"This dry run does not look whether {name} fits the index.")
-    elif model.main_input_name != "pixel_values" or model.config.num_bits != index.num_bits:
+    elif model.main_input_name != "pixel_values" or index.num_bits not in model.config.lengths:
         raise ValueError(
             f"`model` must make codes of {index.num_bits} bits from images, as the index holds, but {name!r} makes "
             f"codes of {model.config.num_bits} bits from `{model.main_input_name}`."
         )
     columns = {f"{name}s": index.items[name] for name in ("id", "label") if name in index.items.column_names}
-    return index, HammingIndex(index.packed, **columns, kind=index.kind, model=name)
+    revision = index.revision if name == index.model else ""
+    return index, HammingIndex(
+        index.packed, **columns, kind=index.kind, model=name, revision=revision, dtype=index.dtype
+    )
 
 
 def _space_card(index: HammingIndex, repo_id: str, pictures: int | None, license: str | None) -> RepoCard:

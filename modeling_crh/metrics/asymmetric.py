@@ -87,6 +87,7 @@ def _whole_logits(query_logits: Tensor, database_codes: Tensor) -> Tensor:
             f"but got {database_codes.dtype} of shape {tuple(database_codes.shape)}."
         )
     exact = query_logits.detach().cpu().double()
+    exact = torch.ldexp(exact, -torch.frexp(exact.abs().amax(dim=1, keepdim=True)).exponent)  # or sums might overflow
     total = exact.abs().sum(dim=1, keepdim=True)  # (Q, 1)
     most = (_LARGEST_SCORE - num_bits) / torch.where(total > 0, total, 1.0)
     return (exact * most.log2().floor().exp2()).round()

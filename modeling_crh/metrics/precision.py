@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modeling_crh.checks import check_whole
-from modeling_crh.losses import NO_LABEL
+from modeling_crh.losses import NO_LABEL, check_labels
 from modeling_crh.metrics.counting import DistanceCounts, check_top, prepare_retrieval
 
 
@@ -130,12 +130,17 @@ def figures_by_class(
     Returns:
         The figures of every class, in the order of `names`.
 
+    Raises:
+        ValueError: If labels are out of range or fractional, or not one a query.
+
     Example:
         >>> labels = torch.tensor([0, 0, 1])
         >>> figures_by_class(torch.tensor([0.5, 1.0, 0.25]), labels, labels, ["cat", "dog"])[0]
         ClassFigures(name='cat', map=0.75, queries=2, database=2)
     """
-    (queries, items), size = (query_labels.cpu(), database_labels.cpu()), len(names)
+    check_labels(query_labels, size := len(names), len(precision))
+    check_labels(database_labels, size)
+    queries, items = query_labels.cpu(), database_labels.cpu()
     sums = _sums_by_class(queries, precision.cpu().double(), size).tolist()
     counts = [_sums_by_class(labels, torch.ones(len(labels), dtype=torch.float64), size) for labels in (queries, items)]
     rows = zip(names, sums, counts[0].long().tolist(), counts[1].long().tolist(), strict=True)

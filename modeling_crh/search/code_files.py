@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from modeling_crh.checks import check_path, first_line
 from modeling_crh.codebook import choose_length
 from modeling_crh.configuration_crh import is_hub_id
+from modeling_crh.encoding.loading import find_revision, is_digest
 from modeling_crh.encoding.shards import code_files, one_model, read_batches, read_code_schema, shard_path, shard_writer
 from modeling_crh.file_bytes import httpx
-from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.runtime.terminal import progress_bar, say
 
 CODE = "code"
 """Name of the column of codes."""
@@ -33,6 +34,34 @@ class CodeSettings(NamedTuple):
     model: str = ""  # name of the model that made the codes
     revision: str = ""  # its commit on the Hub, or digest of its weights
     dtype: str = ""  # precision that it computed in
+
+
+def check_same_origin(name: str, found: Any, expected: Any, owner: str) -> None:
+    """Check that codes can be compared with others: that one model made both, with one precision and length.
+
+    Args:
+        name: Argument that gives the codes.
+        found: `CodeSettings` of the codes, or their index.
+        expected: Likewise, of the others.
+        owner: What holds the others, for the error.
+
+    Raises:
+        ValueError: If a setting differs that both know. Another commit of a model on the Hub is said, and accepted.
+    """
+    digests = [one.revision for one in (found, expected) if is_digest(one.revision)]
+    for field in ("num_bits", "dtype", "model"):
+        mine, other = getattr(found, field), getattr(expected, field)
+        is_same = mine == other or (field == "dtype" and not (mine and other))
+        if not is_same and not (field == "model" and len(digests) == 2 and digests[0] == digests[1]):
+            raise ValueError(f"`{name}` must have the {field} of {owner}, {other!r}, but got {mine!r}.")
+    if len(digests) == 2 and digests[0] != digests[1]:
+        raise ValueError(
+            f"`{name}` must be made by the weights of {expected.model!r} that made the codes of {owner}, but has those "
+            "of others: encode the older ones again."
+        )
+    if not digests and found.revision and expected.revision and found.revision != expected.revision:
+        both = f"{found.revision[:7]} and {expected.revision[:7]}"
+        say(f"The codes are of two commits of {found.model}, {both}: encode again if it was trained in between.")
 
 
 def read_codes(
@@ -70,7 +99,9 @@ def read_codes(
         raise ValueError(f"`codes` must be files with the same columns, but those in {str(codes)!r} differ.")
     if not sum(pq.read_metadata(file).num_rows for file in files):
         raise ValueError(f"`codes` must hold at least one code, but {str(codes)!r} holds none.")
-    named = (found_model, revision) if model is None else (model, "")
+    named = (found_model, revision)
+    if model is not None:
+        named = (model, revision if revision and find_revision(model) == revision else "")
     settings = CodeSettings(kept_bits, *named, dtype)
     return settings, _parts(files, [CODE, *(name for name in kinds[0] if name != CODE)], all_bits, kept_bits)
 

@@ -159,6 +159,14 @@ def check_packed(name: str, packed: Any, num_bits: int | None = None) -> NDArray
     return np.ascontiguousarray(array)
 
 
+def check_positions(positions: Any) -> NDArray[np.int64]:
+    """Check that positions are `(P,)` whole numbers, and return them as an array."""
+    numbers = np.asarray(positions)
+    if numbers.ndim != 1 or (len(numbers) and numbers.dtype.kind not in "iu"):
+        raise ValueError(f"`positions` must be (P,) whole numbers, but got {_describe(numbers)}.")
+    return numbers.astype(np.int64)
+
+
 def check_logits(rerank_logits: Any, packed_queries: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Check the hash logits `(Q, K)` of queries, whose signs must be `packed_queries`, and return them as an array."""
     logits = rerank_logits.detach().cpu().float().numpy() if isinstance(rerank_logits, Tensor) else rerank_logits

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from modeling_crh.runtime.terminal import progress_bar
+from modeling_crh.search.code_files import check_same_origin
 from modeling_crh.search.code_index import Distances, Positions, check_radius
 from modeling_crh.search.hamming_index import HammingIndex
 
@@ -247,9 +248,7 @@ def duplicates_of(index: HammingIndex, other: HammingIndex, radius: int) -> Dupl
         array([0])
     """
     check_radius(radius, index.num_bits)
-    expected, found = (f"{one.num_bits} bits by {one.model!r}" for one in (index, other))
-    if found != expected:
-        raise ValueError(f"`other` must hold codes of {expected}, but holds {found}.")
+    check_same_origin("other", other, index, "the index")
     exact = other if other.kind == "flat" else HammingIndex(other.packed, kind="flat")
     _, originals, distances = exact.find(index.packed, k=1)  # (N, 1) each
     positions = np.flatnonzero(distances[:, 0] <= radius)

@@ -13,16 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from modeling_crh.hub.published_codes import push_codes
 from modeling_crh.hub.push import Destination
 from modeling_crh.search.code_files import find_codes, read_codes, write_codes
-from modeling_crh.search.code_index import CodeIndex, Distances, Hits, Packed, Positions, check_packed
+from modeling_crh.search.code_index import CodeIndex, Distances, Hits, Packed, Positions, check_packed, check_positions
 from modeling_crh.search.index_file import (
     COLUMNS,
     Column,
     check_distinct,
-    check_same_types,
     items_of_bytes,
     items_to_bytes,
     make_items,
     read_index_file,
+    with_types_of,
     write_index_file,
 )
 from modeling_crh.search.inverted_lists import choose_kind, flat_index, index_of_parts, index_parts, train_lists
@@ -120,8 +120,8 @@ class HammingIndex(CodeIndex):
         if not len(codes):
             return
         added = make_items(len(codes), ids, labels, paths)
-        check_same_types(added.schema, self.items.schema, "index")
-        items = pa.concat_tables([self.items, added]).combine_chunks()
+        own = with_types_of(self.items, added.schema)
+        items = pa.concat_tables([own, with_types_of(added, own.schema, "index")]).combine_chunks()
         if "id" in items.column_names:
             check_distinct(items["id"])
         self._flat.add(codes)
@@ -157,7 +157,7 @@ class HammingIndex(CodeIndex):
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
         """Return id, label and path of the items at `(P,)` positions; see `CodeIndex`."""
-        numbers = np.asarray(positions, dtype=np.int64)
+        numbers = check_positions(positions)
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise ValueError(
                 f"`positions` must be from 0 to {len(self) - 1}, but got {numbers.min()} to {numbers.max()}."

@@ -15,16 +15,17 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+from torch import Tensor
 
 from modeling_crh.checks import check_path
+from modeling_crh.encoding.shards import check_distinct
 from modeling_crh.runtime.atomic_files import whole_file
 
 COLUMNS = ("id", "label", "path")
@@ -80,23 +81,20 @@ def items_of_bytes(num_items: int, content: NDArray[np.uint8]) -> pa.Table:
     return table.combine_chunks()
 
 
-def check_distinct(ids: pa.ChunkedArray) -> None:
-    """Raise a `ValueError` if an id occurs twice."""
-    if pa.types.is_integer(ids.type):
-        numbers = ids.to_numpy()
-        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
-            return
-    counts = pc.value_counts(ids)
-    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(doubles):
-        raise ValueError(f"`ids` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")
+def with_types_of(items: pa.Table, expected: pa.Schema, owner: str = "") -> pa.Table:
+    """Give columns that hold nothing but nulls the types of an index or a table, and check the others.
 
-
-def check_same_types(found: pa.Schema, expected: pa.Schema, owner: str) -> None:
-    """Raise a `ValueError` if new items have other columns or types than their `owner`, an index or a table."""
-    kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (found, expected))
-    if kinds != wanted:
+    Raises:
+        ValueError: If the items have other columns or types than their `owner`; without one, nothing is checked.
+    """
+    for place, field in enumerate(items.schema):
+        if field.name in expected.names and items[field.name].null_count == len(items):
+            kind = expected.field(field.name).type
+            items = items.set_column(place, field.with_type(kind), pa.nulls(len(items), kind))
+    kinds, wanted = ({field.name: str(field.type) for field in schema} for schema in (items.schema, expected))
+    if owner and kinds != wanted:
         raise ValueError(f"Items must have the columns of the {owner}, {wanted}, but have {kinds}.")
+    return items
 
 
 def to_array(name: str, values: Any, rule: str) -> pa.Array:
@@ -107,10 +105,10 @@ def to_array(name: str, values: Any, rule: str) -> pa.Array:
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if not isinstance(values, Collection):
-        raise ValueError(f"`{name}` must be {rule}, but got {type(values).__name__}.")
+    if not isinstance(values, Collection) or isinstance(values, str | bytes | Mapping | Set):
+        raise ValueError(f"`{name}` must be {rule}, in an order, but got {type(values).__name__}.")
     try:
-        return pa.array(values)
+        return pa.array(values.numpy(force=True) if isinstance(values, Tensor) else values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
         raise ValueError(f"`{name}` must be {rule}, but are not: {error}.") from error
 
@@ -129,7 +127,7 @@ def _column(name: str, values: Column, num_items: int) -> pa.Array:
             column = column.cast(pa.int64())
         except pa.ArrowException as error:
             raise ValueError(f"`{name}s` must fit into 64 bits with a sign, but one does not: {error}.") from error
-    elif kind in (pa.string(), _TEXT):
+    elif kind in (pa.string(), _TEXT) or (pa.types.is_null(kind) and name == "path"):
         column = column.cast(_TEXT)
     elif name == "label" and (pa.types.is_null(kind) or _lists_names(kind)):
         column = column.cast(pa.large_list(_TEXT))

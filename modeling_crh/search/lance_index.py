@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modeling_crh.checks import is_whole
-from modeling_crh.search.code_files import CodePart, CodeSettings, read_codes
+from modeling_crh.search.code_files import CodePart, CodeSettings, check_same_origin, read_codes
 from modeling_crh.search.code_index import Packed, check_packed
 from modeling_crh.search.index_file import Column, make_items
 from modeling_crh.search.lance_table import (
@@ -247,10 +247,7 @@ def codes_to_table(
     if table is None:
         write_table(LancePlace.of(uri, storage_options), _rows(parts), settings, kind=kind, replace=True)
         return LanceIndex(uri, storage_options=storage_options)
-    for name in ("model", "num_bits"):
-        found, expected = getattr(settings, name), getattr(table, name)
-        if found != expected:
-            raise ValueError(f"`codes` must have the {name} of the table, {expected!r}, but have {found!r}.")
+    check_same_origin("codes", settings, table, f"the table {str(uri)!r}")
     table.add_rows(pa.concat_tables(_rows(parts)))
     table.optimize(kind)
     return table

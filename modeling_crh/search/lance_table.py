@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from modeling_crh.checks import needs_extra
 from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import TABLE_SUFFIX
-from modeling_crh.search.index_file import COLUMNS, Column, check_distinct, check_same_types, to_array
+from modeling_crh.search.index_file import COLUMNS, Column, check_distinct, to_array, with_types_of
 from modeling_crh.search.inverted_lists import KINDS
 
 os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings do not help a caller
@@ -191,9 +191,9 @@ def check_same_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     Raises:
         ValueError: If the columns differ in names or types.
     """
-    found, expected = (one.remove(one.get_field_index(CODE)) for one in (rows.schema, schema))
-    check_same_types(found, expected, "table")
-    return rows.select(schema.names).cast(schema)
+    without_codes = schema.remove(schema.get_field_index(CODE))
+    items = with_types_of(rows.drop_columns([CODE]), without_codes, "table")
+    return items.append_column(CODE, rows[CODE]).select(schema.names).cast(schema)
 
 
 def codes_of(table: pa.Table) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from modeling_crh.checks import is_number
 from modeling_crh.search.code_files import CODE
-from modeling_crh.search.code_index import CodeIndex, Hits
+from modeling_crh.search.code_index import CodeIndex, Hits, check_positions
 from modeling_crh.search.hamming_index import HammingIndex
 from modeling_crh.search.index_file import COLUMNS
 from modeling_crh.search.lance_table import codes_of, one_sentence, settings_of, table_errors
@@ -66,7 +66,7 @@ def _term(name: Any, value: Any, schema: pa.Schema) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return str(value).upper()
     if is_number(value) and math.isfinite(value):
         return repr(value.item() if isinstance(value, np.generic) else value)
@@ -131,7 +131,7 @@ class LanceView(CodeIndex):
 
     def records(self, positions: ArrayLike) -> list[dict[str, Any]]:
         """Return all columns but the code of the items at `(P,)` positions; see `CodeIndex`."""
-        numbers = np.asarray(positions, dtype=np.int64).tolist()
+        numbers = check_positions(positions).tolist()
         if not numbers:
             return []
         columns = [name for name in self._table.schema.names if name != CODE]
@@ -154,6 +154,7 @@ class LanceView(CodeIndex):
     def _nearest(self, queries: NDArray[np.uint8], k: int, *, with_codes: bool) -> tuple[Hits, NDArray[np.uint8]]:
         exact = self.kind == "flat"
         with table_errors(self.uri):
+            k = min(k, max(1, self._table.count_rows()))
             tables = [found.slice(0, k) for found in self._rows_up_to(queries, k, exact, with_codes)]
         if not tables:
             count = min(k, len(self))

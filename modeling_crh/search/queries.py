@@ -18,7 +18,14 @@ from modeling_crh.data import Row, open_source
 from modeling_crh.data.rows import FILE_KINDS, PLURALS, BadRow, Kind
 from modeling_crh.data.tables import SUFFIXES, find_tables
 from modeling_crh.encoding.encoder import DType, Encoder
-from modeling_crh.encoding.loading import cut_model, find_model, find_revision, load_checkpoint, shares_centers
+from modeling_crh.encoding.loading import (
+    cut_model,
+    find_model,
+    find_revision,
+    is_digest,
+    load_checkpoint,
+    shares_centers,
+)
 from modeling_crh.file_bytes import UnreadableError, stored_source
 from modeling_crh.runtime.terminal import say
 from modeling_crh.search.code_index import CodeIndex
@@ -72,15 +79,21 @@ def check_model(index: CodeIndex, model: str) -> None:
 
 
 def _is_named(index: CodeIndex, model: str) -> bool:
-    """Whether the index names this model, by the same name or folder."""
+    """Whether the index names this model, by the same name or folder, or by the digest of its weights."""
     folders = [Path(find_model(name)) for name in (index.model, model)]
-    return model == index.model or (all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1]))
+    is_same = all(folder.is_dir() for folder in folders) and folders[0].samefile(folders[1])
+    return model == index.model or is_same or (is_digest(index.revision) and find_revision(model) == index.revision)
 
 
 def _check_weights(index: CodeIndex, model: str) -> None:
-    """Check that a loaded model is the one of an index still; say it where only its commit on the Hub is another."""
+    """Check that the model of an index, or the one whose centers it has, is as it was when it made the codes.
+
+    Where only its commit on the Hub is another, this is said.
+    """
+    if not _is_named(index, model):
+        model = index.model
     found = find_revision(model)
-    if not _is_named(index, model) or not found or not index.revision or found == index.revision:
+    if not found or not index.revision or found == index.revision:
         return
     if not is_hub_id(model):
         raise ValueError(

@@ -23,10 +23,10 @@ from modeling_crh.search.queries import QuerySource
 _TEMPLATES = Path(__file__).parent / "templates"
 DEFAULT_K = 10
 
-_START, _TITLE = 1000, b"<title>Search results"  # of a page
-_HEADERS = tuple(
-    ",".join((*before, *COLUMNS, *after)).encode() for before, after in ((("group",), ()), ((), ("distance",)))
-)
+_MARK = b'<meta name="generator" content="crh search">'  # of a page, in its first bytes
+_GROUPS = ("group", *COLUMNS)
+_DUPLICATES = (*COLUMNS, "distance", *(f"of_{name}" for name in COLUMNS))
+_FIRST_LINES = tuple(",".join(names).encode() for names in (_GROUPS, (*_GROUPS, "keep"), _DUPLICATES))
 
 
 @dataclass(frozen=True)
@@ -155,14 +155,16 @@ def check_replaced(name: str, path: str | Path) -> Path:
     """Check that a file to write, the argument `name`, is new, empty, or was written by this module.
 
     Raises:
-        ValueError: If it holds something else, such as the index.
+        ValueError: If it holds something else, such as the index, or there is no folder to write it in.
     """
     target = check_path(name, path)
+    what = "page of results" if name == "html" else "table of duplicates"
+    if target.is_dir() or not target.absolute().parent.is_dir():
+        raise ValueError(f"`{name}` must be a file in a folder that exists, but got {str(path)!r}.")
     if target.is_file():
         with target.open("rb") as file:
-            start = file.read(_START)
-        if start and not (_TITLE in start if name == "html" else start.startswith(_HEADERS)):
-            what = "page of results" if name == "html" else "table of duplicates"
+            start = file.read(1000)
+        if start and not (_MARK in start if name == "html" else start.splitlines()[0] in _FIRST_LINES):
             raise ValueError(f"`{name}` must be a new file, or an older {what}, but {str(path)!r} is another file.")
     return target
 
@@ -240,13 +242,13 @@ def write_groups(path: str | Path, groups: Sequence[Sequence[dict[str, Any]]]) -
         for number, group in enumerate(groups, 1)
         for record in group
     ]
-    _write_csv(path, ("group", *COLUMNS, *(("keep",) if keeps else ())), rows)
+    _write_csv(path, (*_GROUPS, "keep") if keeps else _GROUPS, rows)
 
 
 def write_duplicates(path: str | Path, found: Sequence[dict[str, Any]]) -> None:
     """Write what `describe_duplicates` gives as CSV, atomically, as `write_groups` does."""
     rows = [(*_cells(record), record["distance"], *_cells(record["of"])) for record in found]
-    _write_csv(path, (*COLUMNS, "distance", *(f"of_{name}" for name in COLUMNS)), rows)
+    _write_csv(path, _DUPLICATES, rows)
 
 
 def _cells(record: dict[str, Any]) -> tuple[Any, ...]:

@@ -114,6 +114,9 @@ class Recipe(Division, DataSource):
             if isinstance(value, dict):
                 _refuse_numbers_as_text(value, entry.name)
         super().__post_init__()
+        for name in ("backbone", "centers_from"):  # relative, `models/vit` would be a Hub id seen from elsewhere
+            if (value := getattr(self, name)) is not None and Path(value).is_dir():
+                object.__setattr__(self, name, str(Path(value).absolute()))
         check_whole("seed", self.seed, least=0)
         self._check_backbone()
         self._check_fine_tuning()

@@ -103,8 +103,8 @@ def test_codes_are_added_if_they_fit(folder, tmp_path):
     LanceIndex.create(tmp_path / "short.lance", np.zeros((1, 1), np.uint8), model="org/model")
     for target, options, message in (
         (uri, {}, "`ids` must be new, but the table has 30 already"),
-        (uri, {"model": "org/new"}, "`codes` must have the model of the table, 'org/model', but have 'org/new'"),
-        (tmp_path / "short.lance", {}, "`codes` must have the num_bits of the table, 8, but have 32"),
+        (uri, {"model": "org/new"}, "must have the model of the table '.*first.lance', 'org/model', but got 'org/new'"),
+        (tmp_path / "short.lance", {}, "`codes` must have the num_bits of the table '.*short.lance', 8, but got 32"),
     ):
         with pytest.raises(ValueError, match=message):
             codes_to_table(folder / "c.parquet", target, append=True, **options)

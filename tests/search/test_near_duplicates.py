@@ -89,12 +89,12 @@ def test_duplicates_of_another_index_are_those_of_all_pairs(seed, size, others, 
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (HammingIndex(np.zeros((1, 1), np.uint8), model="org/a"), "16 bits by 'org/a', but holds 8 bits by 'org/a'"),
-        (HammingIndex(np.zeros((1, 2), np.uint8), model="org/b"), "16 bits by 'org/a', but holds 16 bits by 'org/b'"),
+        (HammingIndex(np.zeros((1, 1), np.uint8), model="org/a"), "num_bits of the index, 16, but got 8"),
+        (HammingIndex(np.zeros((1, 2), np.uint8), model="org/b"), "model of the index, 'org/a', but got 'org/b'"),
     ],
 )
 def test_codes_of_another_model_or_length_are_no_duplicates(other, message):
-    with pytest.raises(ValueError, match=f"`other` must hold codes of {message}"):
+    with pytest.raises(ValueError, match=f"`other` must have the {message}"):
         duplicates_of(HammingIndex(np.zeros((1, 2), np.uint8), model="org/a"), other, radius=0)
 
 
