@@ -327,3 +327,15 @@ def test_two_processes_write_what_one_does(encode, photos, tiny_checkpoint, tmp_
     encode(photos)
     assert read(tmp_path / "both") == read(tmp_path / "codes")
     assert json.loads((tmp_path / "both" / RECORD_NAME).read_text())["num_shards"] == 6
+
+
+@pytest.mark.parametrize(("again", "shards"), [(1, 0), (7, 2)])
+def test_an_id_that_comes_twice_ends_the_encoding_and_not_only_its_index(again, shards, encode, photos, tmp_path):
+    files = [file for file in sorted(photos.rglob("*.png")) if file.name != "05.png"][:8]
+    ids = [number if number != again else 0 for number in range(8)]
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"image": str(file), "sku": sku}) for file, sku in zip(files, ids, strict=True))
+    )
+    with pytest.raises(ValueError, match="`id_column` must be distinct, but 0 comes twice"):
+        encode(open_source(tmp_path / "rows.jsonl", id_column="sku"))
+    assert len(list((tmp_path / "codes").glob("*.parquet"))) == shards

@@ -6,7 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from tiny_shards import open_shards, packed
+from transformers import AutoModel, ViTImageProcessor
 
+from modeling_crh import CRHModel
 from modeling_crh.data import BadRow, Row
 from modeling_crh.hub.published_codes import push_codes, write_public_codes
 
@@ -82,6 +84,27 @@ def test_a_dry_run_shows_what_codes_would_publish(crh, tmp_path):
     for shown in (f"Dataset {name} would have\n", "codes-00000.parquet", "# codes"):
         assert shown in output, shown
     assert "/home/ada" not in output
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize(("revision", "named"), [("sha256:0123456789abcdef", False), ("0123abc", True)])
+def test_a_folder_that_is_gone_is_no_model_on_the_hub(crh, revision, named, tmp_path):
+    write_codes(tmp_path, ["/home/ada/a.png"], {"num_bits": "16", "model": "runs/cars", "revision": revision})
+    code, output, errors = crh("push", tmp_path, "ada/codes", "--type", "dataset", "--dry-run")
+    assert code == 0, errors
+    assert ("runs/cars" in output) is named
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_a_backbone_in_a_folder_is_no_model_on_the_hub(crh, tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    AutoModel.from_config(tiny_backbone("vit")).save_pretrained("models/vit")
+    CRHModel.from_backbone("models/vit", num_labels=3, num_bits=16).save_pretrained("mine")
+    ViTImageProcessor().save_pretrained("mine")
+    monkeypatch.chdir("/")
+    code, output, errors = crh("push", tmp_path / "mine", "ada/cars", "--dry-run")
+    assert code == 0, errors
+    assert "models/vit" not in output
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -119,3 +119,15 @@ CODES, LOGITS, LABELS = torch.ones(3, 8), torch.ones(2, 8), (torch.zeros(2).long
 def test_wrong_arguments_are_an_error(logits, codes, message):
     with pytest.raises(ValueError, match=message):
         asymmetric_average_precision(logits, codes, *LABELS)
+
+
+@pytest.mark.parametrize("scale", [1e308, 3e38, 1e-320])
+def test_logits_as_large_or_small_as_floats_can_be_rank_like_others(random_case, scale):
+    queries, *rest = random_case(5, bits=70)
+    logits = logits_like(queries, 5).double()
+    expected = asymmetric_average_precision(queries.double(), *rest)
+    assert torch.equal(asymmetric_average_precision(scale * queries.double(), *rest), expected)
+    assert torch.equal(
+        asymmetric_average_precision(logits / logits.abs().max() * 2.0**1000, *rest),
+        asymmetric_average_precision(logits / logits.abs().max(), *rest),
+    )

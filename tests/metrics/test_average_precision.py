@@ -108,3 +108,12 @@ def test_a_class_without_a_query_has_no_figure_and_is_not_among_the_worst():
     found = figures_by_class(torch.tensor([0.5, 0.25]), labels, torch.tensor([0, 1, 1]), ["ash", "cat", "dog"])
     assert found[1] == ("cat", None, 0, 2)
     assert [one.name for one in worst_classes(found)] == ["dog", "ash"]
+
+
+@pytest.mark.parametrize(
+    ("queries", "message"),
+    [([0, 3], "`labels` must lie from 0 to C-1=2, but got 3"), ([0], "`labels` must have one row a sample, but got 1")],
+)
+def test_labels_of_other_classes_or_queries_are_refused(queries, message):
+    with pytest.raises(ValueError, match=message):
+        figures_by_class(torch.tensor([0.5, 0.25]), torch.tensor(queries), torch.tensor([0, 1]), ["ash", "cat", "dog"])

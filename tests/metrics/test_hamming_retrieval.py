@@ -49,3 +49,16 @@ def test_codes_that_are_not_bytes_are_no_packed_codes(metric, random_case):
 def test_half_a_database_is_an_error(metric, given_name):
     with pytest.raises(ValueError, match=r"`database_codes` and `database_labels` must come together"):
         metric.compute(predictions=[[1, 1]], references=[0], **{given_name: torch.ones(1, 2)})
+
+
+def test_whole_numbers_count_in_any_type_and_fractions_are_refused(metric, random_case):
+    queries, database, query_labels, labels = case = random_case(4, multi=True)
+    database = {"database_codes": database, "database_labels": labels}
+    found = metric.compute(predictions=queries.double(), references=query_labels.bool(), **database)
+    assert found == retrieval_figures(*case)
+    metric.add(prediction=queries[0].float(), reference=query_labels[0].bool())
+    assert metric.compute(**database)["queries"] == 1
+    with pytest.raises(ValueError, match="`predictions` must be whole numbers, but hold 1"):
+        metric.compute(predictions=[[1.7, -1.0]], references=[0])
+    with pytest.raises(ValueError, match="`reference` must be whole numbers, but hold 0"):
+        metric.add(prediction=[1, -1], reference=0.6)

@@ -68,6 +68,15 @@ class HammingRetrieval(evaluate.Metric):
             ],
         )
 
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
+        """Add a batch, as `evaluate` does, but refuse fractions, which the types of the features would cut off."""
+        whole = {"predictions": _whole("predictions", predictions), "references": _whole("references", references)}
+        super().add_batch(**whole, **kwargs)
+
+    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
+        """Add one query, see `add_batch`."""
+        super().add(prediction=_whole("prediction", prediction), reference=_whole("reference", reference), **kwargs)
+
     def _compute(  # type: ignore[override]  # evaluate hands on the arguments of `compute` by name
         self,
         predictions: Any,
@@ -87,6 +96,14 @@ class HammingRetrieval(evaluate.Metric):
         database = (codes, labels) if alone else (_codes(database_codes, packed), torch.as_tensor(database_labels))
         case = (codes, database[0], labels, database[1])
         return retrieval_figures(*case, leave_one_out=alone, top_k=top_k, top_r=top_r, radius=radius)
+
+
+def _whole(name: str, values: Any) -> Any:
+    """Check that values are whole numbers of any type, or truth values, and return them as whole numbers."""
+    table = torch.as_tensor(values)
+    if table.is_floating_point() and not torch.equal(table, table.round()):
+        raise ValueError(f"`{name}` must be whole numbers, but hold {table[table != table.round()][0].item():.4g}.")
+    return table.long().numpy()
 
 
 def _codes(codes: Any, packed: bool) -> Tensor:
