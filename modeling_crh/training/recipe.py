@@ -48,7 +48,7 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
         "bit_weight": "num_labels",
         "pair_weight": "multi_label",
         "proxy_share": 0.2,
-        "dropout_masks": 8,
+        "dropout_masks": 4,
     },
 }
 """Defaults of `model` in a recipe: those of the paper, and those that measured best, see docs/experiments.md."""
