@@ -1,4 +1,5 @@
 import errno
+from unittest.mock import Mock
 
 import lancedb
 import numpy as np
@@ -41,8 +42,7 @@ def test_files_are_one_index_or_one_table_in_the_order_of_their_names(folder, ro
     packed = write_codes(folder / "c.txt")
     index, table = index_codes(folder), codes_to_table(folder, folder / "all.lance")
     np.testing.assert_array_equal(index.packed, packed)
-    for found, expected in zip(table.search(packed, 10), index.search(packed, 10), strict=True):
-        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(table.search(packed, 10), index.search(packed, 10))
     assert (table.model, table.revision, table.num_bits, table.version) == ("org/model", "main", 32, 1)
     assert [len(table.where({"label": "y"})), len(table.where("year < 2025"))] == [20, 30]
 
@@ -113,36 +113,31 @@ def test_codes_are_added_if_they_fit(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("columns", "metadata", "message"),
     [
-        ("doubles", "`ids` must be distinct, but 5 comes twice"),
-        ("columns", "`codes` must be files with the same columns, but those in"),
-        ("model", r"`codes` must be codes of one model, but .*'org/model'.*'other'"),
-        ("no code", "`codes` must have a code in every row, but 1 have none"),
-        ("damage", r"`codes` must be a parquet file that can be read, but '.*d\.parquet' is not"),
+        ({"id": [5]}, None, "`ids` must be distinct, but 5 comes twice"),
+        ({"month": [1]}, None, "`codes` must be files with the same columns, but those in"),
+        ({}, {"model": "other"}, r"`codes` must be codes of one model, but .*'org/model'.*'other'"),
+        ({"code": pa.array([None], pa.binary(4))}, None, "`codes` must have a code in every row, but 1 have none"),
+        (None, None, r"`codes` must be a parquet file that can be read, but '.*d\.parquet' is not"),
     ],
+    ids=["an id twice", "other columns", "another model", "no code", "a damaged file"],
 )
-def test_what_goes_wrong_half_way_leaves_what_was_there(folder, fault, message, monkeypatch, write_codes):
+def test_what_goes_wrong_half_way_leaves_what_was_there(folder, columns, metadata, message, monkeypatch, write_codes):
     monkeypatch.setattr("modeling_crh.search.code_files._ROWS", 7)
-    uri = folder / "all.lance"
+    uri, last = folder / "all.lance", folder / "d.parquet"
     LanceIndex.create(uri, np.zeros((3, 4), np.uint8))
     before = sorted(path.name for path in uri.rglob("*"))
-    columns = {"id": pa.array([5 if fault == "doubles" else 50]), "label": ["z"], "year": [1]}
-    last = folder / "d.parquet"
-    if fault == "columns":
-        del columns["year"]
-    if fault == "no code":
-        columns["code"] = pa.array([None], pa.binary(4))
-    write_codes(last, slice(0, 1), {"model": "other"} if fault == "model" else None, **columns)
-    if fault == "damage":
-        content = bytearray((folder / "c.parquet").read_bytes())
-        content[4:200] = bytes(196)
-        last.write_bytes(content)
+    if columns is None:
+        content = (folder / "c.parquet").read_bytes()
+        last.write_bytes(content[:4] + bytes(196) + content[200:])
+    else:
+        write_codes(last, slice(0, 1), metadata, **({"id": [50], "label": ["z"], "year": [1]} | columns))
     with pytest.raises(ValueError, match=message):
         codes_to_table(folder, uri)
     assert len(LanceIndex(uri)) == 3
     assert sorted(path.name for path in uri.rglob("*")) == before
-    if fault != "columns":  # which an index in memory does not read
+    if "columns" not in message:  # which an index in memory does not read
         with pytest.raises(ValueError, match=message):
             index_codes(folder)
 
@@ -150,8 +145,8 @@ def test_what_goes_wrong_half_way_leaves_what_was_there(folder, fault, message, 
 def test_codes_that_are_none_are_an_error(tmp_path, write_codes):
     file, uri = tmp_path / "codes.parquet", tmp_path / "all.lance"
 
-    def refused(message, kind="auto"):
-        for build in (lambda: index_codes(file), lambda: codes_to_table(file, uri, kind=kind)):
+    def refused(message):
+        for build in (lambda: index_codes(file), lambda: codes_to_table(file, uri)):
             with pytest.raises(ValueError, match=message):
                 build()
 
@@ -172,15 +167,6 @@ def test_codes_that_are_none_are_an_error(tmp_path, write_codes):
     assert not uri.exists()
 
 
-def test_a_full_disk_is_not_said_to_be_missing_codes(monkeypatch):
-    def fill(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("modeling_crh.search.code_files.snapshot_download", fill)
-    with pytest.raises(OSError, match="No space left on device"):
-        index_codes("org/codes")
-
-
 def test_either_index_is_opened_by_its_path(tmp_path):
     packed = np.zeros((3, 2), np.uint8)
     HammingIndex(packed).save(tmp_path / "a")
@@ -196,10 +182,7 @@ def test_either_index_is_opened_by_its_path(tmp_path):
 
 @pytest.mark.parametrize("labels", [None, ["a", None, "b"], [3, 1, 2], [["a"], [], ["b", "c"]]])
 def test_an_index_that_is_published_is_the_same_index_again(labels, tmp_path, monkeypatch):
-    def keep(stage, repo_id, destination, **_):
-        stage(tmp_path)
-
-    monkeypatch.setattr("modeling_crh.hub.published_codes.upload", keep)
+    monkeypatch.setattr("modeling_crh.hub.published_codes.upload", lambda stage, *_, **__: stage(tmp_path))
     packed = np.random.default_rng(0).integers(0, 256, (3, 4), dtype=np.uint8)
     settings = {"labels": labels, "paths": ["a.png", "b.png", "c.png"], "model": "org/model", "dtype": "float32"}
     index = HammingIndex(packed, ids=[7, 8, 9], **settings)
@@ -230,17 +213,27 @@ def test_codes_of_no_fixed_size_have_the_size_that_their_metadata_say(num_bits, 
         index_codes(tmp_path)
 
 
+NOT_THERE = "or the Hub id of codes, but 'org/codes' is none: "
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        ([""], ValueError, f"{NOT_THERE}it has no codes.*.parquet"),  # a folder without codes
+        (httpx.ReadTimeout("too slow"), ValueError, f"{NOT_THERE}too slow"),
+        (OSError(errno.ENOSPC, "No space left on device"), OSError, "No space left on device"),
+    ],
+)
+def test_a_dataset_on_the_hub_that_cannot_be_had_is_named_and_a_full_disk_is_not(
+    answer, error, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("modeling_crh.search.code_files.snapshot_download", Mock(side_effect=answer))
+    with pytest.raises(error, match=message):
+        index_codes("org/codes")
+
+
 def test_a_name_that_is_no_dataset_on_the_hub_is_an_error_in_one_sentence(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"or the Hub id of codes, but 'org/none-such' is none: "):
-        index_codes("org/none-such")
-
-
-def test_a_dataset_without_codes_and_a_connection_that_breaks_name_the_dataset(tmp_path, monkeypatch):
-    def breaks(*_, **__):
-        raise httpx.ReadTimeout("too slow")
-
-    for download, reason in ((lambda *_, **__: str(tmp_path), "it has no codes.*.parquet"), (breaks, "too slow")):
-        monkeypatch.setattr("modeling_crh.search.code_files.snapshot_download", download)
-        with pytest.raises(ValueError, match=f"or the Hub id of codes, but 'org/photos' is none: {reason}"):
-            index_codes("org/photos")
+    with pytest.raises(ValueError, match=NOT_THERE):
+        index_codes("org/codes")

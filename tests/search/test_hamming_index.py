@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_crh.codes import binarize, pack_codes
 from modeling_crh.search import HammingIndex
 from modeling_crh.search.lance_index import LanceIndex
 
@@ -43,12 +42,10 @@ def test_neighbours_worked_by_hand(build):
     assert ids.tolist() == [[30, 20, 40], [10, 20, 40]]
     assert distances.tolist() == [[0, 1, 1], [1, 6, 6]]
     assert (ids.dtype, distances.dtype) == (np.int64, np.int32)
-    _, positions, same = index.find(queries, k=3)
-    assert same.tolist() == distances.tolist()
-    assert index.records(positions[1][:2]) == [
-        {"id": 10, "label": None, "path": "a"},
-        {"id": 20, "label": None, "path": "b"},
-    ]
+    hits = index.find(queries, k=3)
+    assert hits.distances.tolist() == distances.tolist()
+    expected = [{"id": 10, "label": None, "path": "a"}, {"id": 20, "label": None, "path": "b"}]
+    assert index.records(hits.positions[1][:2]) == expected
     assert (len(index), index.num_bits, index.model) == (4, 8, "org/model")
 
 
@@ -62,19 +59,15 @@ def test_neighbours_worked_by_hand(build):
 )
 def test_flat_finds_what_a_scan_finds_and_breaks_ties_by_position(seed, size, values, k, num_bits):
     packed, queries = random_codes(seed, size, num_bits, values), random_codes(seed + 1, 5, num_bits)
-    ids, distances = HammingIndex(packed, kind="flat").search(queries, k)
-    expected_ids, expected = brute_force(packed, queries, k)
-    np.testing.assert_array_equal(distances, expected)
-    np.testing.assert_array_equal(ids, expected_ids)
+    found = HammingIndex(packed, kind="flat").search(queries, k)
+    np.testing.assert_array_equal(found, brute_force(packed, queries, k))
 
 
 def test_flat_breaks_ties_by_position_over_many_blocks_too():
     packed = random_codes(0, 20, 16)[np.random.default_rng(1).integers(0, 20, 150_000)]
     queries = random_codes(2, 40, 16)
-    ids, distances = HammingIndex(packed, kind="flat").search(queries, 300)
-    expected_ids, expected = brute_force(packed, queries, 300)
-    np.testing.assert_array_equal(distances, expected)
-    np.testing.assert_array_equal(ids, expected_ids)
+    found = HammingIndex(packed, kind="flat").search(queries, 300)
+    np.testing.assert_array_equal(found, brute_force(packed, queries, 300))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,25 +146,17 @@ def test_an_id_that_the_index_has_is_not_added(build):
     assert len(index) == 10
 
 
-def test_tensors_are_packed_codes_too():
-    codes = binarize(torch.randn(20, 16, generator=torch.Generator().manual_seed(0)))
-    index = HammingIndex(pack_codes(codes))
-    assert index.search(pack_codes(codes[3:4]), 1)[1].tolist() == [[0]]
-
-
-def test_reranking_follows_the_dot_product_with_the_codes(build):
-    generator = np.random.default_rng(0)
-    logits = generator.normal(size=(20, 64)).astype(np.float32)
-    queries = np.packbits(logits >= 0, axis=1)
-    packed = random_codes(1, 300)
+def test_reranking_follows_the_dot_product_with_the_codes_and_tensors_are_taken_too(build):
+    logits = np.random.default_rng(0).normal(size=(20, 64)).astype(np.float32)
+    queries, packed = np.packbits(logits >= 0, axis=1), random_codes(1, 300)
     codes = np.unpackbits(packed, axis=1) * 2.0 - 1
-    index = build(packed)
-    ids, distances = index.search(queries, 5, rerank_logits=logits, num_candidates=300)
-    similarity = logits @ codes.T
-    np.testing.assert_array_equal(ids, np.argsort(-similarity, axis=1)[:, :5])
+    index = build(torch.from_numpy(packed))
+    found = ids, distances = index.search(queries, 5, rerank_logits=logits, num_candidates=300)
+    np.testing.assert_array_equal(ids, np.argsort(-logits @ codes.T, axis=1)[:, :5])
     np.testing.assert_array_equal(distances, np.bitwise_count(packed[ids] ^ queries[:, None]).sum(-1))
-    same = index.search(queries, 5, rerank_logits=torch.from_numpy(logits), num_candidates=300)
-    np.testing.assert_array_equal(same[0], ids)
+    tensors = torch.from_numpy(queries), 5
+    same = index.search(*tensors, rerank_logits=torch.from_numpy(logits), num_candidates=300)
+    np.testing.assert_array_equal(same, found)
     assert index.search(queries[:0], 5, rerank_logits=logits[:0])[0].shape == (0, 5)
     even = index.search(queries, 7, rerank_logits=np.sign(logits), num_candidates=7)
     np.testing.assert_array_equal(even[0], index.search(queries, 7)[0])
@@ -180,10 +165,9 @@ def test_reranking_follows_the_dot_product_with_the_codes(build):
 def test_reranking_finds_the_best_item_behind_hundreds_that_are_nearer(build):
     logits = np.array([[10.0] + [0.1] * 15], np.float32)  # sure of the first bit alone
     nearer, best = [[0b01111111, 0b11111111]], [[0b11111111, 0b11111000]]  # at 1 bit and at 3
-    index = build(np.array(nearer * 600 + best, np.uint8))
-    assert index.search(np.full((1, 2), 255, np.uint8), 1, rerank_logits=logits)[0].tolist() == [[600]]
-    some = index.search(np.full((1, 2), 255, np.uint8), 1, rerank_logits=logits, num_candidates=100)
-    assert some[1].tolist() == [[1]]
+    index, query = build(np.array(nearer * 600 + best, np.uint8)), np.full((1, 2), 255, np.uint8)
+    assert index.search(query, 1, rerank_logits=logits)[0].tolist() == [[600]]
+    assert index.search(query, 1, rerank_logits=logits, num_candidates=100)[1].tolist() == [[1]]
 
 
 GOOD = random_codes(0, 4, 16)

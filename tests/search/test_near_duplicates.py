@@ -35,14 +35,11 @@ def test_a_chain_worked_by_hand_is_one_group():
     assert find(packed, 8) == [[0, 1, 2, 3, 4, 5]]
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(0, 2**32),
-    st.integers(1, 300),
-    st.sampled_from([8, 16, 24, 32, 64, 72, 128, 256]),
-    st.floats(0, 6),
-    st.integers(0, 8),
-)
+SEEDS, LENGTHS = st.integers(0, 2**32), st.sampled_from([8, 16, 24, 32, 64, 72, 128, 256])
+
+
+@settings(max_examples=60)
+@given(SEEDS, st.integers(1, 300), LENGTHS, st.floats(0, 6), st.integers(0, 8))
 def test_groups_are_those_of_all_pairs(seed, size, num_bits, flips, radius):
     packed = planted(seed, size, num_bits, flips)
     assert find(packed, radius) == brute_force(packed, radius)
@@ -76,7 +73,7 @@ def test_a_radius_out_of_range_is_an_error(radius):
         near_duplicates(HammingIndex(np.zeros((2, 8), np.uint8)), radius)
 
 
-@given(st.integers(0, 2**32), st.integers(1, 80), st.integers(1, 80), st.integers(0, 6))
+@given(SEEDS, st.integers(1, 80), st.integers(1, 80), st.integers(0, 6))
 def test_duplicates_of_another_index_are_those_of_all_pairs(seed, size, others, radius):
     packed = planted(seed, size + others, 16, 2.0)
     distances = np.bitwise_count(packed[:size, None] ^ packed[None, size:]).sum(-1)
