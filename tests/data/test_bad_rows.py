@@ -1,9 +1,9 @@
-import builtins
-import os
+import sys
+from contextlib import ExitStack
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
-import PIL.Image
 import pytest
 from datasets import Dataset
 from tiny_data import image_bytes, picture, write_pictures
@@ -21,16 +21,31 @@ def photos(tmp_path):
     """A folder of 24 pictures, with a photo of a phone, and three files that cannot be read."""
     pillow_heif = pytest.importorskip("pillow_heif")
     write_pictures(tmp_path, 8)
-    (tmp_path / "cat" / "IMG.HEIC").write_bytes(heic(pillow_heif, picture(0, 50, 64)))
+    pillow_heif.register_heif_opener()
+    (tmp_path / "cat" / "IMG.HEIC").write_bytes(image_bytes(picture(0, 50, 64), "HEIF", quality=90))
     (tmp_path / "cat" / "text.png").write_text("no image")
     (tmp_path / "dog" / "cut.jpg").write_bytes(image_bytes(picture(1, 51), "JPEG")[:300])
     (tmp_path / "dog" / "empty.jpg").write_bytes(b"")
     return tmp_path
 
 
-def heic(pillow_heif, image):
-    pillow_heif.register_heif_opener()
-    return image_bytes(image, "HEIF", quality=90)
+@pytest.fixture(params=[PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()])
+def failing(request, tmp_path, monkeypatch):
+    """A folder of twelve pictures, and a context in which the machine cannot read one of them."""
+    files, read = write_pictures(tmp_path / "images", 4), Path.read_bytes
+
+    def fail(path):
+        if path == files[2]:
+            raise request.param
+        return read(path)
+
+    def failure():
+        stack = ExitStack()
+        stack.enter_context(monkeypatch.context()).setattr(Path, "read_bytes", fail)
+        stack.enter_context(pytest.raises(type(request.param)))
+        return stack
+
+    return tmp_path / "images", failure
 
 
 def test_images_that_cannot_be_read_end_the_run_or_are_left_out_and_named(photos):
@@ -43,14 +58,7 @@ def test_images_that_cannot_be_read_end_the_run_or_are_left_out_and_named(photos
 
 
 def test_photos_of_phones_need_pillow_heif_and_are_refused_by_name_without_it(photos, monkeypatch):
-    imported = builtins.__import__
-
-    def without(name, *arguments, **settings):
-        if name == "pillow_heif":
-            raise ImportError("No module named 'pillow_heif'")
-        return imported(name, *arguments, **settings)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ValueError, match=rf"IMG\.HEIC is not: HEIC needs pillow-heif: pip install .*\[heif\].*{SKIP}"):
         load_splits(photos)
     assert len(load_splits(photos, skip_bad=True).bad_rows) == 4
@@ -93,91 +101,52 @@ def test_what_says_nothing_is_named_by_the_row_of_its_file(tmp_path, columns, op
     assert loaded.splits["database"].num_rows + loaded.splits["query"].num_rows == 38
 
 
-@pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()]
-)
-def test_failures_of_the_machine_end_the_run_however_bad_rows_are_treated(tmp_path, monkeypatch, error):
-    write_pictures(tmp_path, 8)
-    read = Path.read_bytes
-
-    def fail(path):
-        if path.name == "03.png":
-            raise error
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(type(error)):
-        load_splits(tmp_path, skip_bad=True)
-    with pytest.raises(type(error)):
-        read_value("image", str(tmp_path / "cat" / "03.png"), "item 0")
+def test_failures_of_the_machine_end_the_run_however_bad_rows_are_treated(failing):
+    folder, failure = failing
+    with failure():
+        load_splits(folder, skip_bad=True)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-@pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error"), MemoryError()]
-)
-def test_failures_of_the_machine_leave_no_hole_in_codes(tmp_path, monkeypatch, tiny_checkpoint, error, num_workers):
-    write_pictures(tmp_path / "images", 4)
-    read = Path.read_bytes
-
-    def fail(path):
-        if path.name == "02.png":
-            raise error
-        return read(path)
+def test_failures_of_the_machine_leave_no_hole_in_codes(failing, tmp_path, tiny_checkpoint, num_workers):
+    folder, failure = failing
 
     def encode():
-        encoder, source = Encoder.load(tiny_checkpoint, batch_size=2, num_workers=num_workers), tmp_path / "images"
+        encoder = Encoder.load(tiny_checkpoint, batch_size=2, num_workers=num_workers)
         settings = {"model_name": "tiny", "shard_size": 3, "skip_bad": True}
-        return encode_source(encoder, open_source(source), tmp_path / "codes", **settings)
+        return encode_source(encoder, open_source(folder), tmp_path / "codes", **settings)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", fail)
-        with pytest.raises(type(error)):
-            encode()
+    with failure():
+        encode()
     encoded = encode()
     assert (encoded.items, encoded.left_out) == (12, [])
 
 
 def test_a_table_that_may_not_be_read_ends_the_run_with_that_error(tmp_path, monkeypatch):
     (tmp_path / "rows.csv").write_text("text,label\nx,a\n")
-    stat = os.stat
-
-    def denied(path, *arguments, **settings):
-        if str(path).endswith("rows.csv"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return stat(path, *arguments, **settings)
-
     source = open_source(tmp_path / "rows.csv", text_column="text")
-    monkeypatch.setattr("pyarrow.csv.open_csv", lambda *arguments, **settings: denied("rows.csv"))
+    monkeypatch.setattr("pyarrow.csv.open_csv", Mock(side_effect=PermissionError(13, "Permission denied", "rows.csv")))
     with pytest.raises(PermissionError):
         list(source.rows())
     with pytest.raises(PermissionError):
         open_source(tmp_path / "rows.csv", text_column="text", skip_bad=True)
 
 
-def test_a_package_that_is_missing_for_a_url_ends_the_run():
-    rows = Dataset.from_dict({"image": ["s3://bucket/1.png"] * 8, "label": ["a", "b"] * 4})
-    with pytest.raises(ModuleNotFoundError, match=r"s3://bucket/1\.png cannot be read: Install s3fs to access S3"):
-        load_splits(rows, skip_bad=True, allow_urls="all")
-
-
 def test_nothing_that_can_be_read_or_a_class_without_such_an_item_is_an_error(tmp_path):
     files = write_pictures(tmp_path, 4)
-    for file in files[:4]:
-        file.write_bytes(b"no image")
-    with pytest.raises(ValueError, match="a training item of every class, but has none of 'cat'"):
-        load_splits(tmp_path, skip_bad=True)
-    for file in files:
-        file.write_bytes(b"no image")
-    with pytest.raises(ValueError, match="at least one row that can be read, but none of 12 can"):
-        load_splits(tmp_path, skip_bad=True)
+    for number, message in (
+        (4, "a training item of every class, but has none of 'cat'"),
+        (12, "at least one row that can be read, but none of 12 can"),
+    ):
+        for file in files[:number]:
+            file.write_bytes(b"no image")
+        with pytest.raises(ValueError, match=message):
+            load_splits(tmp_path, skip_bad=True)
 
 
 def test_rows_are_numbered_across_blocks():
-    texts = ["fine"] * 2100
-    texts[1030] = texts[2099] = ""
+    rows = Dataset.from_dict({"text": ["" if row in (1030, 2099) else "fine" for row in range(2100)]})
     places = [f"row {row}" for row in range(2100)]
-    rows = Dataset.from_dict({"text": texts})
     expected = {row: BadRow(f"row {row}", "its text is empty") for row in (1030, 2099)}
     assert find_bad_rows("text", rows, places) == expected
     assert list(find_bad_rows("text", rows, places, stop_at_first=True)) == [1030]
@@ -218,13 +187,3 @@ def test_a_column_of_numbers_of_one_shape_is_read_at_once(rows, shape):
 def test_a_value_of_another_type_is_no_bad_row_but_an_error(kind, value, message):
     with pytest.raises(ValueError, match=message):
         read_value(kind, value, "row 7")
-
-
-def test_sixteen_bits_and_floating_point_give_the_pixels_of_eight_bits(tmp_path):
-    ramp = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (32, 1))
-    PIL.Image.fromarray(ramp).save(tmp_path / "8.png")
-    PIL.Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "16.png")
-    PIL.Image.fromarray(ramp.astype(np.float32) / 255).save(tmp_path / "float.tiff")
-    pixels = [read_value("image", row.value, row.path).numpy().astype(int) for row in open_source(tmp_path).rows()]
-    assert len(pixels) == 3
-    assert max(abs(one - other).max() for one in pixels for other in pixels) <= 1

@@ -40,10 +40,7 @@ def test_folders_of_recordings_named_as_splits_are_the_division_and_metadata_are
 def test_a_folder_of_sounds_and_images_is_read_only_if_the_kind_is_named(tmp_path):
     write_sounds(tmp_path)
     picture(0, 0).save(tmp_path / "cat" / "cover.png")
-    message = (
-        r"`image_column` or `audio_column` must be named .* `--image-column image` reads .* `--audio-column audio`"
-    )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"`image_column` or `audio_column` must be named .* `--audio-column audio`"):
         open_source(tmp_path)
     assert read_both(tmp_path, audio_column="audio") == LABELS
     assert read_both(tmp_path, image_column="image") == ["cat"]
@@ -100,16 +97,5 @@ def test_recordings_that_cannot_be_read_end_the_run_or_are_left_out_and_named(tm
     (tmp_path / "dog" / "empty.wav").write_bytes(sound_bytes(sound(0)[:0]))
     with pytest.raises(ValueError, match=r"must be readable, but .*cut\.wav is not: its end is missing; `--skip-bad`"):
         load_splits(tmp_path)
-    bad = load_splits(tmp_path, skip_bad=True).bad_rows
-    assert [(row.path.rpartition("/")[2], row.reason) for row in bad] == [
-        ("cut.wav", "its end is missing"),
-        ("empty.wav", "it has no samples"),
-    ]
-
-
-def test_a_changed_recording_that_a_table_names_changes_the_version_of_the_source(tmp_path):
-    files = write_sounds(tmp_path)
-    (tmp_path / "rows.csv").write_text("\n".join(["audio", *map(str, files)]))
-    before = open_source(tmp_path / "rows.csv").version
-    files[0].write_bytes(sound_bytes(sound(2)))
-    assert open_source(tmp_path / "rows.csv").version != before
+    reasons = {row.path.rpartition("/")[2]: row.reason for row in load_splits(tmp_path, skip_bad=True).bad_rows}
+    assert reasons == {"cut.wav": "its end is missing", "empty.wav": "it has no samples"}

@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,45 +13,71 @@ from tiny_data import picture, write_pictures
 from modeling_crh.data import open_source
 
 
-def replaced(file):
-    """Replace a picture under its name; its time tells of it, whatever the clock of the file system."""
-    picture(0, 77).save(file)
-    os.utime(file, (1, 1))
-
-
-@pytest.mark.parametrize(
-    "form", ["structs.parquet", "images.parquet", "rows.jsonl", "saved", "link.csv", "rows.tar", "zip.csv", "in memory"]
-)
-def test_the_version_tells_of_a_picture_that_was_replaced_wherever_it_lies(form, tmp_path):
-    files = [str(file) for file in write_pictures(tmp_path / "elsewhere", 2)]
-    images = Dataset.from_dict({"image": files}).cast_column("image", Image())
-    source, changed = tmp_path / form, files[3]
+def write_source(form, folder, files):
+    """Write a source of pictures in the folder `elsewhere`; gives it and the file whose change its version tells of."""
+    source, archive = folder / form, folder / "all.zip"
+    names, paths = list(map(str, files)), [str(file.relative_to(folder)) for file in files]
+    images = Dataset.from_dict({"image": names}).cast_column("image", Image())
     if form == "structs.parquet":
-        cells = [{"bytes": None, "path": file} for file in files]
-        pq.write_table(pa.table({"image": cells}), source)
+        pq.write_table(pa.table({"image": [{"bytes": None, "path": name} for name in names]}), source)
     elif form == "images.parquet":
         images.to_parquet(str(source))
+    elif form == "paths.parquet":
+        pq.write_table(pa.table({"image": paths}), source)
     elif form == "rows.jsonl":
-        source.write_text("\n".join(json.dumps({"image": {"path": file}}) for file in files))
+        source.write_text("\n".join(json.dumps({"image": {"path": name}}) for name in names))
     elif form == "saved":
-        Dataset.from_dict({"image": files}).save_to_disk(source)
+        Dataset.from_dict({"image": names}).save_to_disk(source)
     elif form == "link.csv":
-        (tmp_path / "link.png").symlink_to(files[3])
+        (folder / "link.png").symlink_to(files[3])
         source.write_text("image\nlink.png\n")
+    elif form == "sounds.csv":  # which are not opened for a version
+        source.write_text("\n".join(["audio", *paths, ""]))
     elif form == "rows.tar":
-        with tarfile.open(source, "w") as archive:
+        with tarfile.open(source, "w") as tar:
             for file in files:
-                archive.add(file, arcname=Path(file).name.replace("/", "-"))
-        changed = source
+                tar.add(file, arcname=file.name)
+        return source, source
     elif form == "zip.csv":
-        shutil.make_archive(str(tmp_path / "all"), "zip", tmp_path / "elsewhere")
-        source.write_text(f"image\nzip://cat/00.png::{tmp_path / 'all.zip'}\n")
-        changed = tmp_path / "all.zip"
-    opened = images if form == "in memory" else source
-    before = open_source(opened).version
-    assert open_source(opened).version == before
-    replaced(changed) if changed == files[3] else os.utime(changed, (1, 1))
-    assert open_source(opened).version != before
+        shutil.make_archive(str(archive.with_suffix("")), "zip", folder / "elsewhere")
+        source.write_text(f"image\nzip://cat/00.png::{archive}\n")
+        return source, archive
+    return images if form == "memory" else source, files[3]
+
+
+FORMS = "memory elsewhere saved structs.parquet images.parquet paths.parquet rows.jsonl link.csv sounds.csv rows.tar"
+
+
+@pytest.mark.parametrize("form", [*FORMS.split(), "zip.csv"])
+def test_the_version_tells_of_a_picture_that_was_replaced_wherever_it_lies(form, tmp_path):
+    files = write_pictures(tmp_path / "elsewhere", 2)
+    source, changed = write_source(form, tmp_path, files)
+    before = open_source(source).version
+    assert open_source(source).version == before
+    changed.write_bytes(files[4].read_bytes() if changed == files[3] else changed.read_bytes())
+    os.utime(changed, (1, 1))  # its time tells of it, whatever the clock of the file system
+    assert open_source(source).version != before
+
+
+def test_the_version_tells_of_its_own_files_alone_however_they_are_named(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "images", 1)
+    monkeypatch.chdir(tmp_path)
+    rows = "image\nimages/cat/00.png\n"
+    texts = {"rows.csv": f"{rows}images/none.png\nhttp://x/y.png\n", "other.csv": rows, "texts.csv": "text\nx\n"}
+    for name, content in texts.items():
+        (tmp_path / name).write_text(content)
+
+    def versions():
+        options = {"texts.csv": {"text_column": "text"}}
+        return {name: open_source(name, **options.get(name, {})).version for name in ["images", *texts]}
+
+    before = versions()
+    for name in ("./rows.csv", tmp_path / "rows.csv"):
+        assert open_source(name).version == before["rows.csv"]
+    picture(0, 99).save("images/none.png")  # a row that was bad
+    os.utime("texts.csv", (1, 1))
+    after = versions()
+    assert {name for name in before if before[name] != after[name]} == {"images", "rows.csv", "texts.csv"}
 
 
 def test_a_table_that_holds_its_pictures_is_not_read_for_its_version(tmp_path, monkeypatch, png):

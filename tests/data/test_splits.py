@@ -1,29 +1,25 @@
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset, DatasetDict, Image, concatenate_datasets
+from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_crh.data.columns import canonical_features, label_tensor
+from modeling_crh.data.columns import canonical_features
 from modeling_crh.data.splits import OFFICIAL, Protocol, held_out_rows, split_rows
+
+THREE = [0, 1, 2] * 50
+BOTH_OUTSIDE = Protocol(num_query=30, num_train=60, train_in_database=False)
 
 
 def dataset_of(labels, *, num_classes=3):
     rows = {"image": [{"bytes": b"", "path": f"{row}.png"} for row in range(len(labels))], "label": labels}
-    multi_label = isinstance(labels[0], list)
     names = [f"class {index}" for index in range(num_classes)]
-    return Dataset.from_dict(rows, features=canonical_features(names, multi_label=multi_label))
+    return Dataset.from_dict(rows, features=canonical_features(names, multi_label=isinstance(labels[0], list)))
 
 
-def split_dataset(dataset, query=None, **settings):
-    rows = split_rows(dataset, query, **settings)
-    together = dataset if query is None else concatenate_datasets([dataset, query])
-    return DatasetDict({name: together.select(chosen) for name, chosen in rows.items()})
-
-
-def files(split):
-    return [image["path"] for image in split.cast_column("image", Image(decode=False))["image"]]
+def sizes_of(rows):
+    return {name: len(chosen) for name, chosen in rows.items()}
 
 
 def test_the_rows_of_a_seed_never_change():
@@ -83,43 +79,31 @@ def test_rows_with_several_labels_are_stratified_by_the_rarest():
 
 
 def test_an_official_division_keeps_the_test_set_and_calls_the_whole_training_set_database():
-    train, test = dataset_of([0, 1, 2] * 10), dataset_of([0, 1] * 3)
-    splits = split_dataset(train, test, validation_fraction=0.2)
-    assert splits.num_rows == {"train": 24, "validation": 6, "query": 6, "database": 30}
-    assert sorted(files(splits["train"]) + files(splits["validation"])) == sorted(files(splits["database"]))
-    assert label_tensor(splits["validation"]).bincount().tolist() == [2, 2, 2]
+    rows = split_rows(dataset_of([0, 1, 2] * 10), dataset_of([0, 1] * 3), validation_fraction=0.2)
+    assert sizes_of(rows) == {"train": 24, "validation": 6, "query": 6, "database": 30}
+    assert sorted([*rows["train"], *rows["validation"]]) == rows["database"].tolist() == list(range(30))
+    assert rows["query"].tolist() == list(range(30, 36))
+    assert np.bincount(rows["validation"] % 3).tolist() == [2, 2, 2]
 
 
 def test_without_an_official_division_queries_are_cut_first():
-    dataset = dataset_of([0, 1, 2] * 50)
-    splits = split_dataset(dataset, query_fraction=0.2, validation_fraction=0.1, seed=1)
-    assert splits.num_rows == {"train": 108, "validation": 12, "query": 30, "database": 120}
-    parts = [set(files(splits[name])) for name in ("train", "validation", "query")]
-    assert len(set.union(*parts)) == 150
+    rows = split_rows(dataset_of(THREE), query_fraction=0.2, validation_fraction=0.1, seed=1)
+    assert sizes_of(rows) == {"train": 108, "validation": 12, "query": 30, "database": 120}
+    assert sorted(np.concatenate([rows["train"], rows["validation"], rows["query"]])) == list(range(150))
+    assert sorted([*rows["database"], *rows["query"]]) == list(range(150))
 
 
-@pytest.mark.parametrize("train_in_database", [True, False])
-def test_a_protocol_draws_from_both_sets_in_equal_shares_of_every_class(train_in_database):
-    protocol = Protocol(num_query=30, num_train=60, train_in_database=train_in_database)
-    train, test = dataset_of([0, 1, 2] * 50), dataset_of([0, 1, 2] * 50)
-    splits = split_dataset(train, test, protocol=protocol, validation_fraction=0.2)
-    database = 270 if train_in_database else 210
-    assert splits.num_rows == {"train": 48, "validation": 12, "query": 30, "database": database}
-    for name, share in [("train", 16), ("validation", 4), ("query", 10), ("database", database // 3)]:
-        assert label_tensor(splits[name]).bincount().tolist() == [share] * 3
-
-
-def test_who_trains_lies_in_the_database_or_outside_of_it_as_the_protocol_says():
-    train, test = dataset_of([0, 1, 2] * 50), dataset_of([0, 1, 2] * 50)
-    sampled = split_rows(train, test, protocol=Protocol(num_query=30, num_train=60))
-    disjoint = split_rows(train, test, protocol=Protocol(num_query=30, num_train=60, train_in_database=False))
+def test_a_protocol_draws_equal_shares_of_every_class_and_trains_inside_or_outside_of_the_database():
+    both = dataset_of(THREE), dataset_of(THREE)  # row 3n + c is of class c
+    sampled = split_rows(*both, protocol=Protocol(num_query=30, num_train=60), validation_fraction=0.2)
+    disjoint = split_rows(*both, protocol=BOTH_OUTSIDE, validation_fraction=0.2)
+    for rows, shares in ((sampled, [16, 4, 10, 90]), (disjoint, [16, 4, 10, 70])):
+        for name, share in zip(("train", "validation", "query", "database"), shares, strict=True):
+            assert np.bincount(rows[name] % 3).tolist() == [share] * 3
     for name in ("train", "validation", "query"):
         assert sampled[name].tolist() == disjoint[name].tolist()
-    training = np.union1d(sampled["train"], sampled["validation"])
-    assert np.isin(training, sampled["database"]).all()
-    assert not np.isin(training, disjoint["database"]).any()
-    everything = np.concatenate(list(disjoint.values()))
-    assert np.array_equal(np.sort(everything), np.arange(300))
+    assert np.isin(np.union1d(sampled["train"], sampled["validation"]), sampled["database"]).all()
+    assert sorted(np.concatenate(list(disjoint.values()))) == list(range(300))
 
 
 def test_the_rows_of_a_protocol_never_change():
@@ -134,33 +118,30 @@ def test_the_rows_of_a_protocol_never_change():
 
 @pytest.mark.parametrize("protocol", [OFFICIAL, Protocol(20, 30), Protocol(20, 30, train_in_database=False)])
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_the_splits_hold_the_images_of_their_rows(protocol, multi_label):
+def test_the_rows_of_a_split_ascend_and_come_once(protocol, multi_label):
     labels = [[row % 3, 2] if row % 4 else [] for row in range(100)] if multi_label else [0, 1, 2, 2] * 25
-    train, test = dataset_of(labels), dataset_of(labels[:80])
-    rows = split_rows(train, test, protocol=protocol, seed=5)
-    splits = split_dataset(train, test, protocol=protocol, seed=5)
-    names = files(train) + files(test)
-    for name, chosen in rows.items():
-        assert files(splits[name]) == [names[row] for row in chosen]
+    for chosen in split_rows(dataset_of(labels), dataset_of(labels[:80]), protocol=protocol, seed=5).values():
         assert chosen.tolist() == sorted(set(chosen.tolist()))
 
 
 def test_every_class_keeps_a_training_image_however_few_are_drawn():
-    train = dataset_of([0] * 100 + [1] * 2 + [2] * 2)
-    splits = split_dataset(train, train, protocol=Protocol(10, 8), validation_fraction=0.4)
-    assert set(label_tensor(splits["train"]).tolist()) == {0, 1, 2}
+    labels = [0] * 100 + [1] * 2 + [2] * 2
+    rows = split_rows(dataset_of(labels), dataset_of(labels), protocol=Protocol(10, 8), validation_fraction=0.4)
+    assert {(2 * labels)[row] for row in rows["train"]} == {0, 1, 2}
 
 
 def test_a_protocol_may_divide_one_set():
-    splits = split_dataset(dataset_of([0, 1, 2] * 20), protocol=Protocol(12, 30), validation_fraction=0.1)
-    assert splits.num_rows == {"train": 27, "validation": 3, "query": 12, "database": 48}
+    rows = split_rows(dataset_of([0, 1, 2] * 20), protocol=Protocol(12, 30), validation_fraction=0.1)
+    assert sizes_of(rows) == {"train": 27, "validation": 3, "query": 12, "database": 48}
 
 
 @pytest.mark.parametrize("protocol", [Protocol(20, 40), Protocol(59, 1), Protocol(60), Protocol(None, 60)])
 def test_a_protocol_that_takes_every_image_is_an_error(protocol):
-    train, test = dataset_of([0, 1, 2] * 10), dataset_of([0, 1, 2] * 10)
     with pytest.raises(ValueError, match="`protocol` must leave an item to search, but takes 60 of the 60 that there"):
-        split_dataset(train, test, protocol=protocol)
+        split_rows(dataset_of([0, 1, 2] * 10), dataset_of([0, 1, 2] * 10), protocol=protocol)
+
+
+QUERY, VALIDATION = "`query_fraction` must", "`validation_fraction` must"
 
 
 @pytest.mark.parametrize(
@@ -169,41 +150,25 @@ def test_a_protocol_that_takes_every_image_is_an_error(protocol):
         ([0, 0, 0, 0], 1, {}, r"at least two classes, but has only \['class 0'\]"),
         ([0, 2] * 10, 3, {}, "a training item of every class, but has none of 'class 1'"),
         ([0] * 10, 4, {}, r"none of 'class 1' \(and 2 more\)"),
-        ([0, 1, 2], 3, {}, "`query_fraction` must hold out at least 1 of the 3 labelled rows .* but 0.2 holds out 0"),
-        ([0, 1] * 9, 2, {"query_fraction": 1.0}, "`query_fraction` must be a number above 0 and below 1, but got 1.0"),
-        ([0, 1] * 9, 2, {"query_fraction": "x"}, "`query_fraction` must be a number above 0 and below 1, but got 'x'"),
-        ([0, 1] * 9, 2, {"validation_fraction": 0}, "`validation_fraction` must be a number above 0 and below 1, .* 0"),
-        ([0, 1] * 9, 2, {"validation_fraction": True}, "`validation_fraction` must be a number .* but got True"),
-        (
-            [0, 1] * 9,
-            2,
-            {},
-            "`validation_fraction` must hold out at least 2 of the 14 labelled rows .* but 0.1 holds out 1",
-        ),
+        ([0, 1, 2], 3, {}, f"{QUERY} hold out at least 1 of the 3 labelled rows .* but 0.2 holds out 0"),
+        ([0, 1] * 9, 2, {"query_fraction": 1.0}, f"{QUERY} be a number above 0 and below 1, but got 1.0"),
+        ([0, 1] * 9, 2, {"query_fraction": "x"}, f"{QUERY} be a number above 0 and below 1, but got 'x'"),
+        ([0, 1] * 9, 2, {"validation_fraction": 0}, f"{VALIDATION} be a number above 0 and below 1, but got 0"),
+        ([0, 1] * 9, 2, {"validation_fraction": True}, f"{VALIDATION} be a number .* but got True"),
+        ([0, 1] * 9, 2, {}, f"{VALIDATION} hold out at least 2 of the 14 labelled rows .* but 0.1 holds out 1"),
         ([0, 1] * 9, 2, {"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
         ([0, 1] * 9, 2, {"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
         ([[]] * 20, 2, {}, "a training item of every class"),
+        (THREE, 3, {"query": dataset_of([0, 1], num_classes=2)}, "`query` must have the features of `dataset`"),
+        (THREE, 3, {"query": dataset_of(THREE).select([])}, "`query` must hold at least one item"),
     ],
 )
 def test_what_cannot_be_split_is_an_error(labels, num_classes, settings, message):
     with pytest.raises(ValueError, match=message):
-        split_dataset(dataset_of(labels, num_classes=num_classes), **settings)
-
-
-def test_a_test_set_of_other_classes_is_an_error():
-    with pytest.raises(ValueError, match="`query` must have the features of `dataset`"):
-        split_dataset(dataset_of([0, 1, 2] * 9), dataset_of([0, 1], num_classes=2))
-
-
-def test_an_empty_test_set_is_an_error():
-    dataset = dataset_of([0, 1, 2] * 9)
-    with pytest.raises(ValueError, match="`query` must hold at least one item"):
-        split_dataset(dataset, dataset.select([]))
+        split_rows(dataset_of(labels, num_classes=num_classes), **settings)
 
 
 def test_rows_without_a_label_are_in_the_training_and_the_database_alone():
-    labels = [0, 1, -1, -1] * 20
-    splits = split_dataset(dataset_of(labels, num_classes=2), query_fraction=0.25, validation_fraction=0.2)
-    assert splits.num_rows == {"train": 64, "validation": 6, "query": 10, "database": 70}
-    assert (label_tensor(splits["query"]) >= 0).all()
-    assert (label_tensor(splits["validation"]) >= 0).all()
+    rows = split_rows(dataset_of([0, 1, -1, -1] * 20, num_classes=2), query_fraction=0.25, validation_fraction=0.2)
+    assert sizes_of(rows) == {"train": 64, "validation": 6, "query": 10, "database": 70}
+    assert all(row % 4 < 2 for row in [*rows["query"], *rows["validation"]])
