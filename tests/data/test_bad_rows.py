@@ -157,13 +157,8 @@ def test_rows_are_numbered_across_blocks():
     [
         ([[1, 2], [3, 4]], (2, 2)),
         ([[[1.0], [2.0]], [[3.0], [4.0]]], (2, 2, 1)),
-        ([[1.0], [2.0, 3.0]], None),
-        ([[1.0], None], None),
-        ([[1.0], [None]], None),
-        ([[], []], None),
-        ([["x"], ["y"]], None),
-        ([1.0, 2.0], None),
-        ([[[[1.0]]]], None),
+        *((rows, None) for rows in ([[1.0], [2.0, 3.0]], [[1.0], None], [[1.0], [None]], [[], []])),
+        *((rows, None) for rows in ([["x"], ["y"]], [1.0, 2.0], [[[[1.0]]]])),
     ],
 )
 def test_a_column_of_numbers_of_one_shape_is_read_at_once(rows, shape):

@@ -97,16 +97,17 @@ def test_metadata_names_the_classes_and_folders_do_not(tmp_path, kind, capsys):
 
 
 def test_one_metadata_file_may_list_all_splits_or_each_split_have_its_own(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    lines = [f"batch/{number:02d}.png,{CLASSES[number % 2]}\n" for number in range(4)]
     for part in ("train", "test"):
-        write_pictures(tmp_path / "one" / part, 4, classes=("batch",))
-        write_pictures(tmp_path / "two" / part, 4, classes=("batch",))
-        lines = "".join(f"batch/{number:02d}.png,{CLASSES[number % 2]}\n" for number in range(4))
-        (tmp_path / "two" / part / "metadata.csv").write_text(f"file_name,label\n{lines}")
-    lines = [f"{part}/batch/{n:02d}.png,{CLASSES[n % 2]}" for part in ("train", "test") for n in range(4)]
-    (tmp_path / "one" / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
-    for name in ("one", "two"):
-        assert read_both(tmp_path / name) == ["cat", "dog"] * 4
-        assert set(open_source(tmp_path / name).parts) == {"train", "query"}
+        write_pictures(one / part, 4, classes=("batch",))
+        write_pictures(two / part, 4, classes=("batch",))
+        (two / part / "metadata.csv").write_text("".join(["file_name,label\n", *lines]))
+    below = [f"{part}/{line}" for part in ("train", "test") for line in lines]
+    (one / "metadata.csv").write_text("".join(["file_name,label\n", *below]))
+    for folder in (one, two):
+        assert read_both(folder) == ["cat", "dog"] * 4
+        assert set(open_source(folder).parts) == {"train", "query"}
 
 
 def test_labels_of_metadata_are_lists_or_none_and_cells_are_text(tmp_path):

@@ -146,7 +146,7 @@ def test_what_is_no_name_of_data_is_an_error(dataset):
         open_source(dataset)
 
 
-@pytest.mark.parametrize("name", ["/no/such/data", "none.csv", "/tmp/none*.csv", "a,b.csv", "photos/rows.parquet"])
+@pytest.mark.parametrize("name", ["/no/such/data", "none.csv", "/no/such/*.csv", "a,b.csv", "photos/rows.parquet"])
 def test_what_is_not_there_is_a_file_not_found_error(name):
     with pytest.raises(FileNotFoundError, match=r"`dataset` must be a folder, a table, .* but there is no"):
         load_splits(name)

@@ -1,7 +1,5 @@
-import io
 import json
 import re
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
-from tiny_data import CLASSES, read_both, write_pictures
+from tiny_data import CLASSES, read_both, write_pictures, write_tar
 
 from modeling_crh.data import DataSource, load_splits, open_source, read_parts
 from modeling_crh.data.rows import Rows
@@ -84,9 +82,10 @@ def test_a_row_is_named_by_its_file_and_its_number_there(kind, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
-def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
+def test_every_kind_of_table_gives_the_same_texts_even_if_its_name_has_the_marks_of_a_pattern(tmp_path, suffix):
     labels = ["even" if row % 2 == 0 else "odd" for row in range(40)]
-    path = write_rows(tmp_path / f"rows{suffix}", {"words": [f"text {row}" for row in range(40)], "kind": labels})
+    columns = {"words": [f"text {row}" for row in range(40)], "kind": labels}
+    path = write_rows(tmp_path / "a[b]*" / f"rows?[1]{suffix}", columns)
     options = {"text_column": "words", "label_column": "kind"}
     assert read_both(path, **options) == labels
     splits = load_splits(str(path), **options).splits
@@ -95,20 +94,18 @@ def test_every_kind_of_table_gives_the_same_texts(tmp_path, suffix):
     assert all(int(row["text"].split()[1]) % 2 == row["label"] for row in splits["query"])
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_name_with_the_marks_of_a_pattern_is_a_name(tmp_path, suffix):
-    path = write_rows(tmp_path / "a[b]*" / f"rows?[1]{suffix}", {"text": ["x", "y"], "label": ["cat", "dog"]})
-    assert read_both(path, text_column="text") == ["cat", "dog"]
-
-
-def test_in_csv_every_cell_is_text_and_an_empty_label_is_none(tmp_path):
+def test_in_csv_every_cell_is_text_and_an_empty_label_or_minus_one_is_none(tmp_path):
     cells = ["007", "NA", "None", "nan", "true", "010", '"a\nb"', "", "1.0"]
     lines = [f"NULL,{cell},{number}" for number, cell in enumerate(cells)] * 4
-    (tmp_path / "rows.csv").write_text("\n".join(["text,label,number", *lines]))
-    labels = read_both(tmp_path / "rows.csv", text_column="text")
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["text,label,number", *lines]))
+    labels = read_both(path, text_column="text")
     assert labels[:9] == ["007", "NA", "None", "nan", "true", "010", "a\nb", None, "1.0"]
-    rows = list(open_source(tmp_path / "rows.csv", text_column="text", id_column="number").rows())
+    rows = list(open_source(path, text_column="text", id_column="number").rows())
     assert (rows[7].value, rows[7].id) == ("NULL", "7")
+    path.write_text("text,label\na,2\nb,-1\nc,0\n")
+    assert read_both(path, text_column="text") == ["2", None, "0"]
+    assert read_both(path, text_column="text", label_separator=";") == [["2"], [], ["0"]]
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
@@ -141,16 +138,6 @@ def test_plain_parquet_files_of_images_are_read(tmp_path, form):
     assert read_both(table) == TWELVE
     values = [row.value for row in open_source(table).rows()]
     assert [value["bytes"] or Path(value["path"]).read_bytes() for value in values] == contents
-
-
-def write_tar(path, samples):
-    """Write samples, each a content by suffix, as a WebDataset tar."""
-    with tarfile.open(path, "w") as tar:
-        for number, sample in enumerate(samples):
-            for suffix, content in sample.items():
-                info = tarfile.TarInfo(f"{number:04d}.{suffix}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
 
 
 def test_webdataset_tars_are_read_with_the_class_of_each_sample(tmp_path):
@@ -398,14 +385,6 @@ def test_a_mistyped_name_is_refused_with_the_name_that_is_there(tmp_path, monkey
     for name, there in (("fotos", "'photos'"), (str(tmp_path / "photo"), repr(str(tmp_path / "photos")))):
         with pytest.raises((ValueError, FileNotFoundError), match=re.escape(f" There is {there}.") + "$"):
             open_source(name)
-
-
-def test_minus_one_is_no_label_in_csv_either(tmp_path):
-    (tmp_path / "t.csv").write_text("text,kind\na,2\nb,-1\nc,0\n")
-    options = {"text_column": "text", "label_column": "kind"}
-    for more, expected in (({}, ["2", None, "0"]), ({"label_separator": ";"}, [["2"], [], ["0"]])):
-        opened = open_source(str(tmp_path / "t.csv"), **options, **more)
-        assert [row.label for row in opened.rows()] == expected
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

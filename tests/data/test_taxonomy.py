@@ -11,27 +11,18 @@ def rows_of(labels, groups=None):
     return Dataset.from_dict(rows, features=emoji_features(list("abc"), ["noto"], ["A", "B"], list("pqr")))
 
 
-def test_each_class_has_the_group_and_the_subgroup_of_its_rows():
+def test_each_class_has_the_group_and_the_subgroup_of_its_rows_which_may_be_plain_strings():
     dataset = rows_of([2, 0, 1, 0])
-    assert class_levels(dataset) == {"subgroup": ["p", "q", "r"], "group": ["A", "B", "A"]}
-    assert has_levels(dataset)
-
-
-def test_levels_may_be_plain_strings():
-    dataset = rows_of([2, 0, 1, 0])
-    names = {level: dataset.features[level].int2str(dataset[level]) for level in ("group", "subgroup")}
     plain = dataset.select_columns("label")
-    for level, column in names.items():
-        plain = plain.add_column(level, column)
-    assert class_levels(plain) == class_levels(dataset)
-    assert has_levels(plain)
+    for level in ("group", "subgroup"):
+        plain = plain.add_column(level, dataset.features[level].int2str(dataset[level]))
+    for rows in (dataset, plain):
+        assert class_levels(rows) == {"subgroup": ["p", "q", "r"], "group": ["A", "B", "A"]}
+        assert has_levels(rows)
 
 
-def test_two_levels_of_one_class_are_no_taxonomy():
+def test_two_levels_of_one_class_or_a_missing_column_are_no_taxonomy():
     assert not has_levels(rows_of([0, 1, 2, 1], [0, 1, 0, 0]))
-
-
-def test_columns_that_are_missing_are_no_taxonomy():
     assert not has_levels(rows_of([0, 1]).remove_columns("subgroup"))
 
 

@@ -38,14 +38,11 @@ def test_unseen_classes_are_in_query_and_database_alone_and_rows_keep_their_name
         assert names_by_features(splits[name]) == kept
 
 
-def test_the_seed_chooses_the_classes():
+def test_the_seed_chooses_the_classes_of_a_benchmark_whose_rows_are_those_of_its_splits():
     dataset = load_splits("fashion_mnist_sample").splits["train"]
     assert seen_classes(dataset, 0.3, 0) == seen_classes(dataset, 0.3, 0)
     assert {tuple(seen_classes(dataset, 0.3, seed)) for seed in range(5)} != {tuple(seen_classes(dataset, 0.3, 0))}
     assert len(seen_classes(dataset, 0.01, 0)) == 9
-
-
-def test_the_rows_of_a_benchmark_are_those_of_its_splits():
     loaded = load_splits("fashion_mnist_sample", unseen_fraction=0.3)
     assert {name: len(rows) for name, rows in loaded.rows.items()} == loaded.splits.num_rows
     assert loaded.splits.num_rows == {"train": 3780, "validation": 420, "query": 1000, "database": 6000}

@@ -2,6 +2,7 @@ import csv
 import os
 import shutil
 import socket
+import tempfile
 
 import pytest
 from datasets import Audio, Dataset, Image
@@ -37,43 +38,62 @@ def linked(server, tmp_path):
     return write_table(tmp_path / "rows.csv", [*urls[:5], f"{server.url}/none.png", *urls[5:]])
 
 
+@pytest.fixture
+def pictures(tmp_path):
+    return list(map(str, write_pictures(tmp_path / "images", 8)))
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_checkpoint):
+    return Encoder.load(tiny_checkpoint)
+
+
+@pytest.fixture
+def encode(encoder, tmp_path):
+    """Encode a source into a folder of its own."""
+
+    def run(source, skip_bad=True):
+        folder = tempfile.mkdtemp(dir=tmp_path)
+        return encode_source(encoder, source, folder, model_name="tiny", skip_bad=skip_bad)
+
+    return run
+
+
 @pytest.mark.parametrize("skip_bad", [True, False])
 @pytest.mark.parametrize("form", ["table", "images", "bytes", "structs"])
 def test_a_url_in_a_row_ends_the_run_unless_urls_are_allowed_however_bad_rows_are_treated(
-    form, skip_bad, tmp_path, server, tiny_checkpoint
+    form, skip_bad, tmp_path, server, encode
 ):
     urls = [f"{server.url}/{number}.png" for number in range(20)]
     source = write_table(tmp_path / "rows.csv", urls)
-    if form != "table":
-        cells = [{"bytes": None, "path": url} for url in urls]
-        if form == "bytes":  # text in the place of bytes is no way around
-            cells = [{"bytes": url, "path": None} for url in urls]
+    if form != "table":  # text in the place of bytes is no way around
+        cells = [{"bytes": url, "path": None} if form == "bytes" else {"bytes": None, "path": url} for url in urls]
         source = Dataset.from_dict({"image": cells, "label": ["a", "b"] * 10})
-        if form == "images":
-            source = source.cast_column("image", Image())
+    if form == "images":
+        source = source.cast_column("image", Image())
     if form != "bytes":  # which the type of images makes real bytes
         with pytest.raises(ValueError, match=REFUSED):
             load_splits(source, skip_bad=skip_bad)
-    encoder = Encoder.load(tiny_checkpoint)
     with pytest.raises(ValueError, match=REFUSED):
-        encode_source(encoder, open_source(source), tmp_path / "codes", model_name="tiny", skip_bad=skip_bad)
+        encode(open_source(source), skip_bad=skip_bad)
     assert server.asked == []
 
 
-def test_allowed_urls_are_read_once_and_those_that_cannot_be_are_bad_rows(linked, server, tiny_checkpoint, tmp_path):
+def test_allowed_urls_are_read_once_and_those_that_cannot_be_are_bad_rows(linked, server, encoder, encode, tmp_path):
     with pytest.raises(ValueError, match=r"none\.png is not: the server answered 404; `--skip-bad`"):
         load_splits(linked, allow_urls="127.0.0.1")
     server.asked.clear()
     loaded = load_splits(linked, allow_urls="127.0.0.1", skip_bad=True)
-    assert [(bad.path, bad.reason) for bad in loaded.bad_rows] == [
-        (f"{server.url}/none.png", "the server answered 404")
-    ]
-    encoder = Encoder.load(tiny_checkpoint)
+    (bad,) = loaded.bad_rows
+    assert (bad.path, bad.reason) == (f"{server.url}/none.png", "the server answered 404")
     items = labelled_dataset(loaded.splits["train"], encoder.processor)
     assert len([items[row] for row in range(len(items))]) == len(loaded.splits["train"])
     assert len(server.asked) == len(set(server.asked)) == 25
-    source = open_source(linked, allow_urls="127.0.0.1")
-    encoded = encode_source(encoder, source, tmp_path / "codes", model_name="tiny", skip_bad=True)
+    for split in loaded.splits.values():
+        for cell in split.cast_column("image", Image(decode=False))["image"]:
+            assert cell["bytes"] == (tmp_path / "/".join(cell["path"].split("/")[3:])).read_bytes()
+        assert split.features["image"] == Image()
+    encoded = encode(open_source(linked, allow_urls="127.0.0.1"))
     assert (encoded.items, len(encoded.left_out)) == (24, 1)
 
 
@@ -108,23 +128,14 @@ def test_a_dataset_that_is_streamed_from_the_hub_reads_its_own_files_and_no_othe
     assert read(f"simplecache::{own}").reason.startswith("its scheme must be http, https, ")
 
 
-def test_a_dataset_is_prepared_by_the_same_rule(linked, server, tmp_path, tiny_checkpoint):
+def test_a_dataset_is_prepared_by_the_same_rule(linked, encoder):
     rows = Dataset.from_csv(str(linked))
     rows = rows.select([row for row in range(len(rows)) if row != 5])
-    processor = Encoder.load(tiny_checkpoint).processor
     with pytest.raises(ValueError, match=REFUSED):
-        labelled_dataset(prepare_dataset(rows), processor)
-    assert len(labelled_dataset(prepare_dataset(rows, allow_urls="127.0.0.1"), processor)) == 24
+        labelled_dataset(prepare_dataset(rows), encoder.processor)
+    assert len(labelled_dataset(prepare_dataset(rows, allow_urls="127.0.0.1"), encoder.processor)) == 24
     with pytest.raises(ValueError, match="`allow_urls` must be 'all' or hosts"):
         prepare_dataset(rows, allow_urls="a b")
-
-
-def test_the_pixels_of_urls_are_those_of_their_files(linked, tmp_path):
-    loaded = load_splits(linked, allow_urls="127.0.0.1", skip_bad=True).splits
-    for split in loaded.values():
-        for cell in split.cast_column("image", Image(decode=False))["image"]:
-            assert cell["bytes"] == (tmp_path / "/".join(cell["path"].split("/")[3:])).read_bytes()
-        assert split.features["image"] == Image()
 
 
 def test_urls_of_sounds_obey_the_same_rule(server, tmp_path):
@@ -140,9 +151,8 @@ def test_urls_of_sounds_obey_the_same_rule(server, tmp_path):
     assert all(cell["bytes"] for cell in split["audio"])
 
 
-def test_a_row_of_a_private_address_is_a_bad_row_where_all_public_ones_are_allowed(linked, server, tmp_path):
-    images = [str(file) for file in write_pictures(tmp_path / "images", 8)]
-    table = write_table(tmp_path / "rows.csv", [*images, f"{server.url}/a.png", "http://169.254.169.254/latest"])
+def test_a_row_of_a_private_address_is_a_bad_row_where_all_public_ones_are_allowed(pictures, server, tmp_path):
+    table = write_table(tmp_path / "rows.csv", [*pictures, f"{server.url}/a.png", "http://169.254.169.254/latest"])
     bad = load_splits(table, allow_urls="all", skip_bad=True).bad_rows
     assert bad[0].reason == "its server has the address 127.0.0.1, which is not public"
     assert "169.254.169.254" in bad[1].path
@@ -156,71 +166,58 @@ def test_hosts_are_names_separated_by_commas(hosts, linked):
 
 
 @pytest.mark.parametrize("url", ["s3://", "gs://", "zip://", "zip://a.png", "zip://a.png::rows.csv"])
-def test_a_url_of_a_store_or_an_archive_ends_no_run_in_a_traceback(url, tmp_path, crh, tiny_checkpoint):
-    images = [str(file) for file in write_pictures(tmp_path / "images", 8)]
-    table = write_table(tmp_path / "rows.csv", [*images, url])
-    for command, source in (
-        ("encode", (tiny_checkpoint, table, "--out", tmp_path / "codes")),
-        ("evaluate", (tiny_checkpoint, "--dataset", table)),
+def test_a_url_of_a_store_or_an_archive_ends_no_run_in_a_traceback(url, pictures, tmp_path, crh, tiny_checkpoint):
+    table = write_table(tmp_path / "rows.csv", [*pictures, url])
+    for command in (
+        ["encode", tiny_checkpoint, table, "--out", tmp_path / "codes"],
+        ["evaluate", tiny_checkpoint, "--dataset", table],
     ):
         for options in ((), ("--allow-urls", "all")):
-            code, _, errors = crh(command, *source, "--skip-bad", *options)
+            code, _, errors = crh(*command, "--skip-bad", *options)
             assert "Traceback" not in errors
             assert code == (0 if options and url.startswith("zip") else 2)
             if not options:
                 assert "Error: URLs in rows are read only with `--allow-urls`" in errors
 
 
-def test_pipes_sockets_and_devices_in_a_table_are_bad_rows_and_no_run_waits_for_them(tmp_path, tiny_checkpoint):
-    images = [str(file) for file in write_pictures(tmp_path / "images", 8)]
-    os.mkfifo(tmp_path / "pipe.png")
-    (tmp_path / "link.png").symlink_to("pipe.png")
+def test_pipes_sockets_and_devices_in_a_table_are_bad_rows_and_no_run_waits_for_them(
+    pictures, tmp_path, monkeypatch, encoder, encode
+):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.png")
+    os.symlink("pipe.png", "link.png")
+    strange = ["pipe.png", "link.png", "socket.png", "/dev/zero", "/dev/stdin"]
     with socket.socket(socket.AF_UNIX) as opened:
-        os.chdir(tmp_path)
         opened.bind("socket.png")
-        table = write_table(
-            tmp_path / "rows.csv", [*images, "pipe.png", "link.png", "socket.png", "/dev/zero", "/dev/stdin"]
-        )
+        table = write_table(tmp_path / "rows.csv", [*pictures, *strange])
         rows = Dataset.from_csv(str(table))
-        paths = [os.path.join(tmp_path, path) for path in rows["image"]]
-        forms = [
-            table,
-            Dataset.from_dict({"image": paths, "label": rows["label"]}),
-            Dataset.from_dict({"image": paths, "label": rows["label"]}).cast_column("image", Image()),
-        ]
-        for form in forms:
+        rows = rows.map(lambda row: row | {"image": os.path.join(tmp_path, row["image"])})
+        images = rows.cast_column("image", Image())
+        for form in (table, rows, images):
             reasons = [bad.reason for bad in load_splits(form, skip_bad=True).bad_rows]
             assert reasons[:4] == ["it is a pipe, socket or device"] * 4
-            source = open_source(form)
-            folder = tmp_path / f"codes{forms.index(form)}"
-            encoded = encode_source(Encoder.load(tiny_checkpoint), source, folder, model_name="tiny", skip_bad=True)
-            assert encoded.items == 24
-    prepared = prepare_dataset(forms[2])
+            assert encode(open_source(form)).items == 24
     with pytest.raises(ValueError, match="it is a pipe, socket or device"):
-        labelled_dataset(prepared, Encoder.load(tiny_checkpoint).processor)[24]
+        labelled_dataset(prepare_dataset(images), encoder.processor)[24]
 
 
 def test_a_query_that_is_a_table_obeys_the_rule_and_asks_once(linked, server, tmp_path):
-    with pytest.raises(ValueError, match=REFUSED):
-        find_queries([str(linked)], 16)
-    with pytest.raises(
-        ValueError, match=r"Every row must be readable, but .*none\.png is not: the server answered 404\.$"
-    ):
-        find_queries([str(linked)], 16, allow_urls="127.0.0.1")
-    (tmp_path / "none.png").write_bytes((tmp_path / "cat" / "00.png").read_bytes())
+    reason = r"Every row must be readable, but .*none\.png is not: the server answered 404\.$"
+    for allowed, message in (({}, REFUSED), ({"allow_urls": "127.0.0.1"}, reason)):
+        with pytest.raises(ValueError, match=message):
+            find_queries([str(linked)], 16, **allowed)
+    content = (tmp_path / "cat" / "00.png").read_bytes()
+    (tmp_path / "none.png").write_bytes(content)
     server.asked.clear()
     found = find_queries([str(linked)], 16, allow_urls="127.0.0.1")
-    assert found[5].name == f"{server.url}/none.png"
-    assert [query.value for query in found][5] == (tmp_path / "none.png").read_bytes()
+    assert (found[5].name, found[5].value) == (f"{server.url}/none.png", content)
     assert len(server.asked) == 25
 
 
 def test_the_run_of_a_stranger_allows_no_urls(linked, server, tmp_path, crh, tiny_checkpoint):
     run = shutil.copytree(tiny_checkpoint, tmp_path / "run" / "model").parent
-    recipe = Recipe.from_dict(
-        {"dataset": str(linked), "backbone": "org/vit", "allow_urls": "127.0.0.1", "skip_bad": True}
-    )
-    (run / "recipe.yaml").write_text(recipe.dump())
+    recipe = {"dataset": str(linked), "backbone": "org/vit", "allow_urls": "127.0.0.1", "skip_bad": True}
+    (run / "recipe.yaml").write_text(Recipe.from_dict(recipe).dump())
     for given in ({"dataset": str(linked)}, {"dataset": "other.csv"}, {}):
         for columns_only in (True, False):
             assert "allow_urls" not in options_of_run(str(run), given, columns_only=columns_only)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from datasets import Image
 
-from modeling_crh.data import PROTOCOLS, load_benchmark, load_splits, read_benchmark
+from modeling_crh.data import load_benchmark, load_splits, read_benchmark
 from modeling_crh.data.columns import label_tensor
 
 
@@ -15,18 +15,17 @@ def test_the_training_set_is_the_database_and_the_test_set_the_queries(idx_folde
     assert label_tensor(splits["validation"]).bincount().tolist() == [1] * 10
 
 
+def contents(dataset):
+    return [image["bytes"] for image in dataset.cast_column("image", Image(decode=False))["image"]]
+
+
 @pytest.mark.parametrize("protocol", ["official", "disjoint"])
 def test_the_rows_that_a_run_can_save_give_back_its_splits(protocol):
     rows = load_splits("fashion_mnist_sample", protocol=protocol, seed=3).rows
     splits = load_benchmark("fashion_mnist_sample", protocol=protocol, seed=3)
-    images = [
-        image["bytes"]
-        for dataset in read_benchmark("fashion_mnist_sample")
-        for image in dataset.cast_column("image", Image(decode=False))["image"]
-    ]
+    images = [image for dataset in read_benchmark("fashion_mnist_sample") for image in contents(dataset)]
     for name, split in splits.items():
-        stored = split.cast_column("image", Image(decode=False))["image"]
-        assert [image["bytes"] for image in stored] == [images[row] for row in rows[name]]
+        assert contents(split) == [images[row] for row in rows[name]]
 
 
 def test_the_seed_decides_what_is_drawn_and_a_disjoint_protocol_draws_each_row_once():
@@ -56,13 +55,5 @@ def test_an_unknown_benchmark_or_folder_is_an_error(name, data_dir, error, messa
 
 
 def test_an_unknown_protocol_is_an_error_before_anything_is_read():
-    with pytest.raises(
-        ValueError, match="`protocol` of coco must be one of official, sampled, disjoint, but got 'all'"
-    ):
+    with pytest.raises(ValueError, match="`protocol` of coco must be one of official, sampled, disjoint, but got 'a"):
         load_benchmark("coco", protocol="all")
-
-
-def test_a_folder_of_too_few_images_is_an_error(idx_folder):
-    assert "disjoint" in PROTOCOLS["fashion_mnist"]
-    with pytest.raises(ValueError, match="`protocol` must leave an item to search, but takes 15000 of the 60"):
-        load_benchmark("fashion_mnist", idx_folder, protocol="disjoint")

@@ -69,19 +69,15 @@ def test_files_of_both_years_may_lie_in_one_folder_and_an_image_without_objects_
 
 def test_the_hub_gives_the_same_rows_as_the_official_files(write_archive, hub_replica, png, monkeypatch):
     ids = {1: 0, 3: 1, 90: 2}
-    objects = {"bbox_id": List(Value("int64")), "category": List(ClassLabel(names=["person", "car", "mop"]))}
-    features = Features({"image_id": Value("int64"), "image": Image(), "width": Value("int64"), "objects": objects})
+    boxes = {"bbox_id": List(Value("int64")), "category": List(ClassLabel(names=["person", "car", "mop"]))}
+    features = Features({"image_id": Value("int64"), "image": Image(), "width": Value("int64"), "objects": boxes})
     splits = {}
     for part, labels in LABELS.items():
-        columns = {
-            "image_id": list(labels),
-            "image": [png(number % 256) for number in labels],
-            "width": [8] * len(labels),
-            "objects": [
-                {"bbox_id": list(range(len(kinds))), "category": [ids[kind] for kind in kinds]}
-                for kinds in labels.values()
-            ],
-        }
+        objects = [
+            {"bbox_id": list(range(len(kinds))), "category": [ids[kind] for kind in kinds]} for kinds in labels.values()
+        ]
+        columns = {"image_id": list(labels), "image": [png(number % 256) for number in labels]}
+        columns |= {"width": [8] * len(labels), "objects": objects}
         splits[part] = Dataset.from_dict(columns, features=features)
     monkeypatch.setattr(large_images, "HUB_ID", hub_replica(**splits))
     from_hub, official = load_coco(), load_coco(write_archive(2017))

@@ -4,16 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from modeling_crh.data.benchmarks.official_files import encode_png, find_file, require_images
-
-
-def test_the_first_place_where_a_file_lies_is_taken_and_an_error_names_all_places(tmp_path):
-    (tmp_path / "b").write_text("b")
-    assert find_file(tmp_path, "a", "b") == tmp_path / "b"
-    (tmp_path / "a").write_text("a")
-    assert find_file(tmp_path, "a", "b") == tmp_path / "a"
-    with pytest.raises(FileNotFoundError, match=r"`data_dir` must hold d or c/b, but .*d does not exist"):
-        find_file(tmp_path, "d", "c/b")
+from modeling_crh.data.benchmarks.official_files import encode_png, require_images
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])

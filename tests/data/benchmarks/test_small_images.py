@@ -13,19 +13,12 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from modeling_crh.data import load_benchmark
 from modeling_crh.data.benchmarks import small_images
 from modeling_crh.data.benchmarks.official_files import encode_png
-from modeling_crh.data.benchmarks.small_images import (
-    FASHION_CLASSES,
-    SAMPLE_DIRS,
-    load_cifar10,
-    load_cifar100,
-    load_emoji,
-    load_emoji_sample,
-    load_fashion_mnist,
-    load_fashion_mnist_sample,
-)
 from modeling_crh.data.columns import class_levels, label_names, label_tensor
 
-CIFAR = {"cifar10": (CIFAR10, load_cifar10, "labels"), "cifar100": (CIFAR100, load_cifar100, "fine_labels")}
+CIFAR = {
+    "cifar10": (CIFAR10, small_images.load_cifar10, "labels"),
+    "cifar100": (CIFAR100, small_images.load_cifar100, "fine_labels"),
+}
 NAMES = ["apple", "bear", "crab", "dolphin"]
 LABELS, IMAGES = "train-labels-idx1-ubyte.gz", "train-images-idx3-ubyte.gz"
 EMOJI_COLUMNS = ["image", "label", "vendor", "group", "subgroup", "name"]
@@ -106,16 +99,16 @@ def test_a_file_of_cifar_with_another_checksum_is_refused_before_it_is_unpickled
     path = write_cifar("cifar100") / "cifar-100-python" / file
     path.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(ValueError, match=rf"{file} must have the official MD5 checksum .{{32}}, but has another"):
-        load_cifar100(path.parent)
+        small_images.load_cifar100(path.parent)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=rf"must hold {file}, but .*cifar-100-python.{file} does not exist"):
-        load_cifar100(path.parent)
+        small_images.load_cifar100(path.parent)
 
 
 def test_the_official_files_of_fashion_mnist_become_images_and_named_labels(idx_folder):
-    train, test = load_fashion_mnist(idx_folder)
+    train, test = small_images.load_fashion_mnist(idx_folder)
     assert (len(train), len(test)) == (40, 20)
-    assert label_names(train) == FASHION_CLASSES
+    assert label_names(train) == small_images.FASHION_CLASSES
     assert label_tensor(train).tolist() == [row % 10 for row in range(40)]
     assert np.array_equal(np.asarray(train[17]["image"]), np.full((28, 28), 17))
 
@@ -123,24 +116,29 @@ def test_the_official_files_of_fashion_mnist_become_images_and_named_labels(idx_
 def test_the_hub_gives_the_rows_of_the_official_files_of_fashion_mnist(
     idx_folder, hub_replica, monkeypatch, assert_same_rows
 ):
-    official = load_fashion_mnist(idx_folder)
-    foreign = ClassLabel(names=[f"{name} !" for name in FASHION_CLASSES])
+    official = small_images.load_fashion_mnist(idx_folder)
+    foreign = ClassLabel(names=[f"{name} !" for name in small_images.FASHION_CLASSES])
     splits = {name: rows.cast_column("label", foreign) for name, rows in zip(["train", "test"], official, strict=True)}
     monkeypatch.setitem(small_images.HUB_IDS, "fashion_mnist", hub_replica(**splits))
-    assert_same_rows(load_fashion_mnist(), official)
+    assert_same_rows(small_images.load_fashion_mnist(), official)
 
 
-def test_the_sample_of_fashion_mnist_is_balanced_and_leaves_no_file_behind(tmp_path):
-    before = sorted(SAMPLE_DIRS["fashion_mnist_sample"].iterdir())
-    train, test = load_fashion_mnist_sample()
+def test_the_sample_of_fashion_mnist_is_balanced():
+    train, test = small_images.load_fashion_mnist_sample()
     assert label_tensor(train).bincount().tolist() == [600] * 10
     assert label_tensor(test).bincount().tolist() == [100] * 10
     assert np.asarray(train[0]["image"]).shape == (28, 28)
-    assert not train.cache_files
-    assert sorted(SAMPLE_DIRS["fashion_mnist_sample"].iterdir()) == before
+
+
+@pytest.mark.parametrize("load", [small_images.load_fashion_mnist_sample, small_images.load_emoji_sample])
+def test_a_sample_is_small_leaves_no_file_behind_and_takes_no_folder(load, tmp_path):
+    name = load.__name__.removeprefix("load_")
+    before = sorted(small_images.SAMPLE_DIRS[name].iterdir())
+    assert not any(rows.cache_files for rows in load())
+    assert sorted(small_images.SAMPLE_DIRS[name].iterdir()) == before
     assert sum(file.stat().st_size for file in before) < 4 * 2**20
-    with pytest.raises(ValueError, match="`data_dir` must be None for fashion_mnist_sample"):
-        load_fashion_mnist_sample(tmp_path)
+    with pytest.raises(ValueError, match=f"`data_dir` must be None for {name}"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +158,10 @@ def test_the_sample_of_fashion_mnist_is_balanced_and_leaves_no_file_behind(tmp_p
 def test_a_damaged_file_of_fashion_mnist_is_an_error_that_names_it(idx_folder, name, content, message):
     (idx_folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        load_fashion_mnist(idx_folder)
+        small_images.load_fashion_mnist(idx_folder)
     (idx_folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=f"`data_dir` must hold {name}"):
-        load_fashion_mnist(idx_folder)
+        small_images.load_fashion_mnist(idx_folder)
 
 
 def test_the_sample_of_emoji_has_200_classes_in_40_subgroups_and_two_queries_a_class():
@@ -178,42 +176,31 @@ def test_the_sample_of_emoji_has_200_classes_in_40_subgroups_and_two_queries_a_c
     assert len(set(zip(found["subgroup"], found["group"], strict=True))) == 40
 
 
-def test_the_sample_of_emoji_is_small_has_permissive_vendors_only_and_leaves_no_file_behind():
-    before = sorted(SAMPLE_DIRS["emoji_sample"].iterdir())
-    database, _ = load_emoji_sample()
-    assert set(database.features["vendor"].names).isdisjoint({"openmoji", "emojione-v1"})
-    readme = (SAMPLE_DIRS["emoji_sample"] / "README.md").read_text(encoding="utf-8")
-    assert all(f"| `{vendor}`" in readme for vendor in database.features["vendor"].names)
-    assert sorted(SAMPLE_DIRS["emoji_sample"].iterdir()) == before
-    assert not database.cache_files
-    assert sum(file.stat().st_size for file in before if file.suffix == ".parquet") < 4 * 2**20
-
-
-def test_no_query_of_the_sample_of_emoji_is_in_its_database():
-    database, query = load_emoji_sample()
+def test_the_sample_of_emoji_has_permissive_vendors_only_and_no_query_in_its_database():
+    database, query = small_images.load_emoji_sample()
+    vendors = database.features["vendor"].names
+    assert set(vendors).isdisjoint({"openmoji", "emojione-v1"})
+    readme = (small_images.SAMPLE_DIRS["emoji_sample"] / "README.md").read_text(encoding="utf-8")
+    assert all(f"| `{vendor}`" in readme for vendor in vendors)
     pixels = [{np.asarray(image).tobytes() for image in rows["image"]} for rows in (database, query)]
     assert pixels[0].isdisjoint(pixels[1])
     assert sum(map(len, pixels)) == len(database) + len(query)
 
 
 def test_emoji_that_have_not_been_built_are_an_error_that_says_how_to_build_them(tmp_path):
-    with pytest.raises(ValueError, match="`data_dir` must be None for emoji_sample"):
-        load_emoji_sample(tmp_path)
     command = r"`python benchmarks/builders/emoji_build\.py --out DIR`"
     with pytest.raises(ValueError, match=rf"`data_dir` must be the folder that {command} makes, but got None"):
-        load_emoji()
+        small_images.load_emoji()
     with pytest.raises(FileNotFoundError, match=r"`data_dir` must hold database\.parquet, but"):
-        load_emoji(tmp_path)
+        small_images.load_emoji(tmp_path)
 
 
 def test_a_damaged_or_foreign_file_of_emoji_is_an_error_that_names_it(tmp_path):
     path = tmp_path / "database.parquet"
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match=r"database\.parquet must be a parquet file"):
-        load_emoji(tmp_path)
-    Dataset.from_dict({"image": [b""], "label": [0]}).to_parquet(path)
-    with pytest.raises(ValueError, match=r"database\.parquet must have the columns image, label, vendor, group"):
-        load_emoji(tmp_path)
-    pyarrow.parquet.write_table(pyarrow.table({"image": [1]}), path)
-    with pytest.raises(ValueError, match=r"database\.parquet must have the columns"):
-        load_emoji(tmp_path)
+        small_images.load_emoji(tmp_path)
+    for columns in ({"image": [b""], "label": [0]}, {"image": [1]}):
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        with pytest.raises(ValueError, match=r"database\.parquet must have the columns image, label, vendor, group"):
+            small_images.load_emoji(tmp_path)
