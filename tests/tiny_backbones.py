@@ -5,8 +5,9 @@ import json
 import timm
 import torch
 from safetensors.torch import save_model
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
+from tiny_inputs import plain_tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, SiglipConfig, SiglipModel
 
 WORDS = "the a cat dog sat ran on under mat tree and then slept".split()
 TRANSFORMER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
@@ -30,13 +31,11 @@ def save_timm(folder, architecture, model_args=None, **pretrained_cfg):
 
 def word_tokenizer(**settings):
     """A tokenizer of thirteen words that begins and ends every text with a token; it has none for padding."""
-    names = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", *WORDS]
-    words = Tokenizer(models.WordLevel({name: row for row, name in enumerate(names)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    settings = {"pad_token": None, "bos_token": "[BOS]", "eos_token": "[EOS]"} | settings
+    tokenizer = plain_tokenizer(["[PAD]", "[UNK]", "[BOS]", "[EOS]", *WORDS], **settings)
     ends = [("[BOS]", 2), ("[EOS]", 3)]
-    words.post_processor = processors.TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=ends)
-    settings = {"unk_token": "[UNK]", "bos_token": "[BOS]", "eos_token": "[EOS]"} | settings
-    return PreTrainedTokenizerFast(tokenizer_object=words, **settings)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[BOS] $A [EOS]", special_tokens=ends)
+    return tokenizer
 
 
 def save_dual_encoder(folder, kind="clip"):

@@ -1,6 +1,7 @@
 """Small data of the forms that users have, and one way to read them as every command does."""
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,16 @@ def write_sounds(root, count=4, classes=CLASSES, suffix="wav"):
         content = sound(number // count, number % count, seconds=0.2 + 0.05 * (number % 3))
         file.write_bytes(sound_bytes(content, sound_format=suffix.upper()))
     return files
+
+
+def write_tar(path, samples):
+    """Write samples, each a content by suffix, as a WebDataset tar."""
+    with tarfile.open(path, "w") as tar:
+        for number, sample in enumerate(samples):
+            for suffix, content in sample.items():
+                info = tarfile.TarInfo(f"{number:04d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
 
 
 def read_both(dataset, **options):

@@ -3,7 +3,16 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import (
+    CONFIG_MAPPING,
+    ASTFeatureExtractor,
+    ClapFeatureExtractor,
+    PreTrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    SequenceFeatureExtractor,
+    Wav2Vec2FeatureExtractor,
+    WhisperFeatureExtractor,
+)
 
 # What makes a model tiny, under the names that configs have for it.
 SMALL: dict[str, Any] = {
@@ -38,13 +47,7 @@ class Architecture(NamedTuple):
     @property
     def name(self) -> str:
         """Name of the row in tests and in the table of the documentation."""
-        told = (
-            "vision_use_head",
-            "use_head",
-            "use_bidirectional_attention",
-            "feat_extract_norm",
-            "do_stable_layer_norm",
-        )
+        told = "vision_use_head use_head use_bidirectional_attention feat_extract_norm do_stable_layer_norm".split()
         settings = ",".join(f"{key}={self.fields[key]}" for key in told if key in self.fields)
         detail = self.tower or self.fields.get("architecture") or settings
         return f"{self.kind}:{detail}" if detail else self.kind
@@ -53,6 +56,22 @@ class Architecture(NamedTuple):
 def tiny_config(kind: str, fields: dict[str, Any]) -> PreTrainedConfig:
     """Make a tiny config."""
     return _tiny(CONFIG_MAPPING[kind], fields)
+
+
+def feature_extractor(config: Any) -> SequenceFeatureExtractor:
+    """Make the feature extractor of a model of sounds, as tiny as the model."""
+    kind = config.model_type
+    if kind == "audio-spectrogram-transformer":
+        return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+    if kind == "whisper":
+        return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=1)
+    if kind == "wav2vec2-bert":
+        return SeamlessM4TFeatureExtractor(feature_size=16, num_mel_bins=16)
+    if kind == "clap":
+        bins = config.audio_config.num_mel_bins
+        settings = {"hop_length": 480, "max_length_s": config.audio_config.spec_size**2 // bins // 100}
+        return ClapFeatureExtractor(feature_size=bins, truncation="rand_trunc", **settings)
+    return Wav2Vec2FeatureExtractor(return_attention_mask=True)
 
 
 def _tiny(config_class: Any, fields: dict[str, Any]) -> Any:

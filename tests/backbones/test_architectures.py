@@ -4,22 +4,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from backbones.architectures import ARCHITECTURES, QUICK, REFUSED, Architecture, tiny_config
+from backbones.architectures import ARCHITECTURES, QUICK, REFUSED, Architecture, feature_extractor, tiny_config
 from datasets import Dataset, Features, Image, Value
 from tiny_data import sound_bytes
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_inputs import plain_tokenizer
 from torch.utils.data import default_collate
-from transformers import (
-    ASTFeatureExtractor,
-    AutoModel,
-    ClapFeatureExtractor,
-    PreTrainedTokenizerFast,
-    SeamlessM4TFeatureExtractor,
-    ViTImageProcessor,
-    Wav2Vec2FeatureExtractor,
-    WhisperFeatureExtractor,
-    pipeline,
-)
+from transformers import AutoModel, ViTImageProcessor, pipeline
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.backbones import build_backbone, embed
@@ -44,29 +34,7 @@ def image_processor(config):
 
 
 def tokenizer(config):
-    words = Tokenizer(models.WordLevel({word: row for row, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=32, **special)
-
-
-def feature_extractor(config):
-    kind = config.model_type
-    if kind == "audio-spectrogram-transformer":
-        return ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
-    if kind == "whisper":
-        return WhisperFeatureExtractor(feature_size=config.num_mel_bins, chunk_length=1)
-    if kind == "wav2vec2-bert":
-        return SeamlessM4TFeatureExtractor(feature_size=16, num_mel_bins=16)
-    if kind == "clap":
-        frames = config.audio_config.spec_size**2 // config.audio_config.num_mel_bins
-        return ClapFeatureExtractor(
-            feature_size=config.audio_config.num_mel_bins,
-            hop_length=480,
-            max_length_s=frames // 100,
-            truncation="rand_trunc",
-        )
-    return Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    return plain_tokenizer(WORDS, cls_token="[CLS]", sep_token="[SEP]", model_max_length=32)
 
 
 def items_of(kind, config):
@@ -78,9 +46,8 @@ def items_of(kind, config):
     if kind == "text":
         return TEXTS, tokenizer(config)
     pixels = generator.integers(0, 256, (2, 3, 50, 40), dtype=np.uint8)
-    return list(torch.from_numpy(pixels)), image_processor(
-        getattr(config, "vision_config", getattr(config, "image_config", config))
-    )
+    tower = getattr(config, "vision_config", getattr(config, "image_config", config))
+    return list(torch.from_numpy(pixels)), image_processor(tower)
 
 
 def expected_vectors(row, whole, inputs):
