@@ -69,7 +69,3 @@ def test_no_module_imports_from_a_room_above_its_own():
         if name != "modeling_crh" and layer(other) > layer(name)
     }
     assert upward <= UPWARD
-
-
-def test_every_module_of_the_package_has_a_layer():
-    assert {name: layer(name) for name in MODULES}

@@ -53,7 +53,6 @@ def test_the_loss_of_one_sample_is_worked_by_hand():
 def test_the_data_sets_of_the_paper_have_its_scales_and_two_classes_that_of_three():
     for num_labels, scale in {100: 6.498, 196: 7.457, 555: 8.934, 80: 6.179}.items():
         assert default_scale(num_labels) == pytest.approx(scale, abs=5e-4)
-
     assert default_scale(2) == default_scale(3) == pytest.approx(math.sqrt(2) * math.log(2))
     assert default_scale(4) > default_scale(3)
 
