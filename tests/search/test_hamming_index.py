@@ -111,20 +111,15 @@ def test_ivf_finds_nearly_all_neighbours_of_clustered_codes_and_always_the_same(
     np.testing.assert_array_equal(index.search(queries)[0], ids)
 
 
-def test_no_queries_find_nothing(build):
-    index = build(random_codes(0, 10))
-    ids, distances = index.search(random_codes(1, 0), 3)
-    assert ids.shape == distances.shape == (0, 3)
-    assert index.search_radius(random_codes(1, 0), 3) == ([], [])
-
-
-def test_strings_are_ids_too(build):
-    packed = random_codes(0, 50)
-    index = build(packed, ids=[f"item {row}" for row in range(50)])
-    ids, _ = index.search(packed, 1)
-    assert ids[:, 0].tolist() == [f"item {row}" for row in range(50)]
-    assert index.search(packed[:0], 4)[0].shape == (0, 4)
-    assert index.search_radius(packed[:1], 0)[0][0].tolist() == ["item 0"]
+@pytest.mark.parametrize("ids", [None, [f"item {row}" for row in range(10)]])
+def test_no_queries_find_nothing_and_strings_are_ids_too(build, ids):
+    packed = random_codes(0, 10)
+    index = build(packed, ids=ids)
+    found, distances = index.search(packed[:0], 3)
+    assert found.shape == distances.shape == (0, 3)
+    assert index.search_radius(packed[:0], 3) == ([], [])
+    assert index.search(packed, 1)[0][:, 0].tolist() == (ids or list(range(10)))
+    assert index.search_radius(packed[:1], 0)[0][0].tolist() == ["item 0" if ids else 0]
 
 
 def test_added_codes_are_found(build):

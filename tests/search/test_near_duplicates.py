@@ -39,10 +39,10 @@ SEEDS, LENGTHS = st.integers(0, 2**32), st.sampled_from([8, 16, 24, 32, 64, 72, 
 
 
 @settings(max_examples=60)
-@given(SEEDS, st.integers(1, 300), LENGTHS, st.floats(0, 6), st.integers(0, 8))
-def test_groups_are_those_of_all_pairs(seed, size, num_bits, flips, radius):
+@given(SEEDS, st.integers(1, 300), LENGTHS, st.floats(0, 6), st.integers(0, 8), st.sampled_from(["flat", "ivf"]))
+def test_groups_are_those_of_all_pairs_whatever_the_kind_of_index(seed, size, num_bits, flips, radius, kind):
     packed = planted(seed, size, num_bits, flips)
-    assert find(packed, radius) == brute_force(packed, radius)
+    assert find(packed, radius, kind) == brute_force(packed, radius)
 
 
 @pytest.mark.parametrize("radius", [1, 2])
@@ -52,11 +52,6 @@ def test_large_buckets_are_compared_in_blocks_and_settled_in_portions(radius, mo
     packed = planted(1, 1500, 64, 3.0)
     packed[:, :4] = generator.integers(0, 2, (1500, 1), dtype=np.uint8)  # the first chunk tells two buckets apart
     assert find(packed, radius) == brute_force(packed, radius)
-
-
-def test_the_kind_of_index_makes_no_difference():
-    packed = planted(0, 300, 32, 1.0)
-    assert find(packed, 2, "ivf") == find(packed, 2)
 
 
 def test_a_million_equal_codes_are_one_group():
