@@ -33,21 +33,14 @@ def test_a_byte_holds_the_first_entry_in_its_high_bit(dtype):
 
 
 @given(bits=bit_tables)
-def test_packing_is_that_of_numpy_and_unpacking_undoes_it(bits):
+def test_packing_is_that_of_numpy_however_codes_lie_in_memory_and_unpacking_undoes_it(bits):
     codes = codes_of(bits)
-    packed = pack_codes(codes)
-    assert packed.dtype == torch.uint8
-    assert np.array_equal(packed.numpy(), np.packbits(bits, axis=1))
-    assert torch.equal(unpack_codes(packed), codes)
-
-
-@given(bits=bit_tables)
-def test_packing_does_not_depend_on_how_the_codes_lie_in_memory(bits):
-    codes = codes_of(bits)
-    transposed = codes.T.contiguous().T
     every_other = torch.stack([codes, -codes], dim=2).flatten(1)[:, ::2]
-    assert torch.equal(pack_codes(transposed), pack_codes(codes))
-    assert torch.equal(pack_codes(every_other), pack_codes(codes))
+    for same in (codes, codes.T.contiguous().T, every_other):
+        packed = pack_codes(same)
+        assert packed.dtype == torch.uint8
+        assert np.array_equal(packed.numpy(), np.packbits(bits, axis=1))
+    assert torch.equal(unpack_codes(packed), codes)
 
 
 def test_distances_are_worked_by_hand():
@@ -61,15 +54,6 @@ def test_distances_are_the_popcount_of_xor(pair):
     expected = np.bitwise_count(pair[0][:, None] ^ pair[1][None]).sum(-1, dtype=np.int64)
     query, database = (unpack_codes(torch.from_numpy(packed)) for packed in pair)
     assert np.array_equal(hamming_distance(query, database).numpy(), expected)
-
-
-@given(pair=pairs_of_packed)
-def test_distance_is_symmetric_and_zero_to_itself_and_turned_by_negation(pair):
-    query, database = (unpack_codes(torch.from_numpy(packed)) for packed in pair)
-    distance = hamming_distance(query, database)
-    assert torch.equal(distance, hamming_distance(database, query).T)
-    assert torch.equal(distance, query.shape[1] - hamming_distance(-query, database))
-    assert not hamming_distance(query, query).diagonal().any()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import base64
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import PIL.Image
@@ -49,14 +50,12 @@ def paths(images, tmp_path):
 def by_hand(folder, images):
     """Packed codes of images, each sent through image processor and model alone."""
     model, processor = CRHModel.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
-    packed = []
+    logits = []
     for image in images:
         over_white = PIL.Image.new("RGBA", image.size, "white")
         over_white.alpha_composite(image.convert("RGBA"))
-        inputs = processor(over_white.convert("RGB"), return_tensors="pt")
-        with torch.no_grad():
-            packed.append(pack_codes(binarize(model(**inputs).hash_logits))[0].numpy())
-    return np.stack(packed)
+        logits.append(model(**processor(over_white.convert("RGB"), return_tensors="pt")).hash_logits)
+    return pack_codes(binarize(torch.cat(logits))).numpy()
 
 
 def codes_of(results):
@@ -95,10 +94,9 @@ def test_every_way_to_hand_over_images_gives_the_same_codes_in_their_order(hashi
     expected = codes_of(hashing(images))
     dataset = Dataset.from_dict({"image": paths, "name": paths}, features=None).cast_column("image", Image())
     ways = {
-        "list of images": images,
-        "list of paths": paths,
-        "mixed list": [images[0], *paths[1:]],
-        "tuple": tuple(images),
+        "images": images,
+        "paths": paths,
+        "both in a tuple": (images[0], *paths[1:]),
         "generator": (path for path in paths),
         "KeyDataset": KeyDataset(dataset, "image"),
         "column": dataset["image"],
@@ -152,12 +150,13 @@ def test_a_setting_that_does_not_exist_is_an_error(hashing, images, tiny_checkpo
 
 def test_an_image_that_cannot_be_read_is_an_error_that_names_it(hashing, paths, tmp_path):
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"`image` must be a complete image, but .*text\.png is not: no known image"):
-        hashing([paths[0], str(tmp_path / "text.png")])
-    with pytest.raises(ValueError, match=r"missing\.png is not: .*No such file"):
-        hashing(str(tmp_path / "missing.png"))
-    with pytest.raises(ValueError, match="is not: it has no pixels"):
-        hashing(PIL.Image.new("RGB", (0, 0)))
+    for inputs, message in (
+        ([paths[0], str(tmp_path / "text.png")], r"must be a complete image, but .*text\.png is not: no known image"),
+        (str(tmp_path / "missing.png"), r"missing\.png is not: .*No such file"),
+        (PIL.Image.new("RGB", (0, 0)), "is not: it has no pixels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hashing(inputs)
 
 
 @pytest.mark.parametrize("inputs", [None, 5, 1.5, bytearray(b"content"), {"image": "a.png"}, [[]]])
@@ -169,9 +168,8 @@ def test_what_is_no_image_is_an_error_that_shows_none_of_its_content(hashing, in
 
 def test_texts_have_the_codes_of_tokenizer_and_model_called_by_hand(text_checkpoint):
     model, tokenizer = CRHModel.from_pretrained(text_checkpoint), AutoTokenizer.from_pretrained(text_checkpoint)
-    with torch.no_grad():
-        codes = [binarize(model(**tokenizer(text, return_tensors="pt")).hash_logits) for text in TEXTS]
-    expected = pack_codes(torch.cat(codes)).numpy()
+    logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).hash_logits for text in TEXTS])
+    expected = pack_codes(binarize(logits)).numpy()
     assert len(np.unique(expected, axis=0)) == len(TEXTS)
     hashing = pipeline("crh-hashing", model=str(text_checkpoint))
     for batch_size in (1, 2, 5):  # with padding from 2 on
@@ -195,11 +193,8 @@ def test_what_is_no_text_is_an_error(text_checkpoint, inputs):
 
 
 def test_a_local_checkpoint_is_loaded_without_a_word_to_a_server_or_to_the_user(tiny_checkpoint, monkeypatch, caplog):
-    def refuse(*arguments, **settings):
-        raise AssertionError("a server was asked")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    for name in ("socket.socket.connect", "socket.getaddrinfo"):
+        monkeypatch.setattr(name, Mock(side_effect=AssertionError("a server was asked")))
     assert pipeline("crh-hashing", model=str(tiny_checkpoint)).tokenizer is None
     assert caplog.records == []
 
