@@ -1,5 +1,7 @@
 """Training runs that take a second, shared by the tests of training."""
 
+import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -7,7 +9,9 @@ from transformers import TrainerCallback, set_seed
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.training.arguments import CRHTrainingArguments
+from modeling_crh.training.callbacks import TrainingProgress
 from modeling_crh.training.objectives import OBJECTIVES
+from modeling_crh.training.run import train
 from modeling_crh.training.trainer import CRHTrainer
 
 NUM_LABELS = 5
@@ -56,6 +60,15 @@ class Clusters(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {self.input_name: self.values[index], "labels": self.labels[index]}
+
+
+def write_features(folder, labels):
+    """Write features around a point of each class, and their labels, as arrays of NumPy; gives the path."""
+    names, rows = np.unique(labels, return_inverse=True)
+    means, noise = (np.random.default_rng(0).normal(size=(count, 8)) for count in (len(names), len(rows)))
+    np.save(folder / "rows.npy", (2 * means[rows] + 0.5 * noise).astype(np.float32))
+    np.save(folder / "rows.labels.npy", labels)
+    return str(folder / "rows.npy")
 
 
 def tiny_trainer(folder, backbone=None, size=101, multi_label=False, model_fields=None, **settings):
@@ -113,22 +126,46 @@ class StopAt(TrainerCallback):
             raise InterruptedError
 
 
-class KeepVectors(TrainerCallback):
-    """Keeps the vectors of the proxies as they are after each step, or None."""
+def stop_run(recipe, folder, step):
+    """Begin the run of a recipe, which ends by an error at the beginning of a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_step_begin", StopAt(step).on_step_begin)
+        with pytest.raises(InterruptedError):
+            train(recipe, folder)
 
-    def __init__(self, trainer):
-        self.trainer, self.vectors = trainer, []
 
-    def on_optimizer_step(self, args, state, control, **kwargs):
-        proxies = self.trainer.reassignment.proxies
-        self.vectors.append(None if proxies is None else proxies.vectors.detach().clone())
+def check_resuming(make, folder, step=7, **settings):
+    """Check that a run which ends at a step and is resumed has the weights of a whole one; gives both trainers."""
+    whole = make(folder / "whole", **settings)
+    whole.train()
+    with pytest.raises(InterruptedError):
+        make(folder / "resumed", callbacks=[StopAt(step)], **settings).train()
+    resumed = make(folder / "resumed", **settings)
+    resumed.train(resume_from_checkpoint=True)
+    assert same_state(whole.model, resumed.model)
+    return whole, resumed
+
+
+def call_at(trainer, event, call):
+    """Call a function without arguments at each event of a training, such as `step_end`."""
+
+    def on_event(*args, **kwargs):
+        call()
+
+    callback = TrainerCallback()
+    setattr(callback, f"on_{event}", on_event)
+    trainer.add_callback(callback)
 
 
 def vectors_of(trainer):
-    """The list that the vectors of proxies will be in, step by step, once a trainer trains."""
-    keeper = KeepVectors(trainer)
-    trainer.add_callback(keeper)
-    return keeper.vectors
+    """The list that the vectors of proxies, or None, will be in, step by step, once a trainer trains."""
+    vectors, rule = [], trainer.reassignment
+
+    def keep():
+        vectors.append(None if rule.proxies is None else rule.proxies.vectors.detach().clone())
+
+    call_at(trainer, "optimizer_step", keep)
+    return vectors
 
 
 def random_batch(seed, samples=6, num_labels=4, num_bits=8, multi=False):

@@ -8,11 +8,10 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from tiny_runs import IMAGES, StopAt, same_state
+from tiny_runs import IMAGES, same_state, stop_run, write_features
 
 from modeling_crh.encoding.loading import load_checkpoint, load_model
 from modeling_crh.hub.run_record import read_run
-from modeling_crh.training import build as assembly
 from modeling_crh.training.build import build_model, build_trainer, load_data
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import dry_run, train
@@ -30,26 +29,11 @@ def source(image_folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def write_features(tmp_path_factory):
-    """Write features and labels as NumPy's arrays, twenty rows a class, and give the path."""
-
-    def write(labels, name="notes"):
-        file = tmp_path_factory.mktemp("features") / f"{name}.npy"
-        means = np.random.default_rng(0).normal(0, 2, (len(labels), 6))
-        rows = np.repeat(np.arange(len(labels)), 20)
-        noise = np.random.default_rng(1).normal(0, 1, (len(rows), 6))
-        np.save(file, (means[rows] + noise).astype(np.float32))
-        np.save(file.with_suffix(".labels.npy"), np.array(labels)[rows])
-        return str(file)
-
-    return write
-
-
-@pytest.fixture(scope="module")
-def recipe(source, write_features):
-    """Recipe of a head on features of two of the classes, in another order, to the centers of that run."""
-    data = {"dataset": write_features(["striped", "dark"]), "features_column": "features"}
-    return Recipe.from_dict(data, centers_from=str(source), training=SETTINGS | {"learning_rate": 0.05})
+def recipe(source, tmp_path_factory):
+    """Recipe of a head on features of two of the classes, of which the first is missing, to the centers of that run."""
+    dataset = write_features(tmp_path_factory.mktemp("features"), np.repeat(["striped", "dark"], 20))
+    fields = {"dataset": dataset, "features_column": "features", "centers_from": str(source)}
+    return Recipe.from_dict(fields, training=SETTINGS | {"learning_rate": 0.05})
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +72,8 @@ def test_several_labels_are_matched_by_name_too(source, recipe, tmp_path):
     assert items.labels.tolist() == [expected[row[0]] for row in splits["train"]["features"]]
 
 
-def test_a_class_that_the_other_model_lacks_is_named(source, write_features, tmp_path):
-    data = {"dataset": write_features(["dark", "zebra", "eel"]), "features_column": "features"}
-    recipe = Recipe.from_dict(data, centers_from=str(source), training=SETTINGS)
+def test_a_class_that_the_other_model_lacks_is_named(source, recipe, tmp_path):
+    recipe = replace(recipe, dataset=write_features(tmp_path, np.repeat(["dark", "zebra", "eel"], 20)))
     message = f"`centers_from` must know every class of the data, but {str(source)!r} has no 'eel' and 1 more of the 3."
     with pytest.raises(ValueError, match=re.escape(message)):
         train(recipe, tmp_path / "run")
@@ -100,10 +83,7 @@ def test_a_class_that_the_other_model_lacks_is_named(source, write_features, tmp
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            {"training": {"reassignment": "greedy"}},
-            "`reassignment` must be 'none' with `centers_from`, but got 'greedy'",
-        ),
+        ({"training": {"reassignment": "greedy"}}, "`reassignment` must be 'none' with `centers_from`, but got 'greed"),
         ({"model": {"num_bits": 24}}, "`num_bits` must be 16, as in `centers_from`, but got 24."),
         ({"model": {"codebook": "shared"}}, "`codebook` must be 'own', as in `centers_from`, but got 'shared'."),
         ({"model": {"fixed_centers": False}}, "`fixed_centers` is no field of `model`"),
@@ -140,16 +120,8 @@ def test_centers_of_another_model_never_move(finished, recipe, tmp_path):
         build_trainer(moving, tmp_path, model, None, finished[0].splits)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(recipe, finished, tmp_path, monkeypatch):
-    class Stopped(assembly.CRHTrainer):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.add_callback(StopAt(6))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(assembly, "CRHTrainer", Stopped)
-        with pytest.raises(InterruptedError):
-            train(recipe, tmp_path / "run")
+def test_a_stopped_run_goes_on_to_the_same_weights(recipe, finished, tmp_path):
+    stop_run(recipe, tmp_path / "run", 6)
     assert same_state(train(recipe, tmp_path / "run", resume=True).model, finished[0].model)
 
 

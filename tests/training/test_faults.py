@@ -11,7 +11,7 @@ import torch
 import yaml
 from killed_runs import MOMENTS, SETTINGS
 from process_groups import BATCH_SIZE, FIELDS, SIZES
-from tiny_runs import IMAGES, same_state, tiny_trainer, vectors_of
+from tiny_runs import IMAGES, same_state, tiny_trainer, vectors_of, write_features
 
 from modeling_crh import CRHModel
 from modeling_crh.encoding.loading import load_model
@@ -38,8 +38,8 @@ def killed_runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
-    """A run that was not killed."""
-    trainer = tiny_trainer(tmp_path_factory.mktemp("whole"), **SETTINGS)
+    """A run that was not killed, and whose folder keeps every checkpoint."""
+    trainer = tiny_trainer(tmp_path_factory.mktemp("whole"), **SETTINGS | {"save_total_limit": None})
     trainer.train()
     return trainer
 
@@ -71,16 +71,13 @@ def test_a_run_killed_while_it_saves_leaves_whole_checkpoints_and_goes_on_to_the
     assert [path.name for path in folder.iterdir()] == [best]
 
 
-def test_a_run_whose_folder_was_moved_finds_its_best_checkpoint_again(tmp_path):
-    settings = SETTINGS | {"save_total_limit": None}
-    first = tiny_trainer(tmp_path / "first", **settings)
-    first.train()
-    shutil.move(tmp_path / "first", tmp_path / "moved")
-    resumed = tiny_trainer(tmp_path / "moved", **settings)
+def test_a_run_whose_folder_was_moved_finds_its_best_checkpoint_again(whole_run, tmp_path):
+    shutil.copytree(whole_run.args.output_dir, tmp_path / "moved")
+    resumed = tiny_trainer(tmp_path / "moved", **SETTINGS | {"save_total_limit": None})
     resumed.train(resume_from_checkpoint=True)
-    best = Path(first.state.best_model_checkpoint).name
+    best = Path(whole_run.state.best_model_checkpoint).name
     assert resumed.state.best_model_checkpoint == str(tmp_path / "moved" / best)
-    assert same_state(resumed.model, first.model)
+    assert same_state(resumed.model, whole_run.model)
 
 
 def test_what_a_killed_process_was_writing_does_not_stand_in_the_way(image_folder, tmp_path):
@@ -172,11 +169,9 @@ ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no")
 def write_long_run(folder, **training):
     """A recipe whose training takes for ever, and its features."""
     folder.mkdir()
-    np.save(folder / "x.npy", np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32))
-    np.save(folder / "x.labels.npy", np.arange(60) % 3)
     training = {"num_train_epochs": 100_000, "per_device_train_batch_size": 4, "use_cpu": True} | training
-    fields = {"dataset": str(folder / "x.npy"), "features_column": "features", "training": training}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(fields | {"model": {"num_bits": 16}}))
+    fields = {"dataset": write_features(folder, np.arange(60) % 3), "features_column": "features"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(fields | {"model": {"num_bits": 16}, "training": training}))
 
 
 def test_a_process_that_is_stopped_is_not_waited_for_longer_than_the_recipe_says(tmp_path):

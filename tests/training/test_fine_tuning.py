@@ -1,12 +1,13 @@
 """LoRA and partial fine-tuning: what is trained, what is saved, and that codes are the same bits everywhere."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PrefixTuningConfig, get_peft_model
 from tiny_inputs import checkpoint_activations, inputs_of
-from tiny_runs import CONVNEXT, DINOV2, RESNET, VIT, StopAt, same_state, tiny_trainer
+from tiny_runs import CONVNEXT, DINOV2, RESNET, VIT, check_resuming, same_state, tiny_trainer
 from transformers import CLIPVisionConfig, Qwen3Config, ViTConfig, ViTModel
 
 from modeling_crh import CRHConfig, CRHModel
@@ -15,6 +16,7 @@ from modeling_crh.encoding.loading import load_model
 from modeling_crh.training.fine_tuning import LoraSettings, add_lora, find_blocks, unfreeze_last
 
 TINY = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+QWEN3 = Qwen3Config(**TINY, num_key_value_heads=1, head_dim=4, vocab_size=9)
 DEEP = VIT | {"num_hidden_layers": 3}
 HEAD = {"hash_head": "mlp", "hash_head_hidden_size": 8}
 EVERY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
@@ -25,9 +27,8 @@ def whole(model):
 
 
 def backbone_alone(model):
-    model.backbone = get_peft_model(
-        model.backbone, LoraConfig(target_modules=["q_proj", "v_proj", "query", "value"], use_dora=True)
-    )
+    config = LoraConfig(target_modules=["q_proj", "v_proj", "query", "value"], use_dora=True)
+    model.backbone = get_peft_model(model.backbone, config)
     return model
 
 
@@ -39,6 +40,10 @@ def injected(model):
 
 def ours(model):
     return add_lora(model, LoraSettings(rank=4, dropout=0.1))
+
+
+def last_block(model):
+    return unfreeze_last(model, 1)
 
 
 FORMS = [whole, backbone_alone, injected, ours]
@@ -65,15 +70,8 @@ def pixels():
 
 
 @pytest.mark.parametrize("adapt", FORMS)
-def test_a_lora_run_that_was_interrupted_and_resumed_ends_the_same_bit_for_bit(adapt, lora_trainer):
-    settings = {"save_strategy": "steps", "save_steps": 2}  # 4 steps an epoch
-    unbroken = lora_trainer("unbroken", adapt, **settings)
-    unbroken.train()
-    with pytest.raises(InterruptedError):
-        lora_trainer("resumed", adapt, callbacks=[StopAt(7)], **settings).train()
-    resumed = lora_trainer("resumed", adapt, **settings)
-    resumed.train(resume_from_checkpoint=True)
-    assert same_state(unbroken.model, resumed.model)
+def test_a_lora_run_that_was_interrupted_and_resumed_ends_the_same_bit_for_bit(adapt, lora_trainer, tmp_path):
+    check_resuming(partial(lora_trainer, adapt=adapt), tmp_path, save_strategy="steps", save_steps=2)  # of 4 an epoch
 
 
 @pytest.mark.parametrize("adapt", FORMS)
@@ -135,10 +133,7 @@ def test_an_adapter_of_random_weights_can_be_resumed_from_but_not_loaded(tmp_pat
     ("settings", "message"),
     [
         (LoraConfig(target_modules=["query"]), "give the LoraConfig `modules_to_save=['hash_head']`."),
-        (
-            LoraConfig(target_modules=["query", "hash_head"], modules_to_save=None),
-            "`modules_to_save=['hash_head']` and `exclude_modules=['hash_head']`.",
-        ),
+        (LoraConfig(target_modules=["query", "hash_head"]), "['hash_head']` and `exclude_modules=['hash_head']`."),
         (IA3Config(target_modules=["query"], feedforward_modules=[]), "but has `default` of type IA3"),
         (PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=2), "`default` of type PREFIX_TUNING."),
     ],
@@ -156,17 +151,13 @@ def test_an_adapter_that_could_not_be_trained_and_merged_is_refused(settings, me
 def test_the_blocks_of_a_backbone_are_found_and_the_last_of_them_trained(tiny_model):
     model = unfreeze_last(tiny_model("vit"), 1).train()
     trained = {name for name, value in model.named_parameters() if value.requires_grad}
-    last, first = (
-        r"(layers|encoder\.layer)\.1\.",
-        r"(layers|encoder\.layer)\.0$",
-    )  # as versions of transformers name them
-    assert trained == {
-        name for name in dict(model.named_parameters()) if re.match(rf"hash_head|backbone\.({last}|layernorm\.)", name)
-    }
+    layer = r"(layers|encoder\.layer)"  # as versions of transformers name it
+    expected = rf"hash_head|backbone\.({layer}\.1\.|layernorm\.)"
+    assert trained == {name for name, _ in model.named_parameters() if re.match(expected, name)}
     training = {name for name, module in model.named_modules() if module.training}
     assert {"backbone.layernorm", "hash_head"} <= training
     assert training.isdisjoint({"backbone", "backbone.embeddings"})
-    assert not any(re.search(first, name) for name in training)
+    assert not any(re.search(rf"{layer}\.0$", name) for name in training)
     assert not any(module.training for module in model.eval().modules())
 
 
@@ -184,35 +175,30 @@ def test_every_kind_of_backbone_is_a_chain_of_blocks(backbone, count):
 
 def test_learning_rates_fall_by_depth_and_the_head_has_its_own(tmp_path):
     trainer = tiny_trainer(tmp_path, DEEP, learning_rate=1.0, layer_decay=0.5, head_learning_rate=3.0, weight_decay=0.1)
-    names = {id(value): name for name, value in trainer.model.named_parameters()}
-    groups = trainer.create_optimizer().param_groups
-    rates = {names[id(value)]: (group["lr"], group["weight_decay"]) for group in groups for value in group["params"]}
-    assert rates.keys() == set(names.values())
-    assert rates["backbone.embeddings.cls_token"] == (0.5**4, 0.1)
-    names = {id(value): name for name, value in trainer.model.named_parameters()}
-    for block, rate in zip(find_blocks(trainer.model.backbone), (0.5**3, 0.5**2, 0.5), strict=True):
-        decayed = {rates[names[id(value)]] for value in block.parameters()}
-        assert decayed == {(rate, 0.1), (rate, 0.0)}  # weights, and biases and norms
-    assert rates["backbone.layernorm.weight"] == (1.0, 0.0)
-    assert rates["hash_head.weight"] == (3.0, 0.1)
+    groups, model = trainer.create_optimizer().param_groups, trainer.model
+    rates = {value: (group["lr"], group["weight_decay"]) for group in groups for value in group["params"]}
+    assert rates.keys() == set(model.parameters())
+    assert rates[model.backbone.embeddings.cls_token] == (0.5**4, 0.1)
+    for block, rate in zip(find_blocks(model.backbone), (0.5**3, 0.5**2, 0.5), strict=True):
+        assert {rates[value] for value in block.parameters()} == {(rate, 0.1), (rate, 0.0)}  # biases and norms have 0
+    assert rates[model.backbone.layernorm.weight] == (1.0, 0.0)
+    assert rates[model.hash_head.weight] == (3.0, 0.1)
 
 
 @pytest.mark.parametrize(
-    ("prepare", "found"),
-    [(lambda model: model.freeze_backbone(), "no weight that is trained"), (ours, "LoRA"), (lambda model: model, None)],
+    ("backbone", "prepare", "message"),
+    [
+        ("vit", CRHModel.freeze_backbone, "must be left out .* but ViTModel has no weight that is trained"),
+        ("vit", ours, "must be left out .* but ViTModel has LoRA"),
+        (None, lambda model: model, "needs a backbone, but this"),
+    ],
 )
-def test_layer_decay_without_trained_blocks_is_refused(prepare, found, tiny_model, tmp_path):
-    model = prepare(tiny_model("vit" if found else None))
-    message = (
-        f"`layer_decay` must be left out .* but ViTModel has {found}"
-        if found
-        else "`layer_decay` needs a backbone, but this"
-    )
-    with pytest.raises(ValueError, match=message):
-        tiny_trainer(tmp_path, VIT, model_init=lambda: model, layer_decay=0.75)
+def test_layer_decay_without_trained_blocks_is_refused(backbone, prepare, message, tiny_model, tmp_path):
+    with pytest.raises(ValueError, match=f"`layer_decay` {message}"):
+        tiny_trainer(tmp_path, VIT, model_init=lambda: prepare(tiny_model(backbone)), layer_decay=0.75)
 
 
-@pytest.mark.parametrize("prepare", [ours, lambda model: unfreeze_last(model, 1)])
+@pytest.mark.parametrize("prepare", [ours, last_block])
 def test_reentrant_checkpointing_which_would_train_nothing_is_refused(prepare, tiny_model, tmp_path):
     settings = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
     tiny_trainer(tmp_path, VIT, model_init=lambda: tiny_model("vit"), **settings)
@@ -222,13 +208,7 @@ def test_reentrant_checkpointing_which_would_train_nothing_is_refused(prepare, t
 
 @pytest.mark.parametrize(
     "config",
-    [
-        Qwen3Config(**TINY, num_key_value_heads=1, head_dim=4, vocab_size=9),
-        CLIPVisionConfig(**TINY, image_size=32),
-        "bert",
-        "dinov2",
-        "vit",
-    ],
+    [QWEN3, CLIPVisionConfig(**TINY, image_size=32), "bert", "dinov2", "vit"],
 )
 def test_lora_finds_queries_and_values_by_itself(config, tiny_model):
     model = add_lora(tiny_model(config), LoraSettings(rank=2))
@@ -245,7 +225,7 @@ def test_convolutions_are_adapted_when_they_are_named(tiny_model):
     torch.testing.assert_close(merged_copy(model)(images).hash_logits, model(images).hash_logits)
 
 
-@pytest.mark.parametrize("prepare", [lambda model: model, ours, whole, lambda model: unfreeze_last(model, 1)])
+@pytest.mark.parametrize("prepare", [lambda model: model, ours, whole, last_block])
 @pytest.mark.parametrize("backbone", ["vit", "bert"])
 def test_gradient_checkpointing_changes_no_gradient(prepare, backbone, tiny_model):
     gradients = []

@@ -23,19 +23,11 @@ ADAPTED = {ADAPTER_FILE, "config.json", "preprocessor_config.json"}
 def lora_recipe(image_folder, tmp_path):
     """File of a recipe of LoRA on a pretrained ViT with its processor."""
     torch.manual_seed(0)
-    ViTModel(ViTConfig(**VIT | {"image_size": 16, "num_hidden_layers": 3}), add_pooling_layer=False).save_pretrained(
-        tmp_path / "vit"
-    )
+    config = ViTConfig(**VIT | {"image_size": 16, "num_hidden_layers": 3})
+    ViTModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "vit")
     ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(tmp_path / "vit")
-    fields = {name: value for name, value in IMAGES.items() if name != "image_processor"} | {"lora": {"rank": 4}}
-    recipe = Recipe.from_dict(
-        fields
-        | {
-            "model": {"num_bits": 16, "hash_head": "mlp"},
-            "dataset": str(image_folder),
-            "backbone": str(tmp_path / "vit"),
-        }
-    )
+    fields = {"model": {"num_bits": 16, "hash_head": "mlp"}, "lora": {"rank": 4}, "training": IMAGES["training"]}
+    recipe = Recipe.from_dict(fields, dataset=str(image_folder), backbone=str(tmp_path / "vit"))
     (tmp_path / "recipe.yaml").write_text(recipe.dump())
     return tmp_path / "recipe.yaml"
 

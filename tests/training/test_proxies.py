@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from tiny_runs import Clusters, StopAt, same_state, tiny_trainer, vectors_of
+from tiny_runs import Clusters, call_at, check_resuming, same_state, tiny_trainer, vectors_of
 from torch.nn import functional
-from transformers import TrainerCallback
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.losses import pair_loss
@@ -16,18 +15,13 @@ from modeling_crh.training.proxies import Proxies
 HALF = {"model_fields": {"proxy_share": 0.5}}
 
 
-class Led(TrainerCallback):
-    """Notes which steps the proxies train, and the assignment after each step."""
-
-    def __init__(self, trainer):
-        self.trainer, self.steps, self.assignments = trainer, [], []
-        trainer.add_callback(self)
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self.steps.append(self.trainer.reassignment.proxies is not None)
-
-    def on_step_end(self, args, state, control, **kwargs):
-        self.assignments.append(self.trainer.model.assignment.clone())
+def train_and_note(trainer, **settings):
+    """Train; gives whether proxies train each step, and the assignment after it."""
+    led, assignments = [], []
+    call_at(trainer, "step_begin", lambda: led.append(trainer.reassignment.proxies is not None))
+    call_at(trainer, "step_end", lambda: assignments.append(trainer.model.assignment.clone()))
+    trainer.train(**settings)
+    return led, assignments
 
 
 def make_proxies(**fields):
@@ -92,25 +86,23 @@ def test_vectors_have_a_gradient_also_where_no_sample_has_a_label():
     ],
 )
 def test_proxies_train_the_first_steps_and_no_other(share, settings, led, tmp_path):
-    trainer = tiny_trainer(tmp_path, model_fields={"proxy_share": share}, **settings)
-    noted = Led(trainer)
-    trainer.train()
-    assert noted.steps == [step < led for step in range(len(noted.steps))]
+    found, _ = train_and_note(tiny_trainer(tmp_path, model_fields={"proxy_share": share}, **settings))
+    assert found == [step < led for step in range(len(found))]
 
 
 @pytest.mark.parametrize("settings", [{"max_steps": 5}, {"num_train_epochs": 4, "reassign_every_epoch_until": 0}])
 def test_centers_are_reassigned_after_the_last_step_of_the_proxies(settings, tmp_path):
-    trainer = tiny_trainer(tmp_path, model_fields={"proxy_share": 0.5}, reassign_every=100, **settings)
-    noted, first, statistics = Led(trainer), trainer.model.assignment.clone(), ClassStatistics.zeros(5, 16)
+    trainer = tiny_trainer(tmp_path, reassign_every=100, **HALF, **settings)
+    first, statistics = trainer.model.assignment.clone(), ClassStatistics.zeros(5, 16)
     observe, seen = trainer.reassignment.observe, []
     trainer.reassignment.observe = lambda *batch: (observe(*batch), seen.append(batch[:2]))
-    trainer.train()
-    last = sum(noted.steps)
+    led, assignments = train_and_note(trainer)
+    last = sum(led)
     for batch in seen[7 if last > 7 else 0 : last]:  # of the epoch
         statistics.update(*batch)
     expected = reassign(trainer.model.codebook, first, statistics)
     assert not torch.equal(expected, first)
-    assert torch.equal(noted.assignments[last if last > 7 else last - 1], expected)
+    assert torch.equal(assignments[last if last > 7 else last - 1], expected)
     assert torch.equal(trainer.model.assignment, expected)
 
 
@@ -121,26 +113,25 @@ def test_a_stream_has_proxies_too(tmp_path):
 
     trainer = tiny_trainer(tmp_path, max_steps=6, **HALF)
     trainer.train_dataset = Stream()
-    noted, first = Led(trainer), trainer.model.assignment.clone()
-    trainer.train()
-    assert noted.steps == [True] * 3 + [False] * 3
-    assert [torch.equal(after, first) for after in noted.assignments] == [True] * 2 + [False] * 4
+    first = trainer.model.assignment.clone()
+    led, assignments = train_and_note(trainer)
+    assert led == [True] * 3 + [False] * 3
+    assert [torch.equal(after, first) for after in assignments] == [True] * 2 + [False] * 4
 
 
 @pytest.mark.parametrize("steps", [2, 4])  # within the epoch of the proxies, and at its end
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_a_run_interrupted_and_resumed_ends_the_same_bit_for_bit(steps, multi_label, tmp_path):
-    settings = HALF | {"save_strategy": "steps", "save_steps": steps, "size": 50, "num_train_epochs": 2}
-    settings["multi_label"] = multi_label
-    whole = tiny_trainer(tmp_path / "whole", **settings)
-    vectors = vectors_of(whole)
-    whole.train()
-    with pytest.raises(InterruptedError):
-        tiny_trainer(tmp_path / "resumed", callbacks=[StopAt(steps + 1)], **settings).train()
-    resumed = tiny_trainer(tmp_path / "resumed", **settings)
-    again = vectors_of(resumed)
-    resumed.train(resume_from_checkpoint=True)
-    assert same_state(whole.model, resumed.model)
+    settings = {"save_strategy": "steps", "save_steps": steps, "size": 50, "num_train_epochs": 2}
+    kept = []
+
+    def make(folder, **more):
+        trainer = tiny_trainer(folder, multi_label=multi_label, **HALF, **more)
+        kept.append(vectors_of(trainer))
+        return trainer
+
+    check_resuming(make, tmp_path, steps + 1, **settings)
+    vectors, _, again = kept
     for one, other in zip(vectors[steps:], again, strict=True):
         assert (one is None) == (other is None)
         assert one is None or torch.equal(one, other)
@@ -149,9 +140,7 @@ def test_a_run_interrupted_and_resumed_ends_the_same_bit_for_bit(steps, multi_la
 def test_a_run_that_is_resumed_for_more_epochs_does_not_go_back_to_proxies(tmp_path):
     tiny_trainer(tmp_path, num_train_epochs=4, save_strategy="epoch", **HALF).train()
     longer = tiny_trainer(tmp_path, num_train_epochs=12, **HALF)
-    noted = Led(longer)
-    longer.train(resume_from_checkpoint=True)
-    assert noted.steps == [False] * 56
+    assert train_and_note(longer, resume_from_checkpoint=True)[0] == [False] * 56
 
 
 def test_a_model_that_proxies_train_is_not_the_best(tmp_path):
@@ -167,10 +156,11 @@ def test_a_model_that_proxies_train_is_not_the_best(tmp_path):
     assert not torch.equal(first, trainer.model.assignment)
 
 
-def test_a_second_training_of_a_trainer_can_be_resumed(tmp_path):
+def test_a_trainer_that_trains_twice_has_proxies_once_and_its_second_training_can_be_resumed(tmp_path, capsys):
     trainer = tiny_trainer(tmp_path, num_train_epochs=2, save_strategy="epoch", **HALF)
     trainer.train()
-    trainer.train()
+    assert not any(train_and_note(trainer)[0])
+    assert "since the centers of the model have moved already." in capsys.readouterr().err
     resumed = tiny_trainer(tmp_path, num_train_epochs=3, **HALF)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 21
@@ -185,8 +175,7 @@ def test_vectors_are_trained_at_the_rate_of_the_head_and_do_not_travel(tmp_path)
     before = vectors.detach().clone()
     trainer.train()
     assert not any(weight is vectors for group in optimizer.param_groups for weight in group["params"])
-    moved = (vectors - before).abs().mean()
-    assert moved > 1e-2
+    assert (vectors - before).abs().mean() > 1e-2
     assert not any("vectors" in name for name in trainer.model.state_dict())
 
 
@@ -194,12 +183,8 @@ def test_an_optimizer_of_the_users_own_has_no_proxies_and_is_told_so(tmp_path, c
     trainer = tiny_trainer(tmp_path, **HALF)
     optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
     trainer.optimizer, trainer.lr_scheduler = optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)
-    noted = Led(trainer)
-    trainer.train()
-    assert not any(noted.steps)
-    assert (
-        "without proxies (`proxy_share`), since an optimizer of your own, or of an earlier" in capsys.readouterr().err
-    )
+    assert not any(train_and_note(trainer)[0])
+    assert "(`proxy_share`), since an optimizer of your own, or of an earlier" in capsys.readouterr().err
 
 
 def test_a_trained_model_keeps_its_centers_when_it_is_trained_again(tmp_path, capsys):
@@ -207,25 +192,12 @@ def test_a_trained_model_keeps_its_centers_when_it_is_trained_again(tmp_path, ca
     first.train()
     again = tiny_trainer(tmp_path / "again", save_strategy="steps", save_steps=4, num_train_epochs=2, **HALF)
     again.model.load_state_dict(first.model.state_dict())
-    noted = Led(again)
-    again.train()
-    assert not any(noted.steps)
-    assert (
-        "without proxies (`proxy_share`), since the centers of the model have moved already." in capsys.readouterr().err
-    )
+    assert not any(train_and_note(again)[0])
+    capsys.readouterr()
     resumed = tiny_trainer(tmp_path / "again", num_train_epochs=2, **HALF)
     resumed.train(resume_from_checkpoint=str(tmp_path / "again" / "checkpoint-4"))
     assert same_state(again.model, resumed.model)
     assert "proxies" not in capsys.readouterr().err
-
-
-def test_a_trainer_that_trains_twice_has_proxies_once(tmp_path, capsys):
-    trainer = tiny_trainer(tmp_path, num_train_epochs=2, **HALF)
-    trainer.train()
-    noted = Led(trainer)
-    trainer.train()
-    assert not any(noted.steps)
-    assert "since the centers of the model have moved already." in capsys.readouterr().err
 
 
 def test_every_model_of_a_search_has_proxies_of_its_own(tmp_path):

@@ -70,12 +70,6 @@ def test_the_same_seed_gives_the_same_centers_and_another_gives_others(draw):
     assert not torch.equal(draw(10, 16, 5), draw(10, 16, 6))
 
 
-@pytest.mark.parametrize("draw", KINDS)
-def test_more_classes_than_words_are_an_error(draw):
-    with pytest.raises(ValueError, match=r"`num_bits` must make a word for each of C=257 classes, but 8 bits make 256"):
-        draw(257, 8)
-
-
 def families(num_labels, size=5, seed=0):
     """Similarity of classes that come in families: near 1 within one, near -1 between two."""
     family = torch.arange(num_labels) // size
@@ -87,11 +81,9 @@ def families(num_labels, size=5, seed=0):
 def misfit(centers, similarity):
     """|S - Z Z^T / K|^2, one pair at a time."""
     rows, num_bits = centers.tolist(), centers.shape[1]
-    return sum(
-        (similarity[i, j].item() - sum(a * b for a, b in zip(rows[i], rows[j], strict=True)) / num_bits) ** 2
-        for i in range(len(rows))
-        for j in range(len(rows))
-    )
+    products = [[sum(a * b for a, b in zip(one, other, strict=True)) for other in rows] for one in rows]
+    pairs = itertools.product(range(len(rows)), repeat=2)
+    return sum((similarity[i, j].item() - products[i][j] / num_bits) ** 2 for i, j in pairs)
 
 
 def test_no_choice_of_words_is_better_where_all_can_be_tried():
@@ -117,24 +109,24 @@ def test_centers_keep_the_distance_and_fit_better_than_random_ones(num_labels, n
 
 
 def test_no_single_bit_could_be_turned_to_advantage():
-    similarity, num_bits = families(12, size=4), 8
-    centers = fit_semantic_centers(similarity, num_bits)
-    before, distance = misfit(centers, similarity), gilbert_varshamov_distance(12, num_bits)
-    for i in range(12):
-        for k in range(num_bits):
-            turned = centers.clone()
-            turned[i, k] *= -1
-            assert misfit(turned, similarity) > before - 1e-6 or center_distances(turned).least < distance
+    similarity = families(12, size=4)
+    centers = fit_semantic_centers(similarity, 8)
+    before, distance = misfit(centers, similarity), gilbert_varshamov_distance(12, 8)
+    for i, k in itertools.product(range(12), range(8)):
+        turned = centers.clone()
+        turned[i, k] *= -1
+        assert misfit(turned, similarity) > before - 1e-6 or center_distances(turned).least < distance
 
 
 @pytest.mark.parametrize(
-    ("similarity", "message"),
+    ("draw", "given", "message"),
     [
-        (torch.zeros(3, 4), r"`similarity` must be \(C, C\), but got shape \(3, 4\)"),
-        (torch.tensor([[1.0, 0.5], [0.0, 1.0]]), r"`similarity` must be symmetric, but is not"),
-        (torch.eye(20), r"`num_bits` must make a word for each of C=20 classes, but 4 bits make 16"),
+        (fit_semantic_centers, torch.zeros(3, 4), r"`similarity` must be \(C, C\), but got shape \(3, 4\)"),
+        (fit_semantic_centers, torch.tensor([[1.0, 0.5], [0.0, 1.0]]), "`similarity` must be symmetric, but is not"),
+        (fit_semantic_centers, torch.eye(257), "a word for each of C=257 classes, but 8 bits make 256"),
+        *((draw, 257, "`num_bits` must make a word for each of C=257 classes, but 8 bits make 256") for draw in KINDS),
     ],
 )
-def test_a_similarity_of_no_classes_is_an_error(similarity, message):
+def test_too_many_classes_or_a_similarity_of_none_are_an_error(draw, given, message):
     with pytest.raises(ValueError, match=message):
-        fit_semantic_centers(similarity, 4)
+        draw(given, 8)

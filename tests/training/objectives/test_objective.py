@@ -6,7 +6,6 @@ from modeling_crh.losses import NO_LABEL
 from modeling_crh.training.objectives import OBJECTIVES
 
 ALL = sorted(OBJECTIVES)
-MULTI = [name for name in ALL if OBJECTIVES[name].has_multi_label]
 SINGLE = [name for name in ALL if not OBJECTIVES[name].has_multi_label]
 
 
@@ -35,17 +34,6 @@ def test_a_batch_without_any_label_has_a_loss_of_zero_and_no_gradient(name):
     loss, gradient = loss_and_gradient(OBJECTIVES[name](4, 8), random_batch(1)[0], torch.full((6,), NO_LABEL))
     assert loss.item() == 0
     assert not gradient.any()
-
-
-@pytest.mark.parametrize("name", MULTI)
-def test_rows_of_one_label_have_the_loss_of_that_label(name):
-    objective = OBJECTIVES[name](4, 8)
-    hash_logits, labels = random_batch(2)
-    rows = torch.nn.functional.one_hot(labels, 4)
-    single, gradient = loss_and_gradient(objective, hash_logits, labels)
-    multi, multi_gradient = loss_and_gradient(objective, hash_logits, rows)
-    torch.testing.assert_close(multi, single)
-    torch.testing.assert_close(multi_gradient, gradient)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -94,16 +82,20 @@ def test_several_labels_are_an_error_where_the_method_has_no_loss_for_them(name)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "settings", "message"),
     [
-        ((1, 8), r"`num_labels` must be a whole number, 2 or larger, but got 1"),
-        ((4, 0), r"`num_bits` must be a whole number, 1 or larger, but got 0"),
-        ((4, 8, -1), r"`seed` must be a whole number, 0 or larger, but got -1"),
+        ("dtsh", {"num_labels": 1}, r"`num_labels` must be a whole number, 2 or larger, but got 1"),
+        ("dtsh", {"num_bits": 0}, r"`num_bits` must be a whole number, 1 or larger, but got 0"),
+        ("dtsh", {"seed": -1}, r"`seed` must be a whole number, 0 or larger, but got -1"),
+        ("dtsh", {"max_pairs": 0}, r"`max_pairs` must be a whole number, 1 or larger, but got 0"),
+        ("hashnet", {"final_beta": 0.5}, r"`final_beta` must be at least 1, which beta starts from, but got 0\.5"),
+        ("orthohash", {"scale": 0}, r"`scale` must be a number above 0, but got 0"),
+        ("shc", {"classifier_epochs": 0}, r"`classifier_epochs` must be a number above 0, but got 0"),
     ],
 )
-def test_arguments_that_break_a_rule_are_an_error(arguments, message):
+def test_arguments_that_break_a_rule_are_an_error(name, settings, message):
     with pytest.raises(ValueError, match=message):
-        OBJECTIVES["dtsh"](*arguments)
+        OBJECTIVES[name](**{"num_labels": 4, "num_bits": 8} | settings)
 
 
 @pytest.mark.parametrize(

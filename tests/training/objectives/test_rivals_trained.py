@@ -1,13 +1,13 @@
 """The rivals in the trainer: learning, checkpoints and resuming."""
 
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import NUM_LABELS, VIT, StopAt, rival_trainer, same_state, tiny_trainer
-from transformers import TrainerCallback
+from tiny_runs import NUM_LABELS, VIT, call_at, check_resuming, rival_trainer, same_state, tiny_trainer
 
 from modeling_crh.training.checkpointing import OBJECTIVE_NAME, find_last_checkpoint
 from modeling_crh.training.objectives import OBJECTIVES
@@ -15,20 +15,21 @@ from modeling_crh.training.run import run_first_stage
 
 ALL = sorted(OBJECTIVES)
 WITH_CENTERS = ["csq", "mds", "orthohash", "shc"]
-EPOCHS = {"num_train_epochs": 10}
 
 
 def ready_trainer(*arguments, **settings):
-    """A trainer of a rival whose first stage, if it has one, is over."""
+    """A trainer of a rival whose first stage, if it has one, is over or in the checkpoint that it resumes from."""
     trainer = rival_trainer(*arguments, **settings)
-    if trainer.rival.has_first_stage:
+    if trainer.rival.has_first_stage and find_last_checkpoint(trainer.args.output_dir) is None:
         run_first_stage(trainer)
     return trainer
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_a_rival_learns_and_no_center_moves(name, tmp_path):
-    trainer = ready_trainer(tmp_path, name, **EPOCHS)
+@pytest.mark.parametrize(
+    ("name", "several"), [(name, several) for name in ALL for several in {False, OBJECTIVES[name].has_multi_label}]
+)
+def test_a_rival_learns_one_label_or_several_and_no_center_moves(name, several, tmp_path):
+    trainer = ready_trainer(tmp_path, name, multi_label=several, num_train_epochs=10)
     before = trainer.evaluate()
     trainer.train()
     after = trainer.evaluate()
@@ -39,23 +40,10 @@ def test_a_rival_learns_and_no_center_moves(name, tmp_path):
     assert torch.equal(trainer.model.assignment, torch.arange(NUM_LABELS).unsqueeze(0)) == (name in WITH_CENTERS)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if OBJECTIVES[name].has_multi_label])
-def test_a_rival_learns_several_labels(name, tmp_path):
-    trainer = ready_trainer(tmp_path, name, multi_label=True, **EPOCHS)
-    trainer.train()
-    assert trainer.evaluate()["eval_map"] > 0.93
-
-
 @pytest.mark.parametrize("name", ALL)
 def test_a_run_resumed_in_the_middle_ends_the_same_bit_for_bit(name, tmp_path):
     settings = {"save_strategy": "steps", "save_steps": 2, "size": 50, "eval_strategy": "epoch"}
-    whole = ready_trainer(tmp_path / "whole", name, **settings)
-    whole.train()
-    with pytest.raises(InterruptedError):
-        ready_trainer(tmp_path / "resumed", name, callbacks=[StopAt(7)], **settings).train()
-    resumed = rival_trainer(tmp_path / "resumed", name, **settings)  # the first stage does not run again
-    resumed.train(resume_from_checkpoint=True)
-    assert same_state(whole.model, resumed.model)
+    whole, resumed = check_resuming(partial(ready_trainer, name=name), tmp_path, **settings)
     assert same_state(whole.rival, resumed.rival)
     losses = [[entry.get("eval_loss") for entry in run.state.log_history] for run in (whole, resumed)]
     assert losses[0] == losses[1]
@@ -84,44 +72,34 @@ def test_a_checkpoint_with_a_damaged_objective_is_not_whole(tmp_path):
 
 
 def test_weights_of_an_objective_learn_with_the_head(tmp_path):
-    trainer = ready_trainer(
-        tmp_path, "greedyhash", backbone=VIT, learning_rate=1e-3, head_learning_rate=1e-2, weight_decay=0.5
-    )
-    groups = trainer.create_optimizer().param_groups
-    classifier, head = trainer.rival.classifier.weight, trainer.model.hash_head.weight
-    own = [group for group in groups if any(one is classifier for one in group["params"])]
-    assert len(own) == 1
-    assert any(one is head for one in own[0]["params"])
-    assert (own[0]["lr"], own[0]["weight_decay"]) == (1e-2, 0.5)
+    rates = {"learning_rate": 1e-3, "head_learning_rate": 1e-2, "weight_decay": 0.5}
+    trainer = ready_trainer(tmp_path, "greedyhash", backbone=VIT, **rates)
+    groups, classifier = trainer.create_optimizer().param_groups, trainer.rival.classifier.weight
+    (own,) = [group for group in groups if classifier in set(group["params"])]
+    assert trainer.model.hash_head.weight in set(own["params"])
+    assert (own["lr"], own["weight_decay"]) == (1e-2, 0.5)
 
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "sgd"])
 def test_weights_of_an_objective_are_trained_clipped_and_their_gradients_cleared(optim, tmp_path):
     trainer = ready_trainer(tmp_path, "greedyhash", optim=optim, max_grad_norm=1e-3, num_train_epochs=1)
-    before, norms = trainer.rival.classifier.weight.detach().clone(), []
+    before, norms, cleared = trainer.rival.classifier.weight.detach().clone(), [], []
 
-    class Spy(TrainerCallback):
-        def on_pre_optimizer_step(self, args, state, control, **kwargs):
-            every = [*trainer.model.parameters(), *trainer.rival.parameters()]
-            norms.append(math.sqrt(sum(one.grad.square().sum().item() for one in every)))
+    def note():
+        every = [*trainer.model.parameters(), *trainer.rival.parameters()]
+        norms.append(math.sqrt(sum(one.grad.square().sum().item() for one in every)))
 
-        def on_step_end(self, args, state, control, **kwargs):
-            assert trainer.rival.classifier.weight.grad is None
-
-    trainer.add_callback(Spy())
+    call_at(trainer, "pre_optimizer_step", note)
+    call_at(trainer, "step_end", lambda: cleared.append(trainer.rival.classifier.weight.grad is None))
     trainer.train()
-    assert norms == pytest.approx([1e-3] * len(norms), rel=1e-2)
+    assert all(cleared)
+    assert norms == pytest.approx([1e-3] * len(cleared), rel=1e-2)
     assert not torch.equal(trainer.rival.classifier.weight, before)
 
 
 def test_hashnet_is_sharpened_at_every_step(tmp_path):
     trainer, betas = ready_trainer(tmp_path, "hashnet", max_steps=4), []
-
-    class Spy(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
-            betas.append(trainer.rival.beta)
-
-    trainer.add_callback(Spy())
+    call_at(trainer, "step_end", lambda: betas.append(trainer.rival.beta))
     trainer.train()
     assert betas == pytest.approx([math.sqrt(1 + 99 * step / 4) for step in range(4)])
 

@@ -29,9 +29,7 @@ def test_the_probabilities_are_those_of_the_definition():
     assert found[4].tolist() == [0.25, 0.25, 0.25, 0.25, 0]  # no sample
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"hash_head": "mlp", "hash_head_hidden_size": 6}, {"hash_head_batch_norm": True}]
-)
+@pytest.mark.parametrize("fields", [{}, {"hash_head": "mlp"}, {"hash_head_batch_norm": True}])
 def test_the_classifier_is_a_copy_with_another_last_layer(fields, tmp_path):
     model = tiny_trainer(tmp_path, VIT, model_fields=fields).model.train(False)
     classifier = with_class_outputs(model, NUM_LABELS)
@@ -63,20 +61,18 @@ def test_the_first_stage_places_centers_and_leaves_the_model_as_it_was(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("classifier_epochs", "settings", "epochs", "steps"),
+    ("own", "settings", "length"),
     [
-        (None, {"num_train_epochs": 5}, 2.5, -1),
-        (4, {"num_train_epochs": 5}, 4, -1),
-        (None, {"max_steps": 7}, 3, 3),
-        (2, {"max_steps": 7}, 2, -1),
+        (None, {"num_train_epochs": 5}, (2.5, -1)),
+        (4, {"num_train_epochs": 5}, (4, -1)),
+        (None, {"max_steps": 7}, (3, 3)),
+        (2, {"max_steps": 7}, (2, -1)),
     ],
 )
-def test_the_first_stage_takes_half_of_the_time_unless_told_otherwise(
-    classifier_epochs, settings, epochs, steps, tmp_path
-):
+def test_the_first_stage_takes_half_of_the_time_unless_told_otherwise(own, settings, length, tmp_path):
     args = tiny_trainer(tmp_path, eval_strategy="epoch", save_strategy="epoch", **settings).args
-    stage = stage_arguments(args, classifier_epochs)
-    assert (stage.num_train_epochs, stage.max_steps) == (epochs, steps)
+    stage = stage_arguments(args, own)
+    assert (stage.num_train_epochs, stage.max_steps) == length
     assert (stage.eval_strategy, stage.save_strategy) == ("no", "no")
     assert (args.eval_strategy, args.save_strategy) == ("epoch", "epoch")
 

@@ -62,18 +62,13 @@ def test_a_fitted_model_finds_items_of_its_classes(name, tmp_path):
     assert torch.equal(CRHModel.from_pretrained(tmp_path).encode(features=items.values), codes)
 
 
-def test_stored_features_are_collected_as_they_are():
+def test_features_are_those_that_the_head_reads(tmp_path):
     items = Clusters(30)
     assert torch.equal(collect_features(model_of(8, num_features=8), items, batch_size=7), items.values)
-
-
-def test_features_of_a_backbone_are_those_that_the_head_reads(tmp_path):
-    trainer = tiny_trainer(tmp_path, VIT)
-    model, items = trainer.model, Clusters(10, (3, 8, 8))
-    features = collect_features(model, items, batch_size=4)
-    logits = model(pixel_values=items.values).hash_logits
+    model, images = tiny_trainer(tmp_path, VIT).model, Clusters(10, (3, 8, 8))
+    features = collect_features(model, images, batch_size=4)
     assert features.shape == (10, 16)
-    torch.testing.assert_close(model.hash_head(features), logits)
+    torch.testing.assert_close(model.hash_head(features), model(pixel_values=images.values).hash_logits)
 
 
 @pytest.mark.parametrize(
