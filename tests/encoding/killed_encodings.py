@@ -1,5 +1,6 @@
 """Encodings that kill themselves at random points; run by test_encode_source.py, in a process of its own."""
 
+import multiprocessing
 import os
 import random
 import signal
@@ -7,39 +8,36 @@ import sys
 import threading
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from modeling_crh.data import open_source
 from modeling_crh.encoding import Encoder, encode_source
 
+FORK = multiprocessing.get_context("fork")
 
-def encode_in_a_child(encoder, source, out, last_call=None):
-    """Encode up to the end, or to one of the calls of a function; gives the status, and how many calls there were."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        calls = os.read(reading, 100)
-        os.close(reading)
-        return os.waitpid(child, 0)[1], int(calls or 0)
-    calls = 0
+
+def encode(encoder, source, out, last_call, calls):
+    """Encode up to the end, or to one of the calls of a function; counts the calls."""
 
     def count(frame, event, argument):
-        nonlocal calls
-        calls += 1
-        if calls == last_call:
+        calls.value += 1
+        if calls.value == last_call:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    settings = {"model_name": "tiny", "shard_size": 4, "skip_bad": True}
-    torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # the usual one is shared by all children, and one that is killed may hold it
     opened = open_source(source)
     sys.setprofile(count)
-    encode_source(encoder, opened, out, **settings)
+    encode_source(encoder, opened, out, model_name="tiny", shard_size=4, skip_bad=True)
     sys.setprofile(None)
-    os.write(writing, str(calls).encode())
-    os._exit(0)
+
+
+def encode_in_a_child(*arguments, last_call=None):
+    """Encode in a process of its own; gives how it ended, and how many calls there were."""
+    calls = FORK.RawValue("q", 0)
+    child = FORK.Process(target=encode, args=(*arguments, last_call, calls))
+    child.start()
+    child.join()
+    return -child.exitcode, calls.value
 
 
 if __name__ == "__main__":  # python tests/encoding/killed_encodings.py CHECKPOINT SOURCE FOLDER
@@ -49,6 +47,6 @@ if __name__ == "__main__":  # python tests/encoding/killed_encodings.py CHECKPOI
     generator, statuses = random.Random(0), [status]
     for _ in range(10):
         last_call = 1 + int(calls * generator.uniform(0, 0.3))
-        statuses.append(encode_in_a_child(*arguments, Path(folder, "killed"), last_call)[0])
+        statuses.append(encode_in_a_child(*arguments, Path(folder, "killed"), last_call=last_call)[0])
     statuses.append(encode_in_a_child(*arguments, Path(folder, "killed"))[0])
     print(*statuses)

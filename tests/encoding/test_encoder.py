@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import pipeline
 
 from modeling_crh.codes import binarize, pack_codes
-from modeling_crh.data import Row, open_source, prepare_dataset
+from modeling_crh.data import BadRow, Row, open_source, prepare_dataset
 from modeling_crh.encoding import Encoder, ImageDataset, encode_items, encode_source, run_batches
 from modeling_crh.encoding.inputs import input_batches
 from modeling_crh.images import needed_side, read_image
@@ -36,12 +36,21 @@ def files(tmp_path):
     return paths
 
 
+@pytest.fixture
+def items(encoder, files):
+    """The images as a dataset with labels, one of them missing."""
+    rows = {"image": list(map(str, files)), "label": ["b", "a", None] * 2 + ["a"]}
+    return ImageDataset(prepare_dataset(Dataset.from_dict(rows)), encoder.processor)
+
+
+def inputs_by_hand(encoder, files):
+    pixels = [read_image(file, needed_side(encoder.processor)) for file in files]
+    return torch.cat([encoder.processor(image, return_tensors="pt")["pixel_values"] for image in pixels])
+
+
 def by_hand(encoder, files):
-    side = needed_side(encoder.processor)
-    pixels = [torch.from_numpy(read_image(file, side)).permute(2, 0, 1) for file in files]
-    inputs = torch.cat([encoder.processor(image, return_tensors="pt")["pixel_values"] for image in pixels])
     with torch.no_grad():
-        return encoder.model(pixel_values=inputs).hash_logits
+        return encoder.model(pixel_values=inputs_by_hand(encoder, files)).hash_logits
 
 
 def code_rows(encoder, files, folder, **settings):
@@ -49,7 +58,7 @@ def code_rows(encoder, files, folder, **settings):
     return np.stack([np.frombuffer(row, np.uint8) for row in pq.read_table(encoded.folder)["code"].to_pylist()])
 
 
-def test_every_path_from_images_to_codes_gives_the_same_codes(encoder, files, tmp_path, tiny_checkpoint):
+def test_every_path_from_images_to_codes_gives_the_same_codes(encoder, files, items, tmp_path, tiny_checkpoint):
     expected = pack_codes(binarize(by_hand(encoder, files))).numpy()
     assert len({code.tobytes() for code in expected}) > 4
     assert np.array_equal(encoder.packed(files), expected)
@@ -57,11 +66,10 @@ def test_every_path_from_images_to_codes_gives_the_same_codes(encoder, files, tm
         other = Encoder.load(tiny_checkpoint, batch_size=batch_size, num_workers=workers)
         assert np.array_equal(other.packed(files), expected)
         assert np.array_equal(code_rows(other, files, tmp_path / f"codes {number}", shard_size=4), expected)
-    items = prepare_dataset(Dataset.from_dict({"image": list(map(str, files)), "label": [0, 1] * 3 + [1]}))
-    images = ImageDataset(items, encoder.processor)
     for batch_size, workers in [(2, 0), (7, 0), (3, 1)]:
-        encoded = encode_items(encoder.model, images, batch_size=batch_size, num_workers=workers)
+        encoded = encode_items(encoder.model, items, batch_size=batch_size, num_workers=workers)
         assert np.array_equal(pack_codes(encoded.codes).numpy(), expected)
+        assert (encoded.labels.tolist(), encoded.label_names) == ([1, 0, -100, 1, 0, -100, 0], ["a", "b"])
     hashing = pipeline("crh-hashing", model=str(tiny_checkpoint), batch_size=3, code_format="packed")
     assert np.array_equal([output["code"] for output in hashing(list(map(str, files)))], expected)
 
@@ -70,12 +78,8 @@ def test_an_image_is_the_same_from_a_path_bytes_base64_an_array_and_pillow(encod
     pixels = read_image(files[0])
     text = base64.b64encode(files[0].read_bytes()).decode()
     sources = [files[0], str(files[0]), files[0].read_bytes(), text, f"data:image/png;base64,{text}", pixels]
-    sources += [
-        PIL.Image.open(files[0]),
-        pixels.transpose(2, 0, 1),
-        pixels.astype(np.float32) / 255,
-        pixels.astype(int),
-    ]
+    sources += [PIL.Image.open(files[0]), pixels.transpose(2, 0, 1)]
+    sources += [pixels.astype(np.float32) / 255, pixels.astype(int)]
     codes = encoder.packed(sources)
     assert codes.dtype == np.uint8
     assert np.array_equal(codes, np.repeat(codes[:1], len(sources), axis=0))
@@ -94,7 +98,9 @@ def test_texts_and_features_are_encoded_too(text_checkpoint, tiny_model):
     texts = Encoder.load(text_checkpoint, batch_size=2)
     found = texts.hash_logits(["the cat sat", "a dog ran under the tree", "cat"])
     assert (texts.reads, found.shape) == ("text", (3, 64))
-    assert torch.allclose(found[2], texts.hash_logits(["cat"])[0], atol=1e-5)
+    with torch.no_grad():
+        by_hand = texts.model(**texts.processor(["cat"], return_tensors="pt")).hash_logits
+    assert torch.allclose(found[2:], by_hand, atol=1e-5)
     features = Encoder(tiny_model(None), None, batch_size=5)
     values = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     with torch.no_grad():
@@ -150,68 +156,40 @@ def test_a_batch_is_of_one_shard_and_bad_rows_are_left_out_of_it(encoder, files)
     contents = [file.read_bytes() for file in files]
     contents[1:1] = [b"nothing"]
     contents[6:6] = [b"nothing", contents[0][:60]]
-    rows = [
-        Row(number, f"row {number}", "a", {"bytes": content, "path": None}) for number, content in enumerate(contents)
-    ]
+    rows = [Row(number, f"row {number}", "a", {"bytes": each, "path": None}) for number, each in enumerate(contents)]
     for workers in (0, 2):
         shards = [(4, iter(rows[:5])), (7, iter(rows[5:]))]
-        settings = {"batch_size": 2, "num_workers": workers}
-        batches = list(input_batches(shards, "image", encoder.processor, **settings, skip_bad=True))
-        assert [(batch.shard, [row.id for row in batch.rows]) for batch in batches] == [
-            (4, [0]),
-            (4, [2, 3]),
-            (4, [4]),
-            (7, [5]),
-            (7, [8]),
-            (7, [9]),
-        ]
+        settings = {"batch_size": 2, "num_workers": workers, "skip_bad": True}
+        batches = list(input_batches(shards, "image", encoder.processor, **settings))
+        assert [batch.shard for batch in batches] == [4, 4, 4, 7, 7, 7]
+        assert [[row.id for row in batch.rows] for batch in batches] == [[0], [2, 3], [4], [5], [8], [9]]
         assert [[number for number, _ in batch.left_out] for batch in batches] == [[1], [], [], [6], [7], []]
         assert batches[0].left_out[0][1].reason == "no known image format"
         assert batches[0].rows[0] == rows[0]._replace(value=None)
         kept = torch.cat([batch.inputs["pixel_values"] for batch in batches])
-        assert torch.equal(kept, torch.cat([batch["pixel_values"] for batch in inputs_by_hand(encoder, files)]))
-
-
-def inputs_by_hand(encoder, files):
-    return [encoder.processor(read_image(file, needed_side(encoder.processor)), return_tensors="pt") for file in files]
+        assert torch.equal(kept, inputs_by_hand(encoder, files))
 
 
 def test_a_batch_of_bad_rows_alone_has_no_inputs(encoder):
     rows = [Row(0, "row 0", None, None), Row(1, "row 1", None, {"bytes": None, "path": None})]
     (batch,) = input_batches([(0, iter(rows))], "image", encoder.processor, batch_size=2, skip_bad=True)
     assert (batch.rows, batch.inputs) == ([], {})
-    assert [(bad.path, bad.reason) for _, bad in batch.left_out] == [
-        ("row 0", "it is missing"),
-        ("row 1", "it is missing"),
-    ]
+    assert [bad for _, bad in batch.left_out] == [BadRow(f"row {row}", "it is missing") for row in range(2)]
     assert encoder.batch_logits(batch).shape == (0, 16)
 
 
-def test_outputs_of_batches_are_what_a_function_makes_of_the_inputs(encoder, files):
-    items = prepare_dataset(Dataset.from_dict({"image": list(map(str, files)), "label": [0, 1] * 3 + [1]}))
-    loader = DataLoader(ImageDataset(items, encoder.processor), batch_size=3)
-    means = run_batches(encoder.model, loader, lambda pixel_values: pixel_values.double().mean((1, 2, 3)))
-    assert [(len(batch), batch.dtype) for batch in means] == [
-        (3, torch.float32),
-        (3, torch.float32),
-        (1, torch.float32),
-    ]
+def test_outputs_of_batches_are_what_a_function_makes_of_the_inputs(encoder, items):
+    means = run_batches(encoder.model, DataLoader(items, batch_size=3), lambda pixel_values: pixel_values.double())
+    assert [(len(batch), batch.dtype) for batch in means] == [(size, torch.float32) for size in (3, 3, 1)]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_model_in_half_precision_encodes_too(telling_model, encoder, files, dtype):
+def test_a_model_in_half_precision_encodes_too(telling_model, encoder, files, items, dtype):
     half = Encoder(telling_model().to(dtype), encoder.processor)
     assert half.hash_logits(files).dtype == torch.float32
-    items = prepare_dataset(Dataset.from_dict({"image": list(map(str, files)), "label": [0, 1] * 3 + [1]}))
-    assert encode_items(half.model, ImageDataset(items, encoder.processor)).codes.dtype == torch.int8
+    assert encode_items(half.model, items).codes.dtype == torch.int8
 
 
 def test_a_model_in_training_mode_encodes_without_dropout(telling_model, encoder, files):
     model = telling_model().train()
     assert torch.equal(Encoder(model, encoder.processor, batch_size=3).hash_logits(files), encoder.hash_logits(files))
-
-
-def test_labels_and_class_names_come_with_codes_in_memory(encoder, files):
-    items = prepare_dataset(Dataset.from_dict({"image": list(map(str, files)), "label": ["b", "a", None] * 2 + ["a"]}))
-    encoded = encode_items(encoder.model, ImageDataset(items, encoder.processor))
-    assert (encoded.labels.tolist(), encoded.label_names) == ([1, 0, -100, 1, 0, -100, 0], ["a", "b"])

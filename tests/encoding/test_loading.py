@@ -7,7 +7,6 @@ import torch
 from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from tiny_runs import same_state, tiny_trainer
-from transformers import ViTConfig, ViTModel
 
 from modeling_crh.encoding.loading import load_backbone, load_checkpoint, load_model
 from modeling_crh.training.checkpointing import find_last_checkpoint
@@ -28,12 +27,6 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def drop_weight(folder):
-    weights = load_file(folder / "model.safetensors")
-    weights.pop("hash_head.weight")
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
 def edit_weights(change):
     def edit(folder):
         weights = load_file(folder / "model.safetensors")
@@ -48,7 +41,7 @@ def put(name, convert):
 
 
 DAMAGES = {
-    "a weight is missing": drop_weight,
+    "a weight is missing": edit_weights(lambda weights: weights.pop("hash_head.weight")),
     "weights are cut short": lambda folder: cut(folder / "model.safetensors"),
     "weights are empty": lambda folder: (folder / "model.safetensors").write_bytes(b""),
     "weights are gone": lambda folder: (folder / "model.safetensors").unlink(),
@@ -56,7 +49,6 @@ DAMAGES = {
     "the config is a list": lambda folder: (folder / "config.json").write_text("[]"),
     "the config is empty": lambda folder: (folder / "config.json").write_text("{}"),
     "the config is gone": lambda folder: (folder / "config.json").unlink(),
-    "the config is of another model": lambda folder: edit_config(folder, model_type="vit"),
     "the config has other bits": lambda folder: edit_config(folder, num_bits=32),
 }
 
@@ -82,26 +74,16 @@ def test_a_run_that_is_not_there_is_said_not_to_be_there(name, monkeypatch):
         load_model(name)
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    ViTModel(ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16)).save_pretrained(
-        tmp_path
-    )
-    with pytest.raises(ValueError, match="its model type is 'vit', and not 'crh'"):
-        load_model(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
+        (lambda folder: edit_config(folder, model_type="vit"), "model type is 'vit', and not 'crh'"),
         (put("codebook", lambda words: words * 2), "`codebook` must hold -1 and [+]1 only"),
         (put("codebook", torch.zeros_like), "`codebook` must hold -1 and [+]1 only"),
         (put("codebook", lambda words: words.float()), "`codebook` must be int8, but is F32"),
         (put("assignment", lambda words: words + 4), "`assignment` must hold words from 0 to 5, but holds 4 to 9"),
         (put("assignment", lambda words: words - 1), "`assignment` must hold words from 0 to 5, but holds -1 to 4"),
-        (
-            put("assignment", lambda words: words % 2),
-            "`assignment` must give a word to at most 1 class of a head, but gives one to 3",
-        ),
+        (put("assignment", lambda words: words % 2), "`assignment` must give a word to at most 1 .* gives one to 3"),
         (put("assignment", lambda words: words + 0.5), "`assignment` must be int64, but is F32"),
         (put("hash_head.weight", lambda weights: weights.long()), "`hash_head.weight` must be float32, but is I64"),
         pytest.param(
@@ -111,11 +93,9 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         ),
     ],
 )
-def test_a_checkpoint_whose_tensors_make_no_model_is_refused_by_their_names(edit, message, checkpoint):
+def test_a_checkpoint_whose_type_or_tensors_make_no_model_is_refused_by_their_names(edit, message, checkpoint):
     edit(checkpoint)
-    with pytest.raises(
-        ValueError, match=rf"`checkpoint` must be a CRH model's folder or Hub id, .* is not: its {message}"
-    ):
+    with pytest.raises(ValueError, match=rf"`checkpoint` must be a CRH model's folder .* is not: its {message}"):
         load_model(checkpoint)
 
 
@@ -125,13 +105,9 @@ def test_weights_in_half_precision_and_in_several_files_are_loaded(checkpoint, t
     assert len([*(tmp_path / "half").glob("model-*.safetensors")]) > 1
     loaded = load_model(tmp_path / "half")
     assert loaded.dtype == torch.bfloat16
-    put_in = load_file(next((tmp_path / "half").glob("model-00001*")))
-    name = next(iter(put_in))
-    save_file(
-        put_in | {name: put_in[name].int()},
-        next((tmp_path / "half").glob("model-00001*")),
-        metadata={"format": "pt"},
-    )
+    file = next((tmp_path / "half").glob("model-00001*"))
+    name, value = next(iter((weights := load_file(file)).items()))
+    save_file(weights | {name: value.int()}, file, metadata={"format": "pt"})
     with pytest.raises(ValueError, match=rf"its `{name}` must be bfloat16, but is I32"):
         load_model(tmp_path / "half")
 
@@ -139,22 +115,13 @@ def test_weights_in_half_precision_and_in_several_files_are_loaded(checkpoint, t
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"attn_implementation": "kernels-community/flash-attn"},
-            "`attn_implementation` in its config.json names code",
-        ),
-        (
-            {"backbone_config": {"_attn_implementation": "org/x:y"}},
-            "`_attn_implementation` in its config.json names code",
-        ),
+        ({"attn_implementation": "kernels-community/flash-attn"}, "`attn_implementation` in its config.json names co"),
+        ({"backbone_config": {"_attn_implementation": "org/x:y"}}, "`_attn_implementation` in its config.json names"),
         ({"attn_implementation": "flash_attention_2"}, "FlashAttention2 has been toggled on"),
         ({"quantization_config": {"quant_method": "torchao"}}, "torchao"),
         ({"quantization_config": 7}, "`quantization_config` in its config.json is no dict: 7"),
         ({"backbone_config": {"text_config": {"attn_implementation": "org/x"}}}, "`attn_implementation` in its config"),
-        (
-            {"backbone_config": {"pooler_output_size": -1}},
-            "`pooler_output_size` in its config.json must be between 0 and 16777216: -1",
-        ),
+        ({"backbone_config": {"pooler_output_size": -1}}, "`pooler_output_size` .* between 0 and 16777216: -1"),
         ({"backbone_config": {"hidden_size": 2**70}}, "`hidden_size` in its config.json must be between 1 and"),
         ({"backbone_config": {"patch_size": 0}}, "`patch_size` in its config.json must be between 1 and 16777216: 0"),
         ({"backbone_config": {"num_hidden_layers": 2**31}}, r"`num_hidden_layers` .* must be at most 10000"),
@@ -164,9 +131,7 @@ def test_a_config_that_asks_for_code_or_packages_that_are_not_here_is_refused(ch
     config = json.loads((checkpoint / "config.json").read_text())
     nested = {"backbone_config": config["backbone_config"] | changes.pop("backbone_config", {})}
     edit_config(checkpoint, **changes, **nested)
-    with pytest.raises(
-        ValueError, match=rf"`checkpoint` must be a CRH model's folder or Hub id, .* is not: .*{message}"
-    ):
+    with pytest.raises(ValueError, match=rf"`checkpoint` must be a CRH model's folder .* is not: .*{message}"):
         load_model(checkpoint)
 
 

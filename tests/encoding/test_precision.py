@@ -33,14 +33,11 @@ def test_codes_of_another_precision_differ_by_few_bits(dtype, tiny_checkpoint, i
 
 
 @pytest.mark.usefixtures("fast_bfloat16")
-def test_auto_takes_bfloat16_where_it_is_fast_and_says_so(tiny_checkpoint, capsys):
+def test_auto_takes_bfloat16_where_it_is_fast_and_says_so(tiny_checkpoint, capsys, monkeypatch):
     assert Encoder.load(tiny_checkpoint, dtype="auto").dtype == "bfloat16"
     assert "Computing in bfloat16, floats of 16 bits that this processor is fast at." in capsys.readouterr().err
     assert Encoder.load(tiny_checkpoint).dtype == Encoder.load(tiny_checkpoint, dtype="float32").dtype == "float32"
     assert "Computing" not in capsys.readouterr().err
-
-
-def test_auto_takes_float32_elsewhere(tiny_checkpoint, monkeypatch):
     monkeypatch.setattr(encoder, "multiplies_bfloat16", lambda device: False)
     assert Encoder.load(tiny_checkpoint, dtype="auto").dtype == "float32"
 
@@ -61,8 +58,8 @@ def test_codes_and_indexes_record_their_precision_and_queries_take_it(crh, tiny_
         assert json.loads(output)["results"][0]["hits"][0]["distance"] == 0
 
 
+@pytest.mark.usefixtures("fast_bfloat16")
 def test_a_folder_of_codes_keeps_its_precision(crh, tiny_checkpoint, image_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(encoder, "multiplies_bfloat16", lambda device: True)
     run = ["encode", tiny_checkpoint, image_folder, "--out", tmp_path / "codes", "--shard-size", "20"]
     assert crh(*run)[0] == 0
     (tmp_path / "codes" / "codes-00001.parquet").unlink()
@@ -96,7 +93,5 @@ def test_an_encoder_is_compiled_when_it_is_asked_for(tiny_checkpoint, image_fold
     Encoder.load(tiny_checkpoint, compiled=True)
     assert compiled == ["CRHModel"]
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(
-        ValueError, match=r"`compile` needs a C\+\+ compiler on a CPU, but there is no no-such-compiler"
-    ):
+    with pytest.raises(ValueError, match=r"`compile` needs a C\+\+ compiler on a CPU, .* no no-such-compiler"):
         Encoder.load(tiny_checkpoint, compiled=True)

@@ -10,8 +10,17 @@ from tiny_shards import open_shards, packed, rows
 
 from modeling_crh.data import BadRow
 from modeling_crh.encoding.manifest import RECORD_NAME
-from modeling_crh.encoding.shards import code_files, one_model, read_code_schema, shard_path
+from modeling_crh.encoding.shards import code_files, shard_path
 from modeling_crh.search import index_codes
+
+
+@pytest.fixture
+def complete(tmp_path):
+    """Codes of one row."""
+    shards = open_shards(tmp_path)
+    shards.write(0, rows(0), packed(0))
+    shards.complete()
+    return shards
 
 
 def test_a_shard_holds_id_path_code_and_label(tmp_path):
@@ -29,21 +38,8 @@ def test_a_shard_holds_id_path_code_and_label(tmp_path):
     ]
     metadata = table.schema.metadata
     assert len(metadata.pop(b"checksum")) == 64
-    assert metadata == {
-        b"model": b"org/a",
-        b"revision": b"c0ffee",
-        b"num_bits": b"16",
-        b"dtype": b"float32",
-        b"left_out": b'[[5, "5.png", "cut"]]',
-    }
-
-
-def test_without_labels_there_is_no_column(tmp_path):
-    shards = open_shards(tmp_path)
-    shards.write(0, rows(0), packed(0))
-    table = pq.read_table(shard_path(tmp_path, 0))
-    assert table.column_names == ["id", "path", "code"]
-    assert {*table.schema.metadata} == {b"model", b"num_bits", b"dtype", b"checksum"}
+    left_out, model = {b"left_out": b'[[5, "5.png", "cut"]]'}, {b"model": b"org/a", b"revision": b"c0ffee"}
+    assert metadata == {b"num_bits": b"16", b"dtype": b"float32", **model, **left_out}
 
 
 @pytest.mark.skipif(Version(version("datasets")) < Version("5.1"), reason="it reads no fixed-size binary")
@@ -60,40 +56,13 @@ def test_load_dataset_reads_all_shards_in_their_order_even_empty_ones(tmp_path, 
     assert loaded["code"][:] == [bytes([number, 255]) for number in kept]
 
 
-def test_a_run_of_the_same_record_goes_on_and_counts_everything(tmp_path):
-    open_shards(tmp_path).write(0, rows(0, 1), packed(0, 1), [(2, BadRow("2.png", "cut"))])
-    shards = open_shards(tmp_path)
-    assert (shards.done(), shards.is_complete) == ({0}, False)
-    shards.write(1, rows(3), packed(3))
-    shards.complete()
-    again = open_shards(tmp_path)
-    assert (again.done(), again.is_complete) == ({0, 1}, True)
-    assert again.count() == (3, [BadRow("2.png", "cut")])
-
-
-def test_a_copy_of_the_model_goes_on_under_the_first_name(tmp_path):
+def test_a_copy_of_the_model_goes_on_under_the_first_name_without_a_column_of_labels(tmp_path):
     open_shards(tmp_path).write(0, rows(0), packed(0))
     open_shards(tmp_path, model="runs/copy").write(1, rows(3), packed(3))
-    assert pq.read_schema(shard_path(tmp_path, 1)).metadata[b"model"] == b"runs/a"
-
-
-def test_a_damaged_shard_is_to_be_done_again(tmp_path):
-    shards = open_shards(tmp_path)
-    for number in range(2):
-        shards.write(number, rows(3 * number), packed(3 * number))
-    shards.complete()
-    shard_path(tmp_path, 1).write_bytes(b"")
-    again = open_shards(tmp_path)
-    assert (again.done(), again.is_complete) == ({0}, False)
-
-
-def test_what_killed_runs_have_left_is_cleared_when_its_shard_is_written(tmp_path):
-    for name in ("codes-00000.parquet", RECORD_NAME):
-        (tmp_path / f".{name}.77.partial").write_bytes(b"half")
-    shards = open_shards(tmp_path)
-    shards.write(0, rows(0), packed(0))
-    shards.complete()
-    assert sorted(file.name for file in tmp_path.iterdir()) == [RECORD_NAME, "codes-00000.parquet"]
+    schema = pq.read_schema(shard_path(tmp_path, 1))
+    assert schema.names == ["id", "path", "code"]
+    assert schema.metadata.keys() == {b"model", b"num_bits", b"dtype", b"checksum"}
+    assert schema.metadata[b"model"] == b"runs/a"
 
 
 @pytest.mark.parametrize(
@@ -144,10 +113,7 @@ def test_other_folders_are_refused(tmp_path):
         "null",
     ],
 )
-def test_a_record_of_other_types_is_refused_wherever_it_is_read(changed, tmp_path):
-    shards = open_shards(tmp_path)
-    shards.write(0, rows(0), packed(0))
-    shards.complete()
+def test_a_record_of_other_types_is_refused_wherever_it_is_read(changed, complete, tmp_path):
     record = json.loads((tmp_path / RECORD_NAME).read_text())
     (tmp_path / RECORD_NAME).write_text(changed if isinstance(changed, str) else json.dumps(record | changed))
     for read in (open_shards, index_codes):
@@ -156,14 +122,12 @@ def test_a_record_of_other_types_is_refused_wherever_it_is_read(changed, tmp_pat
 
 
 @pytest.mark.parametrize("left_out", ["x", "5", "null", "[1]", "[[1, 2]]", "[" * 2_000])
-def test_rows_that_were_left_out_in_another_form_are_refused(left_out, tmp_path):
-    shards = open_shards(tmp_path)
-    shards.write(0, rows(0), packed(0))
+def test_rows_that_were_left_out_in_another_form_are_refused(left_out, complete, tmp_path):
     file = shard_path(tmp_path, 0)
     table = pq.read_table(file)
     pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"left_out": left_out.encode()}), file)
     with pytest.raises(ValueError, match="`codes` must be a parquet file that can be read, but"):
-        shards.count()
+        complete.count()
 
 
 def test_a_gap_and_too_many_shards_are_errors(tmp_path):
@@ -195,26 +159,11 @@ def test_images_that_were_left_out_do_not_part_the_shards(tmp_path):
     shards.write(0, rows(0), packed(0), [(1, BadRow("1.png", "cut"))])
     shards.write(1, [], packed())
     shards.complete()
-    schemas = [read_code_schema(file) for file in code_files(tmp_path)]
-    assert one_model(schemas, tmp_path) == ("runs/a", "", "16", "float32")
-    assert len(index_codes(tmp_path)) == 1
+    index = index_codes(tmp_path)
+    assert (len(index), index.model, index.dtype) == (1, "runs/a", "float32")
 
 
-def test_files_without_codes_are_errors(tmp_path):
-    with pytest.raises(ValueError, match="`codes` must be a parquet file, or a folder that holds some, but got"):
-        code_files(tmp_path)
-    pq.write_table(pa.table({"code": ["text"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="`codes` must have a column `code` of fixed-size binary"):
-        read_code_schema(tmp_path / "a.parquet")
-    (tmp_path / "a.parquet").write_bytes(b"half")
-    with pytest.raises(ValueError, match="`codes` must be a parquet file that can be read"):
-        read_code_schema(tmp_path / "a.parquet")
-
-
-def test_codes_of_the_first_version_are_still_read(tmp_path):
-    shards = open_shards(tmp_path)
-    shards.write(0, rows(0), packed(0))
-    shards.complete()
+def test_codes_of_the_first_version_are_still_read(complete, tmp_path):
     record = json.loads((tmp_path / RECORD_NAME).read_text())
     record["columns"] = record.pop("options")  # as it was called
     (tmp_path / RECORD_NAME).write_text(json.dumps(record))
