@@ -1,7 +1,8 @@
 """Small random retrieval cases, and the slow way to every order of the ties."""
 
 from collections.abc import Callable, Iterator
-from itertools import permutations, product
+from itertools import groupby, permutations, product
+from operator import itemgetter
 
 import pytest
 import torch
@@ -28,15 +29,7 @@ def either_ranking(request: pytest.FixtureRequest) -> Iterator[None]:
 def random_case() -> Callable[..., Case]:
     """Give query codes, database codes, query labels and database labels, drawn from a seed; some have no label."""
 
-    def draw(
-        seed: int,
-        queries: int = 7,
-        items: int = 40,
-        bits: int = 5,
-        labels: int = 3,
-        multi: bool = False,
-        unlabelled: float = 0.0,
-    ) -> Case:
+    def draw(seed, queries=7, items=40, bits=5, labels=3, multi=False, unlabelled=0.0) -> Case:
         generator = torch.Generator().manual_seed(seed)
         codes = [torch.randint(2, (size, bits), generator=generator) * 2 - 1 for size in (queries, items)]
         shape = (labels,) if multi else ()
@@ -69,10 +62,8 @@ def tied_orders(relevant_to: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ca
         query_codes, database_codes, query_labels, database_labels = case
         distance = (query_codes[query] != database_codes).sum(dim=1).tolist()
         relevant = relevant_to(query_labels[query], database_labels).tolist()
-        groups = [
-            [hit for hit, item in zip(relevant, distance, strict=True) if item == radius]
-            for radius in sorted(set(distance))
-        ]
+        ranked = sorted(zip(distance, relevant, strict=True))
+        groups = [[hit for _, hit in group] for _, group in groupby(ranked, key=itemgetter(0))]
         for order in product(*(permutations(group) for group in groups)):
             yield [hit for group in order for hit in group]
 

@@ -49,10 +49,9 @@ def test_the_divisor_is_what_the_first_places_hold():
     unlabelled=st.sampled_from([0, 0.3]),
 )
 def test_the_value_is_that_of_a_stable_sort_for_each_query(
-    random_case, research_code, seed, bits, top_r, multi, leave_one_out, unlabelled
+    random_case, research_code, seed, top_r, leave_one_out, **fields
 ):
-    case = random_case(seed, items=20, bits=bits, multi=multi, labels=4, unlabelled=unlabelled)
-    queries, database, query_labels, labels = case
+    queries, database, query_labels, labels = random_case(seed, items=20, labels=4, **fields)
     if leave_one_out:
         queries, query_labels = database, labels
     case = (queries, database, query_labels, labels)
@@ -70,11 +69,4 @@ def test_the_whole_ranking_lies_between_the_tie_aware_bounds(random_case):
     case = random_case(4)
     found = convention_average_precision(*case)
     lower, upper = average_precision_bounds(count_by_distance(*case))
-    assert (lower <= found + 1e-12).all()
-    assert (found <= upper + 1e-12).all()
-
-
-@pytest.mark.parametrize("top_r", [0, -1, 41])
-def test_a_cut_outside_the_database_is_an_error(random_case, top_r):
-    with pytest.raises(ValueError, match=rf"`top_r` must be a whole number from 1 to N=40, but got {top_r}"):
-        convention_average_precision(*random_case(0), top_r=top_r)
+    assert ((lower <= found + 1e-12) & (found <= upper + 1e-12)).all()

@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given
@@ -30,37 +32,27 @@ def test_three_items_at_distance_0_1_and_2_are_counted_by_hand():
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    bits=st.integers(1, 9),
+    bits=st.integers(1, 9) | st.sampled_from([63, 64, 65, 128, 255, 256, 300, 512]),
     multi=st.booleans(),
     leave_one_out=st.booleans(),
     unlabelled=st.sampled_from([0, 0.3, 1]),
 )
-def test_counts_agree_with_a_loop_over_pairs(random_case, relevant_to, seed, bits, multi, leave_one_out, unlabelled):
+def test_counts_agree_with_a_loop_over_pairs_at_any_number_of_bits(
+    random_case, relevant_to, seed, bits, multi, leave_one_out, unlabelled
+):
     case = random_case(seed, queries=4, items=12, bits=bits, multi=multi, unlabelled=unlabelled)
     queries, database, query_labels, labels = case
     if leave_one_out:
         queries, query_labels = database, labels
-    items = torch.zeros(len(queries), bits + 1, dtype=torch.int64)
-    relevant = torch.zeros_like(items)
-    for query in range(len(queries)):
-        for item in range(len(database)):
-            if leave_one_out and query == item:
-                continue
+    items, relevant = torch.zeros(2, len(queries), bits + 1, dtype=torch.int64)
+    for query, item in product(range(len(queries)), range(len(database))):
+        if not leave_one_out or query != item:
             distance = int((queries[query] != database[item]).sum())
             items[query, distance] += 1
             relevant[query, distance] += bool(relevant_to(query_labels[query], labels[item : item + 1]))
     counts = count_by_distance(queries, database, query_labels, labels, leave_one_out=leave_one_out)
     assert torch.equal(counts.items, items)
     assert torch.equal(counts.relevant, relevant)
-
-
-@given(seed=st.integers(0, 2**32 - 1), bits=st.sampled_from([1, 7, 8, 63, 64, 65, 128, 255, 256, 300, 512]))
-def test_xor_and_popcount_agree_with_the_product_at_any_number_of_bits(seed, bits):
-    generator = torch.Generator().manual_seed(seed)
-    codes = torch.randint(2, (9, bits), generator=generator) * 2 - 1
-    found = count_by_distance(codes[:4], codes, torch.zeros(4), torch.zeros(9)).items
-    expected = hamming_distance(codes[:4], codes).int()
-    assert found.tolist() == [row.bincount(minlength=bits + 1).tolist() for row in expected]
 
 
 def test_opposite_codes_differ_in_all_bits():
@@ -98,12 +90,6 @@ def test_the_input_may_differ_in_type_and_is_left_as_it_was(random_case):
     counts = count_by_distance(case[0].float(), case[1], case[2].int(), case[3])
     assert counts.items.sum(dim=1).tolist() == [40] * 7
     assert all(torch.equal(part, old) for part, old in zip(case, before, strict=True))
-
-
-def test_a_copy_of_the_query_stays_when_the_query_is_left_out():
-    codes, labels = torch.ones(3, 4), torch.zeros(3)
-    counts = count_by_distance(codes, codes, labels, labels, leave_one_out=True)
-    assert counts.items.tolist() == counts.relevant.tolist() == [[2, 0, 0, 0, 0]] * 3
 
 
 def test_an_item_without_a_label_is_relevant_to_none_and_finds_none():

@@ -26,24 +26,11 @@ def test_every_figure_of_three_items_is_worked_by_hand():
     # The query finds a tie of a relevant and another item, then a relevant one.
     database, labels = torch.tensor([[1, 1], [1, 1], [-1, -1]]), torch.tensor([1, 0, 0])
     figures = retrieval_figures(torch.ones(1, 2), database, torch.tensor([0]), labels, top_k=[1, 3], top_r=[2])
-    assert figures == pytest.approx(
-        {
-            "map": 17 / 24,
-            "map_lower": 7 / 12,
-            "map_upper": 5 / 6,
-            "map_at_r": 3 / 8,  # the mean of (1/1) / 2 and (1/2) / 2
-            "map_convention": 7 / 12,
-            "map_convention_at_2": 1 / 2,
-            "precision_at_1": 1 / 2,
-            "recall_at_1": 1 / 4,
-            "precision_at_3": 2 / 3,
-            "recall_at_3": 1,
-            "precision_within_radius_2": 2 / 3,
-            "queries": 1,
-            "queries_without_relevant": 0,
-            "database": 3,
-        }
-    )
+    means = {"map": 17 / 24, "map_lower": 7 / 12, "map_upper": 5 / 6, "map_at_r": 3 / 8}  # of 1/1 / 2 and 1/2 / 2
+    first = {"map_convention": 7 / 12, "map_convention_at_2": 1 / 2, "precision_within_radius_2": 2 / 3}
+    places = {"precision_at_1": 1 / 2, "recall_at_1": 1 / 4, "precision_at_3": 2 / 3, "recall_at_3": 1}
+    counts = {"queries": 1, "queries_without_relevant": 0, "database": 3}
+    assert figures == pytest.approx(means | first | places | counts)
 
 
 @pytest.mark.parametrize("multi", [False, True])
@@ -104,6 +91,8 @@ def test_a_query_left_out_of_its_own_ranking_does_not_find_itself():
     [
         ({"top_k": [10, 41]}, r"`top_k` must be a whole number from 1 to N=40, but got 41"),
         ({"top_r": [0]}, r"`top_r` must be a whole number from 1 to N=40, but got 0"),
+        ({"top_r": [-1]}, r"`top_r` must be a whole number from 1 to N=40, but got -1"),
+        ({"top_r": [41]}, r"`top_r` must be a whole number from 1 to N=40, but got 41"),
         ({"top_k": 5}, r"`top_k` must be a list of whole numbers, but got 5"),
         ({"top_k": None}, r"`top_k` must be a list of whole numbers, but got None"),
         ({"top_r": "12"}, r"`top_r` must be a list of whole numbers, but got '12'"),
@@ -120,29 +109,20 @@ def test_arguments_out_of_range_are_an_error(random_case, arguments, message):
 
 
 def test_whole_numbers_of_numpy_are_places_too(random_case):
-    case = random_case(0)
-    assert retrieval_figures(*case, top_k=[np.int64(3)], radius=np.int8(1)) == retrieval_figures(
-        *case, top_k=[3], radius=1
-    )
+    found, expected = ({"top_k": [kind(3)], "radius": kind(1)} for kind in (np.int64, int))
+    assert retrieval_figures(*random_case(0), **found) == retrieval_figures(*random_case(0), **expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("map", "mAP"),
-        ("precision_at_10", "Precision@10"),
-        ("precision_within_radius_2", "Precision within radius 2"),
-        ("map_convention_at_1000", "mAP@1000 by convention"),
-        ("my_own_figure", "my own figure"),
-    ],
-)
-def test_a_figure_has_words(name, words):
-    assert explain_figure(name)[0] == words
-
-
-def test_every_retrieval_figure_has_a_meaning():
-    codes, labels = torch.tensor([[1, 1], [1, -1], [-1, -1]]), torch.tensor([0, 1, 0])
-    figures = retrieval_figures(codes, codes, labels, labels, top_k=[2], top_r=[2], radius=1)
+def test_a_figure_has_words_and_one_of_ours_a_meaning(random_case):
+    words = {
+        "map": "mAP",
+        "precision_at_10": "Precision@10",
+        "precision_within_radius_2": "Precision within radius 2",
+        "map_convention_at_1000": "mAP@1000 by convention",
+        "my_own_figure": "my own figure",
+    }
+    assert {name: explain_figure(name)[0] for name in words} == words
+    figures = retrieval_figures(*random_case(0), top_k=[2], top_r=[2], radius=1)
     assert [name for name in figures if not explain_figure(name)[1]] == []
 
 
@@ -154,10 +134,7 @@ def signs(seed, rows, num_bits):
 def test_balance_is_the_mean_over_bits_of_their_absolute_mean():
     codes = torch.tensor([[1, -1, 1], [1, -1, -1], [1, 1, 1], [1, 1, 1]])
     assert bit_balance(codes) == pytest.approx((1 + 0 + 1 / 2) / 3)
-
-
-def test_balance_counts_more_rows_than_a_byte_holds():
-    assert bit_balance(torch.ones(1000, 2, dtype=torch.int8)) == 1
+    assert bit_balance(torch.ones(1000, 2, dtype=torch.int8)) == 1  # more rows than a byte holds
 
 
 @given(seed=st.integers(0, 2**32 - 1), num_bits=st.integers(2, 8))

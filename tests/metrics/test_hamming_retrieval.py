@@ -29,13 +29,8 @@ def test_queries_that_come_in_batches_rank_the_database(metric, random_case, mul
 
 def test_packed_codes_give_what_codes_give(metric, random_case):
     queries, database, query_labels, labels = case = random_case(2, bits=24)
-    found = metric.compute(
-        predictions=pack_codes(queries),
-        references=query_labels,
-        database_codes=pack_codes(database),
-        database_labels=labels,
-        packed=True,
-    )
+    items = {"database_codes": pack_codes(database), "database_labels": labels}
+    found = metric.compute(predictions=pack_codes(queries), references=query_labels, packed=True, **items)
     assert found == retrieval_figures(*case)
 
 
