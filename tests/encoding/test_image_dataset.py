@@ -3,7 +3,7 @@ import PIL.Image
 import pytest
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features
 from torch.utils.data import DataLoader
 from transformers import BitImageProcessor, ConvNextImageProcessor, ViTImageProcessor
 
@@ -13,6 +13,7 @@ from modeling_crh.encoding.labelled_items import sample_draws
 
 PROCESSOR = ViTImageProcessor(size={"height": 32, "width": 32}, do_convert_rgb=True)
 CROPPING = BitImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}, do_convert_rgb=True)
+LABELS = Dataset.from_dict({"label": [0]}, Features(label=ClassLabel(names=["a", "b"])))
 BOLD = Augmentation(padding=0.2, flip=0.5, jitter=0.3, erasing=0.5)
 
 
@@ -102,11 +103,13 @@ def test_images_of_different_sizes_are_decoded_when_they_are_asked_for(tmp_path,
         ({"augment": ["light"]}, r"`augment` must be an Augmentation or one of .*, but got \['light'\]"),
         ({"seed": -1}, "`seed` must be a whole number, 0 or larger, but got -1"),
         ({"seed": 1.5}, "`seed` must be a whole number, 0 or larger, but got 1.5"),
+        ({"dataset": LABELS}, r"`dataset` must have a column `image` of images, but has None"),
+        ({"dataset": LABELS.add_column("image", [7])}, r"a column `image` of images, but has Value\('int64'\)"),
     ],
 )
-def test_a_setting_that_does_not_exist_is_an_error(gray_dataset, settings, message):
+def test_a_setting_or_a_column_that_does_not_exist_is_an_error(gray_dataset, settings, message):
     with pytest.raises(ValueError, match=message):
-        ImageDataset(gray_dataset(), PROCESSOR, **settings)
+        ImageDataset(**{"dataset": gray_dataset(), "image_processor": PROCESSOR} | settings)
 
 
 def test_images_of_different_sizes_need_a_processor_that_resizes(tmp_path, write_image):
@@ -120,11 +123,3 @@ def test_images_of_different_sizes_need_a_processor_that_resizes(tmp_path, write
 def test_a_processor_that_cannot_work_fails_before_training(gray_dataset, settings, augment):
     with pytest.raises((RuntimeError, KeyError, TypeError)):  # errors of the libraries below, as they are
         ImageDataset(gray_dataset(), ViTImageProcessor(do_convert_rgb=True, **settings), augment=augment)
-
-
-def test_a_dataset_without_images_is_an_error(gray_dataset):
-    with pytest.raises(ValueError, match=r"`dataset` must have a column `image` of images, but has None"):
-        ImageDataset(gray_dataset().remove_columns("image"), PROCESSOR)
-    numbers = gray_dataset().remove_columns("image").add_column("image", range(12))
-    with pytest.raises(ValueError, match=r"must have a column `image` of images, but has Value\('int64'\)"):
-        ImageDataset(numbers, PROCESSOR)

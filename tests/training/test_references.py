@@ -36,10 +36,8 @@ def images():
     """Two images each of a bright, a dark and a striped class, in this order."""
     generator = np.random.default_rng(0)
     means = [np.full((16, 16, 3), 200), np.full((16, 16, 3), 50), np.tile(np.array([[40], [210]]), (8, 16))[..., None]]
-    pixels = [
-        PIL.Image.fromarray((mean + generator.integers(0, 30, (16, 16, 3))).astype(np.uint8)) for mean in means * 2
-    ]
-    rows = {"image": pixels, "label": ["bright", "dark", "striped"] * 2}
+    pixels = [(mean + generator.integers(0, 30, (16, 16, 3))).astype(np.uint8) for mean in means * 2]
+    rows = {"image": [*map(PIL.Image.fromarray, pixels)], "label": ["bright", "dark", "striped"] * 2}
     return prepare_dataset(Dataset.from_dict(rows))
 
 
@@ -90,15 +88,18 @@ def test_images_are_compared_by_the_mean_embedding_of_each_class(save_model, ima
     assert torch.equal(result, result.T)
 
 
+def embed_by_hand(model, tokenizer, texts):
+    """The mean over the tokens of each text, in float64."""
+    with torch.inference_mode():
+        hidden = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts]
+    return [vectors.mean(0).double() for vectors in hidden]
+
+
 def test_names_are_compared_by_the_mean_over_their_tokens(save_model, images):
     folder = save_model("bert")
     model, tokenizer = load_reference_model(folder)
-    with torch.inference_mode():
-        vectors = [
-            model(**tokenizer(name, return_tensors="pt")).last_hidden_state[0].mean(0)
-            for name in ("bright", "dark coat striped", "coat")
-        ]
-    expected = slow_class_cosine([vector.double() for vector in vectors], [[0], [1], [2]])
+    vectors = embed_by_hand(model, tokenizer, ["bright", "dark coat striped", "coat"])
+    expected = slow_class_cosine(vectors, [[0], [1], [2]])
     result = name_similarity(model, tokenizer, ["bright", "dark_coat striped", "coat"])
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
     assert result.diagonal().tolist() == pytest.approx([1, 1, 1])
@@ -110,9 +111,7 @@ def test_an_item_of_two_classes_counts_half_for_each(save_model):
     model, tokenizer = load_reference_model(save_model("bert"))
     rows = {"text": ["bright", "dark", "striped"], "label": [["a"], ["b"], ["a", "b"]]}
     items = TextDataset(prepare_dataset(Dataset.from_dict(rows), text_column="text"), tokenizer)
-    with torch.inference_mode():
-        hidden = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0) for text in rows["text"]]
-    one, two, both = (vector.double() / vector.double().norm() for vector in hidden)
+    one, two, both = (vector / vector.norm() for vector in embed_by_hand(model, tokenizer, rows["text"]))
     a, b = one + both / 2, two + both / 2
     expected = (a @ b / (a.norm() * b.norm())).item()
     assert item_similarity(model, items)[0, 1].item() == pytest.approx(expected, abs=1e-5)
@@ -129,12 +128,14 @@ def test_emoji_have_a_taxonomy():
 
 
 def test_birds_have_a_taxonomy(images, tmp_path):
-    names = {"1": "Birds", "2": "Ducks", "3": "bright", "4": "dark", "5": "striped"}
-    parents = {"2": "1", "3": "2", "4": "2", "5": "1"}
-    (tmp_path / "classes.txt").write_text("".join(f"{number} {name}\n" for number, name in names.items()))
-    (tmp_path / "hierarchy.txt").write_text("".join(f"{child} {parent}\n" for child, parent in parents.items()))
-    (tmp_path / "image_class_labels.txt").write_text("a 3\nb 4\nc 5\n")
-    (tmp_path / "images.txt").write_text("a a.jpg\nb b.jpg\nc c.jpg\n")
+    files = {
+        "classes.txt": "1 Birds\n2 Ducks\n3 bright\n4 dark\n5 striped\n",
+        "hierarchy.txt": "2 1\n3 2\n4 2\n5 1\n",
+        "image_class_labels.txt": "a 3\nb 4\nc 5\n",
+        "images.txt": "a a.jpg\nb b.jpg\nc c.jpg\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
     assert class_taxonomy(images, tmp_path) == [("Ducks", "Birds"), ("Ducks", "Birds"), ("Birds",)]
     similarity = reference_similarity("taxonomy", images, data_dir=str(tmp_path))
     assert similarity[0].tolist() == pytest.approx([1, 4 / 6, 2 / 5])
@@ -143,20 +144,17 @@ def test_birds_have_a_taxonomy(images, tmp_path):
         class_taxonomy(images, tmp_path)
 
 
-def test_a_dataset_without_a_taxonomy_is_an_error(images):
-    with pytest.raises(ValueError, match=r"`reference` can be 'taxonomy' .* but the columns are image, label"):
-        reference_similarity("taxonomy", images)
-
-
-def test_a_class_without_an_item_is_an_error(save_model, images):
-    with pytest.raises(ValueError, match="`items` must hold an item of every class, but hold none of 'striped'"):
-        reference_similarity(save_model("vit"), images.select([0, 1, 3, 4]))
-
-
-def test_what_is_no_model_is_an_error(images, tmp_path):
-    for name in (str(tmp_path), str(tmp_path / "missing")):
-        with pytest.raises(ValueError, match="`reference` must be 'taxonomy' or the folder or Hub id of a model, but "):
-            reference_similarity(name, images)
+def test_what_gives_no_reference_is_an_error(save_model, images, tiny_checkpoint, tmp_path):
+    some, no_model = images.select([0, 1, 3, 4]), "must be 'taxonomy' or the folder or Hub id of a model, but "
+    for name, items, message in (
+        ("taxonomy", images, "`reference` can be 'taxonomy' .* but the columns are image, label"),
+        (save_model("vit"), some, "`items` must hold an item of every class, but hold none of 'striped'"),
+        (tmp_path, images, no_model),
+        (tmp_path / "missing", images, no_model),
+        (tiny_checkpoint, images, "crh is a CRH model itself"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reference_similarity(str(name), items)
 
 
 def test_a_model_whose_weights_are_not_whole_is_an_error(save_model, tiny_backbone, images):
@@ -173,11 +171,6 @@ def test_a_model_whose_weights_are_not_whole_is_an_error(save_model, tiny_backbo
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ValueError, match="must be a checkpoint with whole files, but "):
         reference_similarity(folder, images)
-
-
-def test_a_model_that_makes_codes_is_no_reference(tiny_checkpoint, images):
-    with pytest.raises(ValueError, match="crh is a CRH model itself"):
-        reference_similarity(str(tiny_checkpoint), images)
 
 
 def test_centers_that_were_trained_follow_a_pretrained_model_more():

@@ -4,28 +4,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from datasets import Dataset
-from tiny_runs import IMAGES, Clusters
+from tiny_runs import IMAGES, write_features
 
 from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import train
 
-FEATURES = {
-    "features_column": "features",
-    "model": {"num_bits": 16, "hash_head": "mlp", "hash_head_hidden_size": 32, "hash_head_dropout": 0.3},
-}
 TRAINING = IMAGES["training"]
 
 
 @pytest.fixture
-def feature_table(tmp_path):
-    clusters = Clusters(60)
-    table = Dataset.from_dict({"features": clusters.values.tolist(), "label": clusters.labels.tolist()})
-    table.to_parquet(tmp_path / "features.parquet")
-    return tmp_path / "features.parquet"
+def fields(tmp_path):
+    """Fields of a recipe for a head with dropout over features of three classes."""
+    head = {"num_bits": 16, "hash_head": "mlp", "hash_head_hidden_size": 32, "hash_head_dropout": 0.3}
+    return {"dataset": write_features(tmp_path, np.arange(60) % 3), "features_column": "features", "model": head}
 
 
 def hash_of(folder):
@@ -46,15 +41,14 @@ def test_the_same_images_and_recipe_give_the_same_file_however_many_workers_load
     assert hashes[0] == run(fields, tmp_path / "plain")
 
 
-def test_another_seed_gives_another_file(feature_table, tmp_path):
-    fields = FEATURES | {"dataset": str(feature_table)}
+def test_another_seed_gives_another_file(fields, tmp_path):
     assert run(fields, tmp_path / "one") != run(fields | {"seed": 1}, tmp_path / "two")
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_file_in_another_process(feature_table, tmp_path):
+def test_the_same_command_gives_the_same_file_in_another_process(fields, tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(FEATURES | {"dataset": str(feature_table), "training": TRAINING}))
+    recipe.write_text(yaml.safe_dump(fields | {"training": TRAINING}))
     script = Path(__file__).parents[2] / "training" / "train.py"
     setting = {"PYTHONHASHSEED": "1", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, script, recipe, "--out", tmp_path / "other"]

@@ -134,8 +134,8 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     assert list(tmp_path.glob("checkpoint-*")) == []
 
 
-def test_a_last_batch_of_one_sample_is_refused_for_an_mlp_head(tmp_path):
-    fields = {"hash_head": "mlp", "hash_head_hidden_size": 8}
+@pytest.mark.parametrize("fields", [{"hash_head": "mlp", "hash_head_hidden_size": 8}, {"hash_head_batch_norm": True}])
+def test_a_last_batch_of_one_sample_is_refused_for_a_batch_norm(fields, tmp_path):
     with pytest.raises(ValueError, match=r"`per_device_train_batch_size` must not leave .* got 16 for 33"):
         tiny_trainer(tmp_path, size=33, model_fields=fields).train()
     with pytest.raises(ValueError, match=r"a batch of one sample to the head's batch norm, but got 1 for 8 samples\."):

@@ -2,19 +2,35 @@
 
 import inspect
 import re
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from tiny_runs import NUM_LABELS, VIT, Clusters, rival_trainer, same_state, tiny_trainer
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from tiny_runs import NUM_LABELS, VIT, Clusters, call_at, check_resuming, rival_trainer, same_state, tiny_trainer
+from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer_utils import SchedulerType
 
 from modeling_crh import CRHConfig, CRHModel, CRHTrainer
 from modeling_crh.encoding import FeatureDataset
+from modeling_crh.training.arguments import CRHTrainingArguments
 from modeling_crh.training.checkpointing import PRIVATE_HOOKS
 from modeling_crh.training.evaluation import describe_run
+
+EVERY_EPOCH = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+
+
+FIELDS = {"backbone_config": None, "num_features": 8, "num_labels": NUM_LABELS, "num_bits": 16}
+
+
+def make_model():
+    return CRHModel(CRHConfig(**FIELDS))
+
+
+def make_rival_model():
+    return CRHModel(CRHConfig(**FIELDS, codebook_size=NUM_LABELS, head_dim=16))
 
 
 def signature(function):
@@ -32,30 +48,34 @@ def test_every_private_hook_is_listed_and_is_what_transformers_has():
     assert all(f"self.{name} = " in source for name in used - own)
 
 
-@pytest.mark.parametrize("args", [None, TrainingArguments(output_dir="unused")])
-def test_other_arguments_are_refused_by_the_name_of_the_right_ones(args):
-    with pytest.raises(
-        ValueError, match=r"`args` must be CRHTrainingArguments, which take all .* but got (nothing|Tr)"
-    ):
-        CRHTrainer(make_model(), args)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, r"`args` must be CRHTrainingArguments, which take all .* but got nothing"),
+        ({"args": TrainingArguments(output_dir="unused")}, r"`args` must be CRHTrainingArguments, .* but got Tr"),
+        (
+            {"args": CRHTrainingArguments(output_dir="unused"), "compute_loss_func": print},
+            "`compute_loss_func` must be None, since another loss is an `objective`, but",
+        ),
+    ],
+)
+def test_other_arguments_are_refused_by_the_name_of_the_right_ones(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CRHTrainer(make_model(), **settings)
 
 
 def test_metrics_of_ones_own_stand_beside_ours(tmp_path):
-    def count(prediction):
-        return {"rows": len(prediction.label_ids), "bits": prediction.predictions.shape[1]}
-
-    trainer = tiny_trainer(tmp_path, compute_metrics=count, eval_strategy="epoch")
-    trainer.train()
-    logged = [entry for entry in trainer.state.log_history if "eval_map" in entry]
-    assert [(entry["eval_rows"], entry["eval_bits"]) for entry in logged] == [(40, 16)] * 3
+    trainer = tiny_trainer(tmp_path, compute_metrics=lambda prediction: {"shape": prediction.predictions.shape})
+    found = trainer.evaluate()
+    assert found["eval_shape"] == (40, 16)
+    assert "eval_map" in found
 
 
 def test_several_data_sets_are_evaluated_by_their_names_and_one_chooses_the_best_model(tmp_path):
-    several = {"near": Clusters(40, seed=1), "far": Clusters(30, seed=2)}
-    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+    settings = EVERY_EPOCH | {"eval_dataset": {"near": Clusters(40, seed=1), "far": Clusters(30, seed=2)}}
     with pytest.raises(ValueError, match=r"`metric_for_best_model` must .* such as 'near_map', but got 'map'"):
-        tiny_trainer(tmp_path, eval_dataset=several, **settings)
-    trainer = tiny_trainer(tmp_path, eval_dataset=several, metric_for_best_model="far_map", **settings)
+        tiny_trainer(tmp_path, **settings)
+    trainer = tiny_trainer(tmp_path, metric_for_best_model="far_map", **settings)
     trainer.eval_database = Clusters(50, seed=3)
     trainer.train()
     found = trainer.evaluate()
@@ -63,39 +83,25 @@ def test_several_data_sets_are_evaluated_by_their_names_and_one_chooses_the_best
     assert (found["eval_near_queries"], found["eval_far_queries"], found["eval_far_database"]) == (40, 30, 50)
 
 
-FIELDS = {"backbone_config": None, "num_features": 8, "num_labels": NUM_LABELS, "num_bits": 16}
-
-
-def make_model():
-    return CRHModel(CRHConfig(**FIELDS))
-
-
-def make_rival_model():
-    return CRHModel(CRHConfig(**FIELDS, codebook_size=NUM_LABELS, head_dim=16))
-
-
-def test_a_model_that_is_made_anew_is_trained_as_one_that_is_given(tmp_path):
-    given = tiny_trainer(tmp_path)
-    given.train()
-    trainer = tiny_trainer(tmp_path, model_init=make_model, seed=42)
+def test_every_training_of_a_model_that_is_made_anew_is_the_same(tmp_path):
+    trainer, models = tiny_trainer(tmp_path, model_init=make_model, seed=42), []
     for _ in range(2):
         trainer.train()
-        assert trainer.state.global_step == given.state.global_step
-    first = trainer.model
-    trainer.train()
-    assert trainer.model is not first
-    assert same_state(trainer.model, first)
+        assert trainer.state.global_step == 21
+        models.append(trainer.model)
+    assert models[0] is not models[1]
+    assert same_state(*models)
 
 
-@pytest.mark.parametrize("rival", [None, "csq"])
-def test_settings_are_searched_for_the_best_map(rival, tmp_path):
+@pytest.mark.parametrize(
+    "make",
+    [partial(tiny_trainer, model_init=make_model), partial(rival_trainer, name="csq", model_init=make_rival_model)],
+    ids=["crh", "csq"],
+)
+def test_settings_are_searched_for_the_best_map(make, tmp_path):
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 1}
-    if rival is None:
-        trainer = tiny_trainer(tmp_path, model_init=make_model, **settings)
-    else:
-        trainer = rival_trainer(tmp_path, rival, model_init=make_rival_model, **settings)
+    trainer = make(tmp_path, num_train_epochs=1, **EVERY_EPOCH)
     best = trainer.hyperparameter_search(
         hp_space=lambda trial: {"learning_rate": trial.suggest_categorical("learning_rate", [1e-7, 1e-2])},
         n_trials=2,
@@ -106,12 +112,6 @@ def test_settings_are_searched_for_the_best_map(rival, tmp_path):
     assert 0.5 < best.objective <= 1
     assert {path.name for path in tmp_path.iterdir()} == {"run-0", "run-1"}
     assert all((path / "checkpoint-7" / "model.safetensors").exists() for path in tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("rival", ["greedyhash", "shc"])
-def test_a_rival_with_weights_or_a_first_stage_takes_no_model_that_is_made_anew(rival, tmp_path):
-    with pytest.raises(ValueError, match=f"neither weights nor a first stage .* got {rival} and a model_init"):
-        rival_trainer(tmp_path, rival, model_init=make_rival_model)
 
 
 @pytest.mark.parametrize("schedule", [kind.value for kind in SchedulerType])
@@ -125,30 +125,15 @@ def test_every_learning_rate_schedule_works(schedule, tmp_path):
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd", "adafactor", "rmsprop", "adagrad"])
 def test_head_and_backbone_learn_at_their_own_rates_under_every_optimizer(optim, tmp_path):
-    trainer = tiny_trainer(
-        tmp_path,
-        VIT,
-        optim=optim,
-        learning_rate=1e-3,
-        head_learning_rate=1e-2,
-        weight_decay=0.5,
-        size=16,
-        num_train_epochs=1,
-    )
-    optimizer = trainer.create_optimizer()
-    head = {id(parameter) for parameter in trainer.model.hash_head.parameters()}
-    found = set()
-    for group in optimizer.param_groups:
-        in_head = {id(parameter) in head for parameter in group["params"]}
-        assert len(in_head) == 1
-        found.add((in_head.pop(), group["lr"], group["weight_decay"]))
+    rates = {"learning_rate": 1e-3, "head_learning_rate": 1e-2, "weight_decay": 0.5}
+    trainer = tiny_trainer(tmp_path, VIT, optim=optim, size=16, num_train_epochs=1, **rates)
+    groups, head = trainer.create_optimizer().param_groups, set(trainer.model.hash_head.parameters())
+    found = {(weight in head, group["lr"], group["weight_decay"]) for group in groups for weight in group["params"]}
     assert found == {(True, 1e-2, 0.5), (True, 1e-2, 0.0), (False, 1e-3, 0.5), (False, 1e-3, 0.0)}
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(trainer.model.parameters()))
-    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    assert sum(len(group["params"]) for group in groups) == len(list(trainer.model.parameters()))
+    before = {weight: weight.clone() for weight in head}
     trainer.train()
-    assert not any(
-        torch.equal(before[name], value) for name, value in trainer.model.named_parameters() if "head" in name
-    )
+    assert not any(torch.equal(weight, old) for weight, old in before.items())
 
 
 def test_adam_adds_weight_decay_to_the_gradient_unless_it_is_decoupled(tmp_path):
@@ -162,7 +147,7 @@ def test_a_transform_gets_the_columns_that_it_needs_and_the_model_what_it_reads(
     rows = Dataset.from_dict({"point": items.values.tolist(), "name": ["x"] * 32, "label": items.labels.tolist()})
 
     def double(batch):
-        points = [[2 * number for number in point] for point in batch["point"]]
+        points = (2 * np.array(batch["point"])).tolist()
         return {"features": points, "labels": batch["label"], "name": batch["name"]}
 
     trainer = tiny_trainer(tmp_path, num_train_epochs=1)
@@ -170,7 +155,7 @@ def test_a_transform_gets_the_columns_that_it_needs_and_the_model_what_it_reads(
     trainer.train()
     batch = next(iter(trainer.get_eval_dataloader()))
     assert batch.keys() == {"features", "labels"}
-    torch.testing.assert_close(batch["features"], 2 * items.values)
+    torch.testing.assert_close(batch["features"].float(), 2 * items.values)
     assert trainer.evaluate()["eval_queries"] == 32
 
 
@@ -203,15 +188,15 @@ class Stream(torch.utils.data.IterableDataset):
         return (self.items[row] for row in range(len(self.items)))
 
 
+def stream_trainer(folder, size, **settings):
+    trainer = tiny_trainer(folder, **settings)
+    trainer.train_dataset = Stream(size)
+    return trainer
+
+
 def test_a_stream_without_a_length_is_trained_on_and_centers_move_after_each_pass(tmp_path):
-    held = []
-
-    class Watch(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            held.append(kwargs["model"].assignment.clone())
-
-    trainer = tiny_trainer(tmp_path, callbacks=[Watch()], max_steps=14)
-    trainer.train_dataset = Stream(64)  # 4 steps a pass
+    trainer, held = stream_trainer(tmp_path, 64, max_steps=14), []  # 4 steps a pass
+    call_at(trainer, "step_begin", lambda: held.append(trainer.model.assignment.clone()))
     trainer.train()
     assert trainer.state.global_step == 14
     moves = {step for step in range(1, 14) if not torch.equal(held[step], held[step - 1])}
@@ -220,22 +205,19 @@ def test_a_stream_without_a_length_is_trained_on_and_centers_move_after_each_pas
     assert trainer.evaluate()["eval_map"] > 0.9
 
 
-def test_a_stream_is_resumed_in_its_first_pass_alone(tmp_path):
-    settings = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": None, "max_steps": 6}
-    whole = tiny_trainer(tmp_path, **settings)
-    whole.train_dataset = Stream(64)  # 4 steps a pass
-    whole.train()
-    resumed = tiny_trainer(tmp_path, **settings)
-    resumed.train_dataset = Stream(64)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
-    assert same_state(resumed.model, whole.model)
+def test_a_stream_is_resumed_in_its_first_pass_alone_also_for_more_steps(tmp_path):
+    settings = {"size": 64, "save_strategy": "steps", "save_steps": 2, "max_steps": 6}  # 4 steps a pass
+    _, resumed = check_resuming(stream_trainer, tmp_path, step=3, **settings)
     with pytest.raises(ValueError, match=r"can be resumed only during its first pass, .* this checkpoint is of pass 2"):
-        resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-6"))
+    stream_trainer(tmp_path / "short", **settings | {"max_steps": 2}).train()
+    longer = stream_trainer(tmp_path / "short", **settings)
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.global_step == 6
 
 
 def test_a_stream_is_refused_where_there_are_several_processes(tmp_path, monkeypatch):
-    trainer = tiny_trainer(tmp_path, max_steps=3)
-    trainer.train_dataset = Stream(8)
+    trainer = stream_trainer(tmp_path, 8, max_steps=3)
     monkeypatch.setattr(type(trainer.args), "world_size", 2)
     with pytest.raises(ValueError, match=r"`train_dataset` must have a length where .* but .*Stream has none"):
         trainer.get_train_dataloader()
@@ -246,17 +228,6 @@ def test_a_checkpoint_of_the_model_alone_is_saved_without_an_optimizer(tmp_path)
     trainer.train()
     assert not list(Path(tmp_path, "checkpoint-7").glob("optimizer*"))
     assert same_state(CRHModel.from_pretrained(tmp_path / "checkpoint-7"), trainer.model)
-
-
-def test_a_stream_that_ended_within_its_first_pass_is_resumed_for_more_steps(tmp_path):
-    settings = {"save_strategy": "steps", "save_steps": 3}
-    trainer = tiny_trainer(tmp_path, max_steps=3, **settings)
-    trainer.train_dataset = Stream(96)  # 6 steps a pass
-    trainer.train()
-    resumed = tiny_trainer(tmp_path, max_steps=5, **settings)
-    resumed.train_dataset = Stream(96)
-    resumed.train(resume_from_checkpoint=True)
-    assert resumed.state.global_step == 5
 
 
 def test_a_stream_that_knows_its_length_is_trained_on(tmp_path):
@@ -282,20 +253,6 @@ def test_the_schedule_may_change_after_the_arguments_were_made(tmp_path):
         assert trainer.state.log_history[0]["learning_rate"] < 1e-2
 
 
-def test_predictions_search_the_database_as_evaluations_do(tmp_path):
-    trainer = tiny_trainer(tmp_path)
-    trainer.eval_database = Clusters(60, seed=3)
-    assert trainer.predict(trainer.eval_dataset).metrics["test_database"] == 60
-    trainer.train()
-    figures = trainer.predict(trainer.eval_dataset).metrics
-    assert figures["test_map"] == trainer.evaluate()["eval_map"]
-
-
-def test_a_loss_function_is_refused_by_the_name_of_the_right_argument(tmp_path):
-    with pytest.raises(ValueError, match="`compute_loss_func` must be None, since another loss is an `objective`, but"):
-        CRHTrainer(make_model(), tiny_trainer(tmp_path).args, compute_loss_func=print)
-
-
 def test_a_run_whose_batch_size_was_found_is_resumed_with_that_one(tmp_path, monkeypatch):
     step = CRHTrainer.training_step
 
@@ -316,8 +273,7 @@ def test_a_run_whose_batch_size_was_found_is_resumed_with_that_one(tmp_path, mon
 
 
 def test_the_best_model_is_that_of_the_run_that_is_resumed(tmp_path):
-    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
-    settings |= {"metric_for_best_model": "bit_balance", "greater_is_better": True}
+    settings = EVERY_EPOCH | {"metric_for_best_model": "bit_balance", "greater_is_better": True}
     tiny_trainer(tmp_path / "older", seed=5, **settings).train()
     one = tiny_trainer(tmp_path / "run", **settings)
     one.train()
@@ -330,22 +286,18 @@ def test_the_best_model_is_that_of_the_run_that_is_resumed(tmp_path):
 def test_the_views_of_a_part_of_a_data_set_change_with_the_epoch(tmp_path):
     rows = Dataset.from_dict({"features": [[[1.0] * 8, [2.0] * 8]] * 32, "label": [0, 1, 2, 3, 4, 0, 1, 2] * 4})
     items = FeatureDataset(rows.cast_column("label", ClassLabel(NUM_LABELS)))
-    seen = []
-
-    class Watch(TrainerCallback):
-        def on_step_begin(self, args, state, control, **kwargs):
-            seen.append(items.epoch)
-
-    trainer = tiny_trainer(tmp_path, callbacks=[Watch()])
-    trainer.train_dataset = torch.utils.data.Subset(items, range(16))
-    trainer.train()
-    assert seen == [0, 1, 2]
+    settings = {"save_strategy": "steps", "save_steps": 3}
+    for resume, expected in ((False, [0, 0, 1, 1, 2, 2]), (True, [1, 2, 2])):  # the second time within an epoch
+        trainer, seen = tiny_trainer(tmp_path, **settings), []
+        call_at(trainer, "step_begin", lambda seen=seen: seen.append(items.epoch))
+        trainer.train_dataset = torch.utils.data.Subset(items, range(32))
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3") if resume else None)
+        assert seen == expected
 
 
 @pytest.mark.parametrize(("loads_best", "expected"), [(False, 0.3), (True, 0.2)])
 def test_the_figures_of_a_card_are_those_of_the_model_that_is_kept(loads_best, expected, tmp_path):
     rows = [{"step": step, "epoch": step, "eval_map": map_} for step, map_ in ((1, 0.4), (2, 0.2), (3, 0.3))]
     best = {"best_global_step": 2, "best_metric": 0.4}  # by another metric
-    settings = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": loads_best}
-    trainer = tiny_trainer(tmp_path, **settings)
+    trainer = tiny_trainer(tmp_path, **EVERY_EPOCH | {"load_best_model_at_end": loads_best})
     assert describe_run(trainer.args, TrainerState(log_history=rows, **best), False).figures == {"map": expected}

@@ -32,10 +32,7 @@ def test_centers_move_after_each_of_the_first_epochs_and_then_now_and_again(sett
     [
         ({"reassignment": "best"}, "`reassignment` must be 'hungarian', 'greedy' or 'none', but got 'best'."),
         ({"reassign_every": 0}, "`reassign_every` must be a whole number, 1 or larger, but got 0."),
-        (
-            {"reassign_every_epoch_until": None},
-            "`reassign_every_epoch_until` must be a whole number, 0 or larger, but got None.",
-        ),
+        ({"reassign_every_epoch_until": None}, "_until` must be a whole number, 0 or larger, but got None."),
         ({"num_train_epochs": 0}, "`num_train_epochs` must be a number above 0, but got 0."),
         ({"num_train_epochs": float("nan")}, "`num_train_epochs` must be a number above 0, but got nan."),
         ({"learning_rate": 0.0}, "`learning_rate` must be a number above 0, but got 0.0."),

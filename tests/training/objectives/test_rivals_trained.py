@@ -104,11 +104,6 @@ def test_hashnet_is_sharpened_at_every_step(tmp_path):
     assert betas == pytest.approx([math.sqrt(1 + 99 * step / 4) for step in range(4)])
 
 
-def test_a_last_batch_of_one_sample_is_refused_for_a_batch_norm_of_the_outputs(tmp_path):
-    with pytest.raises(ValueError, match=r"must not leave a batch of one sample to the head's batch norm"):
-        ready_trainer(tmp_path, "orthohash", size=33).train()
-
-
 def test_an_objective_of_other_centers_or_classes_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"`objective` must have centers .* \(4, 10, 4\), .* of shape \(5, 16\)"):
         tiny_trainer(tmp_path, objective=OBJECTIVES["csq"](NUM_LABELS, 16))
@@ -118,8 +113,10 @@ def test_an_objective_of_other_centers_or_classes_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["greedyhash", "shc"])
-def test_several_processes_are_refused_where_they_would_drift_apart(name, tmp_path, monkeypatch):
-    args = tiny_trainer(tmp_path).args
-    monkeypatch.setattr(type(args), "world_size", 2)
-    with pytest.raises(ValueError, match=rf"neither weights nor a first stage .* but got {name} and 2 processes"):
-        ready_trainer(tmp_path, name)
+def test_weights_or_a_first_stage_are_refused_where_models_would_drift_apart(name, tmp_path, monkeypatch):
+    trainer = tiny_trainer(tmp_path, model_fields={"codebook_size": NUM_LABELS, "head_dim": 16})
+    with pytest.raises(ValueError, match=f"neither weights nor a first stage .* got {name} and a model_init"):
+        rival_trainer(tmp_path, name, model_init=lambda: trainer.model)
+    monkeypatch.setattr(type(trainer.args), "world_size", 2)
+    with pytest.raises(ValueError, match=f"neither weights nor a first stage .* got {name} and 2 processes"):
+        rival_trainer(tmp_path, name)
