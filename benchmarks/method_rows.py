@@ -171,7 +171,12 @@ _UNTRAINED = {"model": {"hash_head": "linear", "hash_head_dropout": 0.0}, "train
 ROWS = {
     "best": Row("CRH, preset best", {"preset": "best"}, _QUANTIZATION),
     "crh": Row("CRH, the paper's form", {}, _QUANTIZATION),
-    "best_more": Row("CRH, preset best, with half of the epochs on top", {"preset": "best"}, _QUANTIZATION, epochs=1.5),
+    "best_more": Row(
+        "CRH, preset best with one dropout mask, with half of the epochs on top",
+        {"preset": "best", "model": {"dropout_masks": 1}},
+        _QUANTIZATION,
+        epochs=1.5,
+    ),
     "best_one_mask": Row(
         "CRH, preset best with one dropout mask", {"preset": "best", "model": {"dropout_masks": 1}}, _QUANTIZATION
     ),
