@@ -134,14 +134,23 @@ def stop_run(recipe, folder, step):
             train(recipe, folder)
 
 
+def go_on(recipe, folder):
+    """Go on with the run of a recipe, which may not begin anew."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingProgress, "on_step_begin", StopAt(0).on_step_begin)
+        return train(recipe, folder, resume=True)
+
+
 def check_resuming(make, folder, step=7, **settings):
     """Check that a run which ends at a step and is resumed has the weights of a whole one; gives both trainers."""
     whole = make(folder / "whole", **settings)
     whole.train()
     with pytest.raises(InterruptedError):
         make(folder / "resumed", callbacks=[StopAt(step)], **settings).train()
-    resumed = make(folder / "resumed", **settings)
+    resumed, steps = make(folder / "resumed", **settings), []
+    call_at(resumed, "step_begin", lambda: steps.append(resumed.state.global_step))
     resumed.train(resume_from_checkpoint=True)
+    assert 0 not in steps
     assert same_state(whole.model, resumed.model)
     return whole, resumed
 

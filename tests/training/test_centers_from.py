@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
-from tiny_runs import IMAGES, same_state, stop_run, write_features
+from tiny_runs import IMAGES, go_on, same_state, stop_run, write_features
 
 from modeling_crh.encoding.loading import load_checkpoint, load_model
 from modeling_crh.hub.run_record import read_run
@@ -122,7 +122,7 @@ def test_centers_of_another_model_never_move(finished, recipe, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_weights(recipe, finished, tmp_path):
     stop_run(recipe, tmp_path / "run", 6)
-    assert same_state(train(recipe, tmp_path / "run", resume=True).model, finished[0].model)
+    assert same_state(go_on(recipe, tmp_path / "run").model, finished[0].model)
 
 
 def test_a_dry_run_tries_it(recipe):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tiny_runs import IMAGES, RESNET, VIT, same_state, stop_run, write_features
+from tiny_runs import IMAGES, RESNET, VIT, go_on, same_state, stop_run, write_features
 
 from modeling_crh.data import PROTOCOLS, Protocol, load_splits
 from modeling_crh.encoding.loading import load_checkpoint
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(recipe, f
     assert not (tmp_path / "run" / "model").exists()
     with pytest.raises(ValueError, match=r"holds this run, interrupted; `--resume` goes on"):
         train(recipe, tmp_path / "run")
-    assert same_state(train(recipe, tmp_path / "run", resume=True).model, finished[0].model)
+    assert same_state(go_on(recipe, tmp_path / "run").model, finished[0].model)
 
 
 def test_a_finished_run_is_read_back_when_it_is_resumed_and_left_alone_by_any_other(recipe, finished):

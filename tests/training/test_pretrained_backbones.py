@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_backbones import WORDS, save_dual_encoder, save_timm
-from tiny_runs import same_state, stop_run
+from tiny_runs import go_on, same_state, stop_run
 from transformers import TimmWrapperImageProcessor, pipeline
 
 from modeling_crh import CRHModel
@@ -56,7 +56,7 @@ def test_a_run_of_a_timm_backbone_is_resumed_exactly(image_folder, tmp_path):
     recipe = Recipe.from_dict(fields)
     whole = train(recipe, tmp_path / "whole")
     stop_run(recipe, tmp_path / "run", 4)
-    assert same_state(train(recipe, tmp_path / "run", resume=True).model, whole.model)
+    assert same_state(go_on(recipe, tmp_path / "run").model, whole.model)
 
 
 @pytest.fixture

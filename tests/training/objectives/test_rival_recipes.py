@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tiny_runs import IMAGES, same_state, stop_run
+from tiny_runs import IMAGES, go_on, same_state, stop_run
 
 from modeling_crh.data import prepare_dataset
 from modeling_crh.encoding.loading import load_checkpoint
@@ -69,7 +69,7 @@ def test_an_interrupted_shc_run_that_is_resumed_keeps_its_centers(recipe_of, tmp
     whole = train(recipe, tmp_path / "whole")
     stop_run(recipe, tmp_path / "run", 7)  # in the second of two epochs
     monkeypatch.setattr(OBJECTIVES["shc"], "place_centers", lambda *_: pytest.fail("the first stage ran again"))
-    assert same_state(train(recipe, tmp_path / "run", resume=True).model, whole.model)
+    assert same_state(go_on(recipe, tmp_path / "run").model, whole.model)
 
 
 def test_an_objective_gets_the_settings_and_the_seed_of_its_recipe():
