@@ -1,9 +1,64 @@
-"""Turn hash logits into codes, pack codes into bytes, and compute Hamming distances."""
+"""The hash head, whose outputs are hash logits; and codes: the signs of these, their bytes and Hamming distances."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .configuration_crh import CRHConfig
+
+
+class MultiSampleDropout(nn.Dropout):
+    """Dropout that draws several masks for each item of a training batch (Inoue, arXiv 1905.09788).
+
+    What lies before it is computed once. The loss is the mean over the masks, so one step learns from as many thinned
+    networks as several steps of plain dropout. In evaluation, and with a probability of 0, items pass unchanged.
+
+    Args:
+        p: Probability of dropping a number.
+        masks: Masks that are drawn for each item: `(N, D)` becomes `(N masks, D)`, item by item.
+    """
+
+    def __init__(self, p: float, masks: int = 1) -> None:
+        super().__init__(p)
+        self.masks = masks
+
+    @property
+    def num_masks(self) -> int:
+        """Rows that an item becomes in the current mode."""
+        return self.masks if self.training and self.p > 0 else 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Repeat each item for its masks, and drop."""
+        return super().forward(input if self.num_masks == 1 else input.repeat_interleave(self.num_masks, 0))
+
+
+def build_hash_head(num_features: int, config: "CRHConfig") -> nn.Module:
+    """Build the layers from `num_features` to K, by the `hash_head` fields of the config."""
+    width = config.hash_head_hidden_size if config.hash_head == "mlp" else num_features
+    layers: list[nn.Module] = [nn.Linear(width, config.num_bits, bias=not config.hash_head_batch_norm)]
+    if config.hash_head == "mlp":
+        dropout = MultiSampleDropout(config.hash_head_dropout, config.dropout_masks)
+        layers = [nn.Linear(num_features, width), nn.BatchNorm1d(width), nn.ReLU(), dropout, *layers]
+    if config.hash_head_batch_norm:
+        layers.append(nn.BatchNorm1d(config.num_bits))
+    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def by_mask(hash_logits: Tensor, head: nn.Module) -> tuple[Tensor, ...]:
+    """Part the hash logits of a batch by the dropout mask that a head made them with: `(N, K)` for each."""
+    masks = (layer.num_masks for layer in head.modules() if isinstance(layer, MultiSampleDropout))
+    parts: tuple[Tensor, ...] = hash_logits.unflatten(0, (-1, next(masks, 1))).unbind(1)
+    return parts
+
+
+def mean_over_masks(
+    loss: Callable[[Tensor, Tensor], Tensor], hash_logits: Tensor, labels: Tensor, head: nn.Module
+) -> Tensor:
+    """Average the loss of a batch over the dropout masks that its hash logits were made with."""
+    return torch.stack([loss(one, labels) for one in by_mask(hash_logits, head)]).mean()
 
 
 def binarize(hash_logits: Tensor) -> Tensor:

@@ -22,11 +22,9 @@ MOST_LABELS = 10_000_000
 """Largest number of classes of a config: transformers makes a name for each."""
 
 # Fields to the least value that they take where they are set.
-_LEAST = {"num_labels": 2} | dict.fromkeys("num_features codebook_draws hash_head_hidden_size shared_room".split(), 1)
-_LEAST |= {"dropout_masks": 1} | dict.fromkeys(
-    "codebook_seed quantization_weight bit_weight pair_weight prefix_weight".split(), 0
-)
-_LEAST |= {"initializer_range": 0, "margin": -2}  # a cosine differs from another by 2 at most
+_LEAST = {"num_labels": 2, "initializer_range": 0, "margin": -2}  # a cosine differs from another by 2 at most
+_LEAST |= dict.fromkeys("num_features codebook_draws dropout_masks hash_head_hidden_size shared_room".split(), 1)
+_LEAST |= dict.fromkeys("codebook_seed quantization_weight bit_weight pair_weight prefix_weight".split(), 0)
 _PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 
 # Keys that transformers itself hands to a config beside its fields.
@@ -199,8 +197,9 @@ class CRHConfig(PreTrainedConfig):
 
     def _check_files(self, kwargs: dict[str, Any]) -> None:
         """Refuse weights that are no safetensors, and a repository's code where the library itself is imported."""
-        weights = kwargs.get("transformers_weights")
-        if weights is not None and not str(weights).endswith((".safetensors", ".safetensors.index.json")):
+        if (weights := kwargs.get("transformers_weights")) is not None and not str(weights).endswith(
+            (".safetensors", ".safetensors.index.json")
+        ):
             raise ValueError(f"`transformers_weights` must name a safetensors file, but got {weights!r}.")
         if "custom_pipelines" in kwargs and not __name__.startswith("transformers_modules."):
             kwargs["custom_pipelines"] = _RegisteredPipelines(kwargs["custom_pipelines"])
@@ -208,8 +207,7 @@ class CRHConfig(PreTrainedConfig):
     def _check_label_names(self) -> None:
         """Check the names of the classes and sort them by their ids."""
         for name in ("id2label", "label2id"):
-            value = getattr(self, name)
-            if value is not None and not isinstance(value, dict):
+            if (value := getattr(self, name)) is not None and not isinstance(value, dict):
                 raise ValueError(f"`{name}` must be a dict, but got {value!r:.80}.")
         if self.id2label is None:
             return
@@ -246,8 +244,7 @@ class CRHConfig(PreTrainedConfig):
 
     def _check_ranges(self) -> None:
         for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if isinstance(value, float | int) and not least <= value < math.inf:
+            if isinstance(value := getattr(self, name), float | int) and not least <= value < math.inf:
                 rule = "finite" if value >= least else f"at least {least}"
                 raise ValueError(f"`{name}` must be {rule}, but got {value}.")
         if self.num_bits < 8 or self.num_bits % 8:

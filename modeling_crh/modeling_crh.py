@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -12,7 +13,7 @@ from transformers.utils.generic import ModelOutput
 
 from .backbones import build_backbone, embed, pooled_width
 from .codebook import choose_length, compose_centers, draw_centers
-from .codes import binarize, check_tensor
+from .codes import binarize, build_hash_head, check_tensor, mean_over_masks
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
 from .pipeline_crh import TASK  # the import also makes transformers save the pipeline's code beside a model
@@ -36,43 +37,6 @@ class CRHModelOutput(ModelOutput):
     hash_logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
-
-
-def build_hash_head(num_features: int, config: CRHConfig) -> nn.Module:
-    """Build the layers from `num_features` to K, by the `hash_head` fields of the config."""
-    width = config.hash_head_hidden_size if config.hash_head == "mlp" else num_features
-    layers: list[nn.Module] = [nn.Linear(width, config.num_bits, bias=not config.hash_head_batch_norm)]
-    if config.hash_head == "mlp":
-        dropout = MultiSampleDropout(config.hash_head_dropout, config.dropout_masks)
-        layers = [nn.Linear(num_features, width), nn.BatchNorm1d(width), nn.ReLU(), dropout, *layers]
-    if config.hash_head_batch_norm:
-        layers.append(nn.BatchNorm1d(config.num_bits))
-    return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
-
-
-class MultiSampleDropout(nn.Dropout):
-    """Dropout that draws several masks for each item of a training batch (Inoue, arXiv 1905.09788).
-
-    What lies before it is computed once. The loss is the mean over the masks, so one step learns from as many thinned
-    networks as several steps of plain dropout. In evaluation, and with a probability of 0, items pass unchanged.
-
-    Args:
-        p: Probability of dropping a number.
-        masks: Masks that are drawn for each item: `(N, D)` becomes `(N masks, D)`, item by item.
-    """
-
-    def __init__(self, p: float, masks: int = 1) -> None:
-        super().__init__(p)
-        self.masks = masks
-
-    @property
-    def num_masks(self) -> int:
-        """Rows that an item becomes in the current mode."""
-        return self.masks if self.training and self.p > 0 else 1
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Repeat each item for its masks, and drop."""
-        return super().forward(input if self.num_masks == 1 else input.repeat_interleave(self.num_masks, 0))
 
 
 class CRHModel(PreTrainedModel):
@@ -193,11 +157,6 @@ class CRHModel(PreTrainedModel):
         """Hash centers of the classes, `(C, K)` int8: their codewords, concatenated (Eq. 8)."""
         return compose_centers(self.codebook, self.assignment)
 
-    def by_mask(self, hash_logits: Tensor) -> tuple[Tensor, ...]:
-        """Part the hash logits of a batch by the dropout mask that they were made with: `(N, K)` for each."""
-        masks = (layer.num_masks for layer in self.hash_head.modules() if isinstance(layer, MultiSampleDropout))
-        return hash_logits.unflatten(0, (-1, next(masks, 1))).unbind(1)
-
     def freeze_backbone(self, except_for: Sequence[nn.Module] = ()) -> "CRHModel":
         """Train only the hash head and the parts `except_for` of the backbone; the rest stays in evaluation mode."""
         if self.backbone is None:
@@ -255,7 +214,7 @@ class CRHModel(PreTrainedModel):
 
         Returns:
             `CRHModelOutput`, or a tuple of its entries that are not None. In training, its `hash_logits` are
-            `(N dropout_masks, K)`, see `by_mask`, and its loss the mean over the masks.
+            `(N dropout_masks, K)`, see `MultiSampleDropout`, and its loss the mean over the masks.
 
         Raises:
             ValueError: If the model's input is missing or has another type, or labels are out of range or fractional.
@@ -307,8 +266,8 @@ class CRHModel(PreTrainedModel):
     def _loss(self, hash_logits: Tensor, labels: Tensor) -> Tensor:
         names = ("scale", "margin", "quantization_weight", "bit_weight", "pair_weight", "prefix_weight")
         settings = {name: getattr(self.config, name) for name in names} | {"prefix_bits": self.config.lengths[:-1]}
-        labels, centers = check_tensor("labels", labels), self.centers
-        return torch.stack([crh_loss(one, labels, centers, **settings) for one in self.by_mask(hash_logits)]).mean()
+        loss = partial(crh_loss, centers=self.centers, **settings)
+        return mean_over_masks(loss, hash_logits, check_tensor("labels", labels), self.hash_head)
 
     def _pooled_features(self, inputs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         if self.backbone is None:

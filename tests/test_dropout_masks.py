@@ -5,8 +5,8 @@ import torch
 from tiny_runs import rival_trainer, tiny_trainer
 
 from modeling_crh import CRHConfig, CRHModel
+from modeling_crh.codes import MultiSampleDropout, by_mask
 from modeling_crh.losses import crh_loss
-from modeling_crh.modeling_crh import MultiSampleDropout
 
 MASKS = {"hash_head": "mlp", "hash_head_hidden_size": 32, "hash_head_dropout": 0.5, "dropout_masks": 3}
 
@@ -35,20 +35,20 @@ def test_items_pass_unchanged_where_nothing_is_dropped(p, training):
 def test_the_loss_is_the_mean_over_the_masks_and_evaluation_has_none():
     model, features, labels = make_model(), torch.randn(5, 4), torch.tensor([0, 2, 1, -100, 2])
     output = model.train()(features=features, labels=labels)
-    masked = model.by_mask(output.hash_logits)
+    masked = by_mask(output.hash_logits, model.hash_head)
     assert [tuple(one.shape) for one in masked] == [(5, 16)] * 3
     assert torch.equal(masked[1], output.hash_logits[1::3])
     losses = [crh_loss(one, labels, model.centers, scale=model.config.scale) for one in masked]
     torch.testing.assert_close(output.loss, sum(losses) / 3)
     output = model.eval()(features=features, labels=labels)
     assert output.hash_logits.shape == (5, 16)
-    assert len(model.by_mask(output.hash_logits)) == 1
+    assert len(by_mask(output.hash_logits, model.hash_head)) == 1
 
 
 @pytest.mark.parametrize("fields", [{"hash_head": "linear"}, {"hash_head_dropout": 0.0}])
 def test_a_head_without_dropout_has_one_mask(fields):
     model = make_model(**fields).train()
-    assert len(model.by_mask(model(features=torch.randn(5, 4)).hash_logits)) == 1
+    assert len(by_mask(model(features=torch.randn(5, 4)).hash_logits, model.hash_head)) == 1
 
 
 def test_labels_of_another_length_are_refused_by_the_number_of_items():

@@ -10,6 +10,7 @@ import pyarrow as pa
 from huggingface_hub import CommitInfo
 from numpy.typing import ArrayLike, NDArray
 
+from modeling_crh.encoding.shards import check_distinct
 from modeling_crh.hub.published_codes import push_codes
 from modeling_crh.hub.push import Destination
 from modeling_crh.search.code_files import find_codes, read_codes, write_codes
@@ -17,7 +18,6 @@ from modeling_crh.search.code_index import CodeIndex, Distances, Hits, Packed, P
 from modeling_crh.search.index_file import (
     COLUMNS,
     Column,
-    check_distinct,
     items_of_bytes,
     items_to_bytes,
     make_items,

@@ -14,9 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from modeling_crh.checks import needs_extra
+from modeling_crh.encoding.shards import check_distinct
 from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import TABLE_SUFFIX
-from modeling_crh.search.index_file import COLUMNS, Column, check_distinct, to_array, with_types_of
+from modeling_crh.search.index_file import COLUMNS, Column, to_array, with_types_of
 from modeling_crh.search.inverted_lists import KINDS
 
 os.environ.setdefault("LANCE_LOG", "error")  # read at import; its warnings do not help a caller

@@ -90,7 +90,8 @@ def find_results(
         rerank_logits = logits if any(by_logits) else None  # those of a code keep the order by bits
         nearest = index.find(packed, DEFAULT_K if k is None else k, rerank_logits=rerank_logits)
         within = index.num_bits if radius is None else check_radius(radius, index.num_bits)
-        found = [Hits(*(part[one.distances <= within] for part in one)) for one in map(Hits, *nearest)]
+        kept = [one <= within for one in nearest.distances]
+        found = [Hits(ids[near], at[near], bits[near]) for ids, at, bits, near in zip(*nearest, kept, strict=True)]
     return [
         Result(source, code.tobytes().hex(), "logits" if reranked else "bits", _hits(index, hits, image_root))
         for source, code, reranked, hits in zip(sources, packed, by_logits, found, strict=True)

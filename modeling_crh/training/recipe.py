@@ -31,7 +31,6 @@ _SECTIONS: dict[str, set[str]] = {
 """Fields of the sections of a recipe."""
 
 RECIPE_NAME = "recipe.yaml"
-
 DEMO_RECIPE = Path(__file__).parents[1] / "demo" / "fashion_mnist.yaml"
 """Default recipe of `crh train`, for the bundled sample; it trains in minutes on a CPU."""
 
@@ -53,12 +52,10 @@ MODEL_PRESETS: dict[str, dict[str, Any]] = {
 }
 """Defaults of `model` in a recipe: those of the paper, and those that measured best, see docs/experiments.md."""
 
+_CODES = "codebook codebook_size codebook_draws codebook_seed head_dim shared_room prefix_bits"
+_LOSS = "margin scale quantization_weight bit_weight pair_weight prefix_weight proxy_share"
 _OF_CRH_ALONE = {
-    "model": [
-        *("codebook", "codebook_size", "head_dim", "shared_room", "codebook_draws", "codebook_seed"),
-        *("prefix_bits", "prefix_weight", "margin", "scale", "quantization_weight", "bit_weight", "pair_weight"),
-        "proxy_share",
-    ],
+    "model": [*_CODES.split(), *_LOSS.split()],
     "training": ["reassignment", "soft_statistics", "reassign_every_epoch_until", "reassign_every"],
 }
 """Fields of a recipe's sections that only CRH reads."""
@@ -109,8 +106,7 @@ class Recipe(Division, DataSource):
 
     def __post_init__(self) -> None:
         for entry in dataclasses.fields(self):
-            value = getattr(self, entry.name)
-            _check_type(entry.name, value)
+            _check_type(entry.name, value := getattr(self, entry.name))
             if isinstance(value, dict):
                 _refuse_numbers_as_text(value, entry.name)
         super().__post_init__()

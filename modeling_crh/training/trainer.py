@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy, TrainOutput
 
-from modeling_crh.codes import binarize
+from modeling_crh.codes import binarize, by_mask, mean_over_masks
 from modeling_crh.encoding.adapters import adapters_of, merged_copy
 from modeling_crh.encoding.inputs import select_after_transform
 from modeling_crh.hub.push import push_model
@@ -160,18 +160,17 @@ class CRHTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute Eq. 4 or the objective's loss; in training by CRH, the codes are added to the class statistics."""
-        objective = self._objective if model.training else self.rival
+        objective, head = self._objective if model.training else self.rival, self.model.hash_head
         if objective is None:
             loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         else:
             outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-            masked = self.model.by_mask(outputs.hash_logits)
-            loss = torch.stack([objective.train(model.training)(one, inputs["labels"]) for one in masked]).mean()
+            loss = mean_over_masks(objective.train(model.training), outputs.hash_logits, inputs["labels"], head)
         if model.training and not torch.isfinite(loss).all():
             checkpointing.stop_as_not_finite(f"loss is {loss.detach().mean().item()}", self.state)
         if model.training and self.rival is None:
-            hash_logits = self.model.by_mask(outputs.hash_logits)[0]
-            self.reassignment.observe(hash_logits, inputs["labels"], self.callback_handler.train_dataloader)
+            codes_of = by_mask(outputs.hash_logits, head)[0], inputs["labels"]
+            self.reassignment.observe(*codes_of, self.callback_handler.train_dataloader)
         return (loss, outputs) if return_outputs else loss
 
     @staticmethod

@@ -10,9 +10,9 @@ SLOW = pytest.mark.slow
 
 
 def codes_of_both(name, model, compiled):
-    inputs = inputs_of(name, size=5)
+    inputs = inputs_of(name, size=9)
     if name == "bert":
-        inputs["attention_mask"] = torch.ones(5, 7, dtype=torch.int64)
+        inputs["attention_mask"] = torch.ones(9, 7, dtype=torch.int64)
         inputs["attention_mask"][3, 4:] = 0
     torch._dynamo.reset()
     with torch.inference_mode():

@@ -71,11 +71,12 @@ class HammingRetrieval(evaluate.Metric):
     def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
         """Add a batch, as `evaluate` does, but refuse fractions, which the types of the features would cut off."""
         whole = {"predictions": _whole("predictions", predictions), "references": _whole("references", references)}
-        super().add_batch(**whole, **kwargs)
+        super().add_batch(**whole, **kwargs)  # type: ignore[no-untyped-call]
 
     def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
         """Add one query, see `add_batch`."""
-        super().add(prediction=_whole("prediction", prediction), reference=_whole("reference", reference), **kwargs)
+        whole = {"prediction": _whole("prediction", prediction), "reference": _whole("reference", reference)}
+        super().add(**whole, **kwargs)  # type: ignore[no-untyped-call]
 
     def _compute(  # type: ignore[override]  # evaluate hands on the arguments of `compute` by name
         self,
