@@ -15,7 +15,8 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from tiny_backbones import save_timm
-from tiny_inputs import CODE_FILES
+from tiny_commands import done, refusal
+from tiny_inputs import CODE_FILES, assert_same_state
 from tiny_runs import IMAGES, VIT, tiny_trainer
 from transformers import AutoImageProcessor, AutoModel, ViTConfig, ViTImageProcessor, ViTModel, pipeline
 
@@ -27,6 +28,7 @@ from modeling_crh.training.recipe import Recipe
 from modeling_crh.training.run import train
 
 FILES = {".gitattributes", "README.md", "config.json", "model.safetensors", *CODE_FILES}
+OF_THE_RUN = {"history.json", "recipe.yaml", "preprocessor_config.json"}
 FIGURES = {"map": 0.8125, "map_lower": 0.75, "map_upper": 0.875, "precision_at_10": 0.5, "queries": 40, "database": 60}
 SECRET = "hf_secret"
 
@@ -36,18 +38,12 @@ def run_folder(tiny_checkpoint, tmp_path_factory):
     """A run's folder as `crh train` and `crh demo` leave it, full of what is nobody's business."""
     folder = tmp_path_factory.mktemp("of-ada") / "run"
     shutil.copytree(tiny_checkpoint, folder)
-    recipe = Recipe.from_dict(
-        {
-            "dataset": str(folder.parent / "cars"),
-            "backbone": str(folder.parent / "vit"),
-            "training": {"num_train_epochs": 2, "hub_token": SECRET, "hub_model_id": "of-ada/x", "run_name": "of-ada"},
-        }
-    )
-    (folder / "recipe.yaml").write_text(recipe.dump())
+    training = {"num_train_epochs": 2, "hub_token": SECRET, "hub_model_id": "of-ada/x", "run_name": "of-ada"}
+    fields = {"dataset": str(folder.parent / "cars"), "backbone": str(folder.parent / "vit"), "training": training}
+    (folder / "recipe.yaml").write_text(Recipe.from_dict(fields).dump())
     (folder / "figures.json").write_text(json.dumps(FIGURES))
-    (folder / "history.json").write_text(
-        json.dumps([{"eval_map": 0.5, "epoch": 1.0}, {"eval_map": 0.75, "epoch": 2.0}])
-    )
+    history = [{"eval_map": 0.5, "epoch": 1.0}, {"eval_map": 0.75, "epoch": 2.0}]
+    (folder / "history.json").write_text(json.dumps(history))
     (folder / "training_args.bin").write_bytes(b"pickle")
     for name in ("contact_sheet.png", "precision_recall.png"):
         PIL.Image.new("RGB", (8, 8)).save(folder / name)
@@ -60,14 +56,15 @@ def images():
     return [PIL.Image.fromarray(row) for row in pixels]
 
 
+def hex_codes(model, inputs, **settings):
+    return [row["code"] for row in pipeline("crh-hashing", model=str(model), code_format="hex", **settings)(inputs)]
+
+
 def test_push_puts_all_of_a_run_on_the_hub_and_nothing_of_the_machine(crh, run_folder, remote_files):
-    code, output, errors = crh("push", run_folder, "ada/tiny", "--license", "apache-2.0", "--json")
-    assert code == 0, errors
-    summary = json.loads(output)
+    summary = done(crh("push", run_folder, "ada/tiny", "--license", "apache-2.0", "--json"))
     assert (summary["repo"], summary["type"], summary["revision"]) == ("ada/tiny", "model", "main")
     files = remote_files("ada/tiny")
-    of_the_run = {"figures.json", "history.json", "recipe.yaml", "precision_recall.png"}
-    assert set(files) == FILES | of_the_run | {"preprocessor_config.json"}
+    assert set(files) == FILES | OF_THE_RUN | {"figures.json", "precision_recall.png"}
     for name, content in files.items():
         for private in ("of-ada", str(Path.home()), str(run_folder.parents[1]), SECRET, "_name_or_path"):
             assert name.endswith(".py") or private.encode() not in content, (name, private)
@@ -77,17 +74,13 @@ def test_push_puts_all_of_a_run_on_the_hub_and_nothing_of_the_machine(crh, run_f
 
     card = ModelCard.load("ada/tiny")
     card.validate()
-    tags = (card.data.pipeline_tag, card.data.library_name, card.data.license)
-    assert tags == ("image-feature-extraction", "transformers", "apache-2.0")
+    assert card.data.license == "apache-2.0"
     told = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert told == {name: value for name, value in FIGURES.items() if name not in ("queries", "database")}
     for text in ("40 queries, each against 60", "num_train_epochs: 2", "mAP of 0.7500", "your-data"):
         assert text in card.text
     assert "contact_sheet" not in card.text
-
-
-def test_images_of_the_data_are_published_only_when_asked_for(crh, run_folder, remote_files):
-    assert crh("push", run_folder, "ada/shown", "--with-pictures")[0] == 0
+    done(crh("push", run_folder, "ada/shown", "--with-pictures"))  # which show images of the data
     assert "contact_sheet.png" in remote_files("ada/shown")
     assert "](contact_sheet.png)" in ModelCard.load("ada/shown").text
 
@@ -115,40 +108,25 @@ def cases(run_folder, text_checkpoint, tiny_model, images, tmp_path):
     model = tiny_model(None)
     model.push_to_hub("ada/features")
     features = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    packed = pack_codes(model.encode(features=features)).numpy()
-    given = {"ada/tiny": (run_folder, paths), "ada/texts": (text_checkpoint, texts)}
-    found = [
-        {
-            "repo": repo,
-            "kind": "pipeline",
-            "inputs": inputs,
-            "codes": [row["code"] for row in pipeline("crh-hashing", model=str(folder), code_format="hex")(inputs)],
-        }
-        for repo, (folder, inputs) in given.items()
-    ]
-    codes = [row.tobytes().hex() for row in packed]
-    return [*found, {"repo": "ada/features", "kind": "features", "inputs": features.tolist(), "codes": codes}]
+    codes = [row.tobytes().hex() for row in pack_codes(model.encode(features=features)).numpy()]
+    found = [{"repo": "ada/features", "kind": "features", "inputs": features.tolist(), "codes": codes}]
+    for repo, folder, inputs in (("ada/tiny", run_folder, paths), ("ada/texts", text_checkpoint, texts)):
+        found.append({"repo": repo, "kind": "pipeline", "inputs": inputs, "codes": hex_codes(folder, inputs)})
+    return found
 
 
 def test_without_the_package_the_codes_are_the_same_bits_and_a_saved_copy_works_as_well(cases, tmp_path):
     asked = {"site_packages": sysconfig.get_paths()["purelib"], "folder": str(tmp_path), "cases": cases}
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", Path(__file__).with_name("without_package.py")],
-        input=json.dumps(asked),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    for case, answer in zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True):
-        assert answer["hub"] == answer["saved"] == answer["saved again"] == case["codes"], case["repo"]
+    command = [sys.executable, "-I", "-S", Path(__file__).with_name("without_package.py")]
+    ended = subprocess.run(command, input=json.dumps(asked), cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    for case, answer in zip(cases, json.loads(ended.stdout.splitlines()[-1]), strict=True):
+        assert answer["codes"] == dict.fromkeys(answer["codes"], case["codes"]), case["repo"]
         assert "trust_remote_code=True" in answer["untrusted"]
         assert "differ in" in answer["example"]
         assert answer["files of the model alone"] == sorted([*CODE_FILES, "config.json", "model.safetensors"])
-        assert answer["pushed again"] == case["codes"], case["repo"]
-    again = tmp_path / "ada-tiny-again"  # what the other side has saved is at home here too
-    hashing = pipeline("crh-hashing", model=str(again), code_format="hex")
-    assert [row["code"] for row in hashing(cases[0]["inputs"])] == cases[0]["codes"]
+    # what the other side has saved is at home here too
+    assert hex_codes(tmp_path / "ada-tiny-again", cases[1]["inputs"]) == cases[1]["codes"]
 
 
 def test_what_was_loaded_from_the_hub_is_pushed_again_and_names_what_it_comes_from(run_folder, api, images):
@@ -157,8 +135,7 @@ def test_what_was_loaded_from_the_hub_is_pushed_again_and_names_what_it_comes_fr
     config = json.loads(Path(api.hf_hub_download("ada/again", "config.json")).read_text())
     assert config["auto_map"]["AutoModel"] == "modeling_crh.CRHModel"
     assert "cars" in ModelCard.load("ada/again").data.tags
-    one, other = (pipeline("crh-hashing", model=name, code_format="hex") for name in ("ada/tiny", "ada/again"))
-    assert one(images) == other(images)
+    assert hex_codes("ada/tiny", images) == hex_codes("ada/again", images)
 
 
 def test_a_card_that_somebody_has_written_stays_and_ours_is_written_anew(tiny_model, api):
@@ -175,9 +152,8 @@ def test_a_card_that_somebody_has_written_stays_and_ours_is_written_anew(tiny_mo
 def test_a_branch_is_made_for_a_revision_and_the_main_one_stays(crh, run_folder, api):
     crh("push", run_folder, "ada/branches")
     before = api.repo_info("ada/branches").sha
-    code, output, errors = crh("push", run_folder, "ada/branches", "--revision", "v2", "--json")
-    assert code == 0, errors
-    assert json.loads(output)["commit"] == api.repo_info("ada/branches", revision="v2").sha != before
+    pushed = done(crh("push", run_folder, "ada/branches", "--revision", "v2", "--json"))
+    assert pushed["commit"] == api.repo_info("ada/branches", revision="v2").sha != before
     assert api.repo_info("ada/branches").sha == before
     example = Path(api.hf_hub_download("ada/branches", "README.md", revision="v2")).read_text()
     assert re.search(r'model="ada/branches", revision="v2", trust_remote_code=True', example)
@@ -193,8 +169,7 @@ def test_the_trainer_pushes_the_model_and_no_pickle(tmp_path, remote_files):
     files = remote_files("ada/trained")
     assert set(files) == FILES | {"history.json", "recipe.yaml"}
     assert not any(str(tmp_path).encode() in content for content in files.values())
-    loaded = CRHModel.from_pretrained("ada/trained")
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in trainer.model.state_dict().items())
+    assert_same_state(CRHModel.from_pretrained("ada/trained"), trainer.model)
     card = ModelCard.load("ada/trained")
     card.validate()
     best = max(row["eval_map"] for row in trainer.state.log_history if "eval_map" in row)
@@ -219,20 +194,17 @@ def test_a_lora_run_is_pushed_merged_or_as_its_adapter_and_gives_the_same_codes(
         (["--adapter"], "ada/adapter", {".gitattributes", "README.md", "config.json", "adapter.safetensors"}),
         ([], "ada/adapter", FILES),
     ):
-        code, _, errors = crh("push", run, repo, *options)
-        assert code == 0, errors
-        of_the_run = {"history.json", "recipe.yaml", "preprocessor_config.json"}
-        assert set(api.list_repo_files(repo)) == files | of_the_run
+        done(crh("push", run, repo, *options))
+        assert set(api.list_repo_files(repo)) == files | OF_THE_RUN
         loaded, processor = load_checkpoint(repo)
         assert processor is not None
-        assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in expected.state_dict().items())
+        assert_same_state(loaded, expected)
         card = ModelCard.load(repo)
         card.validate()
         assert card.data.base_model == "ada/vit"
         assert ("LoRA adapter of `ada/vit`" in card.text) == bool(options)
-    code, _, errors = crh("push", tmp_path / str(tmp_path / "vit").replace("/", "-"), "ada/local", "--adapter")
-    assert code == 2
-    assert "`adapter` must have a base on the Hub, such as 'org/name'" in " ".join(errors.split())
+    said = refusal(crh("push", tmp_path / str(tmp_path / "vit").replace("/", "-"), "ada/local", "--adapter"))
+    assert "`adapter` must have a base on the Hub, such as 'org/name'" in said
 
 
 def test_a_model_without_its_processor_is_not_pushed(tiny_model, api):
@@ -254,11 +226,8 @@ def test_a_private_timm_backbone_is_loaded_by_its_token_and_pushed_with_a_proces
     offline = CRHModel.from_backbone("ada/timm", num_labels=3, num_bits=16, local_files_only=True)
     assert torch.equal(offline.backbone.timm_model.conv1[0].weight, model.backbone.timm_model.conv1[0].weight)
     model.push_to_hub("ada/of-timm")
-    pushed, processor = load_checkpoint("ada/of-timm")
-    timms = AutoImageProcessor.from_pretrained("ada/timm")
+    _, processor = load_checkpoint("ada/of-timm")
     assert type(processor).__name__ == "CLIPImageProcessor"
-    one, other = (
-        pipeline("crh-hashing", model=loaded, image_processor=theirs, code_format="hex")
-        for loaded, theirs in ((model, timms), (pushed, processor))
-    )
-    assert one(images) == other(images)
+    model.save_pretrained(tmp_path / "model")
+    timms = AutoImageProcessor.from_pretrained("ada/timm")
+    assert hex_codes(tmp_path / "model", images, image_processor=timms) == hex_codes("ada/of-timm", images)

@@ -21,16 +21,13 @@ def main() -> None:
 
     answers = []
     for case in asked["cases"]:
-        answer = {"untrusted": untrusted(case["repo"]), "example": run_example(case["repo"])}
-        saved = str(Path(asked["folder"], case["repo"].replace("/", "-")))
-        for name, source in (("hub", case["repo"]), ("saved", saved), ("saved again", f"{saved}-again")):
-            answer[name] = codes(source, case)
-            if name != "saved again":
-                load(source, case).save_pretrained(f"{saved}-again" if name == "saved" else saved)
-        AutoModel.from_pretrained(case["repo"], trust_remote_code=True).save_pretrained(f"{saved}-model")
-        again = f"{case['repo']}-again"
-        load(case["repo"], case).push_to_hub(again)
-        answer["pushed again"] = codes(again, case)
+        repo, saved = case["repo"], str(Path(asked["folder"], case["repo"].replace("/", "-")))
+        load(repo, case).save_pretrained(saved)
+        load(saved, case).save_pretrained(f"{saved}-again")
+        load(repo, case).push_to_hub(f"{repo}-again")
+        AutoModel.from_pretrained(repo, trust_remote_code=True).save_pretrained(f"{saved}-model")
+        answer = {"untrusted": untrusted(repo), "example": run_example(repo)}
+        answer["codes"] = {name: codes(name, case) for name in (repo, saved, f"{saved}-again", f"{repo}-again")}
         answer["files of the model alone"] = sorted(path.name for path in Path(f"{saved}-model").iterdir())
         answers.append(answer)
     assert "modeling_crh" not in sys.modules
@@ -44,14 +41,11 @@ def codes(source: str, case: dict) -> list[str]:
     model = AutoModel.from_pretrained(source, trust_remote_code=True)
     if case["kind"] == "features":
         return [hex_of(row) for row in model.encode(features=torch.tensor(case["inputs"]))]
-    given = []
     for settings in ({}, {"task": "crh-hashing"}):
         hashing = pipeline(**settings, model=source, trust_remote_code=True)
-        given.append([result["code"] for result in hashing(case["inputs"], code_format="hex")])
-    inputs = [hashing.preprocess(item) for item in case["inputs"]]
-    given.append([hex_of(model.encode(**item)[0]) for item in inputs])
-    assert given[0] == given[1] == given[2], given
-    return given[0]
+        given = [result["code"] for result in hashing(case["inputs"], code_format="hex")]
+        assert given == [hex_of(model.encode(**hashing.preprocess(item))[0]) for item in case["inputs"]]
+    return given
 
 
 def load(source: str, case: dict):
@@ -80,8 +74,7 @@ def run_example(repo: str) -> str:
     from huggingface_hub import ModelCard
 
     (example,) = re.findall(r"```python\n(.*?)```", ModelCard.load(repo).text, re.DOTALL)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(example, {})
     return printed.getvalue()
 

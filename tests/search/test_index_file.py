@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from modeling_crh.search import HammingIndex, index_file
-from modeling_crh.search.index_file import Items
+from modeling_crh.search.index_file import items_to_bytes
 
 KINDS = ["flat", "ivf"]
 LABELS = [["a", "b"], [], ["c"], None]
@@ -155,10 +155,10 @@ def test_parts_that_do_not_belong_together_are_refused_even_with_a_right_checksu
     ],
 )
 def test_items_of_other_types_than_a_saved_index_has_are_refused_even_with_a_right_checksum(columns, change):
-    items, (names, arrays) = Items(3), zip(*(columns if isinstance(columns, list) else columns.items()), strict=True)
-    items.table = pa.table(list(arrays), names=list(names))
+    names, arrays = zip(*(columns if isinstance(columns, list) else columns.items()), strict=True)
+    items = items_to_bytes(pa.table(list(arrays), names=list(names)))
     with pytest.raises(ValueError, match=r"`path` must be an index, but .* its table of items "):
-        HammingIndex.load(change(make_index(size=3), {}, lambda parts: {"items": items.to_bytes()}))
+        HammingIndex.load(change(make_index(size=3), {}, lambda parts: {"items": items}))
 
 
 @pytest.mark.parametrize("number", [-1, 2, 2**31 - 1, -(2**31)])
