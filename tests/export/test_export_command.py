@@ -1,7 +1,6 @@
-import json
-
 import numpy as np
 import onnxruntime
+from tiny_commands import done, refusal
 from transformers import ViTImageProcessor
 
 from modeling_crh.export import onnx_export
@@ -17,13 +16,11 @@ def test_the_command_explains_itself_in_one_sentence(crh, tiny_checkpoint, tmp_p
         ([tmp_path / "no", "--out", new], "`checkpoint` must be a CRH model's folder"),
         ([tiny_checkpoint, "--out", new, "--precision", "int8", "--calibration", tmp_path / "empty"], "with images"),
     ]:
-        code, output, errors = crh("export", *options)
-        assert (code, output) == (2, "")
-        assert sentence in errors
-        assert errors.count("\n") == 1
+        ended = crh("export", *options)
+        assert sentence in refusal(ended)
+        assert ended[2].count("\n") == 1
     monkeypatch.setattr(onnx_export.os, "access", lambda path, mode: False)
-    code, _, errors = crh("export", tiny_checkpoint, "--out", new)
-    assert (code, "may be written to" in errors) == (2, True)
+    assert "may be written to" in refusal(crh("export", tiny_checkpoint, "--out", new))
     assert (tmp_path / "there.onnx").read_text() == "mine"
     assert not new.exists()
 
@@ -34,11 +31,10 @@ def test_the_command_writes_one_file_and_takes_ranges_from_a_folder_of_images(cr
     ViTImageProcessor(size={"height": 16, "width": 16}, do_convert_rgb=True).save_pretrained(tmp_path / "tiny")
     file = tmp_path / "out" / "m.onnx"
     options = ["--precision", "int8", "--calibration", image_folder / "dark", "--json"]
-    code, output, errors = crh("export", tmp_path / "tiny", "--to", "onnx", "--out", file, *options)
-    assert (code, errors) == (0, "")
-    assert list(file.parent.iterdir()) == [file]
+    ended = crh("export", tmp_path / "tiny", "--to", "onnx", "--out", file, *options)
     summary = {"file": str(file), "format": "onnx", "precision": "int8", "num_bits": 16, "bytes": file.stat().st_size}
-    assert json.loads(output) == summary
+    assert (done(ended), ended[2]) == (summary, "")
+    assert list(file.parent.iterdir()) == [file]
     session = onnxruntime.InferenceSession(file)
     metadata = session.get_modelmeta().custom_metadata_map
     assert (metadata["model"], metadata["precision"]) == ("tiny", "int8")

@@ -1,10 +1,12 @@
-import json
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_backbones import save_dual_encoder
+from tiny_commands import done, refusal
+from tiny_inputs import assert_same_state
 from transformers import AutoTokenizer
 
 from modeling_crh import CRHModel
@@ -43,12 +45,12 @@ def test_a_folder_gives_the_packed_codes_of_the_model(
     if head.get("hash_head") == "mlp":
         head = head | {"hash_head_batch_norm": pooling == "cls", "hash_head_dropout": 0.5}
     model = shuffled_norms(tiny_model(backbone, num_bits=64, initializer_range=1.0, pooling=pooling, **head))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = copy.deepcopy(model)
     folder = export_sentence_transformers(model, tmp_path / "st", tokenizer=tokenizer)
     expected = Encoder(model, tokenizer).packed(TEXTS)
     assert len(np.unique(expected, axis=0)) >= 5
     np.testing.assert_array_equal(codes_of(folder), expected)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert_same_state(model, before)
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -64,9 +66,8 @@ def test_a_prompt_comes_before_every_text_in_the_folder_too(text_checkpoint, tmp
 
 def test_the_command_writes_a_folder_with_a_card_that_runs(crh, text_checkpoint, tmp_path, monkeypatch):
     folder = tmp_path / "st"
-    code, output, errors = crh("export", text_checkpoint, "--to", "sentence-transformers", "--out", folder, "--json")
-    assert code == 0, errors
-    assert json.loads(output) == {"folder": str(folder), "format": "sentence-transformers", "num_bits": 64}
+    summary = done(crh("export", text_checkpoint, "--to", "sentence-transformers", "--out", folder, "--json"))
+    assert summary == {"folder": str(folder), "format": "sentence-transformers", "num_bits": 64}
     np.testing.assert_array_equal(codes_of(folder), Encoder.load(text_checkpoint).packed(TEXTS))
     for place, page, start in ((folder, folder / "README.md", "```python\n"), (tmp_path, GUIDE, "```py\n")):
         monkeypatch.chdir(place)
@@ -85,9 +86,7 @@ def test_the_command_writes_a_folder_with_a_card_that_runs(crh, text_checkpoint,
 )
 def test_options_of_another_format_are_an_error(crh, text_checkpoint, tmp_path, options, message):
     data = ("export", text_checkpoint, "--to", "sentence-transformers", "--out", tmp_path / "st")
-    code, output, errors = crh(*data, *options)
-    assert (code, output) == (2, "")
-    assert message in errors
+    assert message in refusal(crh(*data, *options))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -35,30 +35,23 @@ def picture() -> Callable[..., NDArray[np.uint8]]:
 @pytest.fixture(scope="session")
 def make_content(picture: Callable[..., NDArray[np.uint8]]) -> Callable[..., ReportContent]:
     """Give the small report, with any field changed."""
-
-    def make(**changes: Any) -> ReportContent:
-        generator = torch.Generator().manual_seed(0)
-        before, after = (torch.randint(2, (3, 8), generator=generator) * 2 - 1 for _ in range(2))
-        found = [("coat", 0, True), ("bag", 1, False), ("coat", 1, True)]
-        neighbours = tuple(
-            Neighbour(picture(seed=row), (name,), distance, relevant)
-            for row, (name, distance, relevant) in enumerate(found)
-        )
-        steps = torch.linspace(0, 1, 9, dtype=torch.float64)
-        fields: dict[str, Any] = {
-            "title": "Three classes",
-            "summary": {"data set": "toy", "seed": 0, "seconds": 12.3456},
-            "figures": FIGURES,
-            "history": HISTORY,
-            "curve": PrecisionRecallCurve(torch.arange(9), 1 - 0.7 * steps, steps),
-            "centers_before": before,
-            "centers_after": after,
-            "label_names": ["coat", "bag", "shoe"],
-            "results": [SearchResult(picture(), ("coat",), neighbours), SearchResult(picture(), (), neighbours[1:])],
-        }
-        return ReportContent(**fields | changes)
-
-    return make
+    generator = torch.Generator().manual_seed(0)
+    before, after = (torch.randint(2, (3, 8), generator=generator) * 2 - 1 for _ in range(2))
+    found = [("coat", 0, True), ("bag", 1, False), ("coat", 1, True)]
+    neighbours = tuple(Neighbour(picture(seed=row), (name,), *rest) for row, (name, *rest) in enumerate(found))
+    steps = torch.linspace(0, 1, 9, dtype=torch.float64)
+    fields: dict[str, Any] = {
+        "title": "Three classes",
+        "summary": {"data set": "toy", "seed": 0, "seconds": 12.3456},
+        "figures": FIGURES,
+        "history": HISTORY,
+        "curve": PrecisionRecallCurve(torch.arange(9), 1 - 0.7 * steps, steps),
+        "centers_before": before,
+        "centers_after": after,
+        "label_names": ["coat", "bag", "shoe"],
+        "results": [SearchResult(picture(), ("coat",), neighbours), SearchResult(picture(), (), neighbours[1:])],
+    }
+    return lambda **changes: ReportContent(**fields | changes)
 
 
 @pytest.fixture(scope="session")

@@ -60,9 +60,8 @@ def test_many_classes_of_a_taxonomy_are_drawn_as_what_they_lie_under(make_conten
     centers = torch.ones(42, 8, dtype=torch.int64)
     centers[1::2] = -1  # of other branches
     taxonomy = [[f"sub {row % 4}", f"top {row % 2}"] for row in range(41)] + [["alone", "top 1"]]
-    tables = center_tables(
-        make_content(centers_before=centers, centers_after=centers, label_names=["name"] * 42, taxonomy=taxonomy)
-    )
+    fields = {"centers_before": centers, "centers_after": centers, "label_names": ["name"] * 42, "taxonomy": taxonomy}
+    tables = center_tables(make_content(**fields))
     assert tables.names == ["sub 0", "sub 2", "sub 1", "sub 3", "alone"]
     assert tables.branches == [Branch("top 0", 2), Branch("top 1", 3)]
     assert tables.has_nodes
@@ -93,8 +92,7 @@ def test_the_scale_ends_at_the_next_tenth(similarity, limit):
 def test_equal_centers_are_red_opposite_ones_blue_and_the_diagonal_is_blank(make_content, palette):
     centers = torch.ones(3, 8)
     centers[2] = -1
-    names = ["a", "b", "c"]
-    content = make_content(centers_before=centers, centers_after=centers, label_names=names, taxonomy=[["x"]] * 3)
+    content = make_content(centers_before=centers, centers_after=centers, taxonomy=[["x"]] * 3)
     image = PIL.Image.open(io.BytesIO(draw_centers(center_tables(content), palette, narrow=False))).convert("RGB")
     pixels = np.asarray(image).reshape(-1, 3).astype(int)
     red, blue = (pixels - [180, 4, 38], pixels - [59, 76, 192])

@@ -54,12 +54,6 @@ def test_the_settings_of_the_user_neither_matter_nor_change():
         assert matplotlib.rcParams["font.size"] == 30
 
 
-def test_a_curve_that_finds_nothing_is_drawn():
-    zeros = torch.zeros(2, dtype=torch.float64)
-    png = draw_precision_recall(PrecisionRecallCurve(torch.arange(2), zeros, zeros), LIGHT, narrow=True)
-    assert png.startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize(
     "history",
     [
@@ -72,8 +66,11 @@ def test_a_curve_that_finds_nothing_is_drawn():
     ],
 )
 @pytest.mark.filterwarnings("error::UserWarning")  # of matplotlib
-def test_any_history_is_drawn(history):
-    assert draw_training(history, LIGHT, narrow=False).startswith(b"\x89PNG")
+def test_any_history_is_drawn_and_so_is_a_curve_that_finds_nothing(history):
+    zeros = torch.zeros(2, dtype=torch.float64)
+    curve = PrecisionRecallCurve(torch.arange(2), zeros, zeros)
+    for png in (draw_training(history, LIGHT, narrow=False), draw_precision_recall(curve, LIGHT, narrow=True)):
+        assert png.startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(("relevant", "color"), [(True, LIGHT.hit), (False, LIGHT.miss)])

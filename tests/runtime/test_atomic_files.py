@@ -132,7 +132,7 @@ while times:
 """
 
 
-def test_a_second_run_is_refused_and_nothing_is_left(tmp_path):
+def test_a_second_run_is_refused_and_nothing_is_left_but_a_folder_that_is_not_empty(tmp_path):
     folder = tmp_path / "a" / "b"
     message = r"^`out` must be a folder that no other run writes to, but '.*b' is in use\.$"
     with only_run(folder):
@@ -140,17 +140,12 @@ def test_a_second_run_is_refused_and_nothing_is_left(tmp_path):
             pass
         assert os.listdir(folder) == [LOCK_NAME]
     assert os.listdir(tmp_path) == []
+    with only_run(folder):
+        (folder.parent / "file").touch()
+    assert os.listdir(folder.parent) == ["file"]
 
 
-def test_a_folder_that_was_there_or_is_not_empty_stays(tmp_path):
-    with only_run(tmp_path):
-        pass
-    with only_run(tmp_path / "new" / "inner"):
-        (tmp_path / "new" / "file").touch()
-    assert (os.listdir(tmp_path), os.listdir(tmp_path / "new")) == (["new"], ["file"])
-
-
-def test_the_lock_file_of_a_killed_run_holds_nobody_up(tmp_path):
+def test_the_lock_file_of_a_killed_run_holds_nobody_up_and_the_folder_stays(tmp_path):
     (tmp_path / LOCK_NAME).touch()
     with only_run(tmp_path), pytest.raises(ValueError, match="is in use"), only_run(tmp_path):
         pass
@@ -189,14 +184,11 @@ def test_a_folder_that_was_removed_meanwhile_is_made_again(tmp_path, monkeypatch
         assert os.listdir(tmp_path / "new") == [LOCK_NAME]
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "pipe"])
-def test_what_is_no_folder_stays_and_is_an_error(tmp_path, kind):
-    if kind == "file":
-        (tmp_path / "a").write_text("mine")
-    elif kind == "pipe":
-        os.mkfifo(tmp_path / "a")
-    else:
-        (tmp_path / "a").symlink_to(tmp_path / "b" / "c")
+@pytest.mark.parametrize(
+    "make", [Path.touch, os.mkfifo, lambda path: path.symlink_to(path.parent / "b" / "c")], ids=["file", "pipe", "link"]
+)
+def test_what_is_no_folder_stays_and_is_an_error(tmp_path, make):
+    make(tmp_path / "a")
     with pytest.raises(FileExistsError), only_run(tmp_path / "a"):
         pass
     assert os.listdir(tmp_path) == ["a"]
@@ -210,12 +202,9 @@ def test_a_folder_below_one_that_is_gone_is_an_error(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize("kind", ["link", "folder"])
-def test_a_lock_that_is_no_file_is_an_error_and_leads_nowhere(tmp_path, kind):
-    if kind == "link":
-        (tmp_path / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
-    else:
-        (tmp_path / LOCK_NAME).mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path.parent / "elsewhere")])
+def test_a_lock_that_is_no_file_is_an_error_and_leads_nowhere(tmp_path, make):
+    make(tmp_path / LOCK_NAME)
     with pytest.raises(OSError, match=r"symbolic links|directory"), only_run(tmp_path):
         pass
     assert os.listdir(tmp_path) == [LOCK_NAME]
