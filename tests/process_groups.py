@@ -63,12 +63,11 @@ def train_until_one_dies(folder, processes):
     cli.run(lambda: tiny_trainer(folder, callbacks=[DieAt], **settings).train() and None)
 
 
-SIGNALS = {
+SIGNALS = {  # by group, the process that sends a signal in the middle of its training, and how
     "stopped": (1, lambda: os.kill(os.getpid(), signal.SIGSTOP)),
     "interrupted launcher": (0, lambda: os.kill(os.getppid(), signal.SIGINT)),
     "interrupted group": (0, lambda: os.killpg(os.getpgid(os.getppid()), signal.SIGINT)),
 }
-"""By group, the process that sends a signal in the middle of its training, and how."""
 
 
 def train_until_a_signal(folder, group):

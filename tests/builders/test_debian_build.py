@@ -6,18 +6,7 @@ from collections import Counter
 import debian_build
 import pyarrow.parquet as pq
 import pytest
-from debian_build import (
-    Package,
-    build_debian,
-    cap_items,
-    distinct_items,
-    draw_queries,
-    keep_frequent,
-    main,
-    read_packages,
-    section_items,
-    tag_items,
-)
+from debian_build import Package, build_debian, cap_items, distinct_items, draw_queries, keep_frequent, read_packages
 
 from modeling_crh.data import is_multi_label, label_names, load_splits
 
@@ -116,23 +105,20 @@ def test_stanzas_that_lack_a_field_transitional_packages_and_other_archive_areas
 
 def test_labels_are_sections_that_tell_a_subject_and_tags_of_the_facets():
     packages = read_packages(STANZAS)
-    sections = {package.name: labels for package, labels in section_items(packages)}
+    sections = {package.name: labels for package, labels in debian_build.section_items(packages)}
     assert sections == {"chime": ("sound",), "untagged": ("utils",)}
-    tags = {package.name: labels for package, labels in tag_items(packages)}
+    tags = {package.name: labels for package, labels in debian_build.tag_items(packages)}
     assert tags == {"chime": ("sound::player", "use::timekeeping", "works-with::audio")}
     odd = package("odd", tags=["user::child", "works-with-format::mp3", "x11::use::theme"])
-    assert tag_items([odd]) == [(odd, ("works-with-format::mp3",))]
+    assert debian_build.tag_items([odd]) == [(odd, ("works-with-format::mp3",))]
 
 
-def test_one_package_is_kept_of_a_source_and_its_labels():
+def test_one_package_is_kept_of_a_source_and_its_labels_and_of_texts_that_differ_in_form_alone():
     names = ["a-first", "chess-server", "chess-x", "chess"]
     items = [(package(name, source="chess"), ("games",)) for name in names]
     assert [one.name for one, _ in distinct_items(items)] == ["chess"]
     assert [one.name for one, _ in distinct_items(items[:3])] == ["a-first"]
     assert len(distinct_items([*items, (package("chess-mail", source="chess"), ("mail",))])) == 2
-
-
-def test_texts_that_differ_in_digits_punctuation_case_and_parentheses_are_one():
     texts = ["GNU C compiler", "GNU C compiler", "gnu C compiler, 12", "GNU  C compiler (cross)", "GNU-C_compiler"]
     items = [(package(f"gcc{row}", text=text), ("devel",)) for row, text in enumerate(texts)]
     assert [one.name for one, _ in distinct_items(items)] == ["gcc0"]
@@ -254,12 +240,12 @@ def test_an_empty_folder_is_taken_a_full_one_is_not_and_the_command_refuses_in_o
 ):
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(sys, "argv", ["debian_build", "--out", str(tmp_path / "out"), "--index", str(index_file)])
-    main()
+    debian_build.main()
     first, second = capsys.readouterr().out.splitlines()
     assert first == "sections: 3 classes, 21 database and 3 query texts, 33.3% of the pairs relevant."
     assert second.startswith("tags: 6 classes, ")
     with pytest.raises(SystemExit) as stopped:
-        main()
+        debian_build.main()
     assert stopped.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("out holds a finished build.")
     with pytest.raises(ValueError, match=r"`out_dir` must be a new or empty folder, but .* holds something else"):

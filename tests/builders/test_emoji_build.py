@@ -46,15 +46,11 @@ def packages(tmp_path):
     """All packages in small: six emoji, one of them a flag; drawings are squares of a color each."""
     folder = tmp_path / "packages"
     folder.mkdir()
-    listed = {
-        character: {"name": name, "slug": name.replace(" ", "_"), "group": group}
-        for character, (name, group, _) in EMOJI.items()
-    }
-    listed["🫩"] = {"name": "too new", "slug": "too_new", "group": "Smileys & Emotion"}
-    rows = [
-        {"unified": f"{ord(character):04X}", "name": name.upper(), "short_names": [], "subcategory": subgroup}
-        for character, (name, _, subgroup) in EMOJI.items()
-    ]
+    listed, rows = {"🫩": {"name": "too new", "slug": "too_new", "group": "Smileys & Emotion"}}, []
+    for character, (name, group, subgroup) in EMOJI.items():
+        listed[character] = {"name": name, "slug": name.replace(" ", "_"), "group": group}
+        names = {"unified": f"{ord(character):04X}", "name": name.upper(), "short_names": []}
+        rows.append(names | {"subcategory": subgroup})
     write_package(folder, "unicode-emoji-json", {"data-by-emoji.json": listed})
     write_package(folder, "emoji-datasource", {"emoji.json": rows})
     for vendor in VENDORS:
@@ -81,8 +77,7 @@ def test_two_drawings_of_each_class_are_queries_and_the_others_the_database(pack
     assert features["group"].names == ["Smileys & Emotion", "People & Body", "Animals & Nature"]
 
     assert json.loads((tmp_path / "out" / "about.json").read_text(encoding="utf-8")) == about
-    assert about["vendors"]["noto"]["license"] == {"spdx": "MIT"}
-    assert about["vendors"]["noto"]["num_images"] == 5
+    assert {"license": {"spdx": "MIT"}, "num_images": 5}.items() <= about["vendors"]["noto"].items()
     assert about["vendors"]["fxemoji"]["num_matched"] == 4
     assert about["packages"]["@iconify-json/noto"] == VENDORS["noto"]
 
@@ -96,19 +91,17 @@ def test_two_drawings_of_each_class_are_queries_and_the_others_the_database(pack
 def test_a_drawing_of_several_emoji_is_left_out_of_all_and_a_repeated_one_kept_once(packages, tmp_path):
     bodies = {name: body_of("noto", name) for name, _, _ in EMOJI.values()}
     write_vendor(packages, "noto", bodies | {"cat": bodies["owl"], "cat face": body_of("twemoji", "cat face")})
-    about = build_emoji(tmp_path / "out", packages_dir=packages)
-    assert about["vendors"]["noto"]["num_matched"] == 5
-    assert about["vendors"]["noto"]["num_images"] == 3
-    assert about["vendors"]["twemoji"]["num_images"] == 4
+    vendors = build_emoji(tmp_path / "out", packages_dir=packages)["vendors"]
+    assert (vendors["noto"]["num_matched"], vendors["noto"]["num_images"]) == (5, 3)
+    assert vendors["twemoji"]["num_images"] == 4
 
 
 def test_a_class_of_three_drawings_is_left_out_and_one_of_four_is_kept(packages, tmp_path):
     for vendor in list(VENDORS)[4:]:
-        write_vendor(packages, vendor, {"cat": body_of(vendor, "cat"), "waving hand": body_of(vendor, "waving hand")})
-    write_vendor(packages, "noto", {"cat": body_of("noto", "cat"), "owl": body_of("noto", "owl")})
+        write_vendor(packages, vendor, {name: body_of(vendor, name) for name in ("cat", "waving hand")})
+    write_vendor(packages, "noto", {name: body_of("noto", name) for name in ("cat", "owl")})
     about = build_emoji(tmp_path / "out", packages_dir=packages)
-    assert about["left_out"] == ["grinning_face", "cat_face"]
-    assert about["num_classes"] == 3
+    assert (about["left_out"], about["num_classes"]) == (["grinning_face", "cat_face"], 3)
 
 
 def test_the_queries_of_a_seed_never_change():
@@ -181,8 +174,8 @@ def test_whole_subgroups_are_drawn_without_the_vendors_that_ask_to_share_alike(b
     assert database.features["vendor"].names == ["noto", "twemoji", "fluent"]
     assert label_tensor(query).bincount().tolist() == [2] * 4
     assert label_tensor(database).bincount().tolist() == [1] * 4
-    subgroups = class_levels(database)["subgroup"]
-    assert subgroups[0] == subgroups[1] != subgroups[2] == subgroups[3]
+    one, same, other, too = class_levels(database)["subgroup"]
+    assert one == same != other == too
     assert "p" not in database.features["subgroup"].names
     for dataset in (database, query):
         for row in dataset:

@@ -157,15 +157,12 @@ def render(body, *, mirrored=False, **sizes):
     return np.asarray(render_icon(icon_set, "icon", mirrored=mirrored))
 
 
-def test_a_drawing_is_laid_on_white_at_96_pixels_and_black_without_a_color():
+def test_a_drawing_is_laid_on_white_at_96_pixels_black_without_a_color_and_may_be_mirrored():
     pixels = render('<rect width="8" height="16" fill="#f00"/>')
     assert pixels.shape == (96, 96, 3)
     assert (pixels[:, :48] == [255, 0, 0]).all()
     assert (pixels[:, 48:] == 255).all()
     assert (render('<rect width="16" height="16" fill="currentColor"/>') == 0).all()
-
-
-def test_a_mirrored_drawing_has_left_and_right_swapped():
     body = '<path fill="#0a0" d="M0 0h8v4h-6v12h-2z"/>'
     assert np.array_equal(render(body, mirrored=True), render(body)[:, ::-1])
 

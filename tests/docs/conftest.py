@@ -1,6 +1,6 @@
 """A folder in which the examples of README.md and docs/ run: pictures, tiny backbones and a trained run."""
 
-import os
+import contextlib
 import shutil
 
 import pytest
@@ -32,9 +32,7 @@ DINO = "facebook/dinov2-small"
 def prepared(tmp_path_factory, text_checkpoint):
     """Folder with everything that the examples name: a backbone's Hub id is a folder here, which comes first."""
     root = tmp_path_factory.mktemp("prepared")
-    before = os.getcwd()
-    os.chdir(root)
-    try:
+    with contextlib.chdir(root):
         write_pictures(root / "photos", count=12)
         for number, name in enumerate(("a.jpg", "b.jpg", "a.png", "b.png", "query.jpg")):
             picture(number % 3, 20 + number).save(name)
@@ -53,8 +51,6 @@ def prepared(tmp_path_factory, text_checkpoint):
         train(choose_recipe(dataset="photos", backbone=VIT, training={"num_train_epochs": 1}), "runs/photos")
         model, processor = load_checkpoint("runs/photos")
         export_onnx(model, "model.onnx", processor=processor)
-    finally:
-        os.chdir(before)
     return root
 
 

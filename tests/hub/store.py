@@ -40,10 +40,8 @@ class Repo:
         files = self.commits[oid]
         card = card_metadata(files.get("README.md", b"").decode())
         info = {"id": self.name, "sha": oid, "private": self.private, "tags": card.get("tags") or []}
-        info |= {
-            "siblings": [{"rfilename": name} for name in sorted(files)],
-            "lastModified": "2026-01-01T00:00:00.000Z",
-        }
+        info["siblings"] = [{"rfilename": name} for name in sorted(files)]
+        info["lastModified"] = "2026-01-01T00:00:00.000Z"
         if self.kind == "model":
             info |= {"modelId": self.name, "library_name": "transformers", "pipeline_tag": card.get("pipeline_tag")}
         return info
@@ -77,8 +75,6 @@ def card_errors(kind: str, card: str) -> list[str]:
         data = card_metadata(card)
     except yaml.YAMLError as error:
         return [f"invalid YAML: {error}"]
-    errors = [] if data else ["there is no metadata"]
-    tags = ("image-feature-extraction", "feature-extraction", None)
-    if kind == "model" and data.get("pipeline_tag") not in tags:
-        errors.append(f"unknown pipeline_tag {data['pipeline_tag']}")
-    return errors
+    if kind == "model" and data.get("pipeline_tag") not in ("image-feature-extraction", "feature-extraction", None):
+        return [f"unknown pipeline_tag {data['pipeline_tag']}"]
+    return [] if data else ["there is no metadata"]

@@ -130,10 +130,7 @@ def test_paths_are_cut_to_what_lies_below_the_folder(paths, published, tmp_path)
     [
         (lambda table: table.append_column("email", [["ada@example.org"]]), "`crh encode` wrote"),
         (lambda table: table.set_column(1, "path", [[1]]), "`crh encode` wrote"),
-        (
-            lambda table: table.set_column(1, "path", pa.nulls(1, pa.string())),
-            "a path in every row, but a row",
-        ),
+        (lambda table: table.set_column(1, "path", pa.nulls(1, pa.string())), "a path in every row, but a row"),
         (lambda table: table.replace_schema_metadata({"num_bits": "16.0"}), "`crh encode` wrote"),
         (lambda table: table.append_column("id", [[1]]), "names that differ"),
     ],

@@ -11,7 +11,6 @@ the codes of this environment, bit for bit. The last line of output is one JSON 
 
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -73,7 +72,7 @@ def check(neighbour: Neighbour, wheel: Path, images: Path, expected: list[str]) 
         codes = encode(python, images)
     moved = {name: [version, versions[name]] for name, version in alone.items() if versions[name] != version}
     return {
-        "versions": pick(versions, (*SHOWN, *neighbour.libraries)),
+        "versions": {name: versions[name] for name in (*SHOWN, *neighbour.libraries)},
         "moved": moved,
         "libraries_stay": not moved.keys() & set(neighbour.libraries),
         "same_codes": codes == expected,
@@ -87,10 +86,6 @@ def resolve(python: Path, *requirements: str | Path) -> dict[str, str]:
     install(python, "--dry-run", "--ignore-installed", "--report", report, *requirements)
     packages = [item["metadata"] for item in json.loads(report.read_text())["install"]]
     return {item["name"].lower().replace("_", "-"): item["version"] for item in packages}
-
-
-def pick(versions: dict[str, str], names: Iterable[str]) -> dict[str, str]:
-    return {name: versions[name] for name in names}
 
 
 if __name__ == "__main__":
