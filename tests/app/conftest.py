@@ -1,12 +1,8 @@
 """A search page over 60 images, served on a loopback port, and a browser that may talk to nobody else."""
 
-import base64
-import io
 import shutil
 from urllib.parse import urlsplit
 
-import numpy as np
-import PIL.Image
 import pytest
 
 from modeling_crh import DEFAULT_CHECKPOINT, CRHConfig, CRHModel
@@ -18,8 +14,8 @@ from modeling_crh.encoding.loading import load_model
 from modeling_crh.search import HammingIndex
 
 CHROMIUM = shutil.which("chromium")
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-SWITCHES += ["--disable-component-update", "--disable-sync"]
+SWITCHES = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+SWITCHES += " --disable-component-update --disable-sync"
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +42,9 @@ def image_root(sample, tmp_path_factory):
 @pytest.fixture(scope="session")
 def index(sample, image_root, checkpoint):
     """Their codes, with labels and paths."""
-    packed = Encoder.load(checkpoint).packed(sample["image"])
-    paths = [str(image_root / f"{number:02d}.png") for number in range(60)]
-    labels = [sample.features["label"].int2str(label) for label in sample["label"]]
-    return HammingIndex(packed, labels=labels, paths=paths, model=checkpoint)
+    paths = sorted(map(str, image_root.iterdir()))
+    labels = sample.features["label"].int2str(sample["label"])
+    return HammingIndex(Encoder.load(checkpoint).packed(paths), labels=labels, paths=paths, model=checkpoint)
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +62,8 @@ def text_model(text_checkpoint, checkpoint, tmp_path_factory):
     texts, tokenizer = load_checkpoint(text_checkpoint)
     images = load_model(checkpoint)
     names = ("num_bits", "codebook_size", "head_dim", "id2label", "label2id")
-    fields = {name: getattr(images.config, name) for name in names}
-    model = CRHModel(CRHConfig(backbone_config=texts.config.backbone_config, fixed_centers=True, **fields))
+    fields = {name: getattr(images.config, name) for name in names} | {"fixed_centers": True}
+    model = CRHModel(CRHConfig(backbone_config=texts.config.backbone_config, **fields))
     model.load_state_dict({"codebook": images.codebook, "assignment": images.assignment}, strict=False)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -90,7 +85,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES.split())
         yield started
         started.close()
 
@@ -117,18 +112,3 @@ def visit(browser, address):
         context.close()
     assert {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))} == {"127.0.0.1"}
     assert failed == []
-
-
-@pytest.fixture
-def base64_image():
-    """An image as the page sends it."""
-
-    def encode(pixels_or_image, kind="PNG", **settings):
-        image = pixels_or_image
-        if isinstance(image, np.ndarray):
-            image = PIL.Image.fromarray(image)
-        content = io.BytesIO()
-        image.save(content, kind, **settings)
-        return base64.b64encode(content.getvalue()).decode()
-
-    return encode

@@ -1,11 +1,6 @@
-import runpy
-import sys
-from pathlib import Path
-
 import httpx
 import pytest
-
-ROOT = Path(__file__).parents[2]
+from tiny_commands import refusal
 
 
 @pytest.fixture
@@ -37,10 +32,7 @@ def test_the_command_serves_until_it_is_interrupted(crh, index_path, checkpoint,
         (["INDEX", "--model", "org/other"], "`model` must be the one that made the codes of the index"),
         (["INDEX", "--model", "CHECKPOINT", "--image-root", "nowhere"], "`image_root` must be a folder, but got"),
         (["INDEX", "--model", "CHECKPOINT", "--image-root", "."], "`image_root` must hold images of the index"),
-        (
-            ["INDEX", "--model", "CHECKPOINT", "--allowed-host", "http://x"],
-            "`allowed_hosts` must be names or addresses",
-        ),
+        (["INDEX", "--model", "CHECKPOINT", "--allowed-host", "http://x"], "`allowed_hosts` must be names or"),
         (["INDEX"], "--model"),
         (["INDEX", "--model", "CHECKPOINT", "--port", "0"], "--port"),
     ],
@@ -48,14 +40,4 @@ def test_the_command_serves_until_it_is_interrupted(crh, index_path, checkpoint,
 def test_bad_arguments_get_one_sentence(crh, index_path, checkpoint, arguments, message, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     given = {"INDEX": index_path, "CHECKPOINT": checkpoint}
-    code, output, errors = crh("app", *(given.get(word, word) for word in arguments))
-    assert (code, output) == (2, "")
-    assert message in errors
-    assert "Traceback" not in errors
-
-
-def test_the_script_is_the_same_command(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["app.py", "--help"])
-    with pytest.raises(SystemExit):
-        runpy.run_path(str(ROOT / "pipelines" / "app.py"), run_name="__main__")
-    assert "--image-root" in capsys.readouterr().out
+    assert message in refusal(crh("app", *(given.get(word, word) for word in arguments)))

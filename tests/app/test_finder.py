@@ -31,27 +31,25 @@ def test_the_smallest_images_are_not_taken_for_others(finder, checkpoint, size):
 
 
 def test_words_have_the_code_of_a_model_of_texts_with_the_same_centers(finder, index, checkpoint, text_model):
-    words = Finder(index, checkpoint, text_model=text_model).of_text("a dog ran")
+    texts = Finder(index, checkpoint, text_model=text_model)
+    words = texts.of_text("a dog ran")
     assert words.code.tolist() == Encoder.load(text_model).packed(["a dog ran"])[0].tolist()
     assert (words.title, words.position, words.picture.uri) == ("a dog ran", None, "")
-    with pytest.raises(ValueError, match="There are no words to search by"):
-        finder.of_text("a dog ran")
+    for asked, text in ((finder, "a dog ran"), *((texts, none) for none in (" ", None, ["a"]))):
+        with pytest.raises(ValueError, match="There are no words to search by"):
+            asked.of_text(text)
+    with pytest.raises(ValueError, match="1,000 characters at"):
+        texts.of_text("x" * 1001)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [(" ", "no words"), (None, "no words"), (["a"], "no words"), ("x" * 1001, "1,000 characters at")],
-)
-def test_a_text_that_is_none_gets_a_sentence(index, checkpoint, text_model, text, message):
-    with pytest.raises(ValueError, match=message):
-        Finder(index, checkpoint, text_model=text_model).of_text(text)
-
-
-def test_a_model_of_texts_must_read_texts_and_have_the_same_centers(index, checkpoint, text_checkpoint):
+def test_a_model_must_read_images_and_one_of_texts_texts_by_the_same_centers(index, checkpoint, text_checkpoint):
     with pytest.raises(ValueError, match="`text_model` must read texts, but reads image"):
         Finder(index, checkpoint, text_model=checkpoint)
     with pytest.raises(ValueError, match="`model` must be the one that made the codes of the index"):
         Finder(index, checkpoint, text_model=str(text_checkpoint))
+    texts = HammingIndex(index.packed, model=str(text_checkpoint))
+    with pytest.raises(ValueError, match="`model` must read images, but reads text"):
+        Finder(texts, str(text_checkpoint))
 
 
 def test_a_search_is_that_of_the_index(finder, index):
@@ -80,16 +78,13 @@ def test_an_uploaded_image_is_answered_by_its_hash_logits_and_within_a_radius_by
     assert [distance for _, distance in near.hits] == sorted(distance for distance in distances if distance <= 63)
 
 
-def test_an_item_is_named_by_its_file_and_label(finder, index):
+def test_an_item_is_named_by_its_file_and_label_or_else_its_id(finder, index, checkpoint):
     (item,) = finder.items(np.array([7]))
     assert (item.position, item.name) == (7, "07.png")
     assert item.label == index.records([7])[0]["label"]
     assert finder.of_item(7).title == f"{item.label}, 07.png"
     assert item.picture.uri.startswith("data:image/png")
     assert finder.model_name == "fashion-mnist-64"  # without its folder
-
-
-def test_an_item_without_path_or_label_is_named_by_its_id(index, checkpoint):
     bare = Finder(HammingIndex(index.packed, [f"id-{row}" for row in range(60)], model=checkpoint), checkpoint)
     (item,) = bare.items(np.array([3]))
     assert (item.name, item.label, item.picture.uri) == ("item id-3", "", "")
@@ -101,9 +96,3 @@ def test_an_item_without_path_or_label_is_named_by_its_id(index, checkpoint):
 def test_a_position_that_is_none_gets_one_sentence(finder, position):
     with pytest.raises(ValueError, match=r"^There is no such image in the database\.$"):
         finder.of_item(position)
-
-
-def test_a_model_that_reads_no_images_is_refused(index, text_checkpoint):
-    texts = HammingIndex(index.packed, model=str(text_checkpoint))
-    with pytest.raises(ValueError, match="`model` must read images, but reads text"):
-        Finder(texts, str(text_checkpoint))

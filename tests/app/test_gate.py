@@ -64,7 +64,7 @@ def test_what_the_page_does_not_need_is_closed(address, line):
     method, *paths = line.split()
     for path in paths:
         body = {"json": {"data": []}} if method == "POST" else {}
-        assert httpx.request(method, address + path.strip("/"), **body).status_code == 404, path
+        assert httpx.request(method, address + path.removeprefix("/"), **body).status_code == 404, path
 
 
 def test_no_websocket_is_opened(address, capfd):

@@ -2,12 +2,25 @@
 
 import pytest
 
+from modeling_crh.app.search_page import build_page
+from modeling_crh.app.server import serving
 from modeling_crh.encoding import Encoder
 from modeling_crh.search import HammingIndex
 
 pytestmark = pytest.mark.slow
 
 FILE = "input[type=file]"
+PASTE = """async bytes => navigator.clipboard.write(
+    [new ClipboardItem({"image/png": new Blob([new Uint8Array(bytes)], {type: "image/png"})})])"""
+DROP = """bytes => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+}"""
+NO_IMAGE = "This file is no image that can be read: it must be PNG, JPEG, WebP, GIF, AVIF or BMP."
+TOO_LARGE = "An image may have 10 MB at most, but this file has more."
+expect = pytest.importorskip("playwright.sync_api").expect
+expect.set_options(timeout=20_000)
 
 
 def distances(page):
@@ -22,12 +35,19 @@ def code_shown(page):
     return page.locator("[data-code]").get_attribute("data-code")
 
 
-@pytest.fixture
-def expect():
-    from playwright.sync_api import expect
+def choose(page, number=0):
+    """Click on an image of the database, wait for what lies nearest, and give its position."""
+    tile = page.locator(".crh-gallery button").nth(number)
+    tile.click()
+    expect(page.locator(".crh-hits button")).to_have_count(12)
+    return int(tile.get_attribute("data-position"))
 
-    expect.set_options(timeout=20_000)
-    return expect
+
+def show(page, count):
+    number = page.get_by_label("number input for Images to show")
+    number.fill(str(count))
+    number.press("Enter")
+    expect(page.locator(".crh-hits button")).to_have_count(count)
 
 
 @pytest.fixture
@@ -41,12 +61,10 @@ def expected(index):
     return nearest
 
 
-def test_a_click_on_an_image_of_the_database_shows_what_lies_nearest(visit, expect, index, expected):
+def test_a_click_on_an_image_of_the_database_shows_what_lies_nearest(visit, index, expected):
     page = visit()
     expect(page.get_by_role("heading", name="No search yet")).to_be_visible()
-    tile = page.locator(".crh-gallery button").nth(4)
-    position = int(tile.get_attribute("data-position"))
-    tile.click()
+    position = choose(page, 4)
     expect(page.locator(".crh-found h2")).to_have_text("The 12 nearest of 60")
     assert (distances(page), positions(page)) == expected(position)
     assert code_shown(page) == index.packed[position].tobytes().hex()
@@ -58,7 +76,7 @@ def test_a_click_on_an_image_of_the_database_shows_what_lies_nearest(visit, expe
     assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.alt)")
 
 
-def test_a_result_becomes_the_query_by_keyboard_alone(visit, expect, expected):
+def test_a_result_becomes_the_query_by_keyboard_alone(visit, expected):
     page = visit()
     page.locator(".crh-gallery button").first.focus()
     page.keyboard.press("Enter")
@@ -76,7 +94,7 @@ def test_a_result_becomes_the_query_by_keyboard_alone(visit, expect, expected):
     expect(page.locator("[data-code]")).to_be_focused()
 
 
-def test_an_image_of_ones_own_is_encoded(visit, expect, index, expected, image_root, checkpoint):
+def test_an_image_of_ones_own_is_encoded(visit, index, expected, image_root, checkpoint):
     page = visit()
     page.locator(FILE).set_input_files(image_root / "07.png")
     expect(page.get_by_role("heading", name="Your image")).to_be_visible()
@@ -89,16 +107,10 @@ def test_an_image_of_ones_own_is_encoded(visit, expect, index, expected, image_r
     expect(page.locator(".crh-hits em")).to_have_count(0)
 
 
-def test_sliders_say_how_many_and_how_far(visit, expect, expected):
+def test_sliders_say_how_many_and_how_far(visit, expected):
     page = visit()
-    tile = page.locator(".crh-gallery button").first
-    position = int(tile.get_attribute("data-position"))
-    tile.click()
-    expect(page.locator(".crh-hits button")).to_have_count(12)
-    number = page.get_by_label("number input for Images to show")
-    number.fill("60")
-    number.press("Enter")
-    expect(page.locator(".crh-hits button")).to_have_count(60)
+    position = choose(page)
+    show(page, 60)
     everything = expected(position, 60)[0]
     radius = everything[25]
     slider = page.get_by_label("range slider for Radius, in bits")
@@ -111,21 +123,13 @@ def test_sliders_say_how_many_and_how_far(visit, expect, expected):
     expect(page.locator(".crh-found h2")).to_have_text(f"All {everything.count(0)} within 0 bits")
 
 
-@pytest.mark.parametrize(
-    ("size", "sentence"),
-    [
-        (5, "This file is no image that can be read: it must be PNG, JPEG, WebP, GIF, AVIF or BMP."),
-        (0, "This file is no image that can be read: it must be PNG, JPEG, WebP, GIF, AVIF or BMP."),
-        (10_000_001, "An image may have 10 MB at most, but this file has more."),
-    ],
-)
-def test_a_file_that_is_no_image_gets_a_sentence_and_the_answer_stays(visit, expect, size, sentence, tmp_path):
+@pytest.mark.parametrize(("size", "sentence"), [(5, NO_IMAGE), (0, NO_IMAGE), (10_000_001, TOO_LARGE)])
+def test_a_file_that_is_no_image_gets_a_sentence_and_the_answer_stays(visit, size, sentence, tmp_path):
     file = tmp_path / "query.png"
     with file.open("wb") as opened:
         opened.truncate(size)
     page = visit()
-    page.locator(".crh-gallery button").first.click()
-    expect(page.locator(".crh-hits button")).to_have_count(12)
+    choose(page)
     before = code_shown(page)
     page.locator(FILE).set_input_files(file)
     expect(page.get_by_role("alert")).to_have_text(sentence)
@@ -134,49 +138,25 @@ def test_a_file_that_is_no_image_gets_a_sentence_and_the_answer_stays(visit, exp
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_two_people_at_once_see_their_own_answers(visit, expect, expected):
-    one, other = visit(), visit()
-    for page, number in ((one, 2), (other, 9)):
-        page.locator(".crh-gallery button").nth(number).click()
-        expect(page.locator(".crh-hits button")).to_have_count(12)
-    codes = [code_shown(page) for page in (one, other)]
-    for page, count in ((one, "5"), (other, "7")):
-        number = page.get_by_label("number input for Images to show")
-        number.fill(count)
-        number.press("Enter")
-    for page, number, count, code in ((one, 2, 5, codes[0]), (other, 9, 7, codes[1])):
-        expect(page.locator(".crh-hits button")).to_have_count(count)
-        position = int(page.locator(".crh-gallery button").nth(number).get_attribute("data-position"))
-        assert positions(page) == expected(position, count)[1]
-        assert code_shown(page) == code
+def test_two_people_at_once_see_their_own_answers(visit, expected):
+    people = {5: visit(), 7: visit()}
+    chosen = {count: (choose(page, count), code_shown(page)) for count, page in people.items()}
+    for count, page in people.items():
+        show(page, count)
+    for count, page in people.items():
+        position, code = chosen[count]
+        assert (positions(page), code_shown(page)) == (expected(position, count)[1], code)
 
 
-def test_an_image_can_be_pasted(visit, expect, index, image_root):
+@pytest.mark.parametrize("way", ["pasted", "dropped"])
+def test_an_image_can_be_pasted_or_dropped(visit, index, image_root, way):
     page = visit(permissions=["clipboard-read", "clipboard-write"])
-    pixels = list((image_root / "11.png").read_bytes())
-    page.evaluate(
-        "async bytes => navigator.clipboard.write("
-        "[new ClipboardItem({'image/png': new Blob([new Uint8Array(bytes)], {type: 'image/png'})})])",
-        pixels,
-    )
-    page.locator("h1").click()
-    page.keyboard.press("Control+V")
+    page.evaluate(PASTE if way == "pasted" else DROP, list((image_root / "11.png").read_bytes()))
+    if way == "pasted":
+        page.locator("h1").click()
+        page.keyboard.press("Control+V")
     expect(page.get_by_role("heading", name="Your image")).to_be_visible()
     assert code_shown(page) == index.packed[11].tobytes().hex()
-
-
-def test_an_image_can_be_dropped(visit, expect, index, image_root):
-    page = visit()
-    page.evaluate(
-        """bytes => {
-            const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
-        }""",
-        list((image_root / "12.png").read_bytes()),
-    )
-    expect(page.get_by_role("heading", name="Your image")).to_be_visible()
-    assert code_shown(page) == index.packed[12].tobytes().hex()
 
 
 def test_other_images_of_the_database_can_be_shown(visit):
@@ -199,20 +179,15 @@ def test_other_images_of_the_database_can_be_shown(visit):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_is_wider_than_the_window(visit, expect, width):
+def test_nothing_is_wider_than_the_window(visit, width):
     page = visit(viewport={"width": width, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.locator(".crh-gallery button").first.click()
-    expect(page.locator(".crh-hits button")).to_have_count(12)
+    choose(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    heading = page.locator("[data-code]")
-    expect(heading).to_be_in_viewport()
+    expect(page.locator("[data-code]")).to_be_in_viewport()
 
 
-def test_without_pictures_and_with_hostile_labels_it_is_text(visit, expect, index, checkpoint, tmp_path):
-    from modeling_crh.app.search_page import build_page
-    from modeling_crh.app.server import serving
-
+def test_without_pictures_and_with_hostile_labels_it_is_text(visit, index, checkpoint, tmp_path):
     evil = ["<img src=x onerror=document.title='taken'>${document.title='taken'}{{title}}"] * 60
     ids = [f"<b>{number}</b>" for number in range(60)]
     HammingIndex(index.packed, ids, labels=evil, model=checkpoint).save(tmp_path / "index")
