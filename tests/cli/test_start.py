@@ -27,36 +27,32 @@ def run_crh(*arguments, **environment):
     """Run `crh` by its entry point; its output ends with the slow libraries that it has loaded."""
     command = [sys.executable, "-c", CRH, *map(str, arguments)]
     environment = os.environ | {"TERMINAL_WIDTH": "200"} | environment
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    return done.returncode, done.stdout + done.stderr
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def completing(typed):
+    return {"_CRH_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "shown"),
+    ("arguments", "environment", "code", "shown"),
     [
-        (["--help"], 0, "Train a model, evaluate it and save it."),
-        (["--version"], 0, "modeling-crh 0."),
-        (["train", "--help"], 0, "--learning-rate"),
-        (["trian"], 2, "Did you mean 'train'?"),
-        (["train", "--epoks", "3"], 2, "--epochs"),
-        (["search", "--radius", "near"], 2, "--radius"),
+        (["--help"], {}, 0, "Train a model, evaluate it and save it."),
+        (["--version"], {}, 0, "modeling-crh 0."),
+        (["train", "--help"], {}, 0, "--learning-rate"),
+        (["trian"], {}, 2, "Did you mean 'train'?"),
+        (["train", "--epoks", "3"], {}, 2, "--epochs"),
+        (["search", "--radius", "near"], {}, 2, "--radius"),
+        ([], completing("crh fea"), 0, "features"),
+        ([], completing("crh train --lora"), 0, "--lora-rank"),
+        ([], completing("crh encode --tex"), 0, "--text"),
     ],
 )
-def test_help_and_mistyped_commands_load_no_slow_library(arguments, code, shown):
-    ended, output = run_crh(*arguments)
+def test_help_mistyped_commands_and_completion_load_no_slow_library(arguments, environment, code, shown):
+    ended, output = run_crh(*arguments, **environment)
     assert (ended, "loaded: []" in output) == (code, True), output
     assert shown in output
-
-
-@pytest.mark.parametrize(
-    ("typed", "completed"),
-    [("crh fea", "features"), ("crh train --lora", "--lora-rank"), ("crh encode --tex", "--text")],
-)
-def test_completion_loads_no_slow_library(typed, completed):
-    place = str(len(typed.split()) - 1)
-    ended, output = run_crh(_CRH_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=place)
-    assert (ended, "loaded: []" in output) == (0, True), output
-    assert completed in output
 
 
 @pytest.mark.parametrize(("option", "known"), [(options.Tower, Tower), (options.Pooling, Pooling)])
