@@ -49,9 +49,8 @@ def build_hash_head(num_features: int, config: "CRHConfig") -> nn.Module:
 
 def by_mask(hash_logits: Tensor, head: nn.Module) -> tuple[Tensor, ...]:
     """Part the hash logits of a batch by the dropout mask that a head made them with: `(N, K)` for each."""
-    masks = (layer.num_masks for layer in head.modules() if isinstance(layer, MultiSampleDropout))
-    parts: tuple[Tensor, ...] = hash_logits.unflatten(0, (-1, next(masks, 1))).unbind(1)
-    return parts
+    num_masks = max([layer.num_masks for layer in head.modules() if isinstance(layer, MultiSampleDropout)], default=1)
+    return tuple(hash_logits[mask::num_masks] for mask in range(num_masks))
 
 
 def mean_over_masks(

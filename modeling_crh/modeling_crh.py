@@ -13,7 +13,7 @@ from transformers.utils.generic import ModelOutput
 
 from .backbones import build_backbone, embed, pooled_width
 from .codebook import choose_length, compose_centers, draw_centers
-from .codes import binarize, build_hash_head, check_tensor, mean_over_masks
+from .codes import binarize, build_hash_head, by_mask, check_tensor, mean_over_masks
 from .configuration_crh import CRHConfig
 from .losses import crh_loss
 from .pipeline_crh import TASK  # the import also makes transformers save the pipeline's code beside a model
@@ -247,7 +247,8 @@ class CRHModel(PreTrainedModel):
         """
         if main_input is not None:
             inputs[self.main_input_name] = main_input
-        return binarize(self(**inputs).hash_logits[:, : choose_length(num_bits, self.config.lengths)])
+        hash_logits = by_mask(self(**inputs).hash_logits, self.hash_head)[0]
+        return binarize(hash_logits[:, : choose_length(num_bits, self.config.lengths)])
 
     def _main_input(self, values: Any) -> Tensor:
         """Pixels or features in the precision of the weights, or token ids as they are."""

@@ -41,7 +41,7 @@ def model_with_backbone(model_class: Any, name: str, **settings: Any) -> PreTrai
     """Make a `CRHModel` with a pretrained backbone, see `CRHModel.from_backbone`."""
     if "torch_dtype" in settings:  # a config keeps it, and no weight would heed it
         raise ValueError("`torch_dtype` must be given as `dtype`, its name in transformers.")
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         name = str(Path(name).absolute())  # the config keeps it, and a relative one may look like a Hub id
     loading = {key: settings.pop(key) for key in (*FINDING_ARGUMENTS, "trust_remote_code") if key in settings}
     placing = {key: settings.pop(key) for key in _PLACING_ARGUMENTS if key in settings}

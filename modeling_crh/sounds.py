@@ -171,7 +171,8 @@ def _packages() -> tuple[Any, Any]:
 def _decode(content: bytes) -> Sound:
     """Decode the bytes of a file in small blocks, since a header may claim any length and many channels."""
     soundfile = _packages()[0]
-    blocks, total = list[NDArray[np.float32]](), 0
+    blocks: list[NDArray[np.float32]] = []
+    total = 0
     try:
         with soundfile.SoundFile(BytesIO(content)) as file:
             if file.format not in _FORMATS:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_runs import rival_trainer, tiny_trainer
+from tiny_runs import rival_trainer, same_state, tiny_trainer
 
 from modeling_crh import CRHConfig, CRHModel
 from modeling_crh.codes import MultiSampleDropout, by_mask
@@ -85,3 +85,20 @@ def test_a_rival_method_trains_with_several_masks_too(tmp_path, name):
     assert {shape[:2] for shape in seen} == {(16, 16), (5, 16)}  # 101 items in batches of 16
     assert len(seen) == 3 * 7 * 3
     assert len(set(seen[:3])) == 3  # another mask, another loss
+
+
+def test_a_model_in_training_encodes_each_item_once():
+    model, features = make_model().train(), torch.randn(5, 4)
+    assert model.encode(features).shape == (5, 16)
+
+
+def test_a_run_goes_on_with_the_masks_that_it_began_with(tmp_path, capsys):
+    begun = {"save_strategy": "epoch", "model_fields": MASKS | {"dropout_masks": 1}}
+    whole = tiny_trainer(tmp_path / "whole", **begun)
+    whole.train()
+    tiny_trainer(tmp_path / "cut", **begun, num_train_epochs=3).train()
+    resumed = tiny_trainer(tmp_path / "cut", **(begun | {"model_fields": MASKS}))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-7"))
+    assert "goes on with `dropout_masks: 1`, as it began, and not 3" in capsys.readouterr().err
+    assert resumed.model.config.dropout_masks == 1
+    assert same_state(resumed.model, whole.model)

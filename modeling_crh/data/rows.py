@@ -223,3 +223,15 @@ def _read_features(value: Any, place: object) -> NDArray[np.float32] | BadRow:
     if numbers.ndim not in (1, 2) or 0 in numbers.shape:
         raise ValueError(f"`features` must hold (F,) or (V, F) numbers a row, but {place} has {numbers.shape}.")
     return numbers if np.isfinite(numbers).all() else BadRow(str(place), "its features are not finite")
+
+
+def check_distinct(ids: pa.ChunkedArray, name: str = "ids") -> None:
+    """Raise a `ValueError` if an id comes twice."""
+    if pa.types.is_integer(ids.type):
+        numbers = ids.to_numpy()
+        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
+            return
+    counts = pc.value_counts(ids.cast(pa.large_string()) if pa.types.is_string(ids.type) else ids)
+    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(doubles):
+        raise ValueError(f"`{name}` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")

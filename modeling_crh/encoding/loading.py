@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -199,9 +200,15 @@ def find_revision(name: str) -> str:
         return Path(config).parent.name if isinstance(config, str) else ""  # snapshots/COMMIT/config.json
     digest, files = hashlib.sha256(), sorted(Path(find_model(name)).glob("*.safetensors")) if name else []
     for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        state = path.stat()
+        digest.update(_file_digest(path, state.st_size, state.st_mtime_ns))
     return f"{_DIGEST}{digest.hexdigest()[:16]}" if files else ""
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, size: int, changed: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _refuse_unfinished(name: str | Path) -> None:

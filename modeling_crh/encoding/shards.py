@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modeling_crh.checks import check_path
 from modeling_crh.data.open_source import Row
-from modeling_crh.data.rows import BadRow
+from modeling_crh.data.rows import BadRow, check_distinct
 from modeling_crh.encoding.manifest import EncodingRecord
 from modeling_crh.runtime.atomic_files import first_file, whole_file
 
 _MOST_SHARDS = 100_000  # five digits, so that the order of the names is the order of the rows
+
+_NUM_BITS = r"[1-9]\d{0,5}"
 
 
 class CodeShards:
@@ -90,7 +91,7 @@ class CodeShards:
         packed: NDArray[np.uint8],
         left_out: Sequence[tuple[int | str, BadRow]] = (),
     ) -> None:
-        """Write one shard: N rows in the order of the source, whose values are ignored, and their packed codes.
+        """Write one shard: N rows in the order of the source (without their values), and their packed codes.
 
         Codes are `(N, K / 8)`; the rows that were left out are named by their ids and faults.
 
@@ -131,8 +132,9 @@ class CodeShards:
             raise ValueError(f"`source` must hold at least one row, but {self.record.source!r} holds none.")
         if done != set(range(len(done))):
             raise ValueError(f"{self.folder} must hold every shard up to the last, but some have been taken away.")
-        ids = [batch["id"] for file in files for batch in read_batches(file, ["id"])]
-        check_distinct(pa.chunked_array(ids, self._id_type), "id_column")
+        if not _ascend(files):  # as the numbers of rows do, whose ids then need not all be in memory
+            ids = [batch["id"] for file in files for batch in read_batches(file, ["id"])]
+            check_distinct(pa.chunked_array(ids, self._id_type), "id_column")
         self.record = replace(self.record, num_shards=len(done))
         self.record.write(self.folder)
 
@@ -148,16 +150,16 @@ class CodeShards:
         return metadata
 
 
-def check_distinct(ids: pa.ChunkedArray, name: str = "ids") -> None:
-    """Raise a `ValueError` if an id occurs twice."""
-    if pa.types.is_integer(ids.type):
-        numbers = ids.to_numpy()
-        if (numbers[1:] > numbers[:-1]).all():  # as numbered by `crh encode`: no count is needed
-            return
-    counts = pc.value_counts(ids)
-    doubles = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(doubles):
-        raise ValueError(f"`{name}` must be distinct, but {doubles[0]['values'].as_py()!r:.80} comes twice.")
+def _ascend(files: Sequence[Path]) -> bool:
+    """Whether ids are whole numbers, each larger than the one before."""
+    last: int | None = None
+    for ids in (batch["id"] for file in files for batch in read_batches(file, ["id"]) if len(batch)):
+        if not pa.types.is_integer(ids.type) or (last is not None and ids[0].as_py() <= last):
+            return False
+        if not (np.diff(ids.to_numpy()) > 0).all():
+            return False
+        last = ids[-1].as_py()
+    return True
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -266,9 +268,8 @@ def read_code_schema(file: Path) -> pa.Schema:
         raise ValueError(f"`codes` must have columns with names that differ, but those of {str(file)!r} do not.")
     named_bits = (schema.metadata or {}).get(b"num_bits", b"").decode("utf-8", "replace")
     code = schema.field("code") if "code" in schema.names else pa.field("code", pa.null())
-    if code.type == pa.binary() and re.fullmatch(
-        r"[1-9]\d{0,5}", named_bits
-    ):  # since `load_dataset` knows no fixed size
+    # `load_dataset` knows no fixed size, so codes on the Hub have none
+    if code.type == pa.binary() and re.fullmatch(_NUM_BITS, named_bits):
         code = code.with_type(pa.binary(int(named_bits) // 8))
         schema = schema.set(schema.get_field_index("code"), code)
     if not pa.types.is_fixed_size_binary(code.type):

@@ -127,7 +127,7 @@ def _open_index(uri: str | Path, name: str, *, is_dry: bool) -> tuple[HammingInd
             f"`model` must make codes of {index.num_bits} bits from images, as the index holds, but {name!r} makes "
             f"codes of {model.config.num_bits} bits from `{model.main_input_name}`."
         )
-    columns = {f"{name}s": index.items[name] for name in ("id", "label") if name in index.items.column_names}
+    columns = {f"{one}s": index.items[one] for one in ("id", "label") if one in index.items.column_names}
     revision = index.revision if name == index.model else ""
     return index, HammingIndex(
         index.packed, **columns, kind=index.kind, model=name, revision=revision, dtype=index.dtype

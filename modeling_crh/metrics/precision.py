@@ -138,9 +138,9 @@ def figures_by_class(
         >>> figures_by_class(torch.tensor([0.5, 1.0, 0.25]), labels, labels, ["cat", "dog"])[0]
         ClassFigures(name='cat', map=0.75, queries=2, database=2)
     """
-    check_labels(query_labels, size := len(names), len(precision))
-    check_labels(database_labels, size)
-    queries, items = query_labels.cpu(), database_labels.cpu()
+    (queries, items), size = (query_labels.cpu(), database_labels.cpu()), len(names)
+    check_labels(queries, size, len(precision))
+    check_labels(items, size)
     sums = _sums_by_class(queries, precision.cpu().double(), size).tolist()
     counts = [_sums_by_class(labels, torch.ones(len(labels), dtype=torch.float64), size) for labels in (queries, items)]
     rows = zip(names, sums, counts[0].long().tolist(), counts[1].long().tolist(), strict=True)

@@ -236,11 +236,11 @@ def duplicates_of(index: HammingIndex, other: HammingIndex, radius: int) -> Dupl
 
     Args:
         index: Index of any kind.
-        other: Index of codes of the same model and length.
+        other: Index of codes of the same model (with the same weights), precision and length.
         radius: Largest distance, from 0 (equal codes) to K bits.
 
     Raises:
-        ValueError: If `radius` is out of range, or the codes of `other` are of another model or length.
+        ValueError: If `radius` is out of range, or the codes of `other` differ in one of these.
 
     Example:
         >>> new, old = (HammingIndex(np.array(codes, np.uint8)) for codes in ([[0], [255]], [[1], [60]]))

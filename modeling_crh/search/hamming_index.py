@@ -10,7 +10,7 @@ import pyarrow as pa
 from huggingface_hub import CommitInfo
 from numpy.typing import ArrayLike, NDArray
 
-from modeling_crh.encoding.shards import check_distinct
+from modeling_crh.data.rows import check_distinct
 from modeling_crh.hub.published_codes import push_codes
 from modeling_crh.hub.push import Destination
 from modeling_crh.search.code_files import find_codes, read_codes, write_codes

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modeling_crh.checks import check_path
-from modeling_crh.encoding.shards import check_distinct
+from modeling_crh.data.rows import check_distinct
 from modeling_crh.runtime.atomic_files import whole_file
 
 COLUMNS = ("id", "label", "path")
@@ -105,8 +105,8 @@ def to_array(name: str, values: Any, rule: str) -> pa.Array:
     """
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if not isinstance(values, Collection) or isinstance(values, str | bytes | Mapping | Set):
-        raise ValueError(f"`{name}` must be {rule}, in an order, but got {type(values).__name__}.")
+    if not isinstance(values, Collection) or isinstance(values, str | bytes | Mapping | set | frozenset):
+        raise ValueError(f"`{name}` must be {rule}, in a fixed order, but got {type(values).__name__}.")
     try:
         return pa.array(values.numpy(force=True) if isinstance(values, Tensor) else values)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from modeling_crh.checks import needs_extra
-from modeling_crh.encoding.shards import check_distinct
+from modeling_crh.data.rows import check_distinct
 from modeling_crh.search.code_files import CODE, CodeSettings
 from modeling_crh.search.code_index import TABLE_SUFFIX
 from modeling_crh.search.index_file import COLUMNS, Column, to_array, with_types_of

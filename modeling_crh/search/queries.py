@@ -93,8 +93,8 @@ def _check_weights(index: CodeIndex, model: str) -> None:
     if not _is_named(index, model):
         model = index.model
     found = find_revision(model)
-    if not found or not index.revision or found == index.revision:
-        return
+    if not found or not index.revision or found == index.revision or is_digest(found) != is_digest(index.revision):
+        return  # a digest and a commit do not tell
     if not is_hub_id(model):
         raise ValueError(
             f"`model` must have the weights that made the codes of the index, but {model!r} has others since then: "
@@ -120,8 +120,8 @@ def load_encoder(index: CodeIndex, model: str, **settings: Any) -> Encoder:
     if index.num_bits not in trained.config.lengths:
         found = trained.config.num_bits
         raise ValueError(f"`model` must make codes of {index.num_bits} bits, as the index holds, but makes {found}.")
-    if settings.get("dtype") == "auto" and index.dtype in get_args(DType):
-        settings["dtype"] = index.dtype
+    if settings.get("dtype") == "auto":
+        settings["dtype"] = index.dtype if index.dtype in get_args(DType) else None
     return Encoder(cut_model(trained, index.num_bits), processor, **settings)
 
 

@@ -23,10 +23,11 @@ from modeling_crh.search.queries import QuerySource
 _TEMPLATES = Path(__file__).parent / "templates"
 DEFAULT_K = 10
 
-_MARK = b'<meta name="generator" content="crh search">'  # of a page, in its first bytes
+# What the first bytes of a page hold: now, and in earlier versions.
+_MARKS = b'<meta name="generator" content="crh search">', b"'unsafe-inline'\">\n<title>Search results</title>"
 _GROUPS = ("group", *COLUMNS)
 _DUPLICATES = (*COLUMNS, "distance", *(f"of_{name}" for name in COLUMNS))
-_FIRST_LINES = tuple(",".join(names).encode() for names in (_GROUPS, (*_GROUPS, "keep"), _DUPLICATES))
+_FIRST_LINES = tuple([",".join(names).encode()] for names in (_GROUPS, (*_GROUPS, "keep"), _DUPLICATES))
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def check_replaced(name: str, path: str | Path) -> Path:
     if target.is_file():
         with target.open("rb") as file:
             start = file.read(1000)
-        if start and not (_MARK in start if name == "html" else start.splitlines()[0] in _FIRST_LINES):
+        is_ours = any(mark in start for mark in _MARKS) if name == "html" else start.splitlines()[:1] in _FIRST_LINES
+        if start and not is_ours:
             raise ValueError(f"`{name}` must be a new file, or an older {what}, but {str(path)!r} is another file.")
     return target
 

@@ -20,6 +20,8 @@ from transformers import TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 
+from modeling_crh.codes import MultiSampleDropout
+from modeling_crh.configuration_crh import CRHConfig
 from modeling_crh.encoding.adapters import (
     ADAPTER_FILE,
     ADAPTER_FOLDER,
@@ -32,6 +34,7 @@ from modeling_crh.encoding.inputs import Processor
 from modeling_crh.encoding.loading import MODEL_FOLDER, find_model, load_model
 from modeling_crh.modeling_crh import CRHModel
 from modeling_crh.runtime.atomic_files import LOCK_NAME, only_run, write_json
+from modeling_crh.runtime.terminal import say
 from modeling_crh.training.objectives import Objective
 from modeling_crh.training.recipe import RECIPE_NAME, Recipe
 
@@ -178,6 +181,13 @@ def load_exactly(folder: str | Path, model: CRHModel) -> None:
     if adapter.is_file() != bool(adapters_of(model)):
         has, it_has = ("LoRA", "none") if adapter.is_file() else ("no LoRA", "some")
         raise ValueError(f"`resume_from_checkpoint` must fit the model, but {str(folder)!r} has {has} and it {it_has}.")
+    begun = CRHConfig.from_pretrained(folder).dropout_masks
+    if begun != model.config.dropout_masks:  # as the preset of another version has it
+        say(f"Training goes on with `dropout_masks: {begun}`, as it began, and not {model.config.dropout_masks}.")
+        model.config.dropout_masks = begun
+        for layer in model.hash_head.modules():
+            if isinstance(layer, MultiSampleDropout):
+                layer.masks = begun
     if adapter.is_file():
         restore_adapter(adapter, model)
         return

@@ -111,7 +111,7 @@ class Recipe(Division, DataSource):
                 _refuse_numbers_as_text(value, entry.name)
         super().__post_init__()
         for name in ("backbone", "centers_from"):  # relative, `models/vit` would be a Hub id seen from elsewhere
-            if (value := getattr(self, name)) is not None and Path(value).is_dir():
+            if (value := getattr(self, name)) and Path(value).is_dir():
                 object.__setattr__(self, name, str(Path(value).absolute()))
         check_whole("seed", self.seed, least=0)
         self._check_backbone()

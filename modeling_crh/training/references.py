@@ -52,7 +52,8 @@ def reference_similarity(reference: str, dataset: Dataset, *, data_dir: str | Pa
 def class_taxonomy(dataset: Dataset, data_dir: str | Path | None = None) -> list[tuple[str, ...]]:
     """List the ancestors of each class, the parent first: Unicode's groups of emoji, or the hierarchy of NABirds.
 
-    The split has a row of every class; those of emoji have the columns `group` and `subgroup`.
+    The split has a row of every class; those of emoji have the columns `group` and `subgroup`. The list is in the order
+    of the class ids.
 
     Raises:
         ValueError: If the dataset has no taxonomy, or the taxonomy has other classes.
@@ -86,7 +87,7 @@ def load_reference_model(name: str) -> tuple[PreTrainedModel, Processor]:
 
 
 def item_similarity(model: PreTrainedModel, items: LabelledDataset) -> Tensor:
-    """Compute the cosine between the mean embeddings of classes, over item embeddings of length 1, `(C, C)` float64.
+    """Compute the cosine between the mean embeddings of classes, over embeddings of length 1, `(C, C)` from -1 to 1.
 
     An item with several labels counts for each of them in equal parts, as in the statistics of reassignment. The model
     must be in evaluation mode, and the items without augmentation.

@@ -51,6 +51,7 @@ def test_whole_numbers_count_in_any_type_and_fractions_are_refused(metric, rando
     database = {"database_codes": database, "database_labels": labels}
     found = metric.compute(predictions=queries.double(), references=query_labels.bool(), **database)
     assert found == retrieval_figures(*case)
+    assert metric.compute(predictions=list(queries), references=query_labels, **database) == found
     metric.add(prediction=queries[0].float(), reference=query_labels[0].bool())
     assert metric.compute(**database)["queries"] == 1
     with pytest.raises(ValueError, match="`predictions` must be whole numbers, but hold 1"):

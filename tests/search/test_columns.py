@@ -35,13 +35,14 @@ def test_labels_are_added_to_items_that_have_none_so_far():
 @pytest.mark.parametrize("ids", [{5, 3, 9}, {1: 2, 2: 3, 3: 4}, "abc", b"abc"])
 def test_a_collection_without_an_order_of_its_own_and_a_text_are_no_column(ids):
     with pytest.raises(
-        ValueError, match="`ids` must be whole numbers or strings, all of one type, in an order, but got"
+        ValueError, match="`ids` must be whole numbers or strings, all of one type, in a fixed order, but got"
     ):
         HammingIndex(CODES, ids=ids)
 
 
 def test_a_tensor_is_a_column_as_an_array_is():
     assert HammingIndex(CODES, ids=torch.tensor([4, 5, 6])).records([2])[0]["id"] == 6
+    assert HammingIndex(CODES, paths={"a": 1, "b": 2, "c": 3}.keys()).records([2])[0]["path"] == "c"
 
 
 @pytest.mark.parametrize("positions", [1, [[0, 1]], [0.7], ["0"], [True]])

@@ -5,6 +5,7 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -100,11 +101,13 @@ class HammingRetrieval(evaluate.Metric):
 
 
 def _whole(name: str, values: Any) -> Any:
-    """Check that values are whole numbers of any type, or truth values, and return them as whole numbers."""
-    table = torch.as_tensor(values)
-    if table.is_floating_point() and not torch.equal(table, table.round()):
-        raise ValueError(f"`{name}` must be whole numbers, but hold {table[table != table.round()][0].item():.4g}.")
-    return table.long().numpy()
+    """Refuse fractions, and return floats and truth values as whole numbers; all else is as `evaluate` takes it."""
+    stacked = isinstance(values, list | tuple) and len(values) > 0 and isinstance(values[0], Tensor)
+    table = torch.stack([*values]).cpu() if stacked else values.cpu() if isinstance(values, Tensor) else values
+    numbers = np.asarray(table) if values is not None else np.empty(0)
+    if numbers.dtype.kind == "f" and (wrong := numbers[numbers != np.rint(numbers)]).size:
+        raise ValueError(f"`{name}` must be whole numbers, but hold {wrong[0]:.4g}.")
+    return numbers.astype(np.int64) if values is not None and numbers.dtype.kind in "fb" else table
 
 
 def _codes(codes: Any, packed: bool) -> Tensor:
