@@ -14,8 +14,12 @@ Tower = Literal["vision", "text", "audio"]
 
 Pooling = Literal["pooler", "cls", "mean", "last"]
 
-KINDS: dict[str, Literal["image", "text", "audio"]]
-KINDS = {"pixel_values": "image", "input_ids": "text", "input_values": "audio", "input_features": "audio"}
+KINDS: dict[str, Literal["image", "text", "audio"]] = {
+    "pixel_values": "image",
+    "input_ids": "text",
+    "input_values": "audio",
+    "input_features": "audio",
+}
 """Kind of the items by the input of a backbone: a sound is read as samples or as a spectrogram."""
 
 _TOWER_FUNCTIONS = {"vision": "get_image_features", "audio": "get_audio_features", "text": "get_text_features"}

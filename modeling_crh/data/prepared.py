@@ -82,8 +82,16 @@ def prepare_part(
 
     URLs that may be read are replaced by the bytes behind them, in a file of `datasets`, so that they are asked once.
 
+    Args:
+        part: Rows as they are stored.
+        columns: Columns to read.
+        name: Name of the source, for messages.
+        label_names: Names of the classes, see `prepare_dataset`.
+        skip_bad: Whether to leave out unreadable rows.
+        allow_urls: Hosts that URLs in rows may lead to, see `read_bytes`.
+
     Returns:
-        The readable rows, and the unreadable ones, which `skip_bad` leaves out.
+        The readable rows, and the unreadable ones.
 
     Raises:
         ValueError: If a label cannot be read, or a row has a URL that it may not have; or, without `skip_bad`, if a row

@@ -125,6 +125,9 @@ def write_features(features: Tensor, split: Dataset, path: Path, *, has_views: b
         split: N rows with the column `label`, and any other columns.
         path: Path of the file, in a folder that exists.
         has_views: Whether to write a list of V views per row; False, which needs V = 1, writes only the F numbers.
+
+    Returns:
+        The path.
     """
     columns = {name: _named(split, name) for name in split.column_names if name not in FILE_KINDS}
     num_views, width = features.shape[1:]

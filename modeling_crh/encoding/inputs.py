@@ -69,7 +69,7 @@ def kind_of(model: PreTrainedModel) -> Kind:
 def load_processor(name: str | Path, model: PreTrainedModel, **loading: Any) -> Processor:
     """Load the image processor, feature extractor or tokenizer that was saved with a model or with its backbone.
 
-    `fit_processor` fits it to the model; `loading` are arguments of `from_pretrained`. It is None for features.
+    `fit_processor` fits it to the model. `loading` are arguments of `from_pretrained`. Features have none.
 
     Raises:
         OSError: If none was saved.

@@ -199,7 +199,7 @@ _BLOCK = 1 << 24  # bits of candidates unpacked at a time
 
 
 def rerank(logits: NDArray[np.float32], candidates: NDArray[np.uint8], k: int) -> NDArray[np.int64]:
-    """Choose the `k` of C candidates `(Q, C, K / 8)` whose codes have the largest dot product with the hash logits.
+    """Choose the `k` of C candidates `(Q, C, K / 8)`, C >= k, with the largest dot product of hash logits and code.
 
     Returns:
         Numbers of the candidates, `(Q, k)` from 0 to C - 1, closest first; ties keep their order.

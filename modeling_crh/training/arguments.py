@@ -146,7 +146,11 @@ def check_arguments(args: Any) -> CRHTrainingArguments:
 
 
 def check_fits(trainer: Trainer, *, is_crh: bool) -> None:
-    """Check that a model can be trained so: its centers may move, and gradients reach the part that is trained."""
+    """Check that a model can be trained so.
+
+    Its centers may move, gradients reach the part that is trained, the loss is that of CRH or of an objective, and
+    `metric_for_best_model` names one of several evaluation datasets.
+    """
     model, args, data = cast(CRHModel, trainer.model), cast(CRHTrainingArguments, trainer.args), trainer.eval_dataset
     if trainer.compute_loss_func is not None:
         rule = "`compute_loss_func` must be None, since another loss is an `objective`"
