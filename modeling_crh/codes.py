@@ -27,7 +27,7 @@ class MultiSampleDropout(nn.Dropout):
 
     @property
     def num_masks(self) -> int:
-        """Rows that an item becomes in the current mode."""
+        """Number of rows that `forward` makes of an item: `masks` in training, but 1 where nothing is dropped."""
         return self.masks if self.training and self.p > 0 else 1
 
     def forward(self, input: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def build_hash_head(num_features: int, config: "CRHConfig") -> nn.Module:
 
 
 def by_mask(hash_logits: Tensor, head: nn.Module) -> tuple[Tensor, ...]:
-    """Part the hash logits of a batch by the dropout mask that a head made them with: `(N, K)` for each."""
+    """Split the hash logits of a batch, `(N masks, K)`, into `(N, K)` for each dropout mask of the head."""
     num_masks = max([layer.num_masks for layer in head.modules() if isinstance(layer, MultiSampleDropout)], default=1)
     return tuple(hash_logits[mask::num_masks] for mask in range(num_masks))
 

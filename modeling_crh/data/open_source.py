@@ -128,13 +128,16 @@ class OpenedSource:
             ValueError: If the source, a label or an id cannot be read.
             OSError: If the operating system cannot read a file, such as for a denied permission.
         """
-        number = start
-        try:
-            for chunk in self._all_rows.only(self.columns.names).chunks(start, stop):
-                yield from self._read(chunk, number)
-                number += len(chunk.table)
-        except READ_ERRORS as error:
-            raise_read_error(self.name, error)
+        chunks, number = iter(self._all_rows.only(self.columns.names).chunks(start, stop)), start
+        while True:
+            try:  # around the reading alone: an error in what is made of the rows is another
+                chunk = next(chunks, None)
+            except READ_ERRORS as error:
+                raise_read_error(self.name, error)
+            if chunk is None:
+                return
+            yield from self._read(chunk, number)
+            number += len(chunk.table)
 
     def spread(self, count: int) -> Iterator[Row]:
         """Yield at most `count` rows in order: spread evenly where rows are read by number, else the first."""

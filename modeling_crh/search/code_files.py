@@ -46,7 +46,7 @@ def check_same_origin(name: str, found: Any, expected: Any, owner: str) -> None:
         owner: What holds the others, for the error.
 
     Raises:
-        ValueError: If a setting differs that both know. Another commit of a model on the Hub is said, and accepted.
+        ValueError: If a setting differs that both know. Another commit of a model is accepted, and a line says so.
     """
     digests = [one.revision for one in (found, expected) if is_digest(one.revision)]
     for field in ("num_bits", "dtype", "model"):

@@ -88,13 +88,13 @@ def _is_named(index: CodeIndex, model: str) -> bool:
 def _check_weights(index: CodeIndex, model: str) -> None:
     """Check that the model of an index, or the one whose centers it has, is as it was when it made the codes.
 
-    Where only its commit on the Hub is another, this is said.
+    If only its commit on the Hub has changed, a line says so, and the search goes on.
     """
     if not _is_named(index, model):
         model = index.model
     found = find_revision(model)
     if not found or not index.revision or found == index.revision or is_digest(found) != is_digest(index.revision):
-        return  # a digest and a commit do not tell
+        return  # a digest and a commit cannot be compared
     if not is_hub_id(model):
         raise ValueError(
             f"`model` must have the weights that made the codes of the index, but {model!r} has others since then: "

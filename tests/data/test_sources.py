@@ -179,3 +179,15 @@ def test_some_rows_are_spread_over_a_folder_and_are_the_first_of_a_stream(photos
     assert [row.id for row in source.spread(99)] == list(range(12))
     stream = open_source(photos.to_iterable_dataset())
     assert [row.id for row in stream.spread(3)] == [0, 1, 2]
+
+
+def test_an_error_of_ours_is_not_told_as_one_of_the_data(tmp_path, monkeypatch):
+    (tmp_path / "texts.csv").write_text("text,label\nred,apple\n")
+    source = open_source(str(tmp_path / "texts.csv"), text_column="text")
+
+    def fail(*args):
+        raise ValueError("ours")
+
+    monkeypatch.setattr(type(source), "_read", fail)
+    with pytest.raises(ValueError, match=r"^ours$"):
+        list(source.rows())
